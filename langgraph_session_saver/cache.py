@@ -1,0 +1,99 @@
+"""A bounded memory of serialised values, and of which one each channel holds now.
+
+Blobs never change once written, so what is found here is right. The bytes are kept, not the
+objects: a graph may change an object that it was given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+from langgraph_session_saver.chains import Value
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+CACHE_BYTES = 64 << 20
+ENTRY_BYTES = 512
+"""What an entry costs beside its value's bytes, roughly."""
+
+
+class Recent(Generic[K, V]):
+    """A thread-safe mapping that forgets the entries used longest ago."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        """The value under a key, now the most recently used."""
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember a value."""
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._limit:
+                self._entries.popitem(last=False)
+
+    def forget(self, key: K) -> None:
+        """Drop an entry, if there is one."""
+        with self._lock:
+            self._entries.pop(key, None)
+
+
+class BlobCache:
+    """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._size = 0
+        self._values: OrderedDict[tuple[bytes, bytes], Value] = OrderedDict()
+        self._tips: Recent[tuple[bytes, bytes, str], bytes] = Recent(limit=16_384)
+        self._lock = threading.Lock()
+
+    def get(self, thread_key: bytes, key: bytes) -> Value | None:
+        """A value, if it is remembered."""
+        with self._lock:
+            value = self._values.get((thread_key, key))
+            if value is not None:
+                self._values.move_to_end((thread_key, key))
+            return value
+
+    def put(self, thread_key: bytes, value: Value) -> None:
+        """Remember a value."""
+        with self._lock:
+            self._drop((thread_key, value.key))
+            self._values[thread_key, value.key] = value
+            self._size += value.size + ENTRY_BYTES
+            while self._size > self._limit and self._values:
+                self._drop(next(iter(self._values)))
+
+    def _drop(self, key: tuple[bytes, bytes]) -> None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._size -= value.size + ENTRY_BYTES
+
+    def tip(self, thread_key: bytes, ns_key: bytes, channel: str) -> Value | None:
+        """The value that a channel had when it was last read or written here."""
+        key = self._tips.get((thread_key, ns_key, channel))
+        return None if key is None else self.get(thread_key, key)
+
+    def set_tip(self, thread_key: bytes, ns_key: bytes, channel: str, key: bytes) -> None:
+        """Note which value a channel has now."""
+        self._tips.put((thread_key, ns_key, channel), key)
+
+    def forget_thread(self, thread_key: bytes) -> None:
+        """Drop a thread's values: its rows are gone."""
+        with self._lock:
+            for key in [key for key in self._values if key[0] == thread_key]:
+                self._drop(key)

@@ -1,0 +1,140 @@
+"""A channel's history as a chain: one whole value, then links, each a change of the one before.
+
+`FANOUT` links of one level are merged into one link of the next, like a counter's carry. A read
+therefore follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links after n changes, and every
+changed byte is stored at most `1 + log_FANOUT n` times. A value is stored whole again when
+reading its chain would cost more than twice the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph_session_saver.codec import Typed, frame, unframe
+from langgraph_session_saver.delta import Change, apply, combine, diff, pack, unpack
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+
+FANOUT = 64
+"""Links of one level before they become one."""
+
+WORTH = 128
+"""Bytes a change must save: about what its index entry costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One change in a chain."""
+
+    key: bytes
+    level: int
+    change: Change
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A channel's serialised value, with the chain that it is stored as."""
+
+    key: bytes
+    typed: Typed
+    root: bytes
+    root_size: int
+    links: tuple[Link, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the serialised value."""
+        return len(self.typed[1])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A row of `session_blobs`, without its thread."""
+
+    key: bytes
+    base: bytes | None
+    depth: int
+    level: int
+    type: str
+    data: bytes
+
+
+def whole(key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
+    """Start a chain: the value as it is."""
+    value = Value(key, typed, root=key, root_size=len(typed[1]))
+    return value, StoredBlob(key, None, 0, 0, typed[0], frame(typed[1]))
+
+
+def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
+    """Store a value as a change of the previous one where that pays, else whole."""
+    size = len(typed[1])
+    if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
+        return whole(key, typed)
+    change = diff(previous.typed[1], typed[1])
+    links, level, change = _carry(previous.links, change)
+    packed = pack(change)
+    cost = previous.root_size + sum(link.size for link in links) + len(packed)
+    if len(packed) + WORTH > size or cost > 2 * size:
+        return whole(key, typed)
+    base = links[-1].key if links else previous.root
+    links = (*links, Link(key, level, change, len(packed)))
+    value = Value(key, typed, previous.root, previous.root_size, links)
+    return value, StoredBlob(key, base, len(links), level, typed[0], frame(packed))
+
+
+def _carry(links: tuple[Link, ...], change: Change) -> tuple[tuple[Link, ...], int, Change]:
+    """Merge a new change with the links before it, as long as their level is full."""
+    level = 0
+    while len(links) >= FANOUT - 1 and links[1 - FANOUT].level == level == links[-1].level:
+        for link in reversed(links[1 - FANOUT :]):
+            change = combine(change, link.change)
+        links, level = links[: 1 - FANOUT], level + 1
+    return links, level, change
+
+
+def resolve(
+    key: bytes, rows: Mapping[bytes, Any], known: Callable[[bytes], Value | None]
+) -> Value:
+    """Rebuild a value from the rows of its chain, newest first.
+
+    Args:
+        key: The value wanted.
+        rows: Rows of `session_blobs` by key: at least the chain down to a known value.
+        known: Looks up values already resolved.
+
+    Raises:
+        HistoryLostError: A row of the chain is missing.
+        CorruptBlobError: A row does not decode.
+    """
+    links: list[Link] = []
+    change: Change | None = None
+    at, typ = key, None
+    while (start := known(at)) is None:
+        row = rows.get(at)
+        if row is None:
+            raise HistoryLostError(f"blob {at.hex()} is not in the database")
+        typ = typ or row.type
+        data = unframe(row.data)
+        if row.base_key is None:
+            start = Value(at, (row.type, data), root=at, root_size=len(data))
+            break
+        link = _read_link(row, data)
+        links.append(link)
+        change = link.change if change is None else combine(change, link.change)
+        at = row.base_key
+    if change is None:
+        return start
+    typed = (typ or start.typed[0], apply(change, start.typed[1]))
+    chain = (*start.links, *reversed(links))
+    return Value(key, typed, start.root, start.root_size, chain)
+
+
+def _read_link(row: Any, data: bytes) -> Link:
+    try:
+        return Link(row.blob_key, row.level, unpack(data), len(data))
+    except ValueError as exc:
+        raise CorruptBlobError(
+            f"blob {row.blob_key.hex()} of channel {row.channel!r}: {exc}"
+        ) from exc

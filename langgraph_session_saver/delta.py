@@ -1,0 +1,233 @@
+"""Changes between byte strings: what differs, how changes combine, how they are packed.
+
+A change describes a target as a sequence of segments: a copy of a range of the base, or literal
+bytes. Combining is what keeps reading cheap: a chain of changes is combined newest first, so that
+only the bytes that survive to the newest value are ever copied, and several old links can be
+merged into one without looking at the values they lead to.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+Copy = tuple[int, int]
+"""A range of the base: where it starts and how long it is."""
+
+Segment = Copy | bytes
+Change = tuple[Segment, ...]
+
+ANCHOR = 32
+"""Equal bytes that make two places count as the same one."""
+
+WINDOW = 1 << 16
+"""How far ahead in the base a changed region may end."""
+
+MAX_REGIONS = 64
+"""Changed regions looked for before the rest counts as one."""
+
+
+def diff(base: bytes, target: bytes) -> Change:
+    """Describe a target as a change of a base.
+
+    Walks both in step: equal bytes are copied, and after each difference the nearest place
+    where both agree again is looked for. What comes after the last such place is compared from
+    its end. Linear in the sizes; an append, an edit and a removal are each as small as they are.
+    """
+    segments: list[Segment] = []
+    i = j = 0
+    for _ in range(MAX_REGIONS):
+        equal = _common_prefix(base, target, i, j)
+        segments.append((i, equal))
+        i, j = i + equal, j + equal
+        skip = _resynchronise(base, target, i, j)
+        if skip is None:
+            break
+        segments.append(target[j : j + skip[1]])
+        i, j = i + skip[0], j + skip[1]
+    equal = _common_suffix(base[i:], target[j:])
+    segments.append(target[j : len(target) - equal])
+    segments.append((len(base) - equal, equal))
+    return _joined(segments)
+
+
+def apply(change: Change, base: bytes) -> bytes:
+    """Build the target from its base."""
+    return b"".join(
+        segment if isinstance(segment, bytes) else base[segment[0] : segment[0] + segment[1]]
+        for segment in change
+    )
+
+
+def combine(later: Change, earlier: Change) -> Change:
+    """Make one change of two: `apply(combine(b, a), x) == apply(b, apply(a, x))`."""
+    ends = list(accumulate(_length(segment) for segment in earlier))
+
+    def traced() -> Iterator[Segment]:
+        for segment in later:
+            if isinstance(segment, bytes):
+                yield segment
+            else:
+                yield from _slice(earlier, ends, *segment)
+
+    return _joined(traced())
+
+
+def pack(change: Change) -> bytes:
+    """Write a change as bytes: per segment its length and kind, then a start or the literal."""
+    packed = bytearray()
+    for segment in change:
+        if isinstance(segment, bytes):
+            _write_number(packed, len(segment) << 1 | 1)
+            packed += segment
+        else:
+            _write_number(packed, segment[1] << 1)
+            _write_number(packed, segment[0])
+    return bytes(packed)
+
+
+def unpack(packed: bytes) -> Change:
+    """Read what `pack` wrote.
+
+    Raises:
+        ValueError: The bytes end in the middle of a segment.
+    """
+    segments: list[Segment] = []
+    at = 0
+    while at < len(packed):
+        number, at = read_number(packed, at)
+        length = number >> 1
+        if number & 1:
+            segments.append(packed[at : at + length])
+            at += length
+        else:
+            start, at = read_number(packed, at)
+            segments.append((start, length))
+    if at != len(packed):
+        raise ValueError(f"a packed change ends {at - len(packed)} bytes early")
+    return tuple(segments)
+
+
+def target_length(change: Change) -> int:
+    """Bytes of the value that a change leads to."""
+    return sum(map(_length, change))
+
+
+def _length(segment: Segment) -> int:
+    return len(segment) if isinstance(segment, bytes) else segment[1]
+
+
+def _slice(change: Change, ends: list[int], start: int, length: int) -> Iterator[Segment]:
+    """The segments that make up a range of a change's target."""
+    at = bisect_right(ends, start)
+    while length:
+        segment = change[at]
+        offset = start - (ends[at] - _length(segment))
+        taken = min(length, ends[at] - start)
+        if isinstance(segment, bytes):
+            yield segment[offset : offset + taken]
+        else:
+            yield (segment[0] + offset, taken)
+        start, length, at = start + taken, length - taken, at + 1
+
+
+def _joined(segments: Iterable[Segment]) -> Change:
+    """Drop empty segments and join neighbours that continue each other."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if not _length(segment):
+            continue
+        last = joined[-1] if joined else None
+        if isinstance(segment, bytes):
+            if isinstance(last, bytes):
+                joined[-1] = last + segment
+                continue
+        elif isinstance(last, tuple) and last[0] + last[1] == segment[0]:
+            joined[-1] = (last[0], last[1] + segment[1])
+            continue
+        joined.append(segment)
+    return tuple(joined)
+
+
+def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
+    """Equal bytes from two positions on: gallop over equal blocks, halve the one that differs."""
+    limit = min(len(base) - i, len(target) - j)
+    equal, step = 0, 256
+    while equal < limit:
+        step = min(step, limit - equal)
+        if _same(base, target, i + equal, j + equal, step):
+            equal += step
+            step *= 4
+            continue
+        while step > 1:
+            half = step // 2
+            if _same(base, target, i + equal, j + equal, half):
+                equal += half
+                step -= half
+            else:
+                step = half
+        break
+    return equal
+
+
+def _same(base: bytes, target: bytes, i: int, j: int, length: int) -> bool:
+    return base[i : i + length] == target[j : j + length]
+
+
+def _common_suffix(base: bytes, target: bytes) -> int:
+    return _common_prefix(base[::-1], target[::-1], 0, 0)
+
+
+def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:
+    """How far to skip in base and target to where they agree again; None if nowhere near."""
+    if i >= len(base) or j >= len(target):
+        return None
+    for skip in range(1, 9):  # a counter, a length or a header: same place, other digits
+        if _anchored(base, target, i + skip, j + skip):
+            return skip, skip
+    ahead = 1
+    while ahead <= WINDOW and j + ahead + ANCHOR <= len(target):
+        anchor = target[j + ahead : j + ahead + ANCHOR]
+        found = base.find(anchor, i, i + WINDOW)
+        if found >= 0:
+            back = _common_suffix(base[i:found], target[j : j + ahead])
+            return found - i - back, ahead - back
+        ahead *= 2
+    return None
+
+
+def _anchored(base: bytes, target: bytes, i: int, j: int) -> bool:
+    return len(base) - i >= ANCHOR <= len(target) - j and _same(base, target, i, j, ANCHOR)
+
+
+def _write_number(out: bytearray, number: int) -> None:
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+
+
+def write_number(number: int) -> bytes:
+    """A non-negative integer as a base-128 varint, least significant group first."""
+    out = bytearray()
+    _write_number(out, number)
+    return bytes(out)
+
+
+def read_number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a varint; returns it and the position after it.
+
+    Raises:
+        ValueError: The bytes end in the middle of it.
+    """
+    number = shift = 0
+    while True:
+        if at >= len(data):
+            raise ValueError("bytes end in the middle of a number")
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7

@@ -1,0 +1,251 @@
+"""What differs between databases: one small class each, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Insert, Select, Table, bindparam, text
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from langgraph_session_saver.errors import InvalidConfigError
+
+GIB = 1 << 30
+
+
+class Dialect:
+    """What every database does, in the words of the SQL standard; each subclass says the rest."""
+
+    read_isolation: str | None = None
+    """Isolation that makes a read one round trip, where setting it costs none."""
+
+    transient_states: frozenset[str] = frozenset()
+    transient_codes: frozenset[int] = frozenset()
+    single_writer = False
+
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
+        """A real transaction on a fresh checkout, whatever the engine's isolation level."""
+        with conn.begin():
+            yield
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """Insert rows; one whose key is there already stays as it is."""
+        raise NotImplementedError
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """Insert rows; one whose key is there already gets these columns' new values."""
+        raise NotImplementedError
+
+    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
+        """Select and lock a table's rows, so that other writers of them wait."""
+        return select.with_for_update(of=table, key_share=True)
+
+    def delete_all_blobs(self, blobs: Table) -> Executable:
+        """Delete a thread's blobs in an order in which no link outlives its base."""
+        return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Whether the same transaction may well succeed on a fresh connection."""
+        if isinstance(exc, DBAPIError):
+            state, code = _sqlstate(exc.orig), _code(exc.orig)
+            return (
+                exc.connection_invalidated
+                or state in self.transient_states
+                or (state or "").startswith("08")
+                or code in self.transient_codes
+            )
+        return isinstance(exc, ConnectionError | TimeoutError)
+
+    def lock_for_setup(self, conn: Connection) -> None:
+        """Make other processes that set up this database wait until this transaction ends."""
+        raise NotImplementedError
+
+    def unlock_after_setup(self, conn: Connection) -> None:
+        """Let them go on, where ending the transaction does not."""
+
+    def value_limit(self, conn: Connection) -> int:
+        """Bytes that one value may have."""
+        raise NotImplementedError
+
+
+class SQLite(Dialect):
+    """SQLite has one writer: a transaction takes its place at once, with BEGIN IMMEDIATE."""
+
+    single_writer = True
+    _limit = 1_000_000_000
+
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
+        """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
+        conn.execution_options(isolation_level="AUTOCOMMIT")
+        enforced = bool(conn.exec_driver_sql("PRAGMA foreign_keys").scalar())
+        if conn.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+            conn.exec_driver_sql("COMMIT")  # an application's "begin" listener opened one
+        if not enforced:
+            conn.exec_driver_sql("PRAGMA foreign_keys=ON")
+        try:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                conn.exec_driver_sql("ROLLBACK")
+                raise
+            conn.exec_driver_sql("COMMIT")
+        finally:
+            if not enforced:
+                conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO NOTHING."""
+        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key))
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO UPDATE."""
+        insert = sqlite.insert(table)
+        new = {name: insert.excluded[name] for name in columns}
+        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
+
+    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
+        """BEGIN IMMEDIATE has locked everything already."""
+        del table
+        return select
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
+        orig = exc.orig if isinstance(exc, DBAPIError) else exc
+        code = getattr(orig, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+
+    def lock_for_setup(self, conn: Connection) -> None:
+        """BEGIN IMMEDIATE has done it."""
+
+    def value_limit(self, conn: Connection) -> int:
+        """SQLITE_MAX_LENGTH as it is compiled by default."""
+        del conn
+        return self._limit
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL, and what speaks its protocol."""
+
+    read_isolation = "AUTOCOMMIT"
+    transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    _setup_lock = 0x6C67_7373  # "lgss"
+
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
+        """READ COMMITTED: its drivers send it with BEGIN, so it costs no round trip."""
+        conn.execution_options(isolation_level="READ COMMITTED")
+        with conn.begin():
+            yield
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO NOTHING."""
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(key))
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO UPDATE."""
+        insert = postgresql.insert(table)
+        new = {name: insert.excluded[name] for name in columns}
+        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
+
+    def lock_for_setup(self, conn: Connection) -> None:
+        """An advisory lock that ends with the transaction."""
+        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
+
+    def value_limit(self, conn: Connection) -> int:
+        """A field holds 1 GiB, and text protocols double it on the way."""
+        del conn
+        return GIB // 2 - (1 << 20)
+
+
+class MySQL(Dialect):
+    """MySQL and MariaDB, and clusters of them."""
+
+    transient_codes = frozenset(
+        {1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031}
+    )
+    _setup_lock = "langgraph_session_saver.setup"
+
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
+        """The engine's own isolation, unless that is autocommit: setting one costs round trips."""
+        if _autocommits(conn):
+            conn.execution_options(isolation_level="REPEATABLE READ")
+        with conn.begin():
+            yield
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({key[0]: table.c[key[0]]})
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """INSERT … ON DUPLICATE KEY UPDATE."""
+        del key
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in columns})
+
+    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
+        """FOR UPDATE: MariaDB has no FOR NO KEY UPDATE, nor OF."""
+        del table
+        return select.with_for_update()
+
+    def delete_all_blobs(self, blobs: Table) -> Executable:
+        """InnoDB checks references row by row, not at the statement's end: deepest first."""
+        name = mysql.dialect().identifier_preparer.format_table(blobs)
+        return text(f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC")
+
+    def lock_for_setup(self, conn: Connection) -> None:
+        """A named lock: DDL commits, so a transaction's lock would not hold."""
+        held = conn.execute(text("SELECT GET_LOCK(:name, 60)"), {"name": self._setup_lock}).scalar()
+        if held != 1:
+            raise TimeoutError("another process has been setting up this database for 60 seconds")
+
+    def unlock_after_setup(self, conn: Connection) -> None:
+        """Release the named lock."""
+        conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
+
+    def value_limit(self, conn: Connection) -> int:
+        """Half a packet: some drivers send bytes as hexadecimal digits."""
+        packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
+        return packet // 2 - (64 << 10)
+
+
+_DIALECTS: dict[str, type[Dialect]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mysql": MySQL,
+    "mariadb": MySQL,
+}
+
+
+def dialect_for(name: str) -> Dialect:
+    """The class for a SQLAlchemy dialect's name.
+
+    Raises:
+        InvalidConfigError: No class knows that database.
+    """
+    try:
+        return _DIALECTS[name]()
+    except KeyError:
+        raise InvalidConfigError(
+            f"the database {name!r} is not supported: use one of {', '.join(_DIALECTS)}"
+        ) from None
+
+
+def _autocommits(conn: Connection) -> bool:
+    driver: Any = conn.connection.driver_connection
+    return bool(driver.get_autocommit())
+
+
+def _sqlstate(orig: Any) -> str | None:
+    return getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+
+
+def _code(orig: Any) -> int | None:
+    code = orig.args[0] if getattr(orig, "args", None) else None
+    return code if isinstance(code, int) else None

@@ -1,0 +1,420 @@
+"""From a URL to an engine, and the one way an operation runs on it, for both faces.
+
+An operation is a plain function of a connection: it never opens, commits or retries. Everything
+around it is here: the writers' queue, the transaction, retry on a fresh connection, and turning
+the driver's errors into ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import platformdirs
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPool
+from tenacity import AsyncRetrying, Retrying, stop_after_delay
+from tenacity.retry import retry_if_exception
+from tenacity.wait import wait_random_exponential
+
+from langgraph_session_saver.dialects import Dialect, dialect_for
+from langgraph_session_saver.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    DriverNotInstalledError,
+    InvalidConfigError,
+    SessionSaverError,
+    StoragePermissionError,
+    WrongFaceError,
+)
+from langgraph_session_saver.queueing import WriterQueue, queue_for
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+T = TypeVar("T")
+Operation = Callable[[Connection], T]
+
+URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
+APP_NAME = "langgraph-session-saver"
+RETRY_SECONDS = 30.0
+"""How long a transient failure is retried: a failover takes seconds, a busy file less."""
+
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "sqlite": "sqlite+pysqlite",
+}
+_EXTRAS = {
+    "psycopg": "postgres",
+    "psycopg_async": "postgres",
+    "asyncpg": "asyncpg",
+    "pymysql": "mysql",
+    "asyncmy": "mysql",
+    "aiosqlite": "sqlite-async",
+}
+
+
+def parse_url(url: str | URL | None) -> URL:
+    """Understand SQLAlchemy URLs, plain ones, `:memory:`, a file path, or the default.
+
+    Raises:
+        InvalidConfigError: The scheme is none that this package serves.
+    """
+    given = url or os.environ.get(URL_VARIABLE) or _default_file()
+    if isinstance(given, str):
+        given = _as_url_text(given)
+    try:
+        parsed = make_url(given)
+    except (ArgumentError, ValueError) as exc:
+        raise InvalidConfigError(f"the database URL cannot be read: {_safe(exc)}") from exc
+    backend = parsed.drivername.partition("+")[0]
+    if backend not in _DRIVERS:
+        raise InvalidConfigError(
+            f"unknown URL scheme {parsed.drivername!r}: use sqlite://, postgresql://, mysql:// or "
+            "mariadb://, ':memory:' or a file path"
+        )
+    if "+" not in parsed.drivername:
+        parsed = parsed.set(drivername=_DRIVERS[backend])
+    return parsed
+
+
+def _as_url_text(given: str) -> str:
+    if given == ":memory:":
+        return "sqlite://"
+    if "://" in given:
+        return given
+    return f"sqlite:///{Path(given).expanduser()}"
+
+
+def _default_file() -> str:
+    directory = platformdirs.user_data_path(APP_NAME)
+    _make_directory(directory)
+    file = directory / "sessions.db"
+    try:
+        file.touch(mode=0o600)
+    except OSError as exc:
+        raise StoragePermissionError(
+            f"{file} cannot be created ({exc.strerror}): pass a URL, or set {URL_VARIABLE}"
+        ) from exc
+    return f"sqlite:///{file}"
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoragePermissionError(
+            f"the directory {directory} cannot be created ({exc.strerror}): make it, or name a "
+            "database file in one that can be written"
+        ) from exc
+
+
+def make_engine(url: URL) -> Engine | AsyncEngine:
+    """Create the engine of a URL: an `AsyncEngine` where its driver is an async one.
+
+    Raises:
+        DriverNotInstalledError: Names the extra to install.
+        StoragePermissionError: The directory of a database file cannot be made or written.
+    """
+    options: dict[str, Any] = {"hide_parameters": True}
+    is_async = url.get_dialect().is_async
+    if url.get_backend_name() == "sqlite":
+        options |= _sqlite_options(url, is_async=is_async)
+    try:
+        if is_async:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            engine: Any = create_async_engine(url, **options)
+        else:
+            engine = create_engine(url, **options)
+    except ImportError as exc:
+        driver = url.get_driver_name()
+        extra = _EXTRAS.get(driver, "asyncio")
+        raise DriverNotInstalledError(
+            f"the driver {driver!r} is not installed: "
+            f"pip install 'langgraph-session-saver[{extra}]'"
+        ) from exc
+    if url.get_backend_name() == "sqlite":
+        event.listen(getattr(engine, "sync_engine", engine), "connect", _configure_sqlite)
+    return engine  # type: ignore[no-any-return]
+
+
+def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
+    if not _is_file(url.database):
+        # One connection is one memory database; callers take turns with it.
+        pool = AsyncAdaptedQueuePool if is_async else QueuePool
+        connect = {} if is_async else {"check_same_thread": False}
+        return {
+            "poolclass": pool, "pool_size": 1, "max_overflow": 0, "connect_args": connect,
+        }  # fmt: skip
+    directory = Path(str(url.database)).absolute().parent
+    _make_directory(directory)
+    if not os.access(directory, os.W_OK):
+        raise StoragePermissionError(f"the directory {directory} cannot be written")
+    return {}
+
+
+def _is_file(database: str | None) -> bool:
+    return bool(database) and database != ":memory:" and "mode=memory" not in str(database)
+
+
+def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    cursor = dbapi_connection.cursor()
+    # As durable as the official saver: WAL, and synchronous left at FULL.
+    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+class Runner:
+    """Runs operations on one engine."""
+
+    def __init__(self, engine: Engine | AsyncEngine, *, owned: bool) -> None:
+        self.engine = engine
+        self.owned = owned
+        self.sync_engine: Engine = getattr(engine, "sync_engine", engine)
+        self.is_async = self.sync_engine is not engine
+        self.dialect: Dialect = dialect_for(self.sync_engine.dialect.name)
+        self.closed = False
+        self._reached = False
+        self._queue = self._writer_queue()
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    def _writer_queue(self) -> WriterQueue | None:
+        if not self.dialect.single_writer:
+            return None
+        database = self.sync_engine.url.database
+        if _is_file(database):
+            return queue_for(str(Path(str(database)).absolute()))
+        if isinstance(self.sync_engine.pool, SingletonThreadPool):
+            raise InvalidConfigError(
+                "this engine's pool gives every thread a memory database of its own: create it "
+                "with poolclass=QueuePool, pool_size=1, max_overflow=0 and "
+                "connect_args={'check_same_thread': False}, or use SessionSaver.from_conn_string"
+                "(':memory:')"
+            )
+        return WriterQueue()
+
+    # -- the one way per face ---------------------------------------------------------------
+
+    def write(self, operation: Operation[T]) -> T:
+        """Run an operation in a transaction of its own; sync."""
+        if self.is_async:
+            return self._from_other_thread(lambda: self.awrite(operation))
+        return self._retrying(lambda: self._write_once(operation))
+
+    def read(self, operation: Operation[T]) -> T:
+        """Run an operation that only reads; sync."""
+        if self.is_async:
+            return self._from_other_thread(lambda: self.aread(operation))
+        return self._retrying(lambda: self._read_once(operation))
+
+    async def awrite(self, operation: Operation[T]) -> T:
+        """Run an operation in a transaction of its own; async."""
+        if not self.is_async:
+            return await asyncio.to_thread(self.write, operation)
+        return await self._aretrying(lambda: self._awrite_once(operation))
+
+    async def aread(self, operation: Operation[T]) -> T:
+        """Run an operation that only reads; async."""
+        if not self.is_async:
+            return await asyncio.to_thread(self.read, operation)
+        return await self._aretrying(lambda: self._aread_once(operation))
+
+    def _write_once(self, operation: Operation[T]) -> T:
+        with self._queue.turn() if self._queue else nullcontext(), self._connection() as conn:
+            return self._transact(conn, operation)
+
+    def _read_once(self, operation: Operation[T]) -> T:
+        with self._connection() as conn:
+            return self._query(conn, operation)
+
+    async def _awrite_once(self, operation: Operation[T]) -> T:
+        async with self._queue.aturn() if self._queue else nullcontext():
+            async with self._aconnection() as conn:
+                return await conn.run_sync(self._transact, operation)  # type: ignore[no-any-return]
+
+    async def _aread_once(self, operation: Operation[T]) -> T:
+        async with self._aconnection() as conn:
+            return await conn.run_sync(self._query, operation)  # type: ignore[no-any-return]
+
+    def _transact(self, conn: Connection, operation: Operation[T]) -> T:
+        with self.dialect.transaction(conn):
+            return operation(conn)
+
+    def _query(self, conn: Connection, operation: Operation[T]) -> T:
+        if self.dialect.read_isolation:
+            conn.execution_options(isolation_level=self.dialect.read_isolation)
+        return operation(conn)
+
+    # -- connections ------------------------------------------------------------------------
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        self._refuse_closed()
+        try:
+            conn = self.sync_engine.connect()
+        except (SQLAlchemyError, OSError) as exc:
+            raise self._unreachable(exc) from exc
+        self._reached = True
+        with conn:
+            yield conn
+
+    @asynccontextmanager
+    async def _aconnection(self) -> AsyncIterator[Any]:
+        self._refuse_closed()
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        try:
+            conn = await self.engine.connect()  # type: ignore[misc]
+        except (SQLAlchemyError, OSError) as exc:
+            raise self._unreachable(exc) from exc
+        self._reached = True
+        async with conn:
+            yield conn
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise InvalidConfigError("this SessionSaver is closed: create another one")
+
+    def _unreachable(self, exc: BaseException) -> DatabaseUnavailableError:
+        url = self.sync_engine.url
+        return UnreachableError(
+            f"the {url.get_backend_name()} database at {_address(url)} cannot be reached: {_safe(exc)}. "
+            "Check that it is up and that the URL is right",
+            transient=self._reached,
+        )
+
+    # -- retry and errors -------------------------------------------------------------------
+
+    def _is_transient(self, exc: BaseException) -> bool:
+        if isinstance(exc, UnreachableError):
+            return exc.transient
+        return self.dialect.is_transient(exc)
+
+    def _retrying(self, attempt: Callable[[], T]) -> T:
+        try:
+            try:
+                return attempt()
+            except Exception as exc:
+                if not self._is_transient(exc):
+                    raise
+                _pause_before_retry()
+                return Retrying(**self._retry_policy())(attempt)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc) from exc
+
+    async def _aretrying(self, attempt: Callable[[], Any]) -> Any:
+        try:
+            try:
+                return await attempt()
+            except Exception as exc:
+                if not self._is_transient(exc):
+                    raise
+                await asyncio.sleep(_FIRST_PAUSE)
+                return await AsyncRetrying(**self._retry_policy())(attempt)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc) from exc
+
+    def _retry_policy(self) -> dict[str, Any]:
+        return {
+            "retry": retry_if_exception(self._is_transient),
+            "stop": stop_after_delay(RETRY_SECONDS),
+            "wait": wait_random_exponential(multiplier=0.02, max=2.0),
+            "reraise": True,
+        }
+
+    def _translated(self, exc: SQLAlchemyError) -> Exception:
+        if isinstance(exc, IntegrityError):
+            return BrokenReferenceError(_safe(exc))
+        url = self.sync_engine.url
+        if self.dialect.is_transient(exc):
+            return DatabaseUnavailableError(
+                f"the {url.get_backend_name()} database at {_address(url)} kept failing for "
+                f"{RETRY_SECONDS:.0f} seconds: {_safe(exc)}"
+            )
+        message = f"the {url.get_backend_name()} database refused a statement: {_safe(exc)}"
+        if isinstance(exc, DBAPIError) and "readonly" in str(exc.orig).replace("-", ""):
+            return StoragePermissionError(message)
+        return DatabaseError(message)
+
+    # -- sync calls over an AsyncEngine -------------------------------------------------------
+
+    def _from_other_thread(self, call: Callable[[], Any]) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise WrongFaceError(
+                "a sync method was called on the event loop's own thread over an AsyncEngine, "
+                "where it would wait for itself: await the a… twin (aput, aget_tuple, ainvoke …), "
+                "or give SessionSaver an Engine"
+            )
+        loop = self._loop() if self._loop else None
+        if loop is None or not loop.is_running():
+            raise WrongFaceError(
+                "a sync method was called over an AsyncEngine, and no running event loop has used "
+                "that engine: call the a… twins, or give SessionSaver an Engine"
+            )
+        return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Dispose of the engine if it was made here."""
+        self.closed = True
+        if self.owned:
+            # Without a running loop the connections of an AsyncEngine can only be dropped.
+            self.sync_engine.dispose(close=not self.is_async)
+
+    async def aclose(self) -> None:
+        """Dispose of the engine if it was made here."""
+        self.closed = True
+        if not self.owned:
+            return
+        if self.is_async:
+            await self.engine.dispose()  # type: ignore[misc]
+        else:
+            await asyncio.to_thread(self.sync_engine.dispose)
+
+
+class UnreachableError(DatabaseUnavailableError):
+    """No connection could be made: worth another try only where there was one before."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class BrokenReferenceError(SessionSaverError):
+    """A row refers to one that another process deleted; the caller knows what to do about it."""
+
+
+_FIRST_PAUSE = 0.005
+
+
+def _pause_before_retry() -> None:
+    time.sleep(_FIRST_PAUSE)
+
+
+def _address(url: URL) -> str:
+    if not url.host:
+        return str(url.database or ":memory:")
+    port = f":{url.port}" if url.port else ""
+    return f"{url.host}{port}/{url.database or ''}"
+
+
+def _safe(exc: BaseException) -> str:
+    """What the driver said, without statement and parameters."""
+    said = str(getattr(exc, "orig", None) or exc).strip()
+    return said.splitlines()[0] if said else type(exc).__name__

@@ -1,0 +1,504 @@
+"""Every statement on the storage tables, as plain functions of a connection.
+
+None of them opens, commits or retries; `engine.Runner` does. Statements are built once, when the
+saver is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, or_, select, update
+
+from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.types import utc_now
+
+BATCH = 500
+"""Keys named in one statement: every driver takes that many parameters."""
+
+ROW_KEY = ("thread_key", "row_key")
+
+
+class ParentGoneError(Exception):
+    """A step's parent checkpoint was deleted while the step ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRef:
+    """A thread, and the session and owner that a call names for it, if it does."""
+
+    key: bytes
+    thread_id: str
+    session_id: str | None = None
+    owner_id: str | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the call says anything that the stored thread could contradict."""
+        return self.session_id is not None or self.owner_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A locked thread row, and whether a parent checkpoint is there."""
+
+    session_id: str
+    is_first: bool
+    checkpoint_id: str | None
+    status_checkpoint_id: str | None
+    has_parent: bool
+
+
+@dataclass(slots=True)
+class CheckpointRows:
+    """What one `put` stores, encoded."""
+
+    thread: ThreadRef
+    checkpoint: dict[str, Any]
+    blobs: list[dict[str, Any]] = field(default_factory=list)
+    needs_parent: bool = True
+
+    @property
+    def parent_id(self) -> str | None:
+        """The checkpoint this one follows."""
+        parent: str | None = self.checkpoint["parent_checkpoint_id"]
+        return parent
+
+
+class Operations:
+    """The statements of one installation, and the operations made of them."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self.tables = tables
+        self.dialect = dialect
+        self._build_writing()
+        self._build_reading()
+
+    def _build_writing(self) -> None:
+        t, d = self.tables, self.dialect
+        parent = t.checkpoints.alias("parent")
+        self._lock_thread = d.locked(
+            select(t.threads, parent.c.checkpoint_id.label("parent_id"))
+            .outerjoin(
+                parent,
+                and_(
+                    parent.c.thread_key == t.threads.c.thread_key,
+                    parent.c.ns_key == bindparam("ns"),
+                    parent.c.checkpoint_id == bindparam("parent"),
+                ),
+            )
+            .where(t.threads.c.thread_key == bindparam("thread")),
+            t.threads,
+        )
+        self._lock_session = d.locked(
+            select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
+        )
+        self._count_threads = (
+            select(func.count()).select_from(t.threads)
+            .where(t.threads.c.session_id == bindparam("session"))
+        )  # fmt: skip
+        self._insert_session = d.insert_ignore(t.sessions, ["id"])
+        self._insert_thread = d.insert_ignore(t.threads, ["thread_key"])
+        self._insert_blobs = d.insert_ignore(t.blobs, ["thread_key", "blob_key"])
+        checkpoint_key = ["thread_key", "ns_key", "checkpoint_id"]
+        self._put_checkpoint = d.upsert(
+            t.checkpoints,
+            checkpoint_key,
+            [c.name for c in t.checkpoints.c if c.name not in checkpoint_key],
+        )
+        write_key = [*checkpoint_key, "task_id", "idx"]
+        self._insert_writes = d.insert_ignore(t.writes, write_key)
+        self._replace_writes = d.upsert(
+            t.writes, write_key, ["channel", "type", "data", "task_path"]
+        )
+
+    def _build_reading(self) -> None:
+        t = self.tables
+        c, w, b = t.checkpoints, t.writes, t.blobs
+        wanted = (
+            select(c)
+            .where(c.c.thread_key == bindparam("thread"), c.c.ns_key == bindparam("ns"))
+        )  # fmt: skip
+        latest = (
+            wanted.where(c.c.hidden.is_(False)).order_by(c.c.checkpoint_id.desc()).limit(1)
+        )
+        named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
+        self._latest_with_writes = self._with_writes(latest)
+        self._named_with_writes = self._with_writes(named)
+        self._writes_of = select(w).where(
+            w.c.thread_key.in_(bindparam("threads", expanding=True)),
+            w.c.checkpoint_id.in_(bindparam("checkpoints", expanding=True)),
+        )
+        links = (
+            select(b.c.thread_key, b.c.blob_key, b.c.base_key)
+            .where(
+                b.c.thread_key.in_(bindparam("threads", expanding=True)),
+                b.c.blob_key.in_(bindparam("keys", expanding=True)),
+            )
+            .cte("links", recursive=True)
+        )
+        base = b.alias("base")
+        chain = links.union(
+            select(base.c.thread_key, base.c.blob_key, base.c.base_key).join(
+                links,
+                and_(base.c.thread_key == links.c.thread_key, base.c.blob_key == links.c.base_key),
+            )
+        )
+        self._chains_of = select(b).join(
+            chain, and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
+        )
+
+    def _with_writes(self, checkpoint: Any) -> Any:
+        """One statement for a checkpoint and its pending writes: a read is one round trip."""
+        w = self.tables.writes.c
+        found = checkpoint.subquery("found")
+        return select(
+            found, w.task_id, w.idx, w.task_path, w.channel,
+            w.type.label("write_type"), w.data.label("write_data"),
+        ).outerjoin(
+            self.tables.writes,
+            and_(
+                w.thread_key == found.c.thread_key,
+                w.ns_key == found.c.ns_key,
+                w.checkpoint_id == found.c.checkpoint_id,
+            ),
+        )  # fmt: skip
+
+    # -- threads and sessions ---------------------------------------------------------------
+
+    def lock_thread(
+        self, conn: Connection, thread: ThreadRef, ns_key: bytes = b"", parent: str | None = None
+    ) -> Head:
+        """Lock a thread's row, making it and its session if they are not there.
+
+        Raises:
+            SessionConflictError: The call names another session or owner than the thread has.
+        """
+        wanted = {"thread": thread.key, "ns": ns_key, "parent": parent}
+        row = conn.execute(self._lock_thread, wanted).one_or_none()
+        if row is None:
+            self._make_thread(conn, thread)
+            row = conn.execute(self._lock_thread, wanted).one()
+        session_id = self._agree(conn, thread, row)
+        return Head(
+            session_id=session_id,
+            is_first=row.is_first,
+            checkpoint_id=row.checkpoint_id,
+            status_checkpoint_id=row.status_checkpoint_id,
+            has_parent=row.parent_id is not None,
+        )
+
+    def find_thread(self, conn: Connection, thread_key: bytes) -> Row[Any] | None:
+        """Lock a thread's row if there is one."""
+        wanted = {"thread": thread_key, "ns": b"", "parent": None}
+        return conn.execute(self._lock_thread, wanted).one_or_none()
+
+    def _make_thread(self, conn: Connection, thread: ThreadRef) -> None:
+        session_id = thread.session_id or thread.thread_id
+        self._make_session(conn, session_id, thread.owner_id)
+        conn.execute(self._lock_session, {"session": session_id}).one()
+        conn.execute(
+            self._insert_thread,
+            {
+                "thread_key": thread.key,
+                "thread_id": thread.thread_id,
+                "session_id": session_id,
+                "session_named": thread.session_id is not None,
+                "owner_id": thread.owner_id,
+                "is_first": not self._threads_in(conn, session_id),
+            },
+        )
+
+    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
+        conn.execute(
+            self._insert_session,
+            {"id": session_id, "owner_id": owner_id, "made_by_saver": True},
+        )
+
+    def _threads_in(self, conn: Connection, session_id: str) -> int:
+        count: int = conn.execute(self._count_threads, {"session": session_id}).scalar_one()
+        return count
+
+    def _agree(self, conn: Connection, thread: ThreadRef, row: Row[Any]) -> str:
+        """Check what a call names against what the thread has; the first to name one sets it."""
+        session_id: str = row.session_id
+        if thread.owner_id is not None and row.owner_id != thread.owner_id:
+            if row.owner_id is not None:
+                raise SessionConflictError(
+                    f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
+                    f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
+                )
+            self._set_thread(conn, thread.key, {"owner_id": thread.owner_id})
+            t = self.tables.sessions
+            conn.execute(
+                update(t).where(t.c.id == session_id, t.c.owner_id.is_(None)),
+                {"owner_id": thread.owner_id},
+            )
+        if thread.session_id is not None and not (
+            row.session_named and session_id == thread.session_id
+        ):
+            if row.session_named:
+                raise SessionConflictError(
+                    f"thread {thread.thread_id!r} belongs to session {session_id!r}, and this "
+                    f"call names {thread.session_id!r}: use another thread_id, or leave "
+                    "session_id out"
+                )
+            self._move_thread(conn, thread, session_id)
+            session_id = thread.session_id
+        return session_id
+
+    def _move_thread(self, conn: Connection, thread: ThreadRef, old: str) -> None:
+        """Bring a thread, and what it projected, to the session that a call names first."""
+        new = str(thread.session_id)
+        if new != old:
+            self._make_session(conn, new, thread.owner_id)
+            conn.execute(self._lock_session, {"session": new}).one()
+            is_first = not self._threads_in(conn, new)
+            self._set_thread(conn, thread.key, {"session_id": new, "is_first": is_first})
+            for table in self._child_tables():
+                conn.execute(
+                    update(table).where(table.c.thread_key == thread.key), {"session_id": new}
+                )
+            self.drop_empty_session(conn, old)
+        self._set_thread(conn, thread.key, {"session_named": True})
+
+    def _set_thread(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
+        t = self.tables.threads
+        conn.execute(update(t).where(t.c.thread_key == thread_key).values(**values))
+
+    set_thread = _set_thread
+
+    def _child_tables(self) -> tuple[Any, ...]:
+        t = self.tables
+        return t.messages, t.versions, t.token_usage, t.errors
+
+    def drop_empty_session(self, conn: Connection, session_id: str) -> None:
+        """Delete a session that the saver made and that has no thread left."""
+        if not self._threads_in(conn, session_id):
+            t = self.tables.sessions
+            conn.execute(delete(t).where(t.c.id == session_id, t.c.made_by_saver.is_(True)))
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def put(self, conn: Connection, rows: CheckpointRows) -> Head:
+        """Store a checkpoint with its blobs; the thread's row stays locked until the commit.
+
+        Raises:
+            ParentGoneError: The parent is not there and the rows hold only what changed.
+        """
+        head = self.lock_thread(conn, rows.thread, rows.checkpoint["ns_key"], rows.parent_id)
+        if rows.needs_parent and rows.parent_id is not None and not head.has_parent:
+            raise ParentGoneError
+        if rows.blobs:
+            conn.execute(self._insert_blobs, rows.blobs)
+        conn.execute(self._put_checkpoint, rows.checkpoint)
+        return head
+
+    def put_writes(
+        self,
+        conn: Connection,
+        thread: ThreadRef | None,
+        regular: list[dict[str, Any]],
+        special: list[dict[str, Any]],
+    ) -> Head | None:
+        """Store a task's writes; a thread that is known to be there is not named."""
+        head = None if thread is None else self.lock_thread(conn, thread)
+        if regular:
+            conn.execute(self._insert_writes, regular)
+        for row in special:  # one by one: an upsert of several cannot name a key twice
+            conn.execute(self._replace_writes, row)
+        return head
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def get_checkpoint(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
+    ) -> Sequence[Row[Any]]:
+        """A checkpoint, or the newest, once for each of its writes (once if it has none)."""
+        wanted = {"thread": thread_key, "ns": ns_key}
+        if checkpoint_id is None:
+            return conn.execute(self._latest_with_writes, wanted).all()
+        return conn.execute(self._named_with_writes, wanted | {"checkpoint": checkpoint_id}).all()
+
+    def get_chains(
+        self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]
+    ) -> dict[tuple[bytes, bytes], Row[Any]]:
+        """The rows of these blobs and of all that they are changes of."""
+        found: dict[tuple[bytes, bytes], Row[Any]] = {}
+        wanted = sorted(set(keys))
+        for batch in batches(wanted):
+            threads = sorted({thread for thread, _ in batch})
+            rows = conn.execute(
+                self._chains_of, {"threads": threads, "keys": [key for _, key in batch]}
+            )
+            found |= {(row.thread_key, row.blob_key): row for row in rows}
+        return found
+
+    def list_checkpoints(
+        self,
+        conn: Connection,
+        where: Sequence[Any],
+        after: tuple[str, bytes, bytes] | None,
+        limit: int,
+    ) -> Sequence[Row[Any]]:
+        """A page of checkpoints with their thread ids, newest first."""
+        c, t = self.tables.checkpoints, self.tables.threads
+        query = (
+            select(c, t.c.thread_id)
+            .join(t, t.c.thread_key == c.c.thread_key)
+            .where(c.c.hidden.is_(False), *where)
+            .order_by(c.c.checkpoint_id.desc(), c.c.thread_key, c.c.ns_key)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(self._is_after(*after))
+        return conn.execute(query).all()
+
+    def _is_after(self, checkpoint_id: str, thread_key: bytes, ns_key: bytes) -> Any:
+        c = self.tables.checkpoints.c
+        same = c.checkpoint_id == checkpoint_id
+        return or_(
+            c.checkpoint_id < checkpoint_id,
+            and_(same, c.thread_key > thread_key),
+            and_(same, c.thread_key == thread_key, c.ns_key > ns_key),
+        )
+
+    def get_writes(
+        self, conn: Connection, checkpoints: Iterable[Row[Any]]
+    ) -> dict[tuple[bytes, bytes, str], list[Row[Any]]]:
+        """The writes of several checkpoints, by thread, namespace and checkpoint."""
+        found: dict[tuple[bytes, bytes, str], list[Row[Any]]] = {}
+        for batch in batches(list(checkpoints)):
+            wanted = {
+                "threads": sorted({row.thread_key for row in batch}),
+                "checkpoints": sorted({row.checkpoint_id for row in batch}),
+            }
+            for row in conn.execute(self._writes_of, wanted):
+                found.setdefault((row.thread_key, row.ns_key, row.checkpoint_id), []).append(row)
+        return found
+
+    # -- deleting and copying -----------------------------------------------------------------
+
+    def delete_thread(self, conn: Connection, thread_key: bytes) -> None:
+        """Delete a thread, what it projected, and its session if the saver made that for it."""
+        row = self.find_thread(conn, thread_key)
+        if row is None:
+            return
+        t = self.tables
+        for table in (t.writes, t.checkpoints, *self._child_tables()):
+            conn.execute(delete(table).where(table.c.thread_key == thread_key))
+        conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
+        conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
+        self.drop_empty_session(conn, row.session_id)
+
+    def threads_of_runs(self, conn: Connection, run_ids: Sequence[str]) -> list[bytes]:
+        """The threads that these runs wrote to."""
+        c = self.tables.checkpoints.c
+        found: set[bytes] = set()
+        for batch in batches(list(run_ids)):
+            found |= set(conn.execute(select(c.thread_key).where(c.run_id.in_(batch))).scalars())
+        return sorted(found)
+
+    def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Row[Any]]:
+        """All checkpoints of a thread, hidden ones too."""
+        c = self.tables.checkpoints
+        return conn.execute(select(c).where(c.c.thread_key == thread_key)).all()
+
+    def delete_checkpoints(
+        self, conn: Connection, thread_key: bytes, doomed: Iterable[tuple[bytes, str]]
+    ) -> None:
+        """Delete checkpoints of a thread, given as namespace keys and ids, with their writes."""
+        by_namespace: dict[bytes, list[str]] = {}
+        for ns_key, checkpoint_id in doomed:
+            by_namespace.setdefault(ns_key, []).append(checkpoint_id)
+        for table in (self.tables.writes, self.tables.checkpoints):
+            for ns_key, ids in by_namespace.items():
+                for batch in batches(ids):
+                    conn.execute(
+                        delete(table).where(
+                            table.c.thread_key == thread_key,
+                            table.c.ns_key == ns_key,
+                            table.c.checkpoint_id.in_(batch),
+                        )
+                    )
+
+    def hide(self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]) -> None:
+        """Keep checkpoints of a thread without listing them."""
+        c = self.tables.checkpoints
+        for ns_key, checkpoint_id in hidden:
+            conn.execute(
+                update(c)
+                .where(
+                    c.c.thread_key == thread_key,
+                    c.c.ns_key == ns_key,
+                    c.c.checkpoint_id == checkpoint_id,
+                )
+                .values(hidden=True)
+            )
+
+    def delete_unused_blobs(self, conn: Connection, thread_key: bytes, used: set[bytes]) -> None:
+        """Delete the blobs that no key in `used` needs, changes before what they change."""
+        b = self.tables.blobs.c
+        rows = conn.execute(
+            select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
+        ).all()
+        bases = {row.blob_key: row.base_key for row in rows}
+        needed: set[bytes] = set()
+        for key in used & bases.keys():
+            at: bytes | None = key
+            while at is not None and at not in needed:
+                needed.add(at)
+                at = bases.get(at)
+        by_depth: dict[int, list[bytes]] = {}
+        for row in rows:
+            if row.blob_key not in needed:
+                by_depth.setdefault(row.depth, []).append(row.blob_key)
+        for depth in sorted(by_depth, reverse=True):
+            for batch in batches(by_depth[depth]):
+                conn.execute(
+                    delete(self.tables.blobs).where(
+                        b.thread_key == thread_key, b.blob_key.in_(batch)
+                    )
+                )
+
+    def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
+        """Copy checkpoints, blobs and writes; False if there is no such source."""
+        row = self.find_thread(conn, source)
+        if row is None:
+            return False
+        self.lock_thread(conn, target)
+        for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
+            columns = [c for c in table.c if c.name != "thread_key"]
+            query = select(bindparam("target", target.key, table.c.thread_key.type), *columns)
+            query = query.where(table.c.thread_key == source)
+            if table is self.tables.blobs:
+                query = query.order_by(table.c.depth)  # InnoDB checks each row as it comes
+            conn.execute(
+                table.insert().from_select(["thread_key", *(c.name for c in columns)], query)
+            )
+        kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
+                "status_checkpoint_id")  # fmt: skip
+        self._set_thread(conn, target.key, {name: getattr(row, name) for name in kept})
+        return True
+
+    def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:
+        """The newest checkpoint of a thread's root namespace."""
+        c = self.tables.checkpoints.c
+        return conn.execute(
+            select(func.max(c.checkpoint_id)).where(
+                c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)
+            )
+        ).scalar()
+
+    def touch(self, conn: Connection, thread_key: bytes) -> None:
+        """Note that a thread was written to just now."""
+        self._set_thread(conn, thread_key, {"updated_at": utc_now()})
+
+
+def batches(items: Sequence[Any], size: int = BATCH) -> Iterable[Sequence[Any]]:
+    """Slices of a sequence of at most `size` items."""
+    return (items[i : i + size] for i in range(0, len(items), size))

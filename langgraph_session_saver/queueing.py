@@ -1,0 +1,82 @@
+"""A fair queue before a database that has one writer.
+
+SQLite's busy handler sleeps and wakes at random, so under load some writers starve. The writers
+of one process wait here instead, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from weakref import WeakValueDictionary
+
+
+class WriterQueue:
+    """One holder at a time, in the order of asking; threads and event loops alike."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = False
+        self._waiting: deque[Future[None]] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn, blocking this thread."""
+        self._ask().result()
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    @asynccontextmanager
+    async def aturn(self) -> AsyncIterator[None]:
+        """Wait for the turn, leaving the event loop free."""
+        asked = self._ask()
+        try:
+            await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            if not asked.cancelled():  # the turn came in the same moment
+                self._pass_on()
+            raise
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _ask(self) -> Future[None]:
+        asked: Future[None] = Future()
+        with self._lock:
+            if self._held:
+                self._waiting.append(asked)
+                return asked
+            self._held = True
+        asked.set_result(None)
+        return asked
+
+    def _pass_on(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._held = False
+                    return
+                following = self._waiting.popleft()
+            if following.set_running_or_notify_cancel():
+                following.set_result(None)
+                return
+
+
+_queues: WeakValueDictionary[str, WriterQueue] = WeakValueDictionary()
+_queues_lock = threading.Lock()
+
+
+def queue_for(database: str) -> WriterQueue:
+    """The queue that all engines of this process share for one database file."""
+    with _queues_lock:
+        queue = _queues.get(database)
+        if queue is None:
+            queue = _queues[database] = WriterQueue()
+        return queue

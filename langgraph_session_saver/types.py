@@ -1,0 +1,105 @@
+"""Column types that mean the same on SQLite, PostgreSQL, MySQL and MariaDB."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary, String, Text
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.types import TypeDecorator
+
+KEY_BYTES = 16
+"""Bytes of a hashed key (BLAKE2b-128)."""
+
+THREAD_ID_LENGTH = 255
+CHANNEL_LENGTH = 255
+CHECKPOINT_ID_LENGTH = 255
+NAMESPACE_LENGTH = 4_000
+MODEL_LENGTH = 2_048
+
+
+def utc_now() -> datetime:
+    """The current instant, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An instant with microseconds: aware and in UTC in Python, the same instant everywhere."""
+
+    impl = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Send the instant in UTC; the databases without zones store its digits."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone: pass an aware datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the instant aware, in UTC."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Id(String):
+    """Text that is compared and sorted byte by byte: 'A' is not 'a', a trailing space counts."""
+
+
+@compiles(Id)
+def _compile_id(element: Id, compiler: Any, **kw: Any) -> str:
+    return str(compiler.visit_VARCHAR(String(element.length), **kw))
+
+
+@compiles(Id, "sqlite")
+def _compile_id_sqlite(element: Id, compiler: Any, **kw: Any) -> str:
+    del element, compiler, kw
+    return "TEXT"
+
+
+@compiles(Id, "postgresql")
+def _compile_id_postgresql(element: Id, compiler: Any, **kw: Any) -> str:
+    return str(compiler.visit_VARCHAR(String(element.length, collation="C"), **kw))
+
+
+@compiles(Id, "mysql")
+@compiles(Id, "mariadb")
+def _compile_id_mysql(element: Id, compiler: Any, **kw: Any) -> str:
+    # The default collation merges 'a', 'A', 'á' and 'a '; only a NO PAD binary one keeps all four.
+    del kw
+    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
+    return f"VARCHAR({element.length}) CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+def Key() -> LargeBinary:  # noqa: N802 - reads as the type it returns
+    """A hashed key of at most 16 bytes."""
+    binary = LargeBinary(KEY_BYTES)
+    for name in ("mysql", "mariadb"):
+        binary = binary.with_variant(mysql.VARBINARY(KEY_BYTES), name)
+    return binary
+
+
+def Bytes() -> LargeBinary:  # noqa: N802
+    """Serialised values, as large as the database allows."""
+    return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+def LongText() -> Text:  # noqa: N802
+    """Text of any length."""
+    return Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+def RowId() -> BigInteger:  # noqa: N802
+    """A generated 64-bit row number (SQLite's only kind is INTEGER)."""
+    return BigInteger().with_variant(Integer(), "sqlite")
+
+
+def Json() -> JSON:  # noqa: N802
+    """JSON; JSONB on PostgreSQL. Python's None is SQL's NULL."""
+    return JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
