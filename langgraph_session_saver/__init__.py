@@ -1,1 +1,71 @@
-"""Placeholder."""
+"""A LangGraph checkpointer that lives in the application's own SQL database.
+
+    with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+"""
+
+from langgraph_session_saver.errors import (
+    CheckpointNotFoundError,
+    CorruptBlobError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    DriverNotInstalledError,
+    HistoryLostError,
+    InvalidConfigError,
+    ProjectionError,
+    SchemaError,
+    SerializationError,
+    SessionConflictError,
+    SessionSaverError,
+    StoragePermissionError,
+    ValueTooLargeError,
+    WrongFaceError,
+)
+from langgraph_session_saver.projections import (
+    GraphState,
+    MessageRows,
+    PageVersions,
+    Projection,
+    SessionColumns,
+    Step,
+)
+from langgraph_session_saver.saver import SessionSaver
+from langgraph_session_saver.schemas import (
+    AestheticScore,
+    BuildInfo,
+    BuildStatus,
+    ModelUsage,
+    RoutingMetadata,
+    SessionMetadata,
+)
+
+__all__ = [
+    "AestheticScore",
+    "BuildInfo",
+    "BuildStatus",
+    "CheckpointNotFoundError",
+    "CorruptBlobError",
+    "DatabaseError",
+    "DatabaseUnavailableError",
+    "DriverNotInstalledError",
+    "GraphState",
+    "HistoryLostError",
+    "InvalidConfigError",
+    "MessageRows",
+    "ModelUsage",
+    "PageVersions",
+    "Projection",
+    "ProjectionError",
+    "RoutingMetadata",
+    "SchemaError",
+    "SerializationError",
+    "SessionColumns",
+    "SessionConflictError",
+    "SessionMetadata",
+    "SessionSaver",
+    "SessionSaverError",
+    "Step",
+    "StoragePermissionError",
+    "ValueTooLargeError",
+    "WrongFaceError",
+]

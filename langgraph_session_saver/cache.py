@@ -59,6 +59,7 @@ class BlobCache:
         self._size = 0
         self._values: OrderedDict[tuple[bytes, bytes], Value] = OrderedDict()
         self._tips: Recent[tuple[bytes, bytes, str], bytes] = Recent(limit=16_384)
+        self._empty: Recent[tuple[bytes, bytes], bool] = Recent(limit=65_536)
         self._lock = threading.Lock()
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
@@ -91,6 +92,14 @@ class BlobCache:
     def set_tip(self, thread_key: bytes, ns_key: bytes, channel: str, key: bytes) -> None:
         """Note which value a channel has now."""
         self._tips.put((thread_key, ns_key, channel), key)
+
+    def set_empty(self, thread_key: bytes, key: bytes) -> None:
+        """Note that a channel has no value at a version, and so no blob."""
+        self._empty.put((thread_key, key), True)  # noqa: FBT003
+
+    def is_empty(self, thread_key: bytes, key: bytes) -> bool:
+        """Whether a key is known to have no blob."""
+        return self._empty.get((thread_key, key)) is not None
 
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop a thread's values: its rows are gone."""

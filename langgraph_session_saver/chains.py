@@ -8,7 +8,7 @@ reading its chain would cost more than twice the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,13 +95,13 @@ def _carry(links: tuple[Link, ...], change: Change) -> tuple[tuple[Link, ...], i
 
 
 def resolve(
-    key: bytes, rows: Mapping[bytes, Any], known: Callable[[bytes], Value | None]
+    key: bytes, row_of: Callable[[bytes], Any], known: Callable[[bytes], Value | None]
 ) -> Value:
     """Rebuild a value from the rows of its chain, newest first.
 
     Args:
         key: The value wanted.
-        rows: Rows of `session_blobs` by key: at least the chain down to a known value.
+        row_of: Looks up rows of `session_blobs`: at least the chain down to a known value.
         known: Looks up values already resolved.
 
     Raises:
@@ -112,7 +112,7 @@ def resolve(
     change: Change | None = None
     at, typ = key, None
     while (start := known(at)) is None:
-        row = rows.get(at)
+        row = row_of(at)
         if row is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
         typ = typ or row.type

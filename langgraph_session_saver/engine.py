@@ -207,52 +207,32 @@ class Runner:
 
     # -- the one way per face ---------------------------------------------------------------
 
-    def write(self, operation: Operation[T]) -> T:
-        """Run an operation in a transaction of its own; sync."""
+    def run(self, operation: Operation[T], *, is_write: bool) -> T:
+        """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
-            return self._from_other_thread(lambda: self.awrite(operation))
-        return self._retrying(lambda: self._write_once(operation))
+            return self._from_other_thread(lambda: self.arun(operation, is_write=is_write))  # type: ignore[no-any-return]
+        return self._retrying(lambda: self._run_once(operation, is_write))
 
-    def read(self, operation: Operation[T]) -> T:
-        """Run an operation that only reads; sync."""
-        if self.is_async:
-            return self._from_other_thread(lambda: self.aread(operation))
-        return self._retrying(lambda: self._read_once(operation))
-
-    async def awrite(self, operation: Operation[T]) -> T:
-        """Run an operation in a transaction of its own; async."""
+    async def arun(self, operation: Operation[T], *, is_write: bool) -> T:
+        """Run an operation, in a transaction of its own if it writes; async."""
         if not self.is_async:
-            return await asyncio.to_thread(self.write, operation)
-        return await self._aretrying(lambda: self._awrite_once(operation))
+            return await asyncio.to_thread(self.run, operation, is_write=is_write)
+        return await self._aretrying(lambda: self._arun_once(operation, is_write))  # type: ignore[no-any-return]
 
-    async def aread(self, operation: Operation[T]) -> T:
-        """Run an operation that only reads; async."""
-        if not self.is_async:
-            return await asyncio.to_thread(self.read, operation)
-        return await self._aretrying(lambda: self._aread_once(operation))
+    def _run_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
+        turn = self._queue.turn() if is_write and self._queue else nullcontext()
+        with turn, self._connection() as conn:
+            return self._execute(conn, operation, is_write)
 
-    def _write_once(self, operation: Operation[T]) -> T:
-        with self._queue.turn() if self._queue else nullcontext(), self._connection() as conn:
-            return self._transact(conn, operation)
+    async def _arun_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
+        turn = self._queue.aturn() if is_write and self._queue else nullcontext()
+        async with turn, self._aconnection() as conn:
+            return await conn.run_sync(self._execute, operation, is_write)  # type: ignore[no-any-return]
 
-    def _read_once(self, operation: Operation[T]) -> T:
-        with self._connection() as conn:
-            return self._query(conn, operation)
-
-    async def _awrite_once(self, operation: Operation[T]) -> T:
-        async with self._queue.aturn() if self._queue else nullcontext():
-            async with self._aconnection() as conn:
-                return await conn.run_sync(self._transact, operation)  # type: ignore[no-any-return]
-
-    async def _aread_once(self, operation: Operation[T]) -> T:
-        async with self._aconnection() as conn:
-            return await conn.run_sync(self._query, operation)  # type: ignore[no-any-return]
-
-    def _transact(self, conn: Connection, operation: Operation[T]) -> T:
-        with self.dialect.transaction(conn):
-            return operation(conn)
-
-    def _query(self, conn: Connection, operation: Operation[T]) -> T:
+    def _execute(self, conn: Connection, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
+        if is_write:
+            with self.dialect.transaction(conn):
+                return operation(conn)
         if self.dialect.read_isolation:
             conn.execution_options(isolation_level=self.dialect.read_isolation)
         return operation(conn)

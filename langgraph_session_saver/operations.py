@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SessionConflictError
 from langgraph_session_saver.tables import Tables
-from langgraph_session_saver.types import utc_now
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
@@ -232,7 +231,7 @@ class Operations:
                     f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
                     f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
                 )
-            self._set_thread(conn, thread.key, {"owner_id": thread.owner_id})
+            self.set_thread(conn, thread.key, {"owner_id": thread.owner_id})
             t = self.tables.sessions
             conn.execute(
                 update(t).where(t.c.id == session_id, t.c.owner_id.is_(None)),
@@ -258,19 +257,18 @@ class Operations:
             self._make_session(conn, new, thread.owner_id)
             conn.execute(self._lock_session, {"session": new}).one()
             is_first = not self._threads_in(conn, new)
-            self._set_thread(conn, thread.key, {"session_id": new, "is_first": is_first})
+            self.set_thread(conn, thread.key, {"session_id": new, "is_first": is_first})
             for table in self._child_tables():
                 conn.execute(
                     update(table).where(table.c.thread_key == thread.key), {"session_id": new}
                 )
             self.drop_empty_session(conn, old)
-        self._set_thread(conn, thread.key, {"session_named": True})
+        self.set_thread(conn, thread.key, {"session_named": True})
 
-    def _set_thread(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
+    def set_thread(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
+        """Change columns of a thread's row."""
         t = self.tables.threads
         conn.execute(update(t).where(t.c.thread_key == thread_key).values(**values))
-
-    set_thread = _set_thread
 
     def _child_tables(self) -> tuple[Any, ...]:
         t = self.tables
@@ -337,6 +335,67 @@ class Operations:
             )
             found |= {(row.thread_key, row.blob_key): row for row in rows}
         return found
+
+    def existing_blobs(
+        self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]
+    ) -> set[tuple[bytes, bytes]]:
+        """Which of these blobs there are."""
+        b = self.tables.blobs.c
+        found: set[tuple[bytes, bytes]] = set()
+        for batch in batches(sorted(keys)):
+            rows = conn.execute(
+                select(b.thread_key, b.blob_key).where(
+                    b.thread_key.in_({thread for thread, _ in batch}),
+                    b.blob_key.in_([key for _, key in batch]),
+                )
+            )
+            found |= {(row.thread_key, row.blob_key) for row in rows}
+        return found
+
+    def get_ancestors(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
+    ) -> list[Row[Any]]:
+        """A checkpoint (the newest, if none is named) and those it follows, newest first."""
+        c = self.tables.checkpoints
+        first = select(
+            c.c.thread_key, c.c.ns_key, c.c.checkpoint_id, c.c.parent_checkpoint_id,
+            literal(0).label("distance"),
+        ).where(c.c.thread_key == thread_key, c.c.ns_key == ns_key)  # fmt: skip
+        if start is None:
+            newest = select(func.max(c.c.checkpoint_id)).where(
+                c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.hidden.is_(False)
+            )
+            first = first.where(c.c.checkpoint_id == newest.scalar_subquery())
+        else:
+            first = first.where(c.c.checkpoint_id == start)
+        path = first.cte("path", recursive=True)
+        parent = c.alias("parent")
+        path = path.union_all(
+            select(
+                parent.c.thread_key, parent.c.ns_key, parent.c.checkpoint_id,
+                parent.c.parent_checkpoint_id, path.c.distance + 1,
+            )
+            .join(
+                path,
+                and_(
+                    parent.c.thread_key == path.c.thread_key,
+                    parent.c.ns_key == path.c.ns_key,
+                    parent.c.checkpoint_id == path.c.parent_checkpoint_id,
+                ),
+            )
+            .where(path.c.distance < limit)
+        )  # fmt: skip
+        rows = conn.execute(
+            select(c, path.c.distance).join(
+                path,
+                and_(
+                    c.c.thread_key == path.c.thread_key,
+                    c.c.ns_key == path.c.ns_key,
+                    c.c.checkpoint_id == path.c.checkpoint_id,
+                ),
+            )
+        ).all()
+        return sorted(rows, key=lambda row: row.distance)
 
     def list_checkpoints(
         self,
@@ -477,12 +536,15 @@ class Operations:
             query = query.where(table.c.thread_key == source)
             if table is self.tables.blobs:
                 query = query.order_by(table.c.depth)  # InnoDB checks each row as it comes
+            key = [c.name for c in table.primary_key]
             conn.execute(
-                table.insert().from_select(["thread_key", *(c.name for c in columns)], query)
+                self.dialect.insert_ignore(table, key).from_select(
+                    ["thread_key", *(c.name for c in columns)], query
+                )
             )
         kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
                 "status_checkpoint_id")  # fmt: skip
-        self._set_thread(conn, target.key, {name: getattr(row, name) for name in kept})
+        self.set_thread(conn, target.key, {name: getattr(row, name) for name in kept})
         return True
 
     def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:
@@ -493,10 +555,6 @@ class Operations:
                 c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)
             )
         ).scalar()
-
-    def touch(self, conn: Connection, thread_key: bytes) -> None:
-        """Note that a thread was written to just now."""
-        self._set_thread(conn, thread_key, {"updated_at": utc_now()})
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterable[Sequence[Any]]:

@@ -160,6 +160,17 @@ class PageVersions(Projection):
             self.page(value)
 
 
+class ErrorRows(Projection):
+    """Errors that tasks end with, and values that do not validate, as `session_errors` rows."""
+
+    channels = ("__error__",)
+
+    def applies(self, step: Step) -> bool:
+        """Never at a checkpoint: errors arrive with a task's writes."""
+        del step
+        return False
+
+
 class GraphState(Projection):
     """The latest values as JSON in `sessions.graph_state`, for readers.
 
@@ -313,6 +324,7 @@ def _built_in() -> dict[str, Projection]:
         ),
         "messages": MessageRows(),
         "html": PageVersions(),
+        "errors": ErrorRows(),
         "graph_state": GraphState(),
     }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Complete applications built on the package's public surface."""

@@ -1,0 +1,159 @@
+"""What a call's config says, checked before anything is written. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from langgraph_session_saver.codec import hash_key, namespace_key
+from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.operations import ThreadRef
+from langgraph_session_saver.types import (
+    CHANNEL_LENGTH,
+    CHECKPOINT_ID_LENGTH,
+    NAMESPACE_LENGTH,
+    THREAD_ID_LENGTH,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call reads or writes: thread, namespace and checkpoint."""
+
+    thread: ThreadRef
+    checkpoint_ns: str
+    ns_key: bytes
+    checkpoint_id: str | None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the thread's root namespace."""
+        return not self.checkpoint_ns
+
+    def at(self, checkpoint_id: str) -> RunnableConfig:
+        """A config that names a checkpoint of this namespace."""
+        return {
+            "configurable": {
+                "thread_id": self.thread.thread_id,
+                "checkpoint_ns": self.checkpoint_ns,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+
+def thread_key(thread_id: str) -> bytes:
+    """The key of a thread's rows."""
+    return hash_key(thread_id)
+
+
+def place_of(config: RunnableConfig | None) -> Place:
+    """Read a config.
+
+    Raises:
+        InvalidConfigError: It names no thread, or an id that no database could hold.
+    """
+    configurable = configurable_of(config)
+    if "thread_id" not in configurable:
+        raise InvalidConfigError(
+            "the config names no thread: pass config={'configurable': {'thread_id': …}}"
+        )
+    thread_id = check_thread_id(configurable["thread_id"])
+    checkpoint_ns = _check_text(
+        "checkpoint_ns", configurable.get("checkpoint_ns") or "", NAMESPACE_LENGTH
+    )
+    checkpoint_id = configurable.get("checkpoint_id") or None
+    if checkpoint_id is not None:
+        checkpoint_id = _check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
+    thread = ThreadRef(
+        thread_key(thread_id),
+        thread_id,
+        _check_optional("session_id", configurable.get("session_id")),
+        _check_optional("owner_id", configurable.get("owner_id")),
+    )
+    return Place(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
+
+
+def configurable_of(config: RunnableConfig | None) -> Mapping[str, Any]:
+    """The `configurable` part of a config.
+
+    Raises:
+        InvalidConfigError: There is none.
+    """
+    configurable = (config or {}).get("configurable")
+    if not isinstance(configurable, Mapping):
+        raise InvalidConfigError(
+            "the config has no 'configurable': pass config={'configurable': {'thread_id': …}}"
+        )
+    return configurable
+
+
+def check_thread_id(thread_id: Any) -> str:
+    """A thread id as text.
+
+    Raises:
+        InvalidConfigError: It is neither text nor a number, is empty, too long or has a NUL.
+    """
+    if isinstance(thread_id, bool) or not isinstance(thread_id, str | int | float):
+        raise InvalidConfigError(
+            f"thread_id is a {type(thread_id).__name__} ({thread_id!r:.80}): pass text or a number"
+        )
+    text = _check_text("thread_id", str(thread_id), THREAD_ID_LENGTH)
+    if not text:
+        raise InvalidConfigError("thread_id is empty: pass an id, a UUID for example")
+    return text
+
+
+def check_channels(channels: Sequence[str]) -> None:
+    """Check channel names.
+
+    Raises:
+        InvalidConfigError: A name is too long, or holds what no database takes.
+    """
+    for channel in channels:
+        _check_text("channel name", channel, CHANNEL_LENGTH)
+
+
+def check_filter(wanted: Mapping[str, Any] | None) -> None:
+    """Check a metadata filter: values are compared in Python, and keys never reach SQL.
+
+    Raises:
+        InvalidConfigError: A key is not text.
+    """
+    for key in wanted or {}:
+        if not isinstance(key, str):
+            raise InvalidConfigError(
+                f"a metadata filter has the key {key!r}, a {type(key).__name__}: keys are text"
+            )
+
+
+def _check_optional(what: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
+    text = _check_text(what, str(value), THREAD_ID_LENGTH)
+    if not text:
+        raise InvalidConfigError(f"{what} is empty: pass an id, or leave it out")
+    return text
+
+
+def _check_text(what: str, value: Any, limit: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidConfigError(f"{what} is a {type(value).__name__} ({value!r:.80}): pass text")
+    if len(value) > limit:
+        raise InvalidConfigError(
+            f"{what} has {len(value):,} characters, and at most {limit:,} fit: "
+            f"{value[:40]!r}… is too long"
+        )
+    if "\x00" in value:
+        raise InvalidConfigError(f"{what} {value!r:.80} has a NUL character, which no database takes")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise InvalidConfigError(
+            f"{what} {value!r:.80} has a lone surrogate, which no database takes"
+        ) from exc
+    return value

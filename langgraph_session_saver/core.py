@@ -1,0 +1,129 @@
+"""What one saver and its clones share, and the form in which both faces run its work.
+
+Work is written once, as a script: a generator that yields requests (an operation, and whether it
+writes) and gets their results back. Each face has one driver that runs requests its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from sqlalchemy import Connection
+
+from langgraph_session_saver.cache import BlobCache, Recent
+from langgraph_session_saver.changes import Pricing, Projector, View
+from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.errors import ValueTooLargeError
+from langgraph_session_saver.operations import Operations, ThreadRef
+from langgraph_session_saver.projected import ProjectedRows
+from langgraph_session_saver.projections import ErrorRows, Policy, Projection
+from langgraph_session_saver.schema import is_current, set_up, verify
+from langgraph_session_saver.tables import Tables
+
+T = TypeVar("T")
+
+CheckpointKey = tuple[bytes, bytes, str]
+"""Thread key, namespace key and checkpoint id."""
+
+REMEMBERED = 4_096
+"""Threads, and checkpoints, about which small facts are remembered."""
+
+
+class Request(NamedTuple):
+    """One operation that a script wants run."""
+
+    operation: Callable[[Connection], Any]
+    is_write: bool
+
+
+Script: TypeAlias = Generator[Request, Any, T]
+
+
+def reading(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation that only reads."""
+    return Request(operation, is_write=False)
+
+
+def writing(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation in a transaction of its own."""
+    return Request(operation, is_write=True)
+
+
+class Core:
+    """Statements, projections, and what this process remembers of the database."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        dialect: Dialect,
+        projections: tuple[Projection, ...],
+        *,
+        policy: Policy,
+        pricing: Pricing | None,
+        auto_setup: bool,
+    ) -> None:
+        self.tables = tables
+        self.dialect = dialect
+        self.operations = Operations(tables, dialect)
+        self.projected = ProjectedRows(self.operations)
+        self.projector = Projector(projections, pricing)
+        self.policy: Policy = policy
+        self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
+        self.auto_setup = auto_setup
+        self.value_limit: int | None = None
+        self.cache = BlobCache()
+        self.views: Recent[bytes, View] = Recent(REMEMBERED)
+        self.threads: Recent[bytes, ThreadRef] = Recent(REMEMBERED)
+        self.sends: Recent[CheckpointKey, tuple[str, ...]] = Recent(REMEMBERED)
+        self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)
+        self.not_found: Recent[CheckpointKey, bool] = Recent(REMEMBERED)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the schema has been seen to be this code's."""
+        return self.value_limit is not None
+
+    def prepare(self) -> Script[None]:
+        """Before the first use: set the database up, or with `auto_setup` off verify it."""
+        if self.auto_setup:
+            yield from self.set_up()
+        else:
+            self.value_limit = yield reading(self._verify)
+
+    def set_up(self) -> Script[None]:
+        """Create what is missing in the database."""
+        self.value_limit = yield reading(self._already_current)
+        if self.value_limit is None:
+            self.value_limit = yield writing(self._set_up)
+
+    def _already_current(self, conn: Connection) -> int | None:
+        return self.dialect.value_limit(conn) if is_current(conn, self.tables) else None
+
+    def _set_up(self, conn: Connection) -> int:
+        set_up(conn, self.tables, self.dialect)
+        return self.dialect.value_limit(conn)
+
+    def _verify(self, conn: Connection) -> int:
+        verify(conn, self.tables)
+        return self.dialect.value_limit(conn)
+
+    def check_size(self, data: bytes, what: str) -> bytes:
+        """Refuse a value that the database would.
+
+        Raises:
+            ValueTooLargeError: Names the value, its size and the limit.
+        """
+        if self.value_limit is not None and len(data) > self.value_limit:
+            raise ValueTooLargeError(
+                f"{what} takes {len(data):,} bytes, and this database takes at most "
+                f"{self.value_limit:,}. Nothing was written: keep such values elsewhere and their "
+                "address in the state, or raise the server's limit (MySQL: max_allowed_packet)"
+            )
+        return data
+
+    def forget_thread(self, thread_key: bytes) -> None:
+        """Drop what is remembered of a thread whose rows are gone."""
+        self.cache.forget_thread(thread_key)
+        self.views.forget(thread_key)
+        self.threads.forget(thread_key)

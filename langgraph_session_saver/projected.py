@@ -1,0 +1,250 @@
+"""The statements on projected rows, run in the transaction of the step that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select, update
+
+from langgraph_session_saver.changes import Changes
+from langgraph_session_saver.codec import hash_key
+from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.operations import ROW_KEY, Head, Operations, ThreadRef, batches
+from langgraph_session_saver.projections import Problem, Step
+from langgraph_session_saver.status import DONE, PENDING, SEVERITY, Incident
+from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.types import utc_now
+
+
+class StaleViewError(Exception):
+    """Another writer projected in between: what changed has to be worked out again."""
+
+
+class ProjectedRows:
+    """Writes what projections say, and what a thread is doing."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._tables: Tables = operations.tables
+        self._dialect: Dialect = operations.dialect
+        t, d = self._tables, self._dialect
+        self._upsert_messages = d.upsert(
+            t.messages, ROW_KEY, ["role", "content", "removed_at", "session_id"]
+        )
+        self._insert_usage = d.insert_ignore(t.token_usage, ROW_KEY)
+        self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
+        self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
+        self._upserts: dict[Table, Any] = {}
+
+    # -- steps ------------------------------------------------------------------------------
+
+    def apply(
+        self, conn: Connection, thread: ThreadRef, head: Head, step: Step, changes: Changes
+    ) -> None:
+        """Store a step's changes; the thread's row is locked.
+
+        Raises:
+            StaleViewError: The rows do not show the step's parent.
+        """
+        if not changes.is_whole and head.checkpoint_id != changes.base:
+            raise StaleViewError
+        if head.is_first:
+            self._update_session(conn, head.session_id, changes)
+        owner = {"session_id": head.session_id, "thread_key": thread.key}
+        self._store_messages(conn, owner, changes, is_new=head.checkpoint_id is None)
+        if changes.usage:
+            conn.execute(self._insert_usage, [row | owner for row in changes.usage])
+        for page in changes.pages:
+            self._store_page(conn, owner, page)
+        for table, rows in changes.rows:
+            self._store_rows(conn, table, rows, head.session_id)
+        for problem in changes.problems:
+            conn.execute(self._insert_error, owner | _problem_row(problem, step))
+
+    def _update_session(self, conn: Connection, session_id: str, changes: Changes) -> None:
+        values = {**changes.columns, "checkpoint_id": changes.checkpoint_id}
+        values["updated_at"] = utc_now()
+        t = self._tables.sessions
+        conn.execute(update(t).where(t.c.id == session_id), values)
+
+    def _store_messages(
+        self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
+    ) -> None:
+        rows, removed = changes.messages, changes.removed_messages
+        if changes.compare_messages and not is_new:
+            rows, removed = self._differences(conn, owner["thread_key"], rows)
+        if rows:
+            conn.execute(self._upsert_messages, [row | owner for row in rows])
+        m = self._tables.messages
+        for batch in batches(removed):
+            conn.execute(
+                update(m)
+                .where(
+                    m.c.thread_key == owner["thread_key"],
+                    m.c.row_key.in_(batch),
+                    m.c.removed_at.is_(None),
+                )
+                .values(removed_at=utc_now())
+            )
+
+    def _differences(
+        self, conn: Connection, thread_key: bytes, rows: Sequence[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """What to write and what to mark as removed, so that the rows show all these messages."""
+        m = self._tables.messages
+        stored = {
+            row.row_key: (row.role, row.content, row.removed_at)
+            for row in conn.execute(
+                select(m.c.row_key, m.c.role, m.c.content, m.c.removed_at).where(
+                    m.c.thread_key == thread_key
+                )
+            )
+        }
+        new = [r for r in rows if stored.get(r["row_key"]) != (r["role"], r["content"], None)]
+        return new, sorted(stored.keys() - {row["row_key"] for row in rows})
+
+    def _store_page(self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any]) -> None:
+        """Number a page after the newest of its session, unless it is that one again."""
+        s, v = self._tables.sessions, self._tables.versions
+        session_id = owner["session_id"]
+        conn.execute(self._dialect.locked(select(s.c.id).where(s.c.id == session_id), s))
+        newest = conn.execute(
+            select(v.c.version, v.c.html, v.c.thread_key, v.c.row_key)
+            .where(v.c.session_id == session_id)
+            .order_by(v.c.version.desc())
+            .limit(1)
+        ).one_or_none()
+        if newest is not None and newest.html == page["html"]:
+            return
+        again = select(func.count()).where(
+            v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
+        )
+        if conn.execute(again).scalar():
+            return
+        version = 0 if newest is None else newest.version + 1
+        conn.execute(self._insert_page, {**page, **owner, "version": version})
+        conn.execute(update(s).where(s.c.id == session_id), {"current_version": version})
+
+    def _store_rows(
+        self, conn: Connection, table: Table, rows: list[dict[str, Any]], session_id: str
+    ) -> None:
+        """Upsert a custom projection's rows by their primary key."""
+        if "session_id" in table.c:
+            rows = [{"session_id": session_id, **row} for row in rows]
+        names = {name for row in rows for name in row}
+        key = [c.name for c in table.primary_key]
+        columns = [c.name for c in table.c if c.name in names and c.name not in key]
+        if not columns:
+            conn.execute(self._dialect.insert_ignore(table, key), rows)
+            return
+        conn.execute(self._dialect.upsert(table, key, columns), rows)
+
+    # -- status -----------------------------------------------------------------------------
+
+    def note_checkpoint(
+        self,
+        conn: Connection,
+        thread: ThreadRef,
+        head: Head,
+        checkpoint_id: str,
+        due: Sequence[str],
+        step: int | None,
+    ) -> None:
+        """Move a thread's head to its newest root checkpoint, and say what it does now.
+
+        A late `put` never clears what a `put_writes` for the same checkpoint has set.
+        """
+        now = utc_now()
+        values: dict[str, Any] = {"checkpoint_id": checkpoint_id, "updated_at": now}
+        if head.status_checkpoint_id is None or checkpoint_id > head.status_checkpoint_id:
+            values |= {
+                "status": PENDING if due else DONE,
+                "status_node": ", ".join(due) or None,
+                "status_step": step,
+                "status_since": now,
+                "status_checkpoint_id": checkpoint_id,
+            }
+        self._operations.set_thread(conn, thread.key, values)
+
+    def note_incidents(
+        self,
+        conn: Connection,
+        thread: ThreadRef,
+        head: Head,
+        found: Sequence[Incident],
+        about: Mapping[str, Any],
+        *,
+        record: bool,
+    ) -> None:
+        """Store errors as rows if they are to be recorded, and set the thread's status to the gravest incident.
+
+        Args:
+            conn: The step's transaction.
+            thread: The thread.
+            head: Its locked row.
+            found: The errors and interrupts.
+            about: `checkpoint_id`, `checkpoint_ns`, `run_id` and `task_id` of the call, and
+                `root_checkpoint_id`.
+            record: Whether errors get rows.
+        """
+        owner = {"session_id": head.session_id, "thread_key": thread.key}
+        root_id = about["root_checkpoint_id"]
+        row = {name: value for name, value in about.items() if name != "root_checkpoint_id"}
+        for incident in found:
+            if record and incident.status == "error":
+                conn.execute(
+                    self._insert_error,
+                    {
+                        **owner,
+                        **row,
+                        "row_key": incident.key,
+                        "thread_id": thread.thread_id,
+                        "kind": incident.status,
+                        "node": incident.node,
+                        "type": incident.type,
+                        "message": incident.message,
+                        "stack": incident.stack,
+                    },
+                )
+        gravest = max(found, key=lambda incident: SEVERITY[incident.status])
+        if self._outranks(conn, thread, gravest, root_id):
+            self._operations.set_thread(
+                conn,
+                thread.key,
+                {
+                    "status": gravest.status,
+                    "status_node": gravest.node,
+                    "status_step": about["step"],
+                    "status_since": utc_now(),
+                    "status_checkpoint_id": root_id,
+                },
+            )
+
+    def _outranks(
+        self, conn: Connection, thread: ThreadRef, incident: Incident, root_id: str | None
+    ) -> bool:
+        """Whether an incident says more than the status that its thread has."""
+        row = self._operations.find_thread(conn, thread.key)
+        if row is None or root_id is None:
+            return False
+        if row.status_checkpoint_id is None or row.status_checkpoint_id < root_id:
+            return True
+        known = SEVERITY.get(row.status, 0)
+        return row.status_checkpoint_id == root_id and known < SEVERITY[incident.status]
+
+
+def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:
+    number = step.metadata.get("step")
+    return {
+        "row_key": hash_key("projection", step.checkpoint_id, problem.channel),
+        "thread_id": step.thread_id,
+        "checkpoint_id": step.checkpoint_id,
+        "checkpoint_ns": "",
+        "run_id": step.run_id,
+        "kind": "projection",
+        "step": number if isinstance(number, int) else None,
+        "channel": problem.channel,
+        "type": "ProjectionError",
+        "message": str(problem),
+    }

@@ -1,0 +1,395 @@
+"""Reading: one checkpoint, pages of them, and what a `DeltaChannel` replays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    PendingWrite,
+    get_checkpoint_id,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import TASKS
+from sqlalchemy import Connection, Row
+
+from langgraph_session_saver.chains import Value, resolve
+from langgraph_session_saver.codec import blob_key, load, unframe
+from langgraph_session_saver.configs import Place, configurable_of, place_of
+from langgraph_session_saver.core import Core, Script, reading
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+from langgraph_session_saver.operations import ThreadRef
+from langgraph_session_saver.status import send_nodes
+
+ANCESTORS = 512
+"""Checkpoints on a path that one query walks."""
+
+Known = Callable[[bytes, bytes], Value | None]
+
+
+@dataclass(slots=True)
+class Saved:
+    """A checkpoint's row, decoded but for its channels' values."""
+
+    place: Place
+    row: Row[Any]
+    checkpoint: dict[str, Any]
+    absent: frozenset[str]
+
+    @property
+    def versions(self) -> ChannelVersions:
+        """Every channel's version."""
+        versions: ChannelVersions = self.checkpoint["channel_versions"]
+        return versions
+
+    @property
+    def name(self) -> str:
+        """The checkpoint, for errors."""
+        return f"checkpoint {self.row.checkpoint_id!r} of thread {self.place.thread.thread_id!r}"
+
+    def key(self, channel: str) -> bytes:
+        """The key of a channel's value."""
+        return blob_key(self.row.checkpoint_ns, channel, self.versions[channel])
+
+
+def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> Saved:
+    """Read a checkpoint's row, without its values."""
+    what = f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
+    stored = load(serde, (row.type, _unframed(row.data, what)), what)
+    try:
+        checkpoint, absent = stored
+    except (TypeError, ValueError) as exc:
+        raise CorruptBlobError(f"{what} is not a checkpoint with its empty channels") from exc
+    return Saved(place, row, checkpoint, frozenset(absent))
+
+
+def _unframed(data: bytes, what: str) -> bytes:
+    try:
+        return unframe(data)
+    except CorruptBlobError as exc:
+        raise CorruptBlobError(f"{what}: {exc}") from exc
+
+
+@dataclass(slots=True)
+class Page:
+    """Where a listing stands, and what it shares between its pages."""
+
+    where: list[Any]
+    filter: Mapping[str, Any]
+    left: int | None
+    size: int
+    after: tuple[str, bytes, bytes] | None = None
+    resolved: dict[tuple[bytes, bytes], Value] = field(default_factory=dict)
+
+
+class Reading:
+    """The scripts of `get_tuple`, `list` and `get_delta_channel_history`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    # -- one checkpoint ---------------------------------------------------------------------
+
+    def get_tuple(
+        self, serde: SerializerProtocol, config: RunnableConfig
+    ) -> Script[CheckpointTuple | None]:
+        """Read a checkpoint; a blob that goes missing meanwhile is looked for once more."""
+        place = place_of(config)
+        try:
+            return (yield from self._get_tuple(serde, place))
+        except HistoryLostError:
+            self._core.forget_thread(place.thread.key)
+            return (yield from self._get_tuple(serde, place))
+
+    def _get_tuple(
+        self, serde: SerializerProtocol, place: Place
+    ) -> Script[CheckpointTuple | None]:
+        core = self._core
+        rows = yield reading(
+            lambda conn: core.operations.get_checkpoint(
+                conn, place.thread.key, place.ns_key, place.checkpoint_id
+            )
+        )
+        if not rows:
+            if place.checkpoint_id is not None:
+                key = (place.thread.key, place.ns_key, place.checkpoint_id)
+                core.not_found.put(key, True)  # noqa: FBT003
+            return None
+        saved = decode(serde, place, rows[0])
+        values = yield from self._values([saved], core.cache.get)
+        for channel in saved.versions:
+            value = values.get((place.thread.key, saved.key(channel)))
+            if value is not None:
+                core.cache.put(place.thread.key, value)
+                core.cache.set_tip(place.thread.key, place.ns_key, channel, value.key)
+        writes = [row for row in rows if row.task_id is not None]
+        found = self._assemble(serde, saved, values, _ordered(writes), "write_")
+        self._remember(saved, found)
+        return found
+
+    def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
+        key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
+        self._core.not_found.forget(key)
+        if TASKS in found.checkpoint["channel_values"]:
+            self._core.sends.put(key, send_nodes(found.checkpoint["channel_values"]))
+        if found.pending_writes:
+            channels = frozenset(channel for _, channel, _ in found.pending_writes)
+            self._core.written.put(key, channels)
+
+    def _values(
+        self, saved: Sequence[Saved], known: Known
+    ) -> Script[dict[tuple[bytes, bytes], Value]]:
+        """The values that checkpoints refer to, from memory where they are remembered."""
+        core = self._core
+        found: dict[tuple[bytes, bytes], Value] = {}
+        missing: dict[tuple[bytes, bytes], tuple[Saved, str]] = {}
+        for one in saved:
+            for channel in one.versions:
+                at = (one.row.thread_key, one.key(channel))
+                value = known(*at)
+                if value is not None:
+                    found[at] = value
+                elif not core.cache.is_empty(*at):
+                    missing[at] = (one, channel)
+        if not missing:
+            return found
+        rows = yield reading(lambda conn: core.operations.get_chains(conn, missing))
+        # Oldest first: a chain then ends at once, at the value before.
+        for at in sorted(missing, key=lambda at: rows[at].depth if at in rows else 0):
+            if at in rows:
+                found[at] = _resolve(at, rows, found, known)
+                continue
+            one, channel = missing[at]
+            if channel not in one.absent:
+                raise HistoryLostError(
+                    f"channel {channel!r} of {one.name} is not in the database: rows of "
+                    "session_blobs were deleted by hand, or the thread is being deleted"
+                )
+            core.cache.set_empty(*at)
+        return found
+
+    def _assemble(
+        self,
+        serde: SerializerProtocol,
+        saved: Saved,
+        values: Mapping[tuple[bytes, bytes], Value],
+        writes: Sequence[Row[Any]],
+        prefix: str,
+    ) -> CheckpointTuple:
+        row, place = saved.row, saved.place
+        channel_values = {
+            channel: load(serde, value.typed, f"channel {channel!r} of {saved.name}")
+            for channel in saved.versions
+            if (value := values.get((row.thread_key, saved.key(channel)))) is not None
+        }
+        parent = row.parent_checkpoint_id
+        return CheckpointTuple(
+            config=place.at(row.checkpoint_id),
+            checkpoint={**saved.checkpoint, "channel_values": channel_values},  # type: ignore[typeddict-item]
+            metadata=self._metadata(serde, saved.name, row),
+            parent_config=place.at(parent) if parent else None,
+            pending_writes=[_pending(serde, write, prefix) for write in writes],
+        )
+
+    def _metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
+        what = f"the metadata of {name}"
+        return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
+
+    # -- many checkpoints -------------------------------------------------------------------
+
+    def first_page(
+        self,
+        config: RunnableConfig | None,
+        filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Page:
+        """Say which checkpoints to list, newest first."""
+        c = self._core.tables.checkpoints.c
+        where: list[Any] = []
+        if config is not None:
+            place = place_of(config)
+            where.append(c.thread_key == place.thread.key)
+            if configurable_of(config).get("checkpoint_ns") is not None:
+                where.append(c.ns_key == place.ns_key)
+            if place.checkpoint_id is not None:
+                where.append(c.checkpoint_id == place.checkpoint_id)
+        if before is not None and (last := get_checkpoint_id(before)):
+            where.append(c.checkpoint_id < last)
+        return Page(where, filter or {}, limit, size=16)
+
+    def next_page(self, serde: SerializerProtocol, page: Page) -> Script[list[CheckpointTuple]]:
+        """Read a page; an empty one that does not move on is the last.
+
+        Values are not remembered beyond the listing: reading a long history would push out what
+        running threads need.
+        """
+        core = self._core
+        found: list[CheckpointTuple] = []
+        while not found and page.size and (page.left is None or page.left > 0):
+            size = page.size if page.left is None or page.filter else min(page.size, page.left)
+            rows = yield reading(
+                lambda conn, size=size: core.operations.list_checkpoints(  # type: ignore[misc]
+                    conn, page.where, page.after, size
+                )
+            )
+            page.size = 0 if len(rows) < size else min(page.size * 2, 128)
+            if rows:
+                page.after = (rows[-1].checkpoint_id, rows[-1].thread_key, rows[-1].ns_key)
+            wanted = [row for row in rows if self._matches(serde, row, page.filter)]
+            wanted = wanted[: page.left]
+            found = yield from self._tuples(serde, wanted, page)
+            if page.left is not None:
+                page.left -= len(found)
+        return found
+
+    def _tuples(
+        self, serde: SerializerProtocol, rows: Sequence[Row[Any]], page: Page
+    ) -> Script[list[CheckpointTuple]]:
+        if not rows:
+            return []
+        core = self._core
+        saved = [decode(serde, _place_of_row(row), row) for row in rows]
+
+        def known(thread_key: bytes, key: bytes) -> Value | None:
+            return page.resolved.get((thread_key, key)) or core.cache.get(thread_key, key)
+
+        values = yield from self._values(saved, known)
+        page.resolved = values
+        writes = yield reading(lambda conn: core.operations.get_writes(conn, rows))
+        return [
+            self._assemble(
+                serde,
+                one,
+                values,
+                _ordered(
+                    writes.get((one.row.thread_key, one.row.ns_key, one.row.checkpoint_id), [])
+                ),
+                "",
+            )
+            for one in saved
+        ]
+
+    def _matches(
+        self, serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]
+    ) -> bool:
+        """Compare metadata as `InMemorySaver` does: in Python, value by value."""
+        if not wanted:
+            return True
+        metadata = self._metadata(serde, f"checkpoint {row.checkpoint_id!r}", row)
+        return all(value == metadata.get(key) for key, value in wanted.items())
+
+    # -- what a DeltaChannel replays ----------------------------------------------------------
+
+    def delta_history(
+        self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
+    ) -> Script[dict[str, DeltaChannelHistory]]:
+        """Walk up from a checkpoint until each channel has a stored value.
+
+        Four queries for every `ANCESTORS` checkpoints walked, however many channels.
+        """
+        place = place_of(config)
+        collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
+        seeds: dict[str, Any] = {}
+        walk = yield from self._ancestors(serde, place, place.checkpoint_id, is_target=True)
+        while walk and len(seeds) < len(collected):
+            yield from self._collect(serde, walk, collected, seeds)
+            parent = walk[-1].row.parent_checkpoint_id
+            if parent is None:
+                break
+            walk = yield from self._ancestors(serde, place, parent, is_target=False)
+        history: dict[str, DeltaChannelHistory] = {}
+        for channel, writes in collected.items():
+            history[channel] = {"writes": writes[::-1]}
+            if channel in seeds:
+                history[channel]["seed"] = seeds[channel]
+        return history
+
+    def _ancestors(
+        self, serde: SerializerProtocol, place: Place, start: str | None, *, is_target: bool
+    ) -> Script[list[Saved]]:
+        core = self._core
+        rows = yield reading(
+            lambda conn: core.operations.get_ancestors(
+                conn, place.thread.key, place.ns_key, start, ANCESTORS
+            )
+        )
+        return [decode(serde, place, row) for row in (rows[1:] if is_target else rows)]
+
+    def _collect(
+        self,
+        serde: SerializerProtocol,
+        walk: Sequence[Saved],
+        collected: dict[str, list[PendingWrite]],
+        seeds: dict[str, Any],
+    ) -> Script[None]:
+        """Take each channel's writes, newest first, down to the ancestor that holds its value."""
+        core = self._core
+        open_channels = [channel for channel in collected if channel not in seeds]
+        keys = {
+            (one.row.thread_key, one.key(channel))
+            for one in walk
+            for channel in open_channels
+            if channel in one.versions
+        }
+        stored = yield reading(lambda conn: core.operations.existing_blobs(conn, keys))
+        writes = yield reading(
+            lambda conn: core.operations.get_writes(conn, [one.row for one in walk])
+        )
+        for channel in open_channels:
+            for one in walk:
+                at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
+                mine = [row for row in writes.get(at, []) if row.channel == channel]
+                collected[channel] += [_pending(serde, row, "") for row in _ordered(mine)[::-1]]
+                if channel not in one.versions:
+                    continue
+                key = (one.row.thread_key, one.key(channel))
+                if key in stored:
+                    value = (yield from self._one_value(one, channel, key)).typed
+                    seeds[channel] = load(serde, value, f"channel {channel!r} of {one.name}")
+                    break
+
+    def _one_value(self, saved: Saved, channel: str, at: tuple[bytes, bytes]) -> Script[Value]:
+        core = self._core
+        known = core.cache.get(*at)
+        if known is not None:
+            return known
+        rows = yield reading(lambda conn: core.operations.get_chains(conn, [at]))
+        if at not in rows:
+            raise HistoryLostError(f"channel {channel!r} of {saved.name} is not in the database")
+        return _resolve(at, rows, {}, core.cache.get)
+
+
+def _resolve(
+    at: tuple[bytes, bytes],
+    rows: Mapping[tuple[bytes, bytes], Row[Any]],
+    found: Mapping[tuple[bytes, bytes], Value],
+    known: Known,
+) -> Value:
+    thread_key, key = at
+    return resolve(
+        key,
+        lambda wanted: rows.get((thread_key, wanted)),
+        lambda wanted: found.get((thread_key, wanted)) or known(thread_key, wanted),
+    )
+
+
+def _place_of_row(row: Row[Any]) -> Place:
+    thread = ThreadRef(row.thread_key, row.thread_id)
+    return Place(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id)
+
+
+def _ordered(writes: Sequence[Row[Any]]) -> list[Row[Any]]:
+    return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
+
+
+def _pending(serde: SerializerProtocol, row: Row[Any], prefix: str) -> PendingWrite:
+    what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
+    typ, data = getattr(row, f"{prefix}type"), getattr(row, f"{prefix}data")
+    return row.task_id, row.channel, load(serde, (typ, _unframed(data, what)), what)

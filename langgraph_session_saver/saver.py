@@ -1,0 +1,423 @@
+"""`SessionSaver`: the public face, sync and async, over one set of scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from sqlalchemy import URL, Engine
+from typing_extensions import Self
+
+from langgraph_session_saver.changes import Pricing
+from langgraph_session_saver.configs import check_filter
+from langgraph_session_saver.core import Core, Request, Script
+from langgraph_session_saver.engine import Runner, make_engine, parse_url
+from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.housekeeping import Housekeeping
+from langgraph_session_saver.projections import (
+    Policy,
+    Projection,
+    ProjectionOption,
+    resolve_projections,
+)
+from langgraph_session_saver.reading import Page, Reading
+from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.writing import Writing
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+T = TypeVar("T")
+
+_COUNTER = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
+_COUNTER_DIGITS = 10
+_RANDOM_DIGITS = 12
+
+
+class SessionSaver(BaseCheckpointSaver[str]):
+    """A LangGraph checkpointer in the application's own SQL database.
+
+    One instance serves `invoke` and `ainvoke`, from any thread. Over an `AsyncEngine`, sync calls
+    work from threads other than the event loop's own.
+
+    Args:
+        engine: Your `Engine` or `AsyncEngine`. It is never reconfigured, and never disposed of.
+        serde: Serialiser; default LangGraph's.
+        projections: Changes to the built-in projections, by channel: the name of a built-in one
+            that is to read the channel, a function from its value to columns of `sessions`, a
+            `Projection`, or None to switch one off. False switches all of them off, and so does an
+            encrypting serde unless projections are given.
+        on_projection_error: What a value that does not validate does: "record" saves the
+            checkpoint, keeps the columns and adds a `session_errors` row; "raise" refuses it.
+        pricing: From model, input tokens and output tokens to US dollars.
+        schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
+        table_prefix: Put before every table's name.
+        auto_setup: Whether the first use creates missing tables; else it verifies them.
+
+    Raises:
+        InvalidConfigError: An option, or the engine's database, cannot be used.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | AsyncEngine,
+        *,
+        serde: SerializerProtocol | None = None,
+        projections: ProjectionOption | Literal[False] | None = None,
+        on_projection_error: Policy = "record",
+        pricing: Pricing | None = None,
+        schema: str | None = None,
+        table_prefix: str = "",
+        auto_setup: bool = True,
+    ) -> None:
+        super().__init__(serde=serde)
+        if on_projection_error not in {"record", "raise"}:
+            raise InvalidConfigError(
+                f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"
+            )
+        self._runner = Runner(engine, owned=False)
+        self._core = Core(
+            build_tables(schema, table_prefix),
+            self._runner.dialect,
+            self._projections(projections),
+            policy=on_projection_error,
+            pricing=pricing,
+            auto_setup=auto_setup,
+        )
+        self._writing = Writing(self._core)
+        self._reading = Reading(self._core)
+        self._housekeeping = Housekeeping(self._core, self._reading)
+
+    def _projections(
+        self, option: ProjectionOption | Literal[False] | None
+    ) -> tuple[Projection, ...]:
+        encrypts = isinstance(self.serde, EncryptedSerializer)
+        if option is False or (option is None and encrypts):
+            return ()
+        if option is not None and not isinstance(option, Mapping):
+            raise InvalidConfigError(
+                "projections maps channels to rules, for example {'chat': 'messages'}, or is False"
+            )
+        return resolve_projections(option)
+
+    @classmethod
+    def from_conn_string(cls, url: str | URL | None = None, **options: Any) -> Self:
+        """Make a saver with an engine of its own, to be closed with it.
+
+        Args:
+            url: A SQLAlchemy URL, a plain `postgresql://` or `mysql://` one, `:memory:` or a file
+                path. None is the environment's `LANGGRAPH_SESSION_SAVER_URL`, else a file in the
+                user's data directory.
+            **options: As for the class.
+
+        Raises:
+            InvalidConfigError: The URL or an option cannot be used.
+            DriverNotInstalledError: Names the extra to install.
+            StoragePermissionError: A database file's directory cannot be made or written.
+        """
+        saver = cls(make_engine(parse_url(url)), **options)
+        saver._runner.owned = True  # noqa: SLF001 - this class's own
+        return saver
+
+    # -- life -------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Create the tables that are missing; safe when many processes start at once."""
+        self._drive(self._core.set_up())
+
+    async def asetup(self) -> None:
+        """As `setup`."""
+        await self._adrive(self._core.set_up())
+
+    def close(self) -> None:
+        """Give up the engine, if `from_conn_string` made it."""
+        self._runner.close()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        await self._runner.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # -- the one way through, per face --------------------------------------------------------
+
+    def _run(self, script: Script[T]) -> T:
+        if not self._core.is_ready:
+            self._drive(self._core.prepare())
+        return self._drive(script)
+
+    async def _arun(self, script: Script[T]) -> T:
+        if not self._runner.is_async:
+            return await asyncio.to_thread(self._run, script)
+        if not self._core.is_ready:
+            await self._adrive(self._core.prepare())
+        return await self._adrive(script)
+
+    def _drive(self, script: Script[T]) -> T:
+        try:
+            request = next(script)
+            while True:
+                try:
+                    result = self._runner.run(request.operation, is_write=request.is_write)
+                except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _adrive(self, script: Script[T]) -> T:
+        try:
+            request: Request = next(script)
+            while True:
+                try:
+                    result = await self._runner.arun(
+                        request.operation, is_write=request.is_write
+                    )
+                except Exception as exc:  # noqa: BLE001
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    # -- saving -----------------------------------------------------------------------------
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint, and in the same transaction what its step projects.
+
+        Args:
+            config: Names the thread, the namespace and the parent checkpoint. `session_id` and
+                `owner_id` in its `configurable` say whose the thread is.
+            checkpoint: The checkpoint with all its channel values.
+            metadata: Its metadata; `run_id` is indexed.
+            new_versions: The channels that changed since the parent.
+
+        Raises:
+            InvalidConfigError: An id is missing, too long or not storable.
+            SessionConflictError: The thread has another session or owner.
+            CheckpointNotFoundError: The run was started from a checkpoint that does not exist.
+            SerializationError: The serde refuses a channel's value.
+            ValueTooLargeError: A channel's value is more than the database takes.
+            ProjectionError: Under "raise", a value does not validate.
+        """
+        return self._run(self._put(config, checkpoint, metadata, new_versions))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As `put`."""
+        return await self._arun(self._put(config, checkpoint, metadata, new_versions))
+
+    def _put(self, *args: Any) -> Script[RunnableConfig]:
+        return self._writing.put(self.serde, *args)
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Save what a task wrote after a checkpoint; errors and interrupts set the status.
+
+        Args:
+            config: Names the thread, the namespace and the checkpoint.
+            writes: Channels and values, in the task's order.
+            task_id: The task.
+            task_path: Its path, which orders the writes of one super-step.
+
+        Raises:
+            InvalidConfigError: An id or a channel name is missing, too long or not storable.
+            SerializationError: The serde refuses a value.
+            ProjectionError: Under "raise", a write does not validate as its channel's value.
+        """
+        self._run(self._put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """As `put_writes`."""
+        await self._arun(self._put_writes(config, writes, task_id, task_path))
+
+    def _put_writes(self, *args: Any) -> Script[None]:
+        return self._writing.put_writes(self.serde, *args)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Read the checkpoint that a config names, or the newest of its namespace.
+
+        Raises:
+            InvalidConfigError: The config names no thread.
+            HistoryLostError: Rows that the checkpoint needs are gone.
+            SerializationError: A value's type may not be rebuilt, or its key is another.
+        """
+        return self._run(self._reading.get_tuple(self.serde, config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await self._arun(self._reading.get_tuple(self.serde, config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """List checkpoints, newest first; no connection is held between them.
+
+        Args:
+            config: A thread, and a namespace or checkpoint of it; None for all threads.
+            filter: Metadata that must be equal, by top-level key.
+            before: Only checkpoints older than this one.
+            limit: At most so many.
+
+        Raises:
+            InvalidConfigError: The config names no thread, or a filter key is not text.
+        """
+        check_filter(filter)
+        return self._pages(self._reading.first_page(config, filter, before, limit))
+
+    def _pages(self, page: Page) -> Iterator[CheckpointTuple]:
+        while found := self._run(self._reading.next_page(self.serde, page)):
+            yield from found
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        check_filter(filter)
+        page = self._reading.first_page(config, filter, before, limit)
+        while found := await self._arun(self._reading.next_page(self.serde, page)):
+            for item in found:
+                yield item
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What `DeltaChannel`s replay to get their value at a checkpoint, oldest first."""
+        return self._run(self._reading.delta_history(self.serde, config, channels))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """As `get_delta_channel_history`."""
+        return await self._arun(self._reading.delta_history(self.serde, config, channels))
+
+    # -- deleting, pruning, copying ---------------------------------------------------------
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread, what it projected, and the session that was made for it."""
+        self._run(self._housekeeping.delete_thread(thread_id))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await self._arun(self._housekeeping.delete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints of these runs and their writes, in every thread."""
+        self._run(self._housekeeping.delete_for_runs(self.serde, run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await self._arun(self._housekeeping.delete_for_runs(self.serde, run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread, history and pending writes included; a missing source copies nothing."""
+        self._run(self._copy(source_thread_id, target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await self._arun(self._copy(source_thread_id, target_thread_id))
+
+    def _copy(self, source: str, target: str) -> Script[None]:
+        return self._housekeeping.copy_thread(self.serde, source, target)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Thin out threads.
+
+        Args:
+            thread_ids: The threads.
+            strategy: "keep_latest" keeps the newest checkpoint of each namespace, with its
+                pending writes and whatever its `DeltaChannel`s replay; "delete" keeps nothing.
+
+        Raises:
+            InvalidConfigError: There is no such strategy.
+        """
+        self._run(self._housekeeping.prune(self.serde, thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await self._arun(self._housekeeping.prune(self.serde, thread_ids, strategy))
+
+    # -- versions ---------------------------------------------------------------------------
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """The version after a channel's current one.
+
+        A counter that sorts as text, and random digits, so that two forks of one parent never
+        give different values the same version. An imported thread's own width is kept.
+        """
+        del channel
+        found = _COUNTER.fullmatch(str(current)) if current is not None else None
+        number = int(found[1]) + 1 if found else 1
+        width = max(_COUNTER_DIGITS, len(found[1])) if found and found[2] else _COUNTER_DIGITS
+        # Not the seeded generator: a forked process would repeat it.
+        return f"{number:0{width}}.{secrets.randbits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"

@@ -1,0 +1,220 @@
+"""Backends, faces and savers as fixtures; what is missing is said, not hidden."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import cast
+
+import pytest
+from sqlalchemy import make_url
+
+from langgraph_session_saver import SessionSaver
+from tests.support.backends import BACKEND_NAMES, Backend, BackendName, Sql, fresh_backend, run_sql
+from tests.support.faces import FACE_NAMES, FaceName
+from tests.support.savers import SaverFactory
+from tests.support.servers import (
+    BackendMissingError,
+    ServerPark,
+    find_mariadb,
+    find_postgresql,
+    installed_version,
+)
+from tests.support.zygote import Zygote
+
+PARK = pytest.StashKey[ServerPark]()
+MISSING = pytest.StashKey[dict[str, str]]()
+REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("backends")
+    group.addoption(
+        "--postgres-url",
+        metavar="URL",
+        help="run the PostgreSQL tests on this server (databases are created and dropped there) "
+        "instead of a private one",
+    )
+    group.addoption(
+        "--mysql-url",
+        metavar="URL",
+        help="run the MariaDB tests on this MySQL or MariaDB server (databases are created and "
+        "dropped there) instead of a private one",
+    )
+    group.addoption(
+        "--require-backends",
+        action="store_true",
+        help="a backend that this machine cannot offer is a failure, not a skip",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    park = ServerPark(
+        postgres_url=config.getoption("--postgres-url"), mysql_url=config.getoption("--mysql-url")
+    )
+    config.stash[PARK] = park
+    config.stash[MISSING] = {}
+    if config.getoption("--require-backends"):
+        missing = park.find()
+        if missing:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise pytest.UsageError(f"--require-backends: {reasons}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    park = config.stash.get(PARK, None)
+    if park is not None:
+        park.close()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    packages = ", ".join(f"{name} {_package_version(name)}" for name in REPORTED_PACKAGES)
+    backends = ", ".join(
+        [
+            f"SQLite {sqlite3.sqlite_version}",
+            f"PostgreSQL {_postgresql_version(config)}",
+            f"MariaDB {_mariadb_version(config)}",
+        ]
+    )
+    return [f"versions: Python {platform.python_version()}, {packages}", f"backends: {backends}"]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    missing = config.stash.get(MISSING, {})
+    if missing:
+        terminalreporter.section("missing backends")
+        for name, reason in missing.items():
+            terminalreporter.line(f"{name}: {reason}")
+
+
+@pytest.fixture(params=BACKEND_NAMES)
+def backend_name(request: pytest.FixtureRequest) -> BackendName:
+    """Each backend's name, in turn."""
+    return cast("BackendName", request.param)
+
+
+@pytest.fixture(params=FACE_NAMES)
+def face(request: pytest.FixtureRequest) -> FaceName:
+    """Each way of calling a saver, in turn: sync, async over an Engine, over an AsyncEngine."""
+    return cast("FaceName", request.param)
+
+
+@pytest.fixture
+def _database(
+    backend_name: BackendName, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Backend]:
+    config = request.config
+    try:
+        context = fresh_backend(backend_name, config.stash[PARK], tmp_path)
+        made = context.__enter__()
+    except BackendMissingError as error:
+        config.stash[MISSING][backend_name] = str(error)
+        reason = f"{backend_name} is missing: {error}"
+        if config.getoption("--require-backends"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    yield made
+    context.__exit__(None, None, None)
+
+
+@pytest.fixture
+async def _async_engines(_database: Backend) -> AsyncIterator[None]:
+    yield
+    await _database.log.dispose_async()
+
+
+@pytest.fixture
+def backend(_database: Backend, request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A fresh, empty database on each backend in turn.
+
+    Ends by asserting that no engine made by it has a connection checked out, and disposes them.
+    """
+    if _has_loop(request):
+        request.getfixturevalue("_async_engines")
+    yield _database
+    log = _database.log
+    leaks = log.leaks()
+    log.dispose()
+    assert not leaks, leaks
+    assert _has_loop(request) or not log.has_async, "an async engine in a test without a loop"
+
+
+@pytest.fixture
+def sql(backend: Backend) -> Sql:
+    """``sql("SELECT …", name=value)``: rows as dicts, over a new connection of its own."""
+    return partial(run_sql, backend)
+
+
+@pytest.fixture
+async def make_saver(backend: Backend, face: FaceName) -> AsyncIterator[SaverFactory]:
+    """``make_saver(**options)``: savers on each backend and face; awaitable methods on all."""
+    factory = SaverFactory(backend, face)
+    yield factory
+    await factory.aclose()
+
+
+@pytest.fixture
+async def saver(make_saver: SaverFactory) -> SessionSaver:
+    """A saver on each backend and face in turn; call its ``a…`` methods, on all faces."""
+    return make_saver()
+
+
+@pytest.fixture
+def sync_saver(backend: Backend) -> Iterator[SessionSaver]:
+    """A saver over a plain engine on each backend in turn, itself, with its sync methods."""
+    with SessionSaver(backend.engine()) as saver:
+        yield saver
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Starts processes to kill, within milliseconds and from a clean state."""
+    with Zygote() as zygote:
+        yield zygote
+
+
+def _has_loop(request: pytest.FixtureRequest) -> bool:
+    return (
+        inspect.iscoroutinefunction(getattr(request, "function", None))
+        or request.node.get_closest_marker("asyncio") is not None
+        or "make_saver" in request.fixturenames
+    )
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _postgresql_version(config: pytest.Config) -> str:
+    url: str | None = config.getoption("--postgres-url")
+    if url:
+        return _named(url)
+    try:
+        return installed_version(find_postgresql() / "postgres")
+    except BackendMissingError:
+        return "(missing)"
+
+
+def _mariadb_version(config: pytest.Config) -> str:
+    url: str | None = config.getoption("--mysql-url")
+    if url:
+        return _named(url)
+    try:
+        return installed_version(find_mariadb()[0])
+    except BackendMissingError:
+        return "(missing)"
+
+
+def _named(url: str) -> str:
+    parsed = make_url(url)
+    return f"at {parsed.host}:{parsed.port}"

@@ -1,0 +1,1 @@
+"""What the tests stand on: servers, backends, faces, the README, and processes to kill."""

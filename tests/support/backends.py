@@ -1,0 +1,147 @@
+"""One database per test, with the engines that reach it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tests.support.servers import Server, ServerPark
+
+BackendName: TypeAlias = Literal["sqlite", "postgresql", "mariadb"]
+BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
+
+Sql: TypeAlias = Callable[..., list[dict[str, Any]]]
+
+
+class EngineLog:
+    """The engines that a test made: at its end none may have a connection checked out."""
+
+    def __init__(self) -> None:
+        self._engines: list[Engine] = []
+        self._async_engines: list[AsyncEngine] = []
+
+    def add(self, engine: Engine) -> None:
+        self._engines.append(engine)
+
+    def add_async(self, engine: AsyncEngine) -> None:
+        self._async_engines.append(engine)
+
+    def leaks(self) -> list[str]:
+        """A line for each engine with connections that were not given back."""
+        every = [*self._engines, *(engine.sync_engine for engine in self._async_engines)]
+        counted = [(engine, checked_out(engine)) for engine in every]
+        return [
+            f"{count} connection(s) of {engine.url.render_as_string()} still checked out: "
+            f"{engine.pool.status()}"
+            for engine, count in counted
+            if count
+        ]
+
+    def dispose(self) -> None:
+        """Dispose the plain engines."""
+        while self._engines:
+            self._engines.pop().dispose()
+
+    async def dispose_async(self) -> None:
+        """Dispose the async engines: on the loop that used them."""
+        while self._async_engines:
+            await self._async_engines.pop().dispose()
+
+    @property
+    def has_async(self) -> bool:
+        return bool(self._async_engines)
+
+
+def checked_out(engine: Engine | AsyncEngine) -> int:
+    """How many of the engine's connections are out; pools that do not count say 0."""
+    pool = engine.sync_engine.pool if isinstance(engine, AsyncEngine) else engine.pool
+    count: Callable[[], int] | None = getattr(pool, "checkedout", None)
+    return 0 if count is None else count()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A fresh, empty database of one kind.
+
+    Attributes:
+        name: ``sqlite``, ``postgresql`` or ``mariadb``.
+        url: For a plain engine (pysqlite, psycopg, PyMySQL), password included.
+        async_url: For an async engine (aiosqlite, asyncpg, asyncmy), password included.
+        server: The server behind it; ``None`` for SQLite.
+        path: The database file; ``None`` for a server.
+    """
+
+    name: BackendName
+    url: str
+    async_url: str
+    server: Server | None = None
+    path: Path | None = None
+    log: EngineLog = field(default_factory=EngineLog, repr=False)
+
+    def engine(self, **options: Any) -> Engine:
+        """A new plain engine, disposed at the end of the test."""
+        engine = create_engine(self.url, **options)
+        self.log.add(engine)
+        return engine
+
+    def async_engine(self, **options: Any) -> AsyncEngine:
+        """A new async engine, disposed at the end of the test (which must be a coroutine)."""
+        engine = create_async_engine(self.async_url, **options)
+        self.log.add_async(engine)
+        return engine
+
+    @property
+    def host(self) -> str:
+        return self._named_server.host
+
+    @property
+    def port(self) -> int:
+        return self._named_server.port
+
+    @property
+    def _named_server(self) -> Server:
+        if self.server is None:
+            raise LookupError(f"{self.name} has no server")
+        return self.server
+
+
+@contextmanager
+def fresh_backend(name: BackendName, park: ServerPark, directory: Path) -> Iterator[Backend]:
+    """A backend with an empty database of its own, dropped at the end.
+
+    Raises:
+        BackendMissingError: This machine cannot offer it.
+    """
+    if name == "sqlite":
+        path = directory / "backend.db"
+        yield Backend(name, f"sqlite+pysqlite:///{path}", f"sqlite+aiosqlite:///{path}", path=path)
+        return
+    server = park.get(name)
+    database = f"t_{secrets.token_hex(8)}"
+    server.create_database(database)
+    try:
+        yield Backend(
+            name, server.url(database), server.url(database, asynchronous=True), server=server
+        )
+    finally:
+        if server.controllable:
+            server.start()  # a test may have stopped or killed it
+        server.drop_database(database)
+
+
+def run_sql(backend: Backend, statement: str, /, **parameters: Any) -> list[dict[str, Any]]:
+    """Run SQL text on a new connection of its own, commit, and return the rows as dicts."""
+    engine = create_engine(backend.url, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [dict(row._mapping) for row in result] if result.returns_rows else []
+    finally:
+        engine.dispose()
