@@ -259,8 +259,10 @@ class Runner:
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from exc
         self._reached = True
-        async with conn:
+        try:
             yield conn
+        finally:
+            await asyncio.shield(conn.close())
 
     def _refuse_closed(self) -> None:
         if self.closed:

@@ -531,11 +531,12 @@ class Operations:
             return False
         self.lock_thread(conn, target)
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
-            columns = [c for c in table.c if c.name != "thread_key"]
-            query = select(bindparam("target", target.key, table.c.thread_key.type), *columns)
-            query = query.where(table.c.thread_key == source)
+            old = table.alias("old")
+            columns = [c for c in old.c if c.name != "thread_key"]
+            query = select(bindparam("target", target.key, old.c.thread_key.type), *columns)
+            query = query.where(old.c.thread_key == source)
             if table is self.tables.blobs:
-                query = query.order_by(table.c.depth)  # InnoDB checks each row as it comes
+                query = query.order_by(old.c.depth)  # InnoDB checks each row as it comes
             key = [c.name for c in table.primary_key]
             conn.execute(
                 self.dialect.insert_ignore(table, key).from_select(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.prompt import Prompt
 
 from examples.instant_coffee import offline
@@ -28,7 +29,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=_EPILOG)
-def main(
+def main(  # noqa: PLR0917 - Typer reads the command's options from its parameters
     briefs: Annotated[
         list[Path] | None, typer.Argument(help="Brief files; all twelve examples by default.")
     ] = None,
@@ -54,19 +55,18 @@ def main(
         float, typer.Option(min=0, max=100, help="Refine pages that score less.")
     ] = 90,
     rounds: Annotated[int, typer.Option(min=0, max=20, help="Refine at most so often.")] = 4,
-    fresh: Annotated[
+    fresh: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--fresh", help="Begin new sessions though there are finished ones.")
     ] = False,
-    delay: Annotated[
-        float, typer.Option(min=0, max=60, help="Seconds to wait in each step.")
-    ] = 0,
+    delay: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait in each step.")] = 0,
 ) -> None:
     """Build a page from each product brief, and read back with SQL what came of it.
 
     A session that was stopped midway is resumed from its last step by running it again.
     """
     console, errors = Console(), Console(stderr=True)
-    asks = sys.stdin.isatty() and interactive is not False if interactive is None else interactive
+    # A run of all the examples needs nobody; a brief of one's own may as well be asked about.
+    asks = (bool(briefs) and sys.stdin.isatty()) if interactive is None else interactive
     settings = Settings(
         answer=_ask if asks else answer_from_defaults,
         pass_mark=pass_mark,
@@ -82,9 +82,9 @@ def main(
         console.print(sessions_table(read_sessions(url, threads)))
         console.print(f"Pages are in {options.dist}", soft_wrap=True)
     except (BriefError, SessionSaverError, OSError) as error:
-        errors.print(f"[red]Error:[/red] {error}", soft_wrap=True, highlight=False)
+        errors.print(f"[red]Error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, EOFError) as error:
         errors.print("Stopped. Run the same command again to resume.")
         raise typer.Exit(130) from error
     if failed:

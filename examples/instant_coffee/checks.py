@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log
 
 from examples.instant_coffee.colour import (
@@ -50,7 +51,9 @@ def _heading_structure(page: Page) -> Iterator[Finding]:
     headings = page.elements(*_HEADINGS)
     levels = [int(node.tag[1]) for node in headings]
     if levels.count(1) != 1:
-        yield Finding(30, f"The page has {levels.count(1)} main headings, not one.", "h1", False)
+        yield Finding(
+            30, f"The page has {levels.count(1)} main headings, not one.", "h1", fixable=False
+        )
     for before, after, node in zip(levels, levels[1:], headings[1:], strict=False):
         if after > before + 1:
             message = f"Heading level {before} is followed by level {after}."
@@ -71,13 +74,15 @@ def _type_scale(page: Page) -> Iterator[Finding]:
         message = f"The title ({title:g}px) hardly stands out from the text ({body:g}px)."
         yield Finding(cost, message, "h1")
     elif title > 5 * body:
-        yield Finding(15, f"The title ({title:g}px) shouts at {title / body:.1f} × text.", "h1")
+        yield Finding(
+            15, f"The title ({title:g}px) shouts at {title / body:.1f} times the text.", "h1"
+        )
     strayed = min(_deviation(sizes, body, ratio) for ratio in _RATIOS)
     if strayed > 0.05:
         listed = ", ".join(f"{size:g}" for size in sizes)
         message = f"The sizes {listed}px follow no common ratio."
         yield Finding(40 * min(1.0, strayed / 0.25), message, "font-size")
-    close = sum(1 for a, b in zip(sizes, sizes[1:], strict=False) if b / a < 1.1)
+    close = sum(1 for a, b in pairwise(sizes) if b / a < 1.1)
     if close:
         yield Finding(8 * close, f"{close} pairs of sizes are too close to differ.", "font-size")
     if len(sizes) > 7:

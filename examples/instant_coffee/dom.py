@@ -116,11 +116,11 @@ def _compile(selector: str) -> _Selector | None:
     parts: list[tuple[str, tuple[tuple[str, str], ...]]] = []
     combinator = " "
     counts = {"#": 0, ".": 0, "": 0}
-    for token in text.replace(">", " > ").split():
-        if token == ">":
+    for word in text.replace(">", " > ").split():
+        if word == ">":
             combinator = ">"
             continue
-        simples = tuple((m["kind"], m["name"]) for m in _COMPOUND.finditer(token))
+        simples = tuple((m["kind"], m["name"]) for m in _COMPOUND.finditer(word))
         for kind, name in simples:
             counts[kind] += name != "*"
         parts.append((combinator, simples))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from jinja2 import TemplateError
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -133,12 +133,12 @@ def build_graph(checkpointer: BaseCheckpointSaver[str], options: Options) -> Gra
     return builder.compile(checkpointer=checkpointer)
 
 
-def _delayed(node: Node, delay: float) -> Callable[[State], Update]:
+def _delayed(node: Node, delay: float) -> RunnableLambda[State, Update]:
     def run(state: State) -> Update:
         time.sleep(delay)
         return node(state)
 
-    return run
+    return RunnableLambda(run)
 
 
 def initial_state(brief: Brief, pass_mark: float = 90, rounds: int = 4) -> State:
@@ -298,7 +298,7 @@ def publish(state: State, folder: Path) -> Update:
             "dist_path": str(folder),
             "completed_at": _now(),
         },
-        "messages": [AIMessage(content=f"Published, with a score of {overall:g}.", name="publisher")],
+        "messages": [AIMessage(content=f"Published at {overall:g} of 100.", name="publisher")],
     }
 
 
@@ -371,13 +371,14 @@ def _now() -> str:
 def _write_atomically(target: Path, content: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    part = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
+        part.chmod(0o644)
+        part.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise

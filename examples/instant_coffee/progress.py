@@ -14,6 +14,7 @@ from examples.instant_coffee.runner import (
     Answerer,
     OpenQuestionError,
     Outcome,
+    answer_from_defaults,
     run_brief,
     thread_of,
 )
@@ -66,7 +67,7 @@ def run_all(
         for stem, brief in briefs.items():
             task = progress.add_task(escape(stem), total=_STEPS, doing="routing")
             try:
-                outcome = _run_one(graph, stem, brief, settings, progress, task)
+                outcome = _run_one(graph, stem, brief, settings, progress=progress, task=task)
             except OpenQuestionError as error:
                 progress.update(task, doing=f"[yellow]waiting: {escape(str(error))}")
                 failed.append(stem)
@@ -80,7 +81,13 @@ def run_all(
 
 
 def _run_one(
-    graph: Graph, stem: str, brief: Brief, settings: Settings, progress: Progress, task: TaskID
+    graph: Graph,
+    stem: str,
+    brief: Brief,
+    settings: Settings,
+    *,
+    progress: Progress,
+    task: TaskID,
 ) -> Outcome:
     def on_step(node: str, update: dict[str, Any]) -> None:
         if node == "refine":
@@ -91,6 +98,8 @@ def _run_one(
         progress.update(task, advance=1, doing=doing)
 
     def answer(questions: list[Question]) -> dict[str, str]:
+        if settings.answer is answer_from_defaults:
+            return answer_from_defaults(questions)
         # A prompt and a live display would write over each other.
         progress.stop()
         try:

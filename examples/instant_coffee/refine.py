@@ -62,7 +62,7 @@ def fix_colours(design: Design, product_type: ProductType) -> Design:
     """Calm loud grounds, then move text and accent until they can be read, keeping their hue."""
     del product_type
     old = design.palette
-    background, surface = _calm(old.background, 0.04), _calm(old.surface, 0.08)
+    background, surface = _calm(old.background, 0.06), _calm(old.surface, 0.12)
     grounds = [background, surface, mix(old.accent, background, 0.1)]
     text = readable(old.text, grounds, 9.0)
     accent = readable(old.accent, grounds, _COMFORT)
@@ -83,7 +83,7 @@ def _calm(value: str, tint: float) -> str:
         return value
     hue, saturation, lightness = hue_saturation_lightness(colour)
     light = contrast(colour, (0.0, 0.0, 0.0)) >= contrast(colour, (1.0, 1.0, 1.0))
-    return from_hsl(hue, min(saturation, 0.6), (1 - tint) if light else min(lightness, 0.1 + tint))
+    return from_hsl(hue, min(saturation, 0.9), (1 - tint) if light else min(lightness, 0.1 + tint))
 
 
 def fix_spacing(design: Design, product_type: ProductType) -> Design:
@@ -94,8 +94,8 @@ def fix_spacing(design: Design, product_type: ProductType) -> Design:
         max(least, round(step / GRID) * GRID)
         for step, least in zip(design.space, roomy, strict=True)
     )
-    return design.model_copy(update={"space": tuple(min(a, 2 * b) for a, b in zip(
-        snapped, roomy, strict=True))})
+    calmed = tuple(min(step, 2 * least) for step, least in zip(snapped, roomy, strict=True))
+    return design.model_copy(update={"space": calmed})
 
 
 def fix_alignment(design: Design, product_type: ProductType) -> Design:

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import bindparam, create_engine, make_url, text
 from sqlalchemy.engine import URL
@@ -76,16 +78,21 @@ def read_sessions(database: str, session_ids: list[str]) -> list[SessionRow]:
 
 def sessions_table(rows: list[SessionRow]) -> Table:
     """Lay the rows out for the terminal."""
-    table = Table(title="Sessions, read back with SQL", title_justify="left")
-    table.add_column("session")
-    table.add_column("type")
-    table.add_column("status")
+    table = Table(
+        title="Sessions, read back with SQL",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in ("session", "type", "status"):
+        table.add_column(name, no_wrap=True)
     for name in ("score", "versions", "messages", "tokens", "cost"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         colour = {"success": "green", "failed": "red"}.get(row.build_status, "yellow")
         table.add_row(
-            row.title,
+            escape(row.title),
             row.product_type or "",
             f"[{colour}]{row.build_status}[/{colour}]",
             "" if row.overall is None else f"{row.overall:.1f}",

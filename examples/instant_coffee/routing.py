@@ -13,7 +13,7 @@ _WORDS: dict[ProductType, tuple[str, ...]] = {
     "ecommerce": ("shop", "store", "sell", "cart", "order", "buy", "product", "stock", "ship"),
     "booking": ("book", "appointment", "reserve", "slot", "session", "availability", "chair"),
     "dashboard": ("dashboard", "metric", "figure", "chart", "report", "trend", "monitor", "track"),
-    "landing": ("landing", "sign up", "launch", "trial", "subscri", "pricing", "feature", "waitlist"),
+    "landing": ("landing page", "launch", "waitlist", "trial", "subscri", "pricing", "feature"),
     "card": ("card", "portfolio", "contact", "business card", "who i am", "find me", "links"),
     "invitation": ("invit", "wedding", "birthday", "party", "rsvp", "guest", "celebrat"),
 }  # fmt: skip
@@ -44,7 +44,9 @@ _TIERS: dict[Complexity, DocTier] = {
     "complex": "extended",
 }
 _MIMIC = re.compile(r"\b(exactly|identical|copy|just like|match)\b", re.IGNORECASE)
-_NOT_MIMIC = re.compile(r"\b(not|no|never|without)\b[\w\s]{0,20}?\b(exactly|identical|copy|match)", re.I)
+_NOT_MIMIC = re.compile(
+    r"\b(not|no|never|without)\b[\w\s]{0,20}?\b(exactly|identical|copy|match)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
@@ -100,14 +100,15 @@ def run_brief(
     how = _how(snapshot)
     changed = how != "started" and snapshot.values.get("brief") != begin["brief"]
     if how == "finished before":
-        return Outcome(thread_id, how, snapshot.values, changed)
+        return Outcome(thread_id, how, cast("State", snapshot.values), changed)
     payload: State | Command[Any] | None = None if how == "resumed" else begin
     while True:
         questions = _stream(graph, payload, config, on_step)
         if not questions:
             break
         payload = Command(resume=answer(questions))
-    return Outcome(thread_id, how, graph.get_state(config).values, changed and how == "resumed")
+    final = cast("State", graph.get_state(config).values)
+    return Outcome(thread_id, how, final, changed and how == "resumed")
 
 
 def _thread_name(stem: str, number: int) -> str:
@@ -115,13 +116,13 @@ def _thread_name(stem: str, number: int) -> str:
 
 
 def _exists(graph: Graph, thread_id: str) -> bool:
-    return bool(graph.get_state({"configurable": {"thread_id": thread_id}}).values)
+    return graph.get_state({"configurable": {"thread_id": thread_id}}).created_at is not None
 
 
 def _how(
     snapshot: StateSnapshot,
 ) -> Literal["started", "resumed", "retried", "finished before"]:
-    if not snapshot.values and not snapshot.next:
+    if snapshot.created_at is None:
         return "started"
     if snapshot.next:
         return "resumed"

@@ -66,7 +66,8 @@ def score_page(html: str, pass_mark: float | None = None) -> AestheticScore:
         pass_mark: The score from which the page is good enough.
 
     Returns:
-        The overall score (the weighted mean, pulled down by the weakest dimension), six dimensions, and what would raise them, gravest first.
+        The overall score (the weighted mean, pulled down by the weakest dimension), six
+        dimensions, and what would raise them, gravest first.
     """
     page = Page(html)
     dimensions: dict[Dimension, float] = {}
