@@ -1,7 +1,7 @@
 """A LangGraph checkpointer that lives in the application's own SQL database.
 
-    with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
-        graph = builder.compile(checkpointer=saver)
+with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
+    graph = builder.compile(checkpointer=saver)
 """
 
 from langgraph_session_saver.errors import (

@@ -21,7 +21,6 @@ from langgraph_session_saver.projections import (
     PageVersions,
     Problem,
     Projection,
-
     Step,
     problem_with,
 )
@@ -263,7 +262,7 @@ _KINDS = {"user": "human", "assistant": "ai"}
 
 
 def _kind(message: Any) -> str:
-    """A message's type in LangChain's words: human, ai, system, tool …"""
+    """A message's type in LangChain's words: human, ai, system, tool and so on."""
     kind = str(_get(message, "type") or _get(message, "role") or "")
     return _KINDS.get(kind, kind)
 
@@ -294,5 +293,3 @@ def _message_row(key: tuple[str, str], message: Message, name: str) -> dict[str,
         "content": clean_text(text),
         "removed_at": None,
     }
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import zlib
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
@@ -24,7 +24,7 @@ COMPRESS_FROM = 256
 """Bytes from which compression is tried."""
 
 COMPRESS_WITH = 1
-"""zlib level: 1 keeps random English words at 0.62 of their size, 6 at 0.58 for 2.5 × the time."""
+"""zlib level: 1 keeps random English words at 0.62 of their size, 6 at 0.58 for 2.5 times as long."""
 
 MAX_UNPACKED = 1 << 31
 """Bytes that a compressed frame may unpack to: a stored length over it is damage."""
@@ -144,7 +144,7 @@ class _BlockedTypes:
     def __init__(self) -> None:
         self.names: list[tuple[str, str]] = []
 
-    def __enter__(self) -> _BlockedTypes:
+    def __enter__(self) -> Self:
         self._outer = getattr(self._local, "current", None)
         self._local.current = self
         return self

@@ -149,7 +149,9 @@ def _check_text(what: str, value: Any, limit: int) -> str:
             f"{value[:40]!r}… is too long"
         )
     if "\x00" in value:
-        raise InvalidConfigError(f"{what} {value!r:.80} has a NUL character, which no database takes")
+        raise InvalidConfigError(
+            f"{what} {value!r:.80} has a NUL character, which no database takes"
+        )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as exc:

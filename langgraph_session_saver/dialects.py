@@ -165,9 +165,7 @@ class PostgreSQL(Dialect):
 class MySQL(Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
-    transient_codes = frozenset(
-        {1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031}
-    )
+    transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
 
     @contextmanager
@@ -197,7 +195,9 @@ class MySQL(Dialect):
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """InnoDB checks references row by row, not at the statement's end: deepest first."""
         name = mysql.dialect().identifier_preparer.format_table(blobs)
-        return text(f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC")
+        return text(
+            f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
+        )
 
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""

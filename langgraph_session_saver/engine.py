@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -132,7 +132,7 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         options |= _sqlite_options(url, is_async=is_async)
     try:
         if is_async:
-            from sqlalchemy.ext.asyncio import create_async_engine
+            from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
 
             engine: Any = create_async_engine(url, **options)
         else:
@@ -182,7 +182,7 @@ class Runner:
     def __init__(self, engine: Engine | AsyncEngine, *, owned: bool) -> None:
         self.engine = engine
         self.owned = owned
-        self.sync_engine: Engine = getattr(engine, "sync_engine", engine)
+        self.sync_engine: Engine = cast("Engine", getattr(engine, "sync_engine", engine))
         self.is_async = self.sync_engine is not engine
         self.dialect: Dialect = dialect_for(self.sync_engine.dialect.name)
         self.closed = False
@@ -271,8 +271,8 @@ class Runner:
     def _unreachable(self, exc: BaseException) -> DatabaseUnavailableError:
         url = self.sync_engine.url
         return UnreachableError(
-            f"the {url.get_backend_name()} database at {_address(url)} cannot be reached: {_safe(exc)}. "
-            "Check that it is up and that the URL is right",
+            f"the {url.get_backend_name()} database at {_address(url)} cannot be reached: "
+            f"{_safe(exc)}. Check that it is up and that the URL is right",
             transient=self._reached,
         )
 

@@ -1,20 +1,20 @@
 """The errors this package raises: one root, each also the builtin a caller would catch.
 
-    SessionSaverError
-    ├── InvalidConfigError (ValueError)         ids, namespaces, options, filters
-    ├── SessionConflictError (ValueError)       a call names another session or owner
-    ├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
-    ├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
-    ├── CorruptBlobError (ValueError)           stored bytes that are not what was written
-    ├── SerializationError (TypeError)          a value the serde cannot write, or may not read
-    ├── ValueTooLargeError (ValueError)         a value over what the database takes
-    ├── ProjectionError (ValueError)            a projected value that does not validate
-    ├── DatabaseUnavailableError (ConnectionError)
-    ├── DatabaseError (RuntimeError)            any other refusal of the database
-    ├── DriverNotInstalledError (ImportError)
-    ├── StoragePermissionError (PermissionError)
-    ├── SchemaError (RuntimeError)              missing, foreign or newer tables
-    └── WrongFaceError (RuntimeError)           a sync call where only an async one can work
+SessionSaverError
+├── InvalidConfigError (ValueError)         ids, namespaces, options, filters
+├── SessionConflictError (ValueError)       a call names another session or owner
+├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
+├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
+├── CorruptBlobError (ValueError)           stored bytes that are not what was written
+├── SerializationError (TypeError)          a value the serde cannot write, or may not read
+├── ValueTooLargeError (ValueError)         a value over what the database takes
+├── ProjectionError (ValueError)            a projected value that does not validate
+├── DatabaseUnavailableError (ConnectionError)
+├── DatabaseError (RuntimeError)            any other refusal of the database
+├── DriverNotInstalledError (ImportError)
+├── StoragePermissionError (PermissionError)
+├── SchemaError (RuntimeError)              missing, foreign or newer tables
+└── WrongFaceError (RuntimeError)           a sync call where only an async one can work
 """
 
 

@@ -34,9 +34,7 @@ class Housekeeping:
         yield writing(lambda conn: self._core.operations.delete_thread(conn, key))
         self._core.forget_thread(key)
 
-    def delete_for_runs(
-        self, serde: SerializerProtocol, run_ids: Sequence[str]
-    ) -> Script[None]:
+    def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""
         wanted = {str(run_id) for run_id in run_ids}
         if not wanted:

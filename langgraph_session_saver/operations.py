@@ -122,9 +122,7 @@ class Operations:
             select(c)
             .where(c.c.thread_key == bindparam("thread"), c.c.ns_key == bindparam("ns"))
         )  # fmt: skip
-        latest = (
-            wanted.where(c.c.hidden.is_(False)).order_by(c.c.checkpoint_id.desc()).limit(1)
-        )
+        latest = wanted.where(c.c.hidden.is_(False)).order_by(c.c.checkpoint_id.desc()).limit(1)
         named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
         self._latest_with_writes = self._with_writes(latest)
         self._named_with_writes = self._with_writes(named)
@@ -485,7 +483,9 @@ class Operations:
                         )
                     )
 
-    def hide(self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]) -> None:
+    def hide(
+        self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]
+    ) -> None:
         """Keep checkpoints of a thread without listing them."""
         c = self.tables.checkpoints
         for ns_key, checkpoint_id in hidden:

@@ -60,7 +60,7 @@ class ProjectedRows:
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
-            conn.execute(self._insert_error, owner | _problem_row(problem, step))
+            conn.execute(self._insert_error, {**owner, **_problem_row(problem, step)})
 
     def _update_session(self, conn: Connection, session_id: str, changes: Changes) -> None:
         values = {**changes.columns, "checkpoint_id": changes.checkpoint_id}
@@ -177,7 +177,7 @@ class ProjectedRows:
         *,
         record: bool,
     ) -> None:
-        """Store errors as rows if they are to be recorded, and set the thread's status to the gravest incident.
+        """Store errors as rows, and set the thread's status to the gravest incident.
 
         Args:
             conn: The step's transaction.

@@ -179,9 +179,7 @@ class GraphState(Projection):
         exclude: Not these.
     """
 
-    def __init__(
-        self, include: Iterable[str] | None = None, exclude: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, include: Iterable[str] | None = None, exclude: Iterable[str] = ()) -> None:
         self.include = None if include is None else frozenset(include)
         self.exclude = frozenset(exclude)
 
@@ -302,6 +300,7 @@ def _read_model_usage(value: Any) -> Columns:
 
 _STATUSES = ", ".join(BuildStatus)
 
+
 def _built_in() -> dict[str, Projection]:
     limits = {"product_type": 50, "complexity": 20, "skill_id": 100, "doc_tier": 20,
               "style_reference_mode": 50}  # fmt: skip
@@ -329,7 +328,7 @@ def _built_in() -> dict[str, Projection]:
     }  # fmt: skip
 
 
-ProjectionOption = Mapping[str, "str | None | Callable[[Any], Columns] | Projection"]
+ProjectionOption = Mapping[str, "str | Callable[[Any], Columns] | Projection | None"]
 
 
 def resolve_projections(option: ProjectionOption | None) -> tuple[Projection, ...]:

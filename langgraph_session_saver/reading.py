@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import TASKS
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from langgraph_session_saver.chains import Value, resolve
 from langgraph_session_saver.codec import blob_key, load, unframe
@@ -107,9 +107,7 @@ class Reading:
             self._core.forget_thread(place.thread.key)
             return (yield from self._get_tuple(serde, place))
 
-    def _get_tuple(
-        self, serde: SerializerProtocol, place: Place
-    ) -> Script[CheckpointTuple | None]:
+    def _get_tuple(self, serde: SerializerProtocol, place: Place) -> Script[CheckpointTuple | None]:
         core = self._core
         rows = yield reading(
             lambda conn: core.operations.get_checkpoint(
@@ -276,9 +274,7 @@ class Reading:
             for one in saved
         ]
 
-    def _matches(
-        self, serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]
-    ) -> bool:
+    def _matches(self, serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
         """Compare metadata as `InMemorySaver` does: in Python, value by value."""
         if not wanted:
             return True

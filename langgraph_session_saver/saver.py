@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,7 +21,6 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from sqlalchemy import URL, Engine
-from typing_extensions import Self
 
 from langgraph_session_saver.changes import Pricing
 from langgraph_session_saver.configs import check_filter
@@ -131,7 +130,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             StoragePermissionError: A database file's directory cannot be made or written.
         """
         saver = cls(make_engine(parse_url(url)), **options)
-        saver._runner.owned = True  # noqa: SLF001 - this class's own
+        saver._runner.owned = True
         return saver
 
     # -- life -------------------------------------------------------------------------------
@@ -206,9 +205,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             request: Request = next(script)
             while True:
                 try:
-                    result = await self._runner.arun(
-                        request.operation, is_write=request.is_write
-                    )
+                    result = await self._runner.arun(request.operation, is_write=request.is_write)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:

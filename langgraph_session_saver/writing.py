@@ -168,9 +168,7 @@ class Writing:
         plain = {name: value for name, value in checkpoint.items() if name != "channel_values"}
         absent = [channel for channel in versions if channel not in values]
         typ, data = dump(saved.serde, [plain, absent], saved.name)
-        metadata_type, metadata = dump(
-            saved.serde, saved.metadata, f"the metadata of {saved.name}"
-        )
+        metadata_type, metadata = dump(saved.serde, saved.metadata, f"the metadata of {saved.name}")
         root_id = (saved.metadata.get("parents") or {}).get("")
         rows = CheckpointRows(
             thread=place.thread,
