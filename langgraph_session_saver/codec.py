@@ -24,7 +24,7 @@ COMPRESS_FROM = 256
 """Bytes from which compression is tried."""
 
 COMPRESS_WITH = 1
-"""zlib level: 1 keeps random English words at 0.62 of their size, 6 at 0.58 for 2.5 times as long."""
+"""zlib level: on the 0.7 KB writes of a chat of random words, levels 1, 3 and 6 all reach 0.715."""
 
 MAX_UNPACKED = 1 << 31
 """Bytes that a compressed frame may unpack to: a stored length over it is damage."""

@@ -54,7 +54,7 @@ class ProjectedRows:
         owner = {"session_id": head.session_id, "thread_key": thread.key}
         self._store_messages(conn, owner, changes, is_new=head.checkpoint_id is None)
         if changes.usage:
-            conn.execute(self._insert_usage, [row | owner for row in changes.usage])
+            conn.execute(self._insert_usage, [{**row, **owner} for row in changes.usage])
         for page in changes.pages:
             self._store_page(conn, owner, page)
         for table, rows in changes.rows:
@@ -75,7 +75,7 @@ class ProjectedRows:
         if changes.compare_messages and not is_new:
             rows, removed = self._differences(conn, owner["thread_key"], rows)
         if rows:
-            conn.execute(self._upsert_messages, [row | owner for row in rows])
+            conn.execute(self._upsert_messages, [{**row, **owner} for row in rows])
         m = self._tables.messages
         for batch in batches(removed):
             conn.execute(
