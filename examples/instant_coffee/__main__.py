@@ -20,6 +20,7 @@ from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.errors import SessionSaverError
 
 HOME = Path("~/.instant-coffee")
+_IN_MEMORY = (":memory:", "sqlite://", "sqlite:///:memory:")
 _EPILOG = (
     "Example: python -m examples.instant_coffee examples/instant_coffee/briefs/patchbox.yaml "
     "--interactive --database sqlite:///coffee.db --dist pages"
@@ -29,7 +30,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog=_EPILOG)
-def main(  # noqa: PLR0917 - Typer reads the command's options from its parameters
+def main(
     briefs: Annotated[
         list[Path] | None, typer.Argument(help="Brief files; all twelve examples by default.")
     ] = None,
@@ -64,7 +65,7 @@ def main(  # noqa: PLR0917 - Typer reads the command's options from its paramete
 
     A session that was stopped midway is resumed from its last step by running it again.
     """
-    console, errors = Console(), Console(stderr=True)
+    errors = Console(stderr=True)
     # A run of all the examples needs nobody; a brief of one's own may as well be asked about.
     asks = (bool(briefs) and sys.stdin.isatty()) if interactive is None else interactive
     settings = Settings(
@@ -74,21 +75,33 @@ def main(  # noqa: PLR0917 - Typer reads the command's options from its paramete
         fresh=fresh,
     )
     try:
-        loaded = load_briefs(briefs or default_paths())
-        url = database or _default_database()
         options = Options(dist=dist.expanduser().absolute(), delay=delay)
-        with SessionSaver.from_conn_string(url, pricing=offline.price) as saver:
-            failed, threads = run_all(build_graph(saver, options), loaded, settings, console)
-        console.print(sessions_table(read_sessions(url, threads)))
-        console.print(f"Pages are in {options.dist}", soft_wrap=True)
+        failed = _build(briefs or default_paths(), database, options, settings)
     except (BriefError, SessionSaverError, OSError) as error:
         errors.print(f"[red]Error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
     except (KeyboardInterrupt, EOFError) as error:
         errors.print("Stopped. Run the same command again to resume.")
         raise typer.Exit(130) from error
+    for stem, reason in failed.items():
+        errors.print(f"[red]{escape(stem)}:[/red] {escape(reason)}", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _build(
+    paths: list[Path], database: str | None, options: Options, settings: Settings
+) -> dict[str, str]:
+    console = Console()
+    briefs = load_briefs(paths)
+    if database in _IN_MEMORY:
+        raise typer.BadParameter("the report reads the database back: name a file or a server")
+    url = database or _default_database()
+    with SessionSaver.from_conn_string(url, pricing=offline.price) as saver:
+        failed, threads = run_all(build_graph(saver, options), briefs, settings, console)
+    console.print(sessions_table(read_sessions(url, threads)))
+    console.print(f"Pages are in {options.dist}", soft_wrap=True)
+    return failed
 
 
 def _default_database() -> str:

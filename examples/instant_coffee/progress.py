@@ -44,7 +44,7 @@ class Settings:
 
 def run_all(
     graph: Graph, briefs: dict[str, Brief], settings: Settings, console: Console
-) -> tuple[list[str], list[str]]:
+) -> tuple[dict[str, str], list[str]]:
     """Run briefs one after another, showing each step.
 
     Args:
@@ -54,9 +54,10 @@ def run_all(
         console: Where to show progress.
 
     Returns:
-        The stems of those that were not published, and the thread of each.
+        Why each brief that was not published was not, by stem; and the threads of all.
     """
-    failed, threads = [], []
+    failed: dict[str, str] = {}
+    threads: list[str] = []
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=24),
@@ -69,14 +70,14 @@ def run_all(
             try:
                 outcome = _run_one(graph, stem, brief, settings, progress=progress, task=task)
             except OpenQuestionError as error:
-                progress.update(task, doing=f"[yellow]waiting: {escape(str(error))}")
-                failed.append(stem)
+                progress.update(task, doing="[yellow]waiting for an answer")
+                failed[stem] = str(error)
                 threads.append(thread_of(graph, stem))
                 continue
             progress.update(task, completed=_STEPS, total=_STEPS, doing=_summary(outcome))
             threads.append(outcome.thread_id)
             if not outcome.succeeded:
-                failed.append(stem)
+                failed[stem] = _reason(outcome)
     return failed, threads
 
 
@@ -121,10 +122,13 @@ def _run_one(
 
 def _summary(outcome: Outcome) -> str:
     if not outcome.succeeded:
-        reason = outcome.state.get("build_artifacts", {}).get("error", "unknown")
-        return f"[red]failed: {escape(reason)}"
+        return "[red]failed"
     score = outcome.state["aesthetic_scores"]["overall"]
     note = "" if outcome.how == "started" else f", {outcome.how}"
     if outcome.changed:
         note += "; the brief has changed since, --fresh builds it anew"
     return f"[green]published[/green] at {score:g}{note}"
+
+
+def _reason(outcome: Outcome) -> str:
+    return str(outcome.state.get("build_artifacts", {}).get("error", "the run did not end"))

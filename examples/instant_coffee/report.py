@@ -87,7 +87,7 @@ def sessions_table(rows: list[SessionRow]) -> Table:
     )
     for name in ("session", "type", "status"):
         table.add_column(name, no_wrap=True)
-    for name in ("score", "versions", "messages", "tokens", "cost"):
+    for name in ("score", "pages", "msgs", "tokens", "usd"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         colour = {"success": "green", "failed": "red"}.get(row.build_status, "yellow")
@@ -99,7 +99,7 @@ def sessions_table(rows: list[SessionRow]) -> Table:
             str(row.versions),
             str(row.messages),
             f"{row.tokens:,}",
-            f"${row.cost:.4f}",
+            f"{row.cost:.4f}",
         )
     return table
 
