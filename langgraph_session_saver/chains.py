@@ -116,25 +116,26 @@ def resolve(
         if row is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
         typ = typ or row.type
-        data = unframe(row.data)
-        if row.base_key is None:
-            start = Value(at, (row.type, data), root=at, root_size=len(data))
-            break
-        link = _read_link(row, data)
+        try:
+            data = unframe(row.data)
+            if row.base_key is None:
+                start = Value(at, (row.type, data), root=at, root_size=len(data))
+                break
+            link = Link(row.blob_key, row.level, unpack(data), len(data))
+            change = link.change if change is None else combine(change, link.change)
+        except ValueError as exc:
+            raise _corrupt(row, exc) from exc
         links.append(link)
-        change = link.change if change is None else combine(change, link.change)
         at = row.base_key
     if change is None:
         return start
-    typed = (typ or start.typed[0], apply(change, start.typed[1]))
+    try:
+        typed = (typ or start.typed[0], apply(change, start.typed[1]))
+    except ValueError as exc:
+        raise _corrupt(row_of(key), exc) from exc
     chain = (*start.links, *reversed(links))
     return Value(key, typed, start.root, start.root_size, chain)
 
 
-def _read_link(row: Any, data: bytes) -> Link:
-    try:
-        return Link(row.blob_key, row.level, unpack(data), len(data))
-    except ValueError as exc:
-        raise CorruptBlobError(
-            f"blob {row.blob_key.hex()} of channel {row.channel!r}: {exc}"
-        ) from exc
+def _corrupt(row: Any, problem: ValueError) -> CorruptBlobError:
+    return CorruptBlobError(f"blob {row.blob_key.hex()} of channel {row.channel!r}: {problem}")

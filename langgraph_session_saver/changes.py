@@ -7,7 +7,7 @@ new: the rows and bytes that it writes do not grow with the state.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,8 @@ GRAPH_STATE_VALUE_BYTES = 2 << 10
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
 
-Message = tuple[str, str]
-"""A message's role and text."""
+Message = tuple[str | None, str]
+"""A message's role, None for one that gets no row, and its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,36 +124,27 @@ class Projector:
         self, step: Step, view: View | None, changes: Changes
     ) -> Mapping[tuple[str, str], Message]:
         channels = {channel for p in self._messages for channel in p.channels}
-        if view is not None and not channels & step.changed:
-            return view.messages
         known = view.messages if view is not None else {}
+        if view is not None and not channels & step.changed:
+            return known
+        found = [(p, _messages_in(p, step, changes)) for p in self._messages]
+        if any(messages is None for _, messages in found):
+            return known  # the rows stay as they are
         now: dict[tuple[str, str], Message] = {}
-        for projection in self._messages:
-            for name, message in self._messages_of(projection, step, changes):
-                role = projection.roles.get(_kind(message))
+        for projection, messages in found:
+            for index, message in enumerate(messages or ()):
+                name = str(_get(message, "id") or f"#{index}")
                 key = (projection.channels[0], name)
-                if role is not None:
-                    now[key] = (role, _text_of(message))
-                    if known.get(key) != now[key]:
-                        changes.messages.append(_message_row(key, now[key], name))
+                now[key] = (projection.roles.get(_kind(message)), _text_of(message))
+                if known.get(key) == now[key]:
+                    continue
+                if now[key][0] is not None:
+                    changes.messages.append(_message_row(key, now[key], name))
                 if projection.usage and key not in known:
                     changes.usage += self._usage_rows(message, key, changes)
         changes.compare_messages = view is None and bool(self._messages)
         changes.removed_messages = [_message_key(key) for key in known if key not in now]
         return now
-
-    def _messages_of(
-        self, projection: MessageRows, step: Step, changes: Changes
-    ) -> Iterator[tuple[str, Any]]:
-        channel = projection.channels[0]
-        value = step.values.get(channel) or []
-        if not isinstance(value, list | tuple) or not all(map(_kind, value)):
-            if channel in step.changed:
-                exc = ValueError("holds something that has no message type")
-                changes.problems.append(problem_with(projection, channel, value, exc))
-            return
-        for index, message in enumerate(value):
-            yield str(_get(message, "id") or f"#{index}"), message
 
     def _usage_rows(
         self, message: Any, key: tuple[str, str], changes: Changes
@@ -254,8 +245,20 @@ def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:
     ]
 
 
+def _messages_in(projection: MessageRows, step: Step, changes: Changes) -> Sequence[Any] | None:
+    """The messages in a channel; None, and a problem, if it holds something else."""
+    channel = projection.channels[0]
+    value = step.values.get(channel) or ()
+    if isinstance(value, list | tuple) and all(map(_kind, value)):
+        return value
+    if channel in step.changed:
+        exc = ValueError("not a list of messages: something in it has no type or role")
+        changes.problems.append(problem_with(projection, channel, value, exc))
+    return None
+
+
 def _get(message: Any, name: str) -> Any:
-    return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
+    return message.get(name) if isinstance(message, dict) else getattr(message, name, None)
 
 
 _KINDS = {"user": "human", "assistant": "ai"}

@@ -28,6 +28,10 @@ MAX_REGIONS = 64
 """Changed regions looked for before the rest counts as one."""
 
 
+BLOCK = 1 << 16
+"""Most bytes compared at once: longer slices would be mapped and unmapped each time."""
+
+
 def diff(base: bytes, target: bytes) -> Change:
     """Describe a target as a change of a base.
 
@@ -46,22 +50,33 @@ def diff(base: bytes, target: bytes) -> Change:
             break
         segments.append(target[j : j + skip[1]])
         i, j = i + skip[0], j + skip[1]
-    equal = _common_suffix(base[i:], target[j:])
+    equal = _common_suffix(base, target, i, j)
     segments.append(target[j : len(target) - equal])
     segments.append((len(base) - equal, equal))
     return _joined(segments)
 
 
 def apply(change: Change, base: bytes) -> bytes:
-    """Build the target from its base."""
-    return b"".join(
+    """Build the target from its base.
+
+    Raises:
+        ValueError: The change is not one of this base: it copies what is not there.
+    """
+    target = b"".join(
         segment if isinstance(segment, bytes) else base[segment[0] : segment[0] + segment[1]]
         for segment in change
     )
+    if len(target) != target_length(change):
+        raise ValueError("a change copies from outside its base")
+    return target
 
 
 def combine(later: Change, earlier: Change) -> Change:
-    """Make one change of two: `apply(combine(b, a), x) == apply(b, apply(a, x))`."""
+    """Make one change of two: `apply(combine(b, a), x) == apply(b, apply(a, x))`.
+
+    Raises:
+        ValueError: The later change copies what the earlier one does not lead to.
+    """
     ends = list(accumulate(_length(segment) for segment in earlier))
 
     def traced() -> Iterator[Segment]:
@@ -122,6 +137,8 @@ def _slice(change: Change, ends: list[int], start: int, length: int) -> Iterator
     """The segments that make up a range of a change's target."""
     at = bisect_right(ends, start)
     while length:
+        if at == len(change):
+            raise ValueError("a change copies from outside its base")
         segment = change[at]
         offset = start - (ends[at] - _length(segment))
         taken = min(length, ends[at] - start)
@@ -158,7 +175,7 @@ def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
         step = min(step, limit - equal)
         if _same(base, target, i + equal, j + equal, step):
             equal += step
-            step *= 4
+            step = min(step * 4, BLOCK)
             continue
         while step > 1:
             half = step // 2
@@ -175,8 +192,19 @@ def _same(base: bytes, target: bytes, i: int, j: int, length: int) -> bool:
     return base[i : i + length] == target[j : j + length]
 
 
-def _common_suffix(base: bytes, target: bytes) -> int:
-    return _common_prefix(base[::-1], target[::-1], 0, 0)
+def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
+    """Equal bytes before the two ends, down to two positions."""
+    limit = min(len(base) - i, len(target) - j)
+    equal, step = 0, 256
+    while equal < limit:
+        step = min(step, limit - equal)
+        at, there = len(base) - equal - step, len(target) - equal - step
+        if not _same(base, target, at, there, step):
+            last = base[at : at + step][::-1], target[there : there + step][::-1]
+            return equal + _common_prefix(*last, 0, 0)
+        equal += step
+        step = min(step * 4, BLOCK)
+    return equal
 
 
 def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:
@@ -191,7 +219,7 @@ def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int
         anchor = target[j + ahead : j + ahead + ANCHOR]
         found = base.find(anchor, i, i + WINDOW)
         if found >= 0:
-            back = _common_suffix(base[i:found], target[j : j + ahead])
+            back = _common_suffix(base[i:found], target[j : j + ahead], 0, 0)
             return found - i - back, ahead - back
         ahead *= 2
     return None

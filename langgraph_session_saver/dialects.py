@@ -206,8 +206,10 @@ class MySQL(Dialect):
             raise TimeoutError("another process has been setting up this database for 60 seconds")
 
     def unlock_after_setup(self, conn: Connection) -> None:
-        """Release the named lock."""
-        conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
+        """Release the named lock, after the commit; a connection that is lost holds none."""
+        if not conn.invalidated:
+            conn.exec_driver_sql("COMMIT")
+            conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
 
     def value_limit(self, conn: Connection) -> int:
         """Half a packet: some drivers send bytes as hexadecimal digits."""

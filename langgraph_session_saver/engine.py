@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPool, StaticPool
 from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
@@ -220,14 +220,18 @@ class Runner:
         return await self._aretrying(lambda: self._arun_once(operation, is_write))  # type: ignore[no-any-return]
 
     def _run_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
-        turn = self._queue.turn() if is_write and self._queue else nullcontext()
+        turn = self._queue.turn() if self._queue and self._needs_turn(is_write) else nullcontext()
         with turn, self._connection() as conn:
             return self._execute(conn, operation, is_write)
 
     async def _arun_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
-        turn = self._queue.aturn() if is_write and self._queue else nullcontext()
+        turn = self._queue.aturn() if self._queue and self._needs_turn(is_write) else nullcontext()
         async with turn, self._aconnection() as conn:
             return await conn.run_sync(self._execute, operation, is_write)  # type: ignore[no-any-return]
+
+    def _needs_turn(self, is_write: bool) -> bool:  # noqa: FBT001
+        """Writers take turns; over one shared connection, so do readers."""
+        return is_write or isinstance(self.sync_engine.pool, StaticPool)
 
     def _execute(self, conn: Connection, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
         if is_write:

@@ -100,6 +100,7 @@ class Operations:
             select(func.count()).select_from(t.threads)
             .where(t.threads.c.session_id == bindparam("session"))
         )  # fmt: skip
+        self._update_thread = update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
         self._insert_session = d.insert_ignore(t.sessions, ["id"])
         self._insert_thread = d.insert_ignore(t.threads, ["thread_key"])
         self._insert_blobs = d.insert_ignore(t.blobs, ["thread_key", "blob_key"])
@@ -265,8 +266,7 @@ class Operations:
 
     def set_thread(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
         """Change columns of a thread's row."""
-        t = self.tables.threads
-        conn.execute(update(t).where(t.c.thread_key == thread_key).values(**values))
+        conn.execute(self._update_thread, {"key": thread_key, **values})
 
     def _child_tables(self) -> tuple[Any, ...]:
         t = self.tables

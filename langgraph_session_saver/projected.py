@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
@@ -32,6 +32,7 @@ class ProjectedRows:
         self._upsert_messages = d.upsert(
             t.messages, ROW_KEY, ["role", "content", "removed_at", "session_id"]
         )
+        self._update_session_row = update(t.sessions).where(t.sessions.c.id == bindparam("session"))
         self._insert_usage = d.insert_ignore(t.token_usage, ROW_KEY)
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
         self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
@@ -65,8 +66,7 @@ class ProjectedRows:
     def _update_session(self, conn: Connection, session_id: str, changes: Changes) -> None:
         values = {**changes.columns, "checkpoint_id": changes.checkpoint_id}
         values["updated_at"] = utc_now()
-        t = self._tables.sessions
-        conn.execute(update(t).where(t.c.id == session_id), values)
+        conn.execute(self._update_session_row, {"session": session_id, **values})
 
     def _store_messages(
         self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool

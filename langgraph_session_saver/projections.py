@@ -277,9 +277,10 @@ def _read_build_status(value: Any) -> Columns:
 
 
 def _read_build_artifacts(value: Any) -> Columns:
-    if value is not None and not isinstance(value, Mapping) and not hasattr(value, "model_fields"):
+    artifacts = to_json(value)
+    if artifacts is not None and (not isinstance(artifacts, dict) or "$type" in artifacts):
         raise ValueError(f"a {type(value).__name__}: neither a mapping nor a model")
-    return {"build_artifacts": to_json(value)}
+    return {"build_artifacts": artifacts}
 
 
 def _read_aesthetic_scores(value: Any) -> Columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, Table, inspect, select
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SchemaError
@@ -55,16 +55,24 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect) -> None:
     try:
         if is_current(conn, tables):
             return
-        _refuse_foreign_tables(conn, tables)
+        half_made = _refuse_foreign_tables(conn, tables)
         tables.metadata.create_all(conn)
+        for table in half_made:
+            for index in table.indexes:
+                index.create(conn, checkfirst=True)
         if version_of(conn, tables) is None:
             conn.execute(tables.version.insert(), {"version_num": SCHEMA_VERSION})
     finally:
         dialect.unlock_after_setup(conn)
 
 
-def _refuse_foreign_tables(conn: Connection, tables: Tables) -> None:
-    """A half-made set of our own tables may be completed; somebody else's are left alone."""
+def _refuse_foreign_tables(conn: Connection, tables: Tables) -> list[Table]:
+    """A half-made set of our own tables may be completed; somebody else's are left alone.
+
+    Returns:
+        Our tables that are there, whose indexes may not be.
+    """
+    ours = []
     inspector = inspect(conn)
     present = set(inspector.get_table_names(schema=tables.metadata.schema))
     for table in tables:
@@ -78,3 +86,5 @@ def _refuse_foreign_tables(conn: Connection, tables: Tables) -> None:
                 f"{', '.join(missing)}. Nothing was changed: pass table_prefix= or schema= to "
                 "keep the two apart"
             )
+        ours.append(table)
+    return ours
