@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from langgraph_session_saver.chains import Value
@@ -22,10 +22,17 @@ ENTRY_BYTES = 512
 
 
 class Recent(Generic[K, V]):
-    """A thread-safe mapping that forgets the entries used longest ago."""
+    """A thread-safe mapping that forgets the entries used longest ago.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    Args:
+        limit: What all entries may weigh.
+        weigh: What a value weighs; by default each weighs 1.
+    """
+
+    def __init__(self, limit: int, weigh: Callable[[V], int] = lambda _value: 1) -> None:
+        self.limit = limit
+        self._weigh = weigh
+        self._weight = 0
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -40,49 +47,46 @@ class Recent(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         """Remember a value."""
         with self._lock:
+            self._drop(key)
             self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._limit:
-                self._entries.popitem(last=False)
+            self._weight += self._weigh(value)
+            while self._weight > self.limit and self._entries:
+                self._drop(next(iter(self._entries)))
 
     def forget(self, key: K) -> None:
         """Drop an entry, if there is one."""
         with self._lock:
-            self._entries.pop(key, None)
+            self._drop(key)
+
+    def forget_where(self, doomed: Callable[[K], bool]) -> None:
+        """Drop the entries whose keys say so."""
+        with self._lock:
+            for key in [key for key in self._entries if doomed(key)]:
+                self._drop(key)
+
+    def _drop(self, key: K) -> None:
+        value = self._entries.pop(key, None)
+        if value is not None:
+            self._weight -= self._weigh(value)
 
 
 class BlobCache:
     """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
-        self._size = 0
-        self._values: OrderedDict[tuple[bytes, bytes], Value] = OrderedDict()
+        self.values: Recent[tuple[bytes, bytes], Value] = Recent(
+            limit, lambda value: value.size + ENTRY_BYTES
+        )
         self._tips: Recent[tuple[bytes, bytes, str], bytes] = Recent(limit=16_384)
         self._empty: Recent[tuple[bytes, bytes], bool] = Recent(limit=65_536)
-        self._lock = threading.Lock()
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
         """A value, if it is remembered."""
-        with self._lock:
-            value = self._values.get((thread_key, key))
-            if value is not None:
-                self._values.move_to_end((thread_key, key))
-            return value
+        return self.values.get((thread_key, key))
 
     def put(self, thread_key: bytes, value: Value) -> None:
         """Remember a value."""
-        with self._lock:
-            self._drop((thread_key, value.key))
-            self._values[thread_key, value.key] = value
-            self._size += value.size + ENTRY_BYTES
-            while self._size > self._limit and self._values:
-                self._drop(next(iter(self._values)))
-
-    def _drop(self, key: tuple[bytes, bytes]) -> None:
-        value = self._values.pop(key, None)
-        if value is not None:
-            self._size -= value.size + ENTRY_BYTES
+        self.values.put((thread_key, value.key), value)
 
     def tip(self, thread_key: bytes, ns_key: bytes, channel: str) -> Value | None:
         """The value that a channel had when it was last read or written here."""
@@ -103,6 +107,4 @@ class BlobCache:
 
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop a thread's values: its rows are gone."""
-        with self._lock:
-            for key in [key for key in self._values if key[0] == thread_key]:
-                self._drop(key)
+        self.values.forget_where(lambda key: key[0] == thread_key)

@@ -34,8 +34,8 @@ GRAPH_STATE_VALUE_BYTES = 2 << 10
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
 
-Message = tuple[str | None, str]
-"""A message's role, None for one that gets no row, and its text."""
+Seen = tuple[str | None, int]
+"""A message's role, None for one that gets no row, and a hash of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,13 @@ class View:
     """What this process knows to be projected of a thread."""
 
     checkpoint_id: str
-    messages: Mapping[tuple[str, str], Message]
+    messages: Mapping[tuple[str, str], Seen]
     graph_parts: Mapping[str, Any]
     graph_state: str | None
+
+    def weight(self) -> int:
+        """Messages, roughly, that it takes the memory of."""
+        return 16 + len(self.messages)
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ class Projector:
 
     def _project_messages(
         self, step: Step, view: View | None, changes: Changes
-    ) -> Mapping[tuple[str, str], Message]:
+    ) -> Mapping[tuple[str, str], Seen]:
         channels = {channel for p in self._messages for channel in p.channels}
         known = view.messages if view is not None else {}
         if view is not None and not channels & step.changed:
@@ -130,16 +134,17 @@ class Projector:
         found = [(p, _messages_in(p, step, changes)) for p in self._messages]
         if any(messages is None for _, messages in found):
             return known  # the rows stay as they are
-        now: dict[tuple[str, str], Message] = {}
+        now: dict[tuple[str, str], Seen] = {}
         for projection, messages in found:
             for index, message in enumerate(messages or ()):
                 name = str(_get(message, "id") or f"#{index}")
                 key = (projection.channels[0], name)
-                now[key] = (projection.roles.get(_kind(message)), _text_of(message))
+                role, text = projection.roles.get(_kind(message)), _text_of(message)
+                now[key] = (role, hash(text))
                 if known.get(key) == now[key]:
                     continue
-                if now[key][0] is not None:
-                    changes.messages.append(_message_row(key, now[key], name))
+                if role is not None:
+                    changes.messages.append(_message_row(key, role, text))
                 if projection.usage and key not in known:
                     changes.usage += self._usage_rows(message, key, changes)
         changes.compare_messages = view is None and bool(self._messages)
@@ -287,11 +292,10 @@ def _message_key(key: tuple[str, str]) -> bytes:
     return hash_key("message", *key)
 
 
-def _message_row(key: tuple[str, str], message: Message, name: str) -> dict[str, Any]:
-    role, text = message
+def _message_row(key: tuple[str, str], role: str, text: str) -> dict[str, Any]:
     return {
         "row_key": _message_key(key),
-        "message_id": clean_text(name),
+        "message_id": clean_text(key[1]),
         "role": role,
         "content": clean_text(text),
         "removed_at": None,

@@ -29,6 +29,9 @@ CheckpointKey = tuple[bytes, bytes, str]
 REMEMBERED = 4_096
 """Threads, and checkpoints, about which small facts are remembered."""
 
+REMEMBERED_MESSAGES = 200_000
+"""Messages, of all threads, that are remembered to be projected: about 40 MB."""
+
 
 class Request(NamedTuple):
     """One operation that a script wants run."""
@@ -73,7 +76,7 @@ class Core:
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         self.cache = BlobCache()
-        self.views: Recent[bytes, View] = Recent(REMEMBERED)
+        self.views: Recent[bytes, View] = Recent(REMEMBERED_MESSAGES, weigh=View.weight)
         self.threads: Recent[bytes, ThreadRef] = Recent(REMEMBERED)
         self.sends: Recent[CheckpointKey, tuple[str, ...]] = Recent(REMEMBERED)
         self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)
