@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langgraph_session_saver.codec import hash_key, namespace_key
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.operations import ThreadRef
+from langgraph_session_saver.threads import ThreadRef
 from langgraph_session_saver.types import (
     CHANNEL_LENGTH,
     CHECKPOINT_ID_LENGTH,

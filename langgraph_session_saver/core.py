@@ -15,11 +15,12 @@ from langgraph_session_saver.cache import BlobCache, Recent
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import ValueTooLargeError
-from langgraph_session_saver.operations import Operations, ThreadRef
+from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
 from langgraph_session_saver.schema import is_current, set_up, verify
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.threads import ThreadRef
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from langgraph_session_saver.codec import load, unframe
 from langgraph_session_saver.configs import Place, check_thread_id, thread_key
 from langgraph_session_saver.core import Core, Script, reading, writing
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.operations import ThreadRef
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading, decode
 from langgraph_session_saver.retention import Stored, keep_latest
+from langgraph_session_saver.threads import ThreadRef
 
 STRATEGIES = ("keep_latest", "delete")
 
@@ -89,7 +89,7 @@ class Housekeeping:
         core, ops = self._core, self._core.operations
 
         def operation(conn: Connection) -> tuple[str | None, bool]:
-            thread = ops.find_thread(conn, key)
+            thread = ops.threads.find(conn, key)
             if thread is None:
                 return None, False
             ref = ThreadRef(key, thread.thread_id)
@@ -123,9 +123,9 @@ class Housekeeping:
         changes.usage = []  # tokens are spent once, by the run that spent them
 
         def operation(conn: Connection) -> None:
-            head = core.operations.lock_thread(conn, thread)
+            head = core.operations.threads.lock(conn, thread)
             core.projected.apply(conn, thread, head, step, changes)
-            core.operations.set_thread(conn, thread.key, {"checkpoint_id": step.checkpoint_id})
+            core.operations.threads.change(conn, thread.key, {"checkpoint_id": step.checkpoint_id})
 
         yield writing(operation)
 

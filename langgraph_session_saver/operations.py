@@ -6,15 +6,15 @@ saver is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.errors import SessionConflictError
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.threads import Head, ThreadRef, Threads
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
@@ -24,32 +24,6 @@ ROW_KEY = ("thread_key", "row_key")
 
 class ParentGoneError(Exception):
     """A step's parent checkpoint was deleted while the step ran."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadRef:
-    """A thread, and the session and owner that a call names for it, if it does."""
-
-    key: bytes
-    thread_id: str
-    session_id: str | None = None
-    owner_id: str | None = None
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the call says anything that the stored thread could contradict."""
-        return self.session_id is not None or self.owner_id is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A locked thread row, and whether a parent checkpoint is there."""
-
-    session_id: str
-    is_first: bool
-    checkpoint_id: str | None
-    status_checkpoint_id: str | None
-    has_parent: bool
 
 
 @dataclass(slots=True)
@@ -74,35 +48,12 @@ class Operations:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self.tables = tables
         self.dialect = dialect
+        self.threads = Threads(tables, dialect)
         self._build_writing()
         self._build_reading()
 
     def _build_writing(self) -> None:
         t, d = self.tables, self.dialect
-        parent = t.checkpoints.alias("parent")
-        self._lock_thread = d.locked(
-            select(t.threads, parent.c.checkpoint_id.label("parent_id"))
-            .outerjoin(
-                parent,
-                and_(
-                    parent.c.thread_key == t.threads.c.thread_key,
-                    parent.c.ns_key == bindparam("ns"),
-                    parent.c.checkpoint_id == bindparam("parent"),
-                ),
-            )
-            .where(t.threads.c.thread_key == bindparam("thread")),
-            t.threads,
-        )
-        self._lock_session = d.locked(
-            select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
-        )
-        self._count_threads = (
-            select(func.count()).select_from(t.threads)
-            .where(t.threads.c.session_id == bindparam("session"))
-        )  # fmt: skip
-        self._update_thread = update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
-        self._insert_session = d.insert_ignore(t.sessions, ["id"])
-        self._insert_thread = d.insert_ignore(t.threads, ["thread_key"])
         self._insert_blobs = d.insert_ignore(t.blobs, ["thread_key", "blob_key"])
         checkpoint_key = ["thread_key", "ns_key", "checkpoint_id"]
         self._put_checkpoint = d.upsert(
@@ -166,118 +117,6 @@ class Operations:
             ),
         )  # fmt: skip
 
-    # -- threads and sessions ---------------------------------------------------------------
-
-    def lock_thread(
-        self, conn: Connection, thread: ThreadRef, ns_key: bytes = b"", parent: str | None = None
-    ) -> Head:
-        """Lock a thread's row, making it and its session if they are not there.
-
-        Raises:
-            SessionConflictError: The call names another session or owner than the thread has.
-        """
-        wanted = {"thread": thread.key, "ns": ns_key, "parent": parent}
-        row = conn.execute(self._lock_thread, wanted).one_or_none()
-        if row is None:
-            self._make_thread(conn, thread)
-            row = conn.execute(self._lock_thread, wanted).one()
-        session_id = self._agree(conn, thread, row)
-        return Head(
-            session_id=session_id,
-            is_first=row.is_first,
-            checkpoint_id=row.checkpoint_id,
-            status_checkpoint_id=row.status_checkpoint_id,
-            has_parent=row.parent_id is not None,
-        )
-
-    def find_thread(self, conn: Connection, thread_key: bytes) -> Row[Any] | None:
-        """Lock a thread's row if there is one."""
-        wanted = {"thread": thread_key, "ns": b"", "parent": None}
-        return conn.execute(self._lock_thread, wanted).one_or_none()
-
-    def _make_thread(self, conn: Connection, thread: ThreadRef) -> None:
-        session_id = thread.session_id or thread.thread_id
-        self._make_session(conn, session_id, thread.owner_id)
-        conn.execute(self._lock_session, {"session": session_id}).one()
-        conn.execute(
-            self._insert_thread,
-            {
-                "thread_key": thread.key,
-                "thread_id": thread.thread_id,
-                "session_id": session_id,
-                "session_named": thread.session_id is not None,
-                "owner_id": thread.owner_id,
-                "is_first": not self._threads_in(conn, session_id),
-            },
-        )
-
-    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
-        conn.execute(
-            self._insert_session,
-            {"id": session_id, "owner_id": owner_id, "made_by_saver": True},
-        )
-
-    def _threads_in(self, conn: Connection, session_id: str) -> int:
-        count: int = conn.execute(self._count_threads, {"session": session_id}).scalar_one()
-        return count
-
-    def _agree(self, conn: Connection, thread: ThreadRef, row: Row[Any]) -> str:
-        """Check what a call names against what the thread has; the first to name one sets it."""
-        session_id: str = row.session_id
-        if thread.owner_id is not None and row.owner_id != thread.owner_id:
-            if row.owner_id is not None:
-                raise SessionConflictError(
-                    f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
-                    f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
-                )
-            self.set_thread(conn, thread.key, {"owner_id": thread.owner_id})
-            t = self.tables.sessions
-            conn.execute(
-                update(t).where(t.c.id == session_id, t.c.owner_id.is_(None)),
-                {"owner_id": thread.owner_id},
-            )
-        if thread.session_id is not None and not (
-            row.session_named and session_id == thread.session_id
-        ):
-            if row.session_named:
-                raise SessionConflictError(
-                    f"thread {thread.thread_id!r} belongs to session {session_id!r}, and this "
-                    f"call names {thread.session_id!r}: use another thread_id, or leave "
-                    "session_id out"
-                )
-            self._move_thread(conn, thread, session_id)
-            session_id = thread.session_id
-        return session_id
-
-    def _move_thread(self, conn: Connection, thread: ThreadRef, old: str) -> None:
-        """Bring a thread, and what it projected, to the session that a call names first."""
-        new = str(thread.session_id)
-        if new != old:
-            self._make_session(conn, new, thread.owner_id)
-            conn.execute(self._lock_session, {"session": new}).one()
-            is_first = not self._threads_in(conn, new)
-            self.set_thread(conn, thread.key, {"session_id": new, "is_first": is_first})
-            for table in self._child_tables():
-                conn.execute(
-                    update(table).where(table.c.thread_key == thread.key), {"session_id": new}
-                )
-            self.drop_empty_session(conn, old)
-        self.set_thread(conn, thread.key, {"session_named": True})
-
-    def set_thread(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
-        """Change columns of a thread's row."""
-        conn.execute(self._update_thread, {"key": thread_key, **values})
-
-    def _child_tables(self) -> tuple[Any, ...]:
-        t = self.tables
-        return t.messages, t.versions, t.token_usage, t.errors
-
-    def drop_empty_session(self, conn: Connection, session_id: str) -> None:
-        """Delete a session that the saver made and that has no thread left."""
-        if not self._threads_in(conn, session_id):
-            t = self.tables.sessions
-            conn.execute(delete(t).where(t.c.id == session_id, t.c.made_by_saver.is_(True)))
-
     # -- writing ----------------------------------------------------------------------------
 
     def put(self, conn: Connection, rows: CheckpointRows) -> Head:
@@ -286,7 +125,7 @@ class Operations:
         Raises:
             ParentGoneError: The parent is not there and the rows hold only what changed.
         """
-        head = self.lock_thread(conn, rows.thread, rows.checkpoint["ns_key"], rows.parent_id)
+        head = self.threads.lock(conn, rows.thread, rows.checkpoint["ns_key"], rows.parent_id)
         if rows.needs_parent and rows.parent_id is not None and not head.has_parent:
             raise ParentGoneError
         if rows.blobs:
@@ -302,7 +141,7 @@ class Operations:
         special: list[dict[str, Any]],
     ) -> Head | None:
         """Store a task's writes; a thread that is known to be there is not named."""
-        head = None if thread is None else self.lock_thread(conn, thread)
+        head = None if thread is None else self.threads.lock(conn, thread)
         if regular:
             conn.execute(self._insert_writes, regular)
         for row in special:  # one by one: an upsert of several cannot name a key twice
@@ -442,15 +281,15 @@ class Operations:
 
     def delete_thread(self, conn: Connection, thread_key: bytes) -> None:
         """Delete a thread, what it projected, and its session if the saver made that for it."""
-        row = self.find_thread(conn, thread_key)
+        row = self.threads.find(conn, thread_key)
         if row is None:
             return
         t = self.tables
-        for table in (t.writes, t.checkpoints, *self._child_tables()):
+        for table in (t.writes, t.checkpoints, *self.threads.child_tables()):
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
         conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
         conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
-        self.drop_empty_session(conn, row.session_id)
+        self.threads.drop_empty_session(conn, row.session_id)
 
     def threads_of_runs(self, conn: Connection, run_ids: Sequence[str]) -> list[bytes]:
         """The threads that these runs wrote to."""
@@ -526,10 +365,10 @@ class Operations:
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; False if there is no such source."""
-        row = self.find_thread(conn, source)
+        row = self.threads.find(conn, source)
         if row is None:
             return False
-        self.lock_thread(conn, target)
+        self.threads.lock(conn, target)
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
             old = table.alias("old")
             columns = [c for c in old.c if c.name != "thread_key"]
@@ -545,7 +384,7 @@ class Operations:
             )
         kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
                 "status_checkpoint_id")  # fmt: skip
-        self.set_thread(conn, target.key, {name: getattr(row, name) for name in kept})
+        self.threads.change(conn, target.key, {name: getattr(row, name) for name in kept})
         return True
 
     def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, Table, bindparam, func, select, update
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.operations import ROW_KEY, Head, Operations, ThreadRef, batches
+from langgraph_session_saver.operations import ROW_KEY, Operations, batches
 from langgraph_session_saver.projections import Problem, Step
 from langgraph_session_saver.status import DONE, PENDING, SEVERITY, Incident
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.threads import Head, ThreadRef
 from langgraph_session_saver.types import utc_now
 
 
@@ -165,7 +166,7 @@ class ProjectedRows:
                 "status_since": now,
                 "status_checkpoint_id": checkpoint_id,
             }
-        self._operations.set_thread(conn, thread.key, values)
+        self._operations.threads.change(conn, thread.key, values)
 
     def note_incidents(
         self,
@@ -209,7 +210,7 @@ class ProjectedRows:
                 )
         gravest = max(found, key=lambda incident: SEVERITY[incident.status])
         if self._outranks(conn, thread, gravest, root_id):
-            self._operations.set_thread(
+            self._operations.threads.change(
                 conn,
                 thread.key,
                 {
@@ -225,7 +226,7 @@ class ProjectedRows:
         self, conn: Connection, thread: ThreadRef, incident: Incident, root_id: str | None
     ) -> bool:
         """Whether an incident says more than the status that its thread has."""
-        row = self._operations.find_thread(conn, thread.key)
+        row = self._operations.threads.find(conn, thread.key)
         if row is None or root_id is None:
             return False
         if row.status_checkpoint_id is None or row.status_checkpoint_id < root_id:

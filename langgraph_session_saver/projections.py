@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Table
 
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
-from langgraph_session_saver.plain import shorten, to_json
+from langgraph_session_saver.plain import clean_text, shorten, to_json
 from langgraph_session_saver.schemas import (
     AestheticScore,
     BuildInfo,
@@ -214,7 +214,8 @@ def problem_with(projection: Projection, channel: str, value: Any, exc: Exceptio
         found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
     else:
         found = f"{type(exc).__name__}: {exc}"
-    return Problem(channel, shorten(repr(value), 200), expected, shorten(found, 500))
+    held = clean_text(shorten(repr(value), 200))
+    return Problem(channel, held, expected, clean_text(shorten(found, 500)))
 
 
 def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, Any]]) -> None:
@@ -266,12 +267,17 @@ def _title() -> SessionColumns:
     return SessionColumns("title", read, expected=text.expected)
 
 
+def _cleaned(value: Any) -> Any:
+    """A mapping as plain JSON: Pydantic refuses text with lone surrogates."""
+    return to_json(value) if isinstance(value, Mapping) else value
+
+
 def _read_build_status(value: Any) -> Columns:
     if value is None:
         return {"build_status": BuildStatus.PENDING.value}
     if isinstance(value, str):
         return {"build_status": BuildStatus(value).value}
-    info = BuildInfo.model_validate(value, from_attributes=True)
+    info = BuildInfo.model_validate(_cleaned(value), from_attributes=True)
     artifacts = info.model_dump(mode="json", exclude={"status"}, exclude_defaults=True)
     return {"build_status": info.status.value, "build_artifacts": to_json(artifacts)}
 
@@ -286,17 +292,18 @@ def _read_build_artifacts(value: Any) -> Columns:
 def _read_aesthetic_scores(value: Any) -> Columns:
     if value is None:
         return {"aesthetic_scores": None}
-    score = AestheticScore.model_validate(value, from_attributes=True)
+    score = AestheticScore.model_validate(_cleaned(value), from_attributes=True)
     return {"aesthetic_scores": to_json(score.model_dump(mode="json", exclude_none=True))}
 
 
 def _read_routing(value: Any) -> Columns:
-    return RoutingMetadata.model_validate(value or {}, from_attributes=True).model_dump()
+    routing = RoutingMetadata.model_validate(_cleaned(value or {}), from_attributes=True)
+    return dict(to_json(routing))
 
 
 def _read_model_usage(value: Any) -> Columns:
-    usage = ModelUsage.model_validate(value or {}, from_attributes=True)
-    return {f"model_{role}": model for role, model in usage.model_dump().items()}
+    usage = ModelUsage.model_validate(_cleaned(value or {}), from_attributes=True)
+    return {f"model_{role}": model for role, model in to_json(usage).items()}
 
 
 _STATUSES = ", ".join(BuildStatus)

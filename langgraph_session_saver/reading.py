@@ -24,8 +24,8 @@ from langgraph_session_saver.codec import blob_key, load, unframe
 from langgraph_session_saver.configs import Place, configurable_of, place_of
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
-from langgraph_session_saver.operations import ThreadRef
 from langgraph_session_saver.status import send_nodes
+from langgraph_session_saver.threads import ThreadRef
 
 ANCESTORS = 512
 """Checkpoints on a path that one query walks."""

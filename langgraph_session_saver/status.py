@@ -23,7 +23,7 @@ KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 SEVERITY = {"interrupted": 1, "error": 2}
 
 _PULL = re.compile(r"~__pregel_pull, ([^,]+)")
-_PUSH = re.compile(r"~__pregel_push, (\d+)")
+_PUSH = re.compile(r"~__pregel_push, (\d+)(?:, \d+)?")  # the index, and in newer versions a flag
 
 
 @dataclass(frozen=True, slots=True)

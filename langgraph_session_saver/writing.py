@@ -32,10 +32,11 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     ProjectionError,
 )
-from langgraph_session_saver.operations import CheckpointRows, Head, ParentGoneError, ThreadRef
+from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.projected import StaleViewError
 from langgraph_session_saver.projections import Step, check_writes
 from langgraph_session_saver.status import Incident, due_nodes, incidents, send_nodes
+from langgraph_session_saver.threads import Head, ThreadRef
 
 logger = logging.getLogger("langgraph_session_saver")
 
@@ -261,7 +262,10 @@ class Writing:
             checked = self._core.written.get(key) or frozenset()
         for problem in changes.problems:
             if problem.channel not in checked:
-                raise ProjectionError(f"{saved.name}: {problem}. The checkpoint was not saved")
+                raise ProjectionError(
+                    f"{saved.name}: {problem}. The checkpoint was not saved: mend the node (or the "
+                    "input) and run the thread again"
+                )
 
     # -- writes -----------------------------------------------------------------------------
 
