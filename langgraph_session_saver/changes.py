@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from langgraph_session_saver.codec import hash_key
-from langgraph_session_saver.plain import OverBudgetError, clean_text, to_json
+from langgraph_session_saver.plain import OverBudgetError, clean_text, shorten, to_json
 from langgraph_session_saver.projections import (
     GraphState,
     MessageRows,
@@ -112,8 +112,12 @@ class Projector:
             if isinstance(projection, PageVersions):
                 changes.pages += _pages(projection, step)
                 return
-            columns = dict(projection.columns(step))
-            rows = [dict(row) for row in projection.rows(step)]
+            columns = {name: _storable(item) for name, item in projection.columns(step).items()}
+            rows = [
+                {name: clean_text(item) if isinstance(item, str) else item
+                 for name, item in row.items()}
+                for row in projection.rows(step)
+            ]  # fmt: skip
         except Exception as exc:  # noqa: BLE001 - whatever a rule raises is the value's problem
             value = step.values.get(channel)
             changes.problems.append(problem_with(projection, channel, value, exc))
@@ -157,9 +161,16 @@ class Projector:
         usage = _get(message, "usage_metadata")
         if not usage:
             return []
-        about = _get(message, "response_metadata") or {}
-        model = clean_text(str(about.get("model_name") or about.get("model") or "unknown"))
-        tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
+        about = _get(message, "response_metadata")
+        named = _get(about, "model_name") or _get(about, "model")
+        model = clean_text(str(named or "unknown"))
+        try:
+            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
+        except (KeyError, TypeError, ValueError) as exc:
+            expected = "usage_metadata with input_tokens and output_tokens"
+            found = f"{type(exc).__name__}: {exc}"
+            changes.problems.append(Problem(key[0], shorten(repr(usage), 200), expected, found))
+            return []
         try:
             cost = float(self._pricing(model, tokens_in, tokens_out))
         except Exception as exc:  # noqa: BLE001 - an application's function
@@ -168,7 +179,7 @@ class Projector:
             changes.problems.append(Problem(key[0], repr(model), "a model with a price", found))
         return [
             {
-                "row_key": hash_key("usage", *key),
+                "row_key": _message_key(key),
                 "agent_type": clean_text(str(_get(message, "name") or "unknown"))[:255],
                 "model": model[:2048],
                 "input_tokens": tokens_in,
@@ -199,6 +210,11 @@ class Projector:
         if view is None or view.graph_state != text:
             changes.columns["graph_state"] = state
         return parts, text
+
+
+def _storable(value: Any) -> Any:
+    """A column's value without the characters that databases refuse."""
+    return to_json(value) if isinstance(value, str | Mapping | list | tuple) else value
 
 
 def _free(_model: str, _input: int, _output: int) -> float:

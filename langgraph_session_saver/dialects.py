@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,9 +71,26 @@ class Dialect:
         raise NotImplementedError
 
 
-class SQLite(Dialect):
+class _OnConflict(Dialect):
+    """The databases that share INSERT … ON CONFLICT."""
+
+    insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO NOTHING."""
+        return self.insert(table).on_conflict_do_nothing(index_elements=list(key))
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """INSERT … ON CONFLICT (key) DO UPDATE."""
+        insert = self.insert(table)
+        new = {name: insert.excluded[name] for name in columns}
+        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
+
+
+class SQLite(_OnConflict):
     """SQLite has one writer: a transaction takes its place at once, with BEGIN IMMEDIATE."""
 
+    insert = staticmethod(sqlite.insert)
     single_writer = True
     _limit = 1_000_000_000
 
@@ -98,16 +115,6 @@ class SQLite(Dialect):
             if not enforced:
                 conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
 
-    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO NOTHING."""
-        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key))
-
-    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO UPDATE."""
-        insert = sqlite.insert(table)
-        new = {name: insert.excluded[name] for name in columns}
-        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
-
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """BEGIN IMMEDIATE has locked everything already."""
         del table
@@ -128,9 +135,10 @@ class SQLite(Dialect):
         return self._limit
 
 
-class PostgreSQL(Dialect):
+class PostgreSQL(_OnConflict):
     """PostgreSQL, and what speaks its protocol."""
 
+    insert = staticmethod(postgresql.insert)
     read_isolation = "AUTOCOMMIT"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     _setup_lock = 0x6C67_7373  # "lgss"
@@ -141,16 +149,6 @@ class PostgreSQL(Dialect):
         conn.execution_options(isolation_level="READ COMMITTED")
         with conn.begin():
             yield
-
-    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO NOTHING."""
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(key))
-
-    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO UPDATE."""
-        insert = postgresql.insert(table)
-        new = {name: insert.excluded[name] for name in columns}
-        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
 
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""

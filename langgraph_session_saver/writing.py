@@ -277,7 +277,11 @@ class Writing:
         task_id: str,
         task_path: str,
     ) -> Script[None]:
-        """Store what a task wrote after a checkpoint."""
+        """Check what a task wrote after a checkpoint; the script that is returned stores it.
+
+        The check is done at once: LangGraph does not wait for it before it starts the next `put`,
+        and that one asks which channels' writes were good.
+        """
         place = place_of(config)
         if place.checkpoint_id is None:
             raise InvalidConfigError(
@@ -289,6 +293,19 @@ class Writing:
         check_channels([channel for channel, _ in writes])
         if core.policy == "raise" and place.is_root:
             check_writes(core.projector.projections, writes)
+        core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
+        return self._store_writes(serde, config, place, writes, task_id, task_path)
+
+    def _store_writes(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        place: Place,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Script[None]:
+        core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
         regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
         sends = core.sends.get(key) or ()
         found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
@@ -303,7 +320,6 @@ class Writing:
                 if attempt == ATTEMPTS - 1:
                     raise
         core.threads.put(place.thread.key, place.thread)
-        core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
 
     def _must_lock(self, thread: ThreadRef) -> bool:
         """Whether the thread may be missing, or disagree with what the call names."""
