@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -28,15 +29,22 @@ TEXT = README.read_text()
 def run_python_blocks(last: str = "") -> dict[str, Any]:
     """Run the Python blocks one after the other, as somebody who follows the page types them.
 
+    In a thread of their own: `asyncio.run` would drop the event loop that this one may have.
+
     Args:
         last: Stop after the first block that holds this.
     """
     namespace: dict[str, Any] = {"__name__": "readme"}
-    for block in blocks(TEXT):
-        if block.language == "python":
-            exec(compile(block.body, f"README.md:{block.line}", "exec"), namespace)
-            if last and last in block.body:
-                break
+
+    def run() -> None:
+        for block in blocks(TEXT):
+            if block.language == "python":
+                exec(compile(block.body, f"README.md:{block.line}", "exec"), namespace)
+                if last and last in block.body:
+                    break
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(run).result()
     return namespace
 
 
