@@ -81,7 +81,9 @@ class Core:
         self.threads: Recent[bytes, ThreadRef] = Recent(REMEMBERED)
         self.sends: Recent[CheckpointKey, tuple[str, ...]] = Recent(REMEMBERED)
         self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)
+        # False for a checkpoint that was seen or saved here, and may since be gone.
         self.not_found: Recent[CheckpointKey, bool] = Recent(REMEMBERED)
+        self.doubtful: Recent[CheckpointKey, str] = Recent(REMEMBERED)
 
     @property
     def is_ready(self) -> bool:

@@ -59,6 +59,11 @@ class Dialect:
             )
         return isinstance(exc, ConnectionError | TimeoutError)
 
+    def cannot_open(self, exc: BaseException) -> bool:
+        """Whether the database is a file that cannot be opened."""
+        del exc
+        return False
+
     def lock_for_setup(self, conn: Connection) -> None:
         """Make other processes that set up this database wait until this transaction ends."""
         raise NotImplementedError
@@ -97,13 +102,17 @@ class SQLite(_OnConflict):
     @contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
-        conn.execution_options(isolation_level="AUTOCOMMIT")
+        driver: Any = conn.connection.dbapi_connection
         enforced = bool(conn.exec_driver_sql("PRAGMA foreign_keys").scalar())
         if conn.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
             conn.exec_driver_sql("COMMIT")  # an application's "begin" listener opened one
-        if not enforced:
-            conn.exec_driver_sql("PRAGMA foreign_keys=ON")
+        # SQLAlchemy's isolation levels would put back its own default, not the application's.
+        level = driver.isolation_level
+        if level is not None:
+            driver.isolation_level = None
         try:
+            if not enforced:
+                conn.exec_driver_sql("PRAGMA foreign_keys=ON")
             conn.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield
@@ -114,6 +123,8 @@ class SQLite(_OnConflict):
         finally:
             if not enforced:
                 conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            if level is not None:
+                driver.isolation_level = level
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """BEGIN IMMEDIATE has locked everything already."""
@@ -122,9 +133,11 @@ class SQLite(_OnConflict):
 
     def is_transient(self, exc: BaseException) -> bool:
         """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
-        orig = exc.orig if isinstance(exc, DBAPIError) else exc
-        code = getattr(orig, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+        return _sqlite_code(exc) in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+
+    def cannot_open(self, exc: BaseException) -> bool:
+        """SQLITE_CANTOPEN, and SQLITE_READONLY or SQLITE_PERM while opening."""
+        return _sqlite_code(exc) in {3, 8, 14}
 
     def lock_for_setup(self, conn: Connection) -> None:
         """BEGIN IMMEDIATE has done it."""
@@ -249,3 +262,9 @@ def _sqlstate(orig: Any) -> str | None:
 def _code(orig: Any) -> int | None:
     code = orig.args[0] if getattr(orig, "args", None) else None
     return code if isinstance(code, int) else None
+
+
+def _sqlite_code(exc: BaseException) -> int | None:
+    """The primary result code, without what an extended one adds."""
+    code = getattr(exc.orig if isinstance(exc, DBAPIError) else exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

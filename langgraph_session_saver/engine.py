@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import (
+    AsyncAdaptedQueuePool,
+    NullPool,
+    QueuePool,
+    SingletonThreadPool,
+    StaticPool,
+)
 from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
@@ -72,7 +78,7 @@ def parse_url(url: str | URL | None) -> URL:
     """
     given = url or os.environ.get(URL_VARIABLE) or _default_file()
     if isinstance(given, str):
-        given = _as_url_text(given)
+        given = _as_url(given)
     try:
         parsed = make_url(given)
     except (ArgumentError, ValueError) as exc:
@@ -88,12 +94,13 @@ def parse_url(url: str | URL | None) -> URL:
     return parsed
 
 
-def _as_url_text(given: str) -> str:
+def _as_url(given: str) -> str | URL:
     if given == ":memory:":
         return "sqlite://"
     if "://" in given:
         return given
-    return f"sqlite:///{Path(given).expanduser()}"
+    # Not as text: `?` and `%` mean something in a URL.
+    return URL.create("sqlite", database=str(Path(given).expanduser()))
 
 
 def _default_file() -> str:
@@ -106,7 +113,7 @@ def _default_file() -> str:
         raise StoragePermissionError(
             f"{file} cannot be created ({exc.strerror}): pass a URL, or set {URL_VARIABLE}"
         ) from exc
-    return f"sqlite:///{file}"
+    return str(file)
 
 
 def _make_directory(directory: Path) -> None:
@@ -171,7 +178,7 @@ def _is_file(database: str | None) -> bool:
 def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor = dbapi_connection.cursor()
     # As durable as the official saver: WAL, and synchronous left at FULL.
-    for pragma in ("journal_mode=WAL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -196,9 +203,9 @@ class Runner:
         database = self.sync_engine.url.database
         if _is_file(database):
             return queue_for(str(Path(str(database)).absolute()))
-        if isinstance(self.sync_engine.pool, SingletonThreadPool):
+        if isinstance(self.sync_engine.pool, SingletonThreadPool | NullPool):
             raise InvalidConfigError(
-                "this engine's pool gives every thread a memory database of its own: create it "
+                "this engine's pool makes more than one memory database, each empty: create it "
                 "with poolclass=QueuePool, pool_size=1, max_overflow=0 and "
                 "connect_args={'check_same_thread': False}, or use SessionSaver.from_conn_string"
                 "(':memory:')"
@@ -217,7 +224,11 @@ class Runner:
         """Run an operation, in a transaction of its own if it writes; async."""
         if not self.is_async:
             return await asyncio.to_thread(self.run, operation, is_write=is_write)
-        return await self._aretrying(lambda: self._arun_once(operation, is_write))  # type: ignore[no-any-return]
+
+        async def attempt() -> T:  # tenacity awaits only what it can tell is a coroutine function
+            return await self._arun_once(operation, is_write)
+
+        return await self._aretrying(attempt)  # type: ignore[no-any-return]
 
     def _run_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
         turn = self._queue.turn() if self._queue and self._needs_turn(is_write) else nullcontext()
@@ -272,12 +283,19 @@ class Runner:
         if self.closed:
             raise InvalidConfigError("this SessionSaver is closed: create another one")
 
-    def _unreachable(self, exc: BaseException) -> DatabaseUnavailableError:
+    def _unreachable(self, exc: BaseException) -> SessionSaverError:
         url = self.sync_engine.url
+        if self.dialect.cannot_open(exc):
+            return StoragePermissionError(
+                f"the database file {_address(url)} cannot be opened ({_safe(exc)}): name one that "
+                "can be written, in a directory that can be"
+            )
         return UnreachableError(
             f"the {url.get_backend_name()} database at {_address(url)} cannot be reached: "
             f"{_safe(exc)}. Check that it is up and that the URL is right",
-            transient=self._reached,
+            # A file that exists may be busy before the first connection is made to it.
+            transient=self._reached
+            or (self.dialect.single_writer and self.dialect.is_transient(exc)),
         )
 
     # -- retry and errors -------------------------------------------------------------------

@@ -16,7 +16,9 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading, decode
 from langgraph_session_saver.retention import Stored, keep_latest
+from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.threads import ThreadRef
+from langgraph_session_saver.types import utc_now
 
 STRATEGIES = ("keep_latest", "delete")
 
@@ -75,7 +77,7 @@ class Housekeeping:
         ops = self._core.operations
         if (yield writing(lambda conn: ops.copy_thread(conn, source, target))):
             self._core.forget_thread(target.key)
-            yield from self._project_again(serde, target)
+            yield from self._project_again(serde, target, keeps_status=True)
 
     # -- what they share --------------------------------------------------------------------
 
@@ -111,7 +113,9 @@ class Housekeeping:
         if has_new_head:
             yield from self._project_again(serde, ThreadRef(key, thread_id))
 
-    def _project_again(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:
+    def _project_again(
+        self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
+    ) -> Script[None]:
         """Make a thread's rows show its newest root checkpoint, whatever they showed."""
         core = self._core
         place = Place(thread, "", b"", None)
@@ -121,13 +125,29 @@ class Housekeeping:
         step = _step_of(thread, newest)
         changes = core.projector.project(step, None, None, whole=True)
         changes.usage = []  # tokens are spent once, by the run that spent them
+        if not core.records_errors:
+            changes.problems = []
+        shown = {"checkpoint_id": step.checkpoint_id} | ({} if keeps_status else _status_of(newest))
 
         def operation(conn: Connection) -> None:
             head = core.operations.threads.lock(conn, thread)
             core.projected.apply(conn, thread, head, step, changes)
-            core.operations.threads.change(conn, thread.key, {"checkpoint_id": step.checkpoint_id})
+            core.operations.threads.change(conn, thread.key, shown)
 
         yield writing(operation)
+
+
+def _status_of(found: CheckpointTuple) -> dict[str, Any]:
+    """What a thread does, read from its newest checkpoint and the writes that wait there."""
+    due = due_nodes(found.checkpoint["channel_values"])
+    kinds = [KINDS[channel] for _, channel, _ in found.pending_writes or () if channel in KINDS]
+    return {
+        "status": max(kinds, key=SEVERITY.__getitem__) if kinds else PENDING if due else DONE,
+        "status_node": ", ".join(due) or None,
+        "status_step": found.metadata.get("step"),
+        "status_since": utc_now(),
+        "status_checkpoint_id": found.checkpoint["id"],
+    }
 
 
 def _step_of(thread: ThreadRef, found: CheckpointTuple) -> Step:

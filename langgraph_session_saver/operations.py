@@ -289,6 +289,8 @@ class Operations:
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
         conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
         conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
+        if row.is_first:
+            self.threads.promote_next(conn, row.session_id)
         self.threads.drop_empty_session(conn, row.session_id)
 
     def threads_of_runs(self, conn: Connection, run_ids: Sequence[str]) -> list[bytes]:

@@ -11,6 +11,9 @@ from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
+DEPTH = 28
+"""Levels of nesting that any database's JSON takes (MariaDB: 32), with room around the value."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -36,7 +39,7 @@ def to_json(value: Any, budget: float = math.inf) -> Any:
         budget: Characters it may take; the work stops there.
 
     Raises:
-        OverBudgetError: The value takes more.
+        OverBudgetError: The value takes more, or is nested deeper than databases take.
     """
     return _Plain(budget).convert(value)
 
@@ -44,8 +47,9 @@ def to_json(value: Any, budget: float = math.inf) -> Any:
 class _Plain:
     def __init__(self, budget: float) -> None:
         self._left = budget
+        self._depth = 0
 
-    def convert(self, value: Any) -> Any:  # noqa: PLR0911 - one line for each kind of value
+    def convert(self, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             return self._spend(value, 4)
         if isinstance(value, str) and not isinstance(value, Enum):
@@ -58,6 +62,14 @@ class _Plain:
             return self._spend(value if finite else str(value), 8)
         if isinstance(value, datetime | date | time):
             return self._spend(value.isoformat(), 32)
+        self._depth += 1
+        if self._depth > DEPTH:
+            raise OverBudgetError(f"nested more than {DEPTH} levels deep")
+        found = self._container(value)
+        self._depth -= 1
+        return found
+
+    def _container(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {self._key(key): self.convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
 
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
@@ -54,11 +54,14 @@ class ProjectedRows:
         if head.is_first:
             self._update_session(conn, head.session_id, changes)
         owner = {"session_id": head.session_id, "thread_key": thread.key}
-        self._store_messages(conn, owner, changes, is_new=head.checkpoint_id is None)
-        if changes.usage:
-            conn.execute(self._insert_usage, [{**row, **owner} for row in changes.usage])
+        is_new = head.checkpoint_id is None
+        seen = self._store_messages(conn, owner, changes, is_new=is_new)
+        # A message that was there was paid for, in a copied thread by the one it is a copy of.
+        usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in seen]
+        if usage:
+            conn.execute(self._insert_usage, usage)
         for page in changes.pages:
-            self._store_page(conn, owner, page)
+            self._store_page(conn, owner, page, is_fork=changes.is_whole)
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
@@ -71,10 +74,12 @@ class ProjectedRows:
 
     def _store_messages(
         self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
-    ) -> None:
+    ) -> frozenset[bytes]:
+        """Bring the rows up to date; returns the keys of those that were read."""
         rows, removed = changes.messages, changes.removed_messages
+        seen: frozenset[bytes] = frozenset()
         if changes.compare_messages and not is_new:
-            rows, removed = self._differences(conn, owner["thread_key"], rows)
+            rows, removed, seen = self._differences(conn, owner["thread_key"], rows)
         if rows:
             conn.execute(self._upsert_messages, [{**row, **owner} for row in rows])
         m = self._tables.messages
@@ -88,11 +93,12 @@ class ProjectedRows:
                 )
                 .values(removed_at=utc_now())
             )
+        return seen
 
     def _differences(
         self, conn: Connection, thread_key: bytes, rows: Sequence[dict[str, Any]]
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """What to write and what to mark as removed, so that the rows show all these messages."""
+    ) -> tuple[list[dict[str, Any]], list[bytes], frozenset[bytes]]:
+        """What to write, what to mark as removed for the rows to show these, and what there is."""
         m = self._tables.messages
         stored = {
             row.row_key: (row.role, row.content, row.removed_at)
@@ -103,10 +109,16 @@ class ProjectedRows:
             )
         }
         new = [r for r in rows if stored.get(r["row_key"]) != (r["role"], r["content"], None)]
-        return new, sorted(stored.keys() - {row["row_key"] for row in rows})
+        gone = stored.keys() - {row["row_key"] for row in rows}
+        return new, sorted(gone), frozenset(stored)
 
-    def _store_page(self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any]) -> None:
-        """Number a page after the newest of its session, unless it is that one again."""
+    def _store_page(
+        self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
+    ) -> None:
+        """Number a page after the newest of its session, unless it is that one again.
+
+        A fork goes back to a page that has its number; the others keep theirs.
+        """
         s, v = self._tables.sessions, self._tables.versions
         session_id = owner["session_id"]
         conn.execute(self._dialect.locked(select(s.c.id).where(s.c.id == session_id), s))
@@ -116,15 +128,18 @@ class ProjectedRows:
             .order_by(v.c.version.desc())
             .limit(1)
         ).one_or_none()
-        if newest is not None and newest.html == page["html"]:
-            return
-        again = select(func.count()).where(
+        again = select(v.c.version).where(
             v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
         )
-        if conn.execute(again).scalar():
+        if newest is not None and newest.html == page["html"]:
+            version = newest.version
+        else:
+            version = conn.execute(again).scalar()
+        if version is not None and not is_fork:
             return
-        version = 0 if newest is None else newest.version + 1
-        conn.execute(self._insert_page, {**page, **owner, "version": version})
+        if version is None:
+            version = 0 if newest is None else newest.version + 1
+            conn.execute(self._insert_page, {**page, **owner, "version": version})
         conn.execute(update(s).where(s.c.id == session_id), {"current_version": version})
 
     def _store_rows(

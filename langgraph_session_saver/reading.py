@@ -117,7 +117,8 @@ class Reading:
         if not rows:
             if place.checkpoint_id is not None:
                 key = (place.thread.key, place.ns_key, place.checkpoint_id)
-                core.not_found.put(key, True)  # noqa: FBT003
+                if core.not_found.get(key) is None:  # else a running graph may have lost it
+                    core.not_found.put(key, True)  # noqa: FBT003
             return None
         saved = decode(serde, place, rows[0])
         values = yield from self._values([saved], core.cache.get)
@@ -133,7 +134,7 @@ class Reading:
 
     def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
         key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
-        self._core.not_found.forget(key)
+        self._core.not_found.put(key, False)  # noqa: FBT003
         if TASKS in found.checkpoint["channel_values"]:
             self._core.sends.put(key, send_nodes(found.checkpoint["channel_values"]))
         if found.pending_writes:

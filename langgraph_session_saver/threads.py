@@ -43,6 +43,13 @@ class Head:
     has_parent: bool
 
 
+_NOT_PROJECTED = frozenset(
+    ("id", "created_at", "updated_at", "owner_id", "scope_type", "scope_id", "status",
+     "round_sequence", "made_by_saver")
+)  # fmt: skip
+"""Columns of a session that no step of a thread writes."""
+
+
 class Threads:
     """Finds, makes, locks and moves threads."""
 
@@ -85,12 +92,18 @@ class Threads:
         wanted = {"thread": thread.key, "ns": ns_key, "parent": parent}
         row = conn.execute(self._lock_thread, wanted).one_or_none()
         if row is None:
-            self._make(conn, thread)
+            session_id = thread.session_id or thread.thread_id
+            self._make_session(conn, session_id, thread.owner_id)
+            # Whoever was making both, and let us wait for the session, is done: its next step
+            # locks the thread and then the session, and so do we.
+            row = conn.execute(self._lock_thread, wanted).one_or_none()
+        if row is None:
+            self._make(conn, thread, session_id)
             row = conn.execute(self._lock_thread, wanted).one()
-        session_id = self._agree(conn, thread, row)
+        session_id, is_first = self._agree(conn, thread, row)
         return Head(
             session_id=session_id,
-            is_first=row.is_first,
+            is_first=is_first,
             checkpoint_id=row.checkpoint_id,
             status_checkpoint_id=row.status_checkpoint_id,
             has_parent=row.parent_id is not None,
@@ -101,9 +114,7 @@ class Threads:
         wanted = {"thread": thread_key, "ns": b"", "parent": None}
         return conn.execute(self._lock_thread, wanted).one_or_none()
 
-    def _make(self, conn: Connection, thread: ThreadRef) -> None:
-        session_id = thread.session_id or thread.thread_id
-        self._make_session(conn, session_id, thread.owner_id)
+    def _make(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
         conn.execute(self._lock_session, {"session": session_id}).one()
         conn.execute(
             self._insert_thread,
@@ -127,9 +138,13 @@ class Threads:
         count: int = conn.execute(self._count_threads, {"session": session_id}).scalar_one()
         return count
 
-    def _agree(self, conn: Connection, thread: ThreadRef, row: Row[Any]) -> str:
-        """Check what a call names against what the thread has; the first to name one sets it."""
+    def _agree(self, conn: Connection, thread: ThreadRef, row: Row[Any]) -> tuple[str, bool]:
+        """Check what a call names against what the thread has; the first to name one sets it.
+
+        Returns the thread's session, and whether it is the first one there.
+        """
         session_id: str = row.session_id
+        is_first: bool = row.is_first
         if thread.owner_id is not None and row.owner_id != thread.owner_id:
             if row.owner_id is not None:
                 raise SessionConflictError(
@@ -151,24 +166,63 @@ class Threads:
                     f"call names {thread.session_id!r}: use another thread_id, or leave "
                     "session_id out"
                 )
-            self._move(conn, thread, session_id)
-            session_id = thread.session_id
-        return session_id
+            if session_id != thread.session_id:
+                is_first = self._move(conn, thread, session_id, was_first=is_first)
+                session_id = thread.session_id
+            self.change(conn, thread.key, {"session_named": True})
+        return session_id, is_first
 
-    def _move(self, conn: Connection, thread: ThreadRef, old: str) -> None:
-        """Bring a thread, and what it projected, to the session that a call names first."""
+    def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> bool:
+        """Bring a thread, and what it projected, to the session that a call names first.
+
+        Returns whether it is the first one there.
+        """
         new = str(thread.session_id)
-        if new != old:
-            self._make_session(conn, new, thread.owner_id)
-            conn.execute(self._lock_session, {"session": new}).one()
-            is_first = not self._count_in(conn, new)
-            self.change(conn, thread.key, {"session_id": new, "is_first": is_first})
-            for table in self.child_tables():
-                conn.execute(
-                    update(table).where(table.c.thread_key == thread.key), {"session_id": new}
-                )
-            self.drop_empty_session(conn, old)
-        self.change(conn, thread.key, {"session_named": True})
+        self._make_session(conn, new, thread.owner_id)
+        conn.execute(self._lock_session, {"session": new}).one()
+        is_first = not self._count_in(conn, new)
+        self.change(conn, thread.key, {"session_id": new, "is_first": is_first})
+        v = self.tables.versions
+        newest = conn.execute(select(func.max(v.c.version)).where(v.c.session_id == new)).scalar()
+        offset = 0 if newest is None else newest + 1
+        for table in self.child_tables():
+            moved = update(table).where(table.c.thread_key == thread.key).values(session_id=new)
+            conn.execute(moved.values(version=v.c.version + offset) if table is v else moved)
+        if is_first and was_first:
+            self._move_columns(conn, old, new, offset)
+        if was_first:
+            self.promote_next(conn, old)
+        self.drop_empty_session(conn, old)
+        return is_first
+
+    def _move_columns(self, conn: Connection, old: str, new: str, offset: int) -> None:
+        """Copy what was projected into a session's columns."""
+        s = self.tables.sessions
+        row = conn.execute(select(s).where(s.c.id == old)).mappings().one()
+        values = {
+            column.name: row[column.name]
+            for column in s.c
+            if column.name not in _NOT_PROJECTED
+            and row[column.name] not in (None, getattr(column.default, "arg", None))
+        }
+        if conn.execute(
+            select(func.count()).where(self.tables.versions.c.session_id == new)
+        ).scalar():
+            values["current_version"] = row["current_version"] + offset
+        if values:
+            conn.execute(update(s).where(s.c.id == new).values(**values))
+
+    def promote_next(self, conn: Connection, session_id: str) -> None:
+        """Make the oldest thread of a session its first, whose steps project columns."""
+        t = self.tables.threads
+        oldest = conn.execute(
+            select(t.c.thread_key)
+            .where(t.c.session_id == session_id)
+            .order_by(t.c.created_at, t.c.thread_id)
+            .limit(1)
+        ).scalar()
+        if oldest is not None:
+            self.change(conn, oldest, {"is_first": True})
 
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
         """Change columns of a thread's row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -24,7 +24,7 @@ from langgraph_session_saver.chains import StoredBlob, Value, extend, whole
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import blob_key, dump, frame
 from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
-from langgraph_session_saver.core import Core, Script, writing
+from langgraph_session_saver.core import Core, Script, reading, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
@@ -103,7 +103,7 @@ class Writing:
     ) -> Script[RunnableConfig]:
         """Store a checkpoint; returns the config that names it."""
         place = place_of(config)
-        self._refuse_unknown_parent(place)
+        yield from self._refuse_unknown_parent(place, checkpoint["id"])
         check_channels(list(checkpoint["channel_versions"]))
         saved = _Saved(place, checkpoint, _merged(config, metadata), new_versions, serde)
         if TASKS in checkpoint["channel_values"]:
@@ -116,6 +116,8 @@ class Writing:
                 yield writing(self._put_operation(saved, rows, changes))
                 break
             except ParentGoneError:
+                if _has_just_looked(saved):
+                    raise _unknown_parent(place) from None
                 self._core.forget_thread(place.thread.key)
                 _refuse_lost_deltas(saved)
                 rows = self._encode(saved, everything=True)
@@ -151,16 +153,18 @@ class Writing:
 
         return operation
 
-    def _refuse_unknown_parent(self, place: Place) -> None:
+    def _refuse_unknown_parent(self, place: Place, new_id: str | None = None) -> Script[None]:
+        """Refuse to go on from a checkpoint that was looked for, unless it is there by now."""
         parent = place.checkpoint_id
         if parent is None or not place.is_root:
             return
-        if self._core.not_found.get((place.thread.key, place.ns_key, parent)):
-            raise CheckpointNotFoundError(
-                f"thread {place.thread.thread_id!r} has no checkpoint {parent!r}: leave "
-                "checkpoint_id out to go on from the newest, or take one from list(). Nothing was "
-                "written"
-            )
+        core, key = self._core, (place.thread.key, place.ns_key, parent)
+        if core.not_found.get(key):
+            if new_id is not None:  # its tasks may write before this is found to be refused
+                core.doubtful.put((place.thread.key, place.ns_key, new_id), parent)
+            if not (yield reading(lambda conn: core.operations.get_checkpoint(conn, *key))):
+                raise _unknown_parent(place)
+            core.not_found.put(key, False)  # noqa: FBT003
 
     def _encode(self, saved: _Saved, *, everything: bool = False) -> CheckpointRows:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
@@ -213,6 +217,7 @@ class Writing:
 
     def _remember(self, saved: _Saved, changes: Changes | None) -> None:
         core, place = self._core, saved.place
+        core.not_found.put((place.thread.key, place.ns_key, saved.checkpoint["id"]), False)  # noqa: FBT003
         for channel, value in saved.values:
             core.cache.put(place.thread.key, value)
             core.cache.set_tip(place.thread.key, place.ns_key, channel, value.key)
@@ -289,7 +294,6 @@ class Writing:
                 "belong to a checkpoint"
             )
         core, key = self._core, (place.thread.key, place.ns_key, place.checkpoint_id)
-        self._refuse_unknown_parent(place)
         check_channels([channel for channel, _ in writes])
         if core.policy == "raise" and place.is_root:
             check_writes(core.projector.projections, writes)
@@ -306,6 +310,9 @@ class Writing:
         task_path: str,
     ) -> Script[None]:
         core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
+        yield from self._refuse_unknown_parent(place)
+        if parent := core.doubtful.get(key):
+            yield from self._refuse_unknown_parent(replace(place, checkpoint_id=parent))
         regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
         sends = core.sends.get(key) or ()
         found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
@@ -380,6 +387,22 @@ def _merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, A
         key: _SURROGATES.sub("", value) if isinstance(value, str) else value
         for key, value in merged.items()
     }
+
+
+def _has_just_looked(saved: _Saved) -> bool:
+    """Whether a step is the first of a call that has just asked for its parent in vain.
+
+    LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from.
+    """
+    source = saved.metadata.get("source")
+    return saved.place.is_root and (source in {"update", "fork"} or saved.step_number == -1)
+
+
+def _unknown_parent(place: Place) -> CheckpointNotFoundError:
+    return CheckpointNotFoundError(
+        f"thread {place.thread.thread_id!r} has no checkpoint {place.checkpoint_id!r}: leave "
+        "checkpoint_id out to go on from the newest, or take one from list(). Nothing was written"
+    )
 
 
 def _refuse_lost_deltas(saved: _Saved) -> None:

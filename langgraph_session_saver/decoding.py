@@ -1,0 +1,129 @@
+"""Stored bytes as plain structures: what a type was is named, and nothing is imported or built.
+
+A stored type becomes `{"$type": "module.Name", …}`: with its fields where it has any, else with
+`value` or `args`. Anybody who can write to the database chooses these names, so they are data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+from langgraph_session_saver.codec import Typed
+
+TYPE = "$type"
+"""The key that names a stored type."""
+
+SNAPSHOT = "DeltaChannel snapshot"
+DEEPEST = 64
+"""Stored types within stored types that are followed."""
+
+# LangGraph's extension codes: (module, name, …) for all but the last two.
+_POSITIONAL = 1
+_FIELDS = {2, 4, 5}
+_NAMED = {0, 1, 2, 3, 4, 5}
+_ARRAY, _SNAPSHOT = 6, 7
+
+_OPTIONS = ormsgpack.OPT_NON_STR_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A value that cannot be shown, and why."""
+
+    reason: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"cannot be decoded: {self.reason} ({self.size:,} bytes)"
+
+
+def decode_plainly(serde: SerializerProtocol, typed: Typed) -> Any:
+    """A serialised value as dicts, lists and scalars; `Undecodable` where that cannot be.
+
+    Args:
+        serde: Asked for its cipher if it encrypts, and for nothing else.
+        typed: What it wrote.
+    """
+    typ, data = typed
+    try:
+        if "+" in typ:
+            typ, data = _decrypted(serde, typ, data)
+        return _decoded(typ, data)
+    except RecursionError:
+        return Undecodable("it is nested too deeply", len(data))
+    except Exception as exc:  # noqa: BLE001 - any bytes may be stored, and any cipher be asked
+        return Undecodable(str(exc) or type(exc).__name__, len(data))
+
+
+def _decrypted(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
+    if not isinstance(serde, EncryptedSerializer):
+        raise ValueError(f"it is encrypted ({typ}), and this saver's serde has no key")
+    typ, _, cipher = typ.partition("+")
+    try:
+        return typ, serde.cipher.decrypt(cipher, data)
+    except Exception as exc:
+        raise ValueError(f"it does not decrypt with this saver's key: {exc}") from exc
+
+
+def _decoded(typ: str, data: bytes) -> Any:
+    if typ == "null":
+        return None
+    if typ in {"bytes", "bytearray"}:
+        return data
+    if typ == "msgpack":
+        return _unpack(data, 0)
+    if typ == "json":
+        return json.loads(data, object_hook=_named_json)
+    raise ValueError(f"bytes of type {typ!r} cannot be read without running code of their writer")
+
+
+def _unpack(data: bytes, depth: int) -> Any:
+    if depth > DEEPEST:
+        raise ValueError("it is nested too deeply")
+
+    def named(code: int, inner: bytes) -> Any:
+        return _extension(code, inner, depth + 1)
+
+    return ormsgpack.unpackb(data, ext_hook=named, option=_OPTIONS)
+
+
+def _extension(code: int, data: bytes, depth: int) -> Any:
+    if code == _SNAPSHOT:
+        return {TYPE: SNAPSHOT, "value": _unpack(data, depth)}
+    if code == _ARRAY:
+        return _array(*_unpack(data, depth))
+    if code not in _NAMED:
+        return {TYPE: f"msgpack extension {code}", "value": data}
+    module, name, given, *_ = _unpack(data, depth)
+    return _named(f"{module}.{name}", code, given)
+
+
+def _named(name: str, code: int, given: Any) -> dict[Any, Any]:
+    if code in _FIELDS and isinstance(given, Mapping):
+        return {TYPE: name, **{key: given[key] for key in given if key != TYPE}}
+    return {TYPE: name, "args" if code == _POSITIONAL else "value": given}
+
+
+def _array(dtype: str, shape: Any, order: str, data: bytes) -> dict[str, Any]:
+    digest = blake2b(data, digest_size=8).hexdigest()
+    return {
+        TYPE: "numpy.ndarray", "dtype": dtype, "shape": list(shape), "order": order,
+        "bytes": len(data), "digest": digest,
+    }  # fmt: skip
+
+
+def _named_json(found: dict[str, Any]) -> dict[str, Any]:
+    """LangChain's own JSON form of a stored object, as the same structure as any other."""
+    if found.get("lc") in {1, 2} and isinstance(found.get("id"), list):
+        name = ".".join(str(part) for part in found["id"])
+        fields = found.get("kwargs")
+        return {TYPE: name, **(fields if isinstance(fields, dict) else {})}
+    return found

@@ -1,0 +1,162 @@
+"""The statements behind `history` and `diff`: facts about rows, and sizes without the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, LargeBinary, Row, case, func, select
+
+from langgraph_session_saver.codec import RAW, unframe
+from langgraph_session_saver.delta import read_number, target_length, unpack
+from langgraph_session_saver.operations import batches
+from langgraph_session_saver.tables import Tables
+
+HEAD = 11
+"""Bytes at a frame's start that say how long its content is."""
+
+BEYOND = "\U0010ffff"
+"""Sorts after whatever an id goes on with."""
+
+
+class Lookups:
+    """Reads what is said of a thread; values are measured where they are."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    def page(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, before: str | None, limit: int
+    ) -> Sequence[Row[Any]]:
+        """Checkpoints of a namespace, newest first."""
+        c = self.tables.checkpoints
+        query = select(c).where(
+            c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.hidden.is_(False)
+        )
+        if before is not None:
+            query = query.where(c.c.checkpoint_id < before)
+        return conn.execute(query.order_by(c.c.checkpoint_id.desc()).limit(limit)).all()
+
+    def named(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, ids: Iterable[str]
+    ) -> list[Row[Any]]:
+        """Checkpoints of a namespace by id, hidden ones too."""
+        c = self.tables.checkpoints
+        found: list[Row[Any]] = []
+        for batch in batches(sorted(ids)):
+            query = select(c).where(
+                c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.checkpoint_id.in_(batch)
+            )
+            found += conn.execute(query)
+        return found
+
+    def starting_with(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, prefix: str, limit: int
+    ) -> Sequence[Row[Any]]:
+        """Listed checkpoints of a namespace whose ids start so, the shortest id first."""
+        c = self.tables.checkpoints
+        query = select(c).where(
+            c.c.thread_key == thread_key,
+            c.c.ns_key == ns_key,
+            c.c.hidden.is_(False),
+            c.c.checkpoint_id >= prefix,
+            c.c.checkpoint_id < prefix + BEYOND,
+        )
+        return conn.execute(query.order_by(c.c.checkpoint_id).limit(limit)).all()
+
+    def write_facts(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, ids: Sequence[str]
+    ) -> dict[str, list[Row[Any]]]:
+        """By checkpoint, its writes without what was written: only how many bytes that takes."""
+        w = self.tables.writes.c
+        found: dict[str, list[Row[Any]]] = {}
+        for batch in batches(ids):
+            query = select(
+                w.checkpoint_id, w.task_id, w.idx, w.task_path, w.channel,
+                func.length(w.data).label("stored"),
+            ).where(w.thread_key == thread_key, w.ns_key == ns_key, w.checkpoint_id.in_(batch))  # fmt: skip
+            for row in conn.execute(query):
+                found.setdefault(row.checkpoint_id, []).append(row)
+        return found
+
+    def writes_to(
+        self,
+        conn: Connection,
+        thread_key: bytes,
+        ns_key: bytes,
+        ids: Sequence[str],
+        channels: Sequence[str],
+    ) -> list[Row[Any]]:
+        """The writes of checkpoints to some channels."""
+        w = self.tables.writes
+        found: list[Row[Any]] = []
+        for batch in batches(ids):
+            query = select(w).where(
+                w.c.thread_key == thread_key,
+                w.c.ns_key == ns_key,
+                w.c.checkpoint_id.in_(batch),
+                w.c.channel.in_(channels),
+            )
+            found += conn.execute(query)
+        return found
+
+    def sizes(
+        self, conn: Connection, thread_key: bytes, keys: Iterable[bytes]
+    ) -> dict[bytes, tuple[int | None, int]]:
+        """By blob, the bytes of the value that it stands for, and those that it takes.
+
+        Of a whole value only the first bytes are fetched; of a change all, for it says in its
+        parts how long what it leads to is.
+        """
+        b = self.tables.blobs.c
+        head = func.substr(b.data, 1, HEAD, type_=LargeBinary)
+        told = case((b.base_key.is_(None), head), else_=b.data).label("told")
+        found: dict[bytes, tuple[int | None, int]] = {}
+        for batch in batches(sorted(keys)):
+            query = select(
+                b.blob_key, b.base_key, func.length(b.data).label("stored"), told
+            ).where(b.thread_key == thread_key, b.blob_key.in_(batch))  # fmt: skip
+            for row in conn.execute(query):
+                found[row.blob_key] = (_size(row), row.stored)
+        return found
+
+    def has_thread(self, conn: Connection, thread_key: bytes) -> bool:
+        """Whether there is such a thread."""
+        t = self.tables.threads.c
+        query = select(t.thread_id).where(t.thread_key == thread_key)
+        return conn.execute(query).first() is not None
+
+    def namespaces(self, conn: Connection, thread_key: bytes, limit: int) -> list[str]:
+        """Namespaces of a thread that hold checkpoints."""
+        c = self.tables.checkpoints.c
+        query = (
+            select(c.ns_key, func.max(c.checkpoint_id).label("newest"))
+            .where(c.thread_key == thread_key, c.hidden.is_(False))
+            .group_by(c.ns_key)
+            .order_by(func.max(c.checkpoint_id).desc())
+            .limit(limit)
+            .subquery()
+        )
+        named = select(c.checkpoint_ns).join(
+            query, (c.ns_key == query.c.ns_key) & (c.checkpoint_id == query.c.newest)
+        )
+        return list(conn.execute(named.where(c.thread_key == thread_key)).scalars())
+
+    def elsewhere(self, conn: Connection, checkpoint_id: str) -> Row[Any] | None:
+        """Any checkpoint with this id, in whatever thread and namespace: looks through all."""
+        c = self.tables.checkpoints.c
+        query = select(c.thread_key, c.checkpoint_ns).where(c.checkpoint_id == checkpoint_id)
+        return conn.execute(query.limit(1)).first()
+
+
+def _size(row: Row[Any]) -> int | None:
+    """Bytes of the value that a blob stands for; None where its bytes do not say."""
+    told = bytes(row.told)
+    try:
+        if row.base_key is not None:
+            return target_length(unpack(unframe(told)))
+        if told[:1] == bytes((RAW,)):
+            return int(row.stored) - 1
+        return read_number(told, 1)[0]
+    except ValueError:
+        return None

@@ -1,0 +1,229 @@
+"""The chat: what 400 turns take on disk and in statements, and that each checkpoint reads back."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from sqlalchemy import Engine, create_engine, text
+
+from langgraph_session_saver import SessionSaver
+from tests.support.chat import Chat
+from tests.support.compare import Tee, comparable, ids
+from tests.support.graphs import thread, underlying
+from tests.support.savers import SaverFactory
+from tests.support.statements import recorded_statements
+
+TURNS = 400
+CONFIG = thread("chat")
+LIMIT = 6_000_000
+
+STORED = """
+    SELECT (SELECT sum(length(data)) FROM session_blobs) AS blobs,
+           (SELECT sum(length(data)) FROM session_writes) AS writes,
+           (SELECT sum(length(data) + length(metadata_data)) FROM session_checkpoints) AS steps,
+           (SELECT sum(length(content)) FROM messages) AS messages,
+           (SELECT sum(length(graph_state)) FROM sessions) AS graph_state
+"""
+
+
+class Remembering(JsonPlusSerializer):
+    """Reads the same bytes once, which is most of what comparing two savers takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        if data not in self._read:
+            self._read[data] = super().loads_typed(data)
+            if len(self._read) > 64:
+                self._read.popitem(last=False)
+        return self._read[data]
+
+
+class Told:
+    """A chat of 400 turns in a file, mirrored in memory; its stored bytes after every turn."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mirror = InMemorySaver()
+        self.stored: list[int] = []
+        self.rows: list[int] = []
+        with SessionSaver.from_conn_string(str(path)) as saver:
+            chat = Chat()
+            graph = chat.builder.compile(checkpointer=Tee(saver, self.mirror))
+            for turn in range(TURNS):
+                graph.invoke(chat.question(), CONFIG, durability="sync")
+                if turn % 10 == 9:
+                    self._measure(saver._runner.sync_engine)
+
+    def _measure(self, engine: Engine) -> None:
+        with engine.connect() as conn:
+            sizes = conn.execute(text(STORED)).one()
+        self.stored.append(sum(size or 0 for size in sizes))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and of what SQLite keeps beside it."""
+        return sum(path.stat().st_size for path in self.path.parent.glob(f"{self.path.name}*"))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    chat = Told(tmp_path_factory.mktemp("chat") / "chat.db")
+    yield chat
+    chat.mirror.storage.clear()
+    chat.mirror.blobs.clear()
+
+
+def test_four_hundred_turns_take_at_most_six_megabytes_with_projections_on(told: Told) -> None:
+    engine = create_engine(f"sqlite:///{told.path}")
+    with engine.connect() as conn:
+        messages = conn.execute(text("SELECT count(*) FROM messages")).scalar_one()
+    engine.dispose()
+
+    assert messages == 2 * TURNS
+    assert told.size <= LIMIT
+
+
+def test_each_of_its_twelve_hundred_checkpoints_reads_back_as_from_memory(told: Told) -> None:
+    told.mirror.serde = serde = Remembering()
+    with SessionSaver.from_conn_string(str(told.path), serde=serde) as saver:
+        found = saver.list(CONFIG)
+        expected = told.mirror.list(CONFIG)
+        compared = 0
+        for ours, theirs in zip(found, expected, strict=True):
+            assert comparable(ours) == comparable(theirs)
+            compared += 1
+
+    assert compared == 3 * TURNS
+
+
+def test_its_checkpoints_read_by_name_in_another_process_are_the_same(told: Told) -> None:
+    named = [ids(one.config)[2] for one in itertools.islice(told.mirror.list(CONFIG), 0, None, 170)]
+
+    for checkpoint_id in named:
+        config = thread("chat", checkpoint_ns="", checkpoint_id=checkpoint_id)
+        with SessionSaver.from_conn_string(str(told.path)) as saver:
+            assert comparable(saver.get_tuple(config)) == comparable(told.mirror.get_tuple(config))
+
+
+def test_a_late_turn_stores_as_many_bytes_as_an_early_one(told: Told) -> None:
+    per_ten = [later - earlier for earlier, later in itertools.pairwise([0, *told.stored])]
+    early, late = sum(per_ten[3:7]), sum(per_ten[33:37])  # around turns 50 and 350
+
+    assert len(per_ten) == TURNS // 10
+    assert late <= 1.2 * early
+
+
+# -- statements ---------------------------------------------------------------------------------
+
+PUT_INPUT = [
+    "SELECT session_threads",
+    "INSERT session_blobs",
+    "INSERT session_checkpoints",
+    "UPDATE sessions",
+    "UPDATE session_threads",
+]
+PUT_MESSAGE = [*PUT_INPUT[:4], "INSERT messages", *PUT_INPUT[4:]]
+TURN = [
+    ("aput", PUT_INPUT),
+    ("aput_writes", ["INSERT session_writes"]),
+    ("aput", PUT_MESSAGE),
+    ("aput_writes", ["INSERT session_writes"]),
+    ("aput", PUT_MESSAGE),
+]
+
+
+class Calls(InMemorySaver):
+    """Remembers what a graph asked it to save, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def put(self, *arguments: Any) -> Any:
+        self.calls.append(("aput", arguments))
+        return super().put(*arguments)
+
+    def put_writes(self, *arguments: Any) -> None:
+        self.calls.append(("aput_writes", arguments))
+        super().put_writes(*arguments)
+
+
+def calls_of(turns: int) -> list[tuple[str, tuple[Any, ...]]]:
+    """What the chat's graph saves, in its order."""
+    chat, calls = Chat(), Calls()
+    graph = chat.builder.compile(checkpointer=calls)
+    for _ in range(turns):
+        graph.invoke(chat.question(), CONFIG, durability="sync")
+    return calls.calls
+
+
+def engine_of(saver: Any) -> Engine:
+    """The engine that a saver's statements pass through."""
+    engine: Engine = underlying(saver)._runner.sync_engine  # type: ignore[attr-defined]
+    return engine
+
+
+async def told_warm(saver: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """Save three turns of the chat; returns the calls of a fourth."""
+    calls = calls_of(4)
+    per_turn = len(calls) // 4
+    for name, arguments in calls[:-per_turn]:
+        await getattr(saver, name)(*arguments)
+    return calls[-per_turn:]
+
+
+async def test_each_call_of_a_warm_turn_sends_exactly_these_statements(
+    make_saver: SaverFactory,
+) -> None:
+    saver = make_saver()
+    sent: list[tuple[str, list[str]]] = []
+
+    for name, arguments in await told_warm(saver):
+        with recorded_statements(engine_of(saver)) as statements:
+            await getattr(saver, name)(*arguments)
+        sent.append((name, statements))
+
+    assert sent == TURN
+
+
+async def test_a_warm_read_is_one_statement(make_saver: SaverFactory) -> None:
+    saver = make_saver()
+    await told_warm(saver)
+
+    with recorded_statements(engine_of(saver)) as statements:
+        await saver.aget_tuple(CONFIG)
+
+    assert statements == ["SELECT session_checkpoints"]
+
+
+async def test_a_cold_read_is_two_statements(make_saver: SaverFactory) -> None:
+    await told_warm(make_saver())
+    cold = make_saver()
+    await cold.asetup()
+
+    with recorded_statements(engine_of(cold)) as statements:
+        await cold.aget_tuple(CONFIG)
+
+    assert len(statements) == 2
+
+
+async def test_a_write_of_a_known_thread_is_one_statement(make_saver: SaverFactory) -> None:
+    saver = make_saver()
+    await told_warm(saver)
+    found = await saver.aget_tuple(CONFIG)
+    assert found is not None
+
+    with recorded_statements(engine_of(saver)) as statements:
+        await saver.aput_writes(found.config, [("messages", ["x"]), ("other", 1)], "task")
+
+    assert statements == ["INSERT session_writes"]

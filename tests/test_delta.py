@@ -1,0 +1,447 @@
+"""Storing changes: what they cost, and that values come back as they were."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from langgraph_session_saver import codec
+from langgraph_session_saver.chains import FANOUT, StoredBlob, Value, extend, resolve, whole
+from langgraph_session_saver.codec import frame, unframe
+from langgraph_session_saver.delta import (
+    Change,
+    apply,
+    combine,
+    diff,
+    pack,
+    read_number,
+    target_length,
+    unpack,
+    write_number,
+)
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+
+quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
+slow = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+
+PER_CHANGE = 24
+"""Bytes that naming what is kept around one changed region may take."""
+
+seeds = st.integers(0, 2**32 - 1)
+# Few different bytes, so that equal runs turn up in many places: the hard case.
+repetitive = st.lists(st.sampled_from([b"a", b"ab", b"abcabc" * 8, b"\x00" * 40, b"xyz"])).map(
+    b"".join
+)
+values = st.one_of(st.binary(max_size=300), repetitive)
+
+
+# -- changes ------------------------------------------------------------------------------------
+
+
+@quick
+@given(values, values)
+def test_applying_the_difference_of_two_values_to_the_first_gives_the_second(
+    base: bytes, target: bytes
+) -> None:
+    change = diff(base, target)
+
+    assert apply(change, base) == target
+    assert target_length(change) == len(target)
+
+
+@quick
+@given(values, values)
+def test_unpacking_a_packed_change_gives_it_back(base: bytes, target: bytes) -> None:
+    change = diff(base, target)
+
+    assert unpack(pack(change)) == change
+
+
+@quick
+@given(values, values, values)
+def test_a_combined_change_leads_where_its_parts_lead_one_after_the_other(
+    first: bytes, second: bytes, third: bytes
+) -> None:
+    earlier, later = diff(first, second), diff(second, third)
+
+    assert apply(combine(later, earlier), first) == third
+
+
+@quick
+@given(values, values, values, values)
+def test_combining_does_not_depend_on_which_pair_is_combined_first(
+    first: bytes, second: bytes, third: bytes, fourth: bytes
+) -> None:
+    a, b, c = diff(first, second), diff(second, third), diff(third, fourth)
+
+    assert combine(combine(c, b), a) == combine(c, combine(b, a))
+
+
+@quick
+@given(values, values)
+def test_neither_end_of_a_packed_change_can_be_missing_unnoticed(
+    base: bytes, target: bytes
+) -> None:
+    packed = pack(diff(base, target))
+    assume(packed)
+
+    try:
+        shorter = unpack(packed[:-1])
+    except ValueError:
+        return
+    assert apply(shorter, base) != target
+
+
+@quick
+@given(st.integers(0, 2**70), st.binary(max_size=5), st.binary(max_size=5))
+def test_a_number_reads_back_and_says_where_it_ends(
+    number: int, before: bytes, after: bytes
+) -> None:
+    written = write_number(number)
+
+    assert read_number(before + written + after, len(before)) == (
+        number,
+        len(before) + len(written),
+    )
+
+
+def test_a_number_that_is_cut_off_is_an_error() -> None:
+    with pytest.raises(ValueError, match="middle of a number"):
+        read_number(write_number(1 << 40)[:-1], 0)
+
+
+# -- what changes cost --------------------------------------------------------------------------
+
+
+def append(rng: Random, value: bytes, size: int) -> tuple[bytes, int]:
+    return value + rng.randbytes(size), size
+
+
+def prepend(rng: Random, value: bytes, size: int) -> tuple[bytes, int]:
+    return rng.randbytes(size) + value, size
+
+
+def insert(rng: Random, value: bytes, size: int) -> tuple[bytes, int]:
+    at = rng.randrange(len(value) + 1)
+    return value[:at] + rng.randbytes(size) + value[at:], size
+
+
+def overwrite(rng: Random, value: bytes, size: int) -> tuple[bytes, int]:
+    at = rng.randrange(max(1, len(value) - size))
+    return value[:at] + rng.randbytes(size) + value[at + size :], size
+
+
+def remove(rng: Random, value: bytes, size: int) -> tuple[bytes, int]:
+    at = rng.randrange(max(1, len(value) - size))
+    return value[:at] + value[at + size :], 0
+
+
+Edit = Callable[[Random, bytes, int], tuple[bytes, int]]
+EDITS: list[Edit] = [append, prepend, insert, overwrite, remove]
+edits = st.sampled_from(EDITS)
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+@slow
+@given(seed=seeds, size=st.integers(1, 5_000))
+@example(seed=0, size=100_000)
+def test_one_edit_of_a_large_value_costs_what_it_changed(edit: Edit, seed: int, size: int) -> None:
+    rng = Random(seed)
+    base = rng.randbytes(300_000)
+    target, changed = edit(rng, base, size)
+
+    assert len(pack(diff(base, target))) <= changed + PER_CHANGE
+
+
+@slow
+@given(seeds, st.lists(st.tuples(edits, st.integers(1, 2_000)), min_size=2, max_size=12))
+def test_several_edits_in_one_step_cost_what_they_changed_together(
+    seed: int, script: list[tuple[Edit, int]]
+) -> None:
+    rng = Random(seed)
+    base = target = rng.randbytes(300_000)
+    total = 0
+    for edit, size in script:
+        target, changed = edit(rng, target, size)
+        total += changed
+
+    assert len(pack(diff(base, target))) <= total + PER_CHANGE * len(script)
+
+
+def test_a_counter_in_a_header_and_an_append_cost_no_more_than_both() -> None:
+    body = Random(1).randbytes(100_000)
+    base, target = b"\xdd\x00\x00\x01\x00" + body, b"\xdd\x00\x00\x01\x01" + body + b"new" * 50
+
+    assert len(pack(diff(base, target))) <= 1 + 150 + 2 * PER_CHANGE
+
+
+# -- chains -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stored blob as a query gives it back."""
+
+    blob_key: bytes
+    base_key: bytes | None
+    depth: int
+    level: int
+    type: str
+    data: bytes
+    channel: str = "doc"
+
+
+class Store:
+    """Rows by key, and the value that the next one is a change of."""
+
+    def __init__(self, *, remember: bool = True) -> None:
+        self.remember = remember
+        self.rows: dict[bytes, Row] = {}
+        self.values: dict[bytes, bytes] = {}
+        self.tip: Value | None = None
+
+    def add(self, data: bytes, *, typ: str = "msgpack", forgotten: bool = False) -> StoredBlob:
+        key = len(self.rows).to_bytes(16, "big")
+        self.tip, blob = extend(None if forgotten else self.tip, key, (typ, data))
+        assert blob.base is None or blob.base in self.rows
+        self.rows[key] = Row(key, blob.base, blob.depth, blob.level, blob.type, blob.data)
+        if self.remember:
+            self.values[key] = data
+        return blob
+
+    def read(self, key: bytes, known: dict[bytes, Value] | None = None) -> Value:
+        return resolve(key, self.rows.get, (known or {}).get)
+
+    @property
+    def stored(self) -> int:
+        return sum(len(row.data) for row in self.rows.values())
+
+
+@slow
+@given(
+    seeds,
+    st.lists(
+        st.tuples(
+            edits,
+            st.integers(1, 300),
+            st.sampled_from(["next", "next", "next", "forget", "fork", "retype", "read back"]),
+        ),
+        max_size=150,
+    ),
+)
+def test_every_value_of_a_chain_resolves_with_and_without_what_is_known(
+    seed: int, script: list[tuple[Edit, int, str]]
+) -> None:
+    rng, store = Random(seed), Store()
+    store.add(rng.randbytes(rng.randrange(4_000)))
+    known: dict[bytes, Value] = {}
+    for edit, size, how in script:
+        if how == "fork":
+            store.tip = store.read(rng.choice(list(store.rows)), known)
+        elif how == "read back" and store.tip is not None:
+            store.tip = store.read(store.tip.key)
+        assert store.tip is not None
+        changed, _ = edit(rng, store.values[store.tip.key], size)
+        typ = "bytes" if how == "retype" else "msgpack"
+        store.add(changed, typ=typ, forgotten=how == "forget")
+        if rng.random() < 0.2:
+            known[store.tip.key] = store.tip
+
+    for key, data in store.values.items():
+        cold, warm = store.read(key), store.read(key, known)
+        assert cold.typed == warm.typed == (store.rows[key].type, data)
+        assert (cold.key, cold.root) == (warm.key, warm.root) == (key, cold.root)
+        assert [link.key for link in cold.links] == [link.key for link in warm.links]
+        assert [link.level for link in cold.links] == [link.level for link in warm.links]
+        assert cold.root_size == warm.root_size
+
+
+@slow
+@given(seeds, st.lists(st.tuples(edits, st.integers(1, 300)), min_size=1, max_size=100))
+def test_a_value_that_was_read_is_extended_as_the_one_that_was_written(
+    seed: int, script: list[tuple[Edit, int]]
+) -> None:
+    rng, store = Random(seed), Store()
+    data = rng.randbytes(3_000)
+    store.add(data)
+    for edit, size in script:
+        data, _ = edit(rng, data, size)
+        store.add(data)
+    assert store.tip is not None
+    read = store.read(store.tip.key)
+    data, _ = append(rng, data, 100)
+
+    assert (
+        extend(read, b"next", ("msgpack", data))[1]
+        == extend(store.tip, b"next", ("msgpack", data))[1]
+    )
+
+
+@pytest.mark.parametrize("kept", ["the value's size", "growing"])
+@pytest.mark.parametrize("changed", [40, 100, 1_000])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_long_history_stores_at_most_the_changes_times_a_logarithm_and_one_value(
+    kept: str, changed: int, seed: int
+) -> None:
+    rng, store, steps = Random(seed), Store(remember=False), 2_000
+    data = rng.randbytes(100_000)
+    store.add(data)
+    for _ in range(steps):
+        data, _ = (append if kept == "growing" else overwrite)(rng, data, changed)
+        store.add(data)
+        assert store.tip is not None
+        read = store.tip.root_size + sum(link.size for link in store.tip.links)
+        assert read <= 2 * len(data)
+
+    assert store.stored <= (2 + math.log2(steps)) * steps * changed + len(data)
+    assert store.read(store.tip.key if store.tip else b"").typed[1] == data
+
+
+def test_a_chain_has_few_links_however_long_the_history() -> None:
+    rng, store, steps = Random(3), Store(remember=False), 10_000
+    data = rng.randbytes(1_000_000)
+    store.add(data)
+    longest = 0
+    for _ in range(steps):
+        data, _ = overwrite(rng, data, 40)
+        longest = max(longest, store.add(data).depth)
+
+    levels = 1 + math.ceil(math.log(steps, FANOUT))
+    assert longest <= (FANOUT - 1) * levels
+    assert sum(blob.base_key is None for blob in store.rows.values()) == 1
+    assert store.stored <= (2 + math.log2(steps)) * steps * 40 + len(data)
+
+
+def test_a_value_that_changed_altogether_is_stored_whole() -> None:
+    rng, store = Random(4), Store()
+    store.add(rng.randbytes(5_000))
+
+    blob = store.add(rng.randbytes(5_000))
+
+    assert (blob.base, blob.depth, blob.level) == (None, 0, 0)
+
+
+def test_a_chain_whose_base_is_gone_is_lost_history_that_names_the_blob() -> None:
+    rng, store = Random(5), Store()
+    data = rng.randbytes(5_000)
+    store.add(data)
+    store.add(data + b"more")
+    first, second = store.rows
+    del store.rows[first]
+
+    with pytest.raises(HistoryLostError, match=first.hex()):
+        store.read(second)
+
+
+def test_a_link_that_does_not_decode_is_a_corrupt_blob_that_names_its_channel() -> None:
+    rng, store = Random(6), Store()
+    data = rng.randbytes(5_000)
+    store.add(data)
+    store.add(data + rng.randbytes(100))
+    _, second = store.rows
+    row = store.rows[second]
+    damaged = frame(unframe(row.data)[:-1])
+    store.rows[second] = Row(second, row.base_key, row.depth, row.level, row.type, damaged)
+
+    with pytest.raises(CorruptBlobError, match="'doc'"):
+        store.read(second)
+
+
+def test_links_that_point_outside_their_base_are_a_corrupt_blob() -> None:
+    rng, store = Random(7), Store()
+    data = rng.randbytes(5_000)
+    store.add(data)
+    store.add(data + rng.randbytes(100))
+    store.add(data + rng.randbytes(200))
+    _, second, third = store.rows
+    outside: Change = ((0, 50_000),)
+    for key in (second, third):
+        row = store.rows[key]
+        store.rows[key] = Row(
+            key, row.base_key, row.depth, row.level, row.type, frame(pack(outside))
+        )
+
+    for key in (second, third):
+        with pytest.raises(CorruptBlobError, match="'doc'"):
+            store.read(key)
+
+
+# -- frames -------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.one_of(values, values.map(lambda value: value * 20)))
+def test_a_frame_unpacks_to_what_was_framed(data: bytes) -> None:
+    framed = frame(data)
+
+    assert unframe(framed) == data
+    assert len(framed) <= len(data) + 1
+
+
+def test_repetitive_bytes_are_compressed() -> None:
+    assert len(frame(b"the same words " * 1_000)) < 500
+
+
+def test_random_bytes_are_kept_as_they_are() -> None:
+    data = Random(8).randbytes(10_000)
+
+    assert frame(data) == bytes((codec.RAW,)) + data
+
+
+@quick
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_frame_are_a_corrupt_blob_and_nothing_else(data: bytes) -> None:
+    try:
+        unpacked = unframe(data)
+    except CorruptBlobError:
+        return
+    assert data[0] in {codec.RAW, codec.ZLIB}
+    assert len(unpacked) >= 0
+
+
+@quick
+@given(st.data())
+def test_a_compressed_frame_that_lost_its_end_is_a_corrupt_blob(data: st.DataObject) -> None:
+    framed = frame(b"the same words " * 100)
+    end = data.draw(st.integers(0, len(framed) // 2))
+
+    with pytest.raises(CorruptBlobError):
+        unframe(framed[:end])
+
+
+def test_a_frame_of_an_unknown_kind_is_a_corrupt_blob() -> None:
+    with pytest.raises(CorruptBlobError, match="start with 9"):
+        unframe(b"\x09abc")
+
+
+def test_an_empty_frame_is_a_corrupt_blob() -> None:
+    with pytest.raises(CorruptBlobError, match="None"):
+        unframe(b"")
+
+
+def test_a_frame_never_unpacks_to_more_than_it_says() -> None:
+    bomb = bytes((codec.ZLIB,)) + write_number(1_000) + zlib.compress(bytes(50_000_000), 9)
+
+    with pytest.raises(CorruptBlobError, match="not to 1,000"):
+        unframe(bomb)
+
+
+def test_a_frame_that_claims_more_than_any_value_is_refused_before_it_is_unpacked() -> None:
+    claim = bytes((codec.ZLIB,)) + write_number(codec.MAX_UNPACKED + 1) + zlib.compress(b"")
+
+    with pytest.raises(CorruptBlobError, match="claim"):
+        unframe(claim)
+
+
+def test_a_whole_value_is_its_own_root() -> None:
+    value, blob = whole(b"key", ("msgpack", b"data"))
+
+    assert (value.root, value.links, blob.base) == (b"key", (), None)
+    assert unframe(blob.data) == b"data"
