@@ -76,8 +76,11 @@ class Changes:
 class Projector:
     """Applies projections to steps."""
 
-    def __init__(self, projections: Sequence[Projection], pricing: Pricing | None) -> None:
+    def __init__(
+        self, projections: Sequence[Projection], pricing: Pricing | None, sessions: Table
+    ) -> None:
         self.projections = tuple(projections)
+        self._sessions = sessions
         self._pricing = pricing or _free
         self._messages = [p for p in projections if isinstance(p, MessageRows)]
         self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
@@ -118,6 +121,10 @@ class Projector:
                  for name, item in row.items()}
                 for row in projection.rows(step)
             ]  # fmt: skip
+            _refuse_misfits(self._sessions, columns)
+            if projection.table is not None:
+                for row in rows:
+                    _refuse_misfits(projection.table, row)
         except Exception as exc:  # noqa: BLE001 - whatever a rule raises is the value's problem
             value = step.values.get(channel)
             changes.problems.append(problem_with(projection, channel, value, exc))
@@ -215,6 +222,21 @@ class Projector:
 def _storable(value: Any) -> Any:
     """A column's value without the characters that databases refuse."""
     return to_json(value) if isinstance(value, str | Mapping | list | tuple) else value
+
+
+def _refuse_misfits(table: Table, values: Mapping[str, Any]) -> None:
+    """Refuse, before anything is written, what the database would refuse in the transaction.
+
+    Raises:
+        ValueError: The table lacks a column, or a text is too long for it.
+    """
+    for name, value in values.items():
+        column = table.c.get(name)
+        if column is None:
+            raise ValueError(f"table {table.name!r} has no column {name!r}")
+        length = getattr(column.type, "length", None)
+        if isinstance(value, str) and length is not None and len(value) > length:
+            raise ValueError(f"column {name!r} takes {length} characters, not {len(value)}")
 
 
 def _free(_model: str, _input: int, _output: int) -> float:

@@ -71,7 +71,7 @@ class Core:
         self.dialect = dialect
         self.operations = Operations(tables, dialect)
         self.projected = ProjectedRows(self.operations)
-        self.projector = Projector(projections, pricing)
+        self.projector = Projector(projections, pricing, tables.sessions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
         self.auto_setup = auto_setup

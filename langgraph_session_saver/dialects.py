@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Executable, Insert, Select, Table, bindparam,
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
 
 GIB = 1 << 30
 
@@ -103,8 +103,9 @@ class SQLite(_OnConflict):
     def transaction(self, conn: Connection) -> Iterator[None]:
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
         driver: Any = conn.connection.dbapi_connection
+        file: Any = conn.connection.driver_connection
         enforced = bool(conn.exec_driver_sql("PRAGMA foreign_keys").scalar())
-        if conn.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+        if file.in_transaction:
             conn.exec_driver_sql("COMMIT")  # an application's "begin" listener opened one
         # SQLAlchemy's isolation levels would put back its own default, not the application's.
         level = driver.isolation_level
@@ -116,10 +117,11 @@ class SQLite(_OnConflict):
             conn.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 yield
+                conn.exec_driver_sql("COMMIT")
             except BaseException:
-                conn.exec_driver_sql("ROLLBACK")
+                if file.in_transaction:  # a full disk has rolled back already
+                    conn.exec_driver_sql("ROLLBACK")
                 raise
-            conn.exec_driver_sql("COMMIT")
         finally:
             if not enforced:
                 conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
@@ -214,7 +216,9 @@ class MySQL(Dialect):
         """A named lock: DDL commits, so a transaction's lock would not hold."""
         held = conn.execute(text("SELECT GET_LOCK(:name, 60)"), {"name": self._setup_lock}).scalar()
         if held != 1:
-            raise TimeoutError("another process has been setting up this database for 60 seconds")
+            raise DatabaseUnavailableError(
+                "another process has been setting up this database for 60 seconds: end it, or wait"
+            )
 
     def unlock_after_setup(self, conn: Connection) -> None:
         """Release the named lock, after the commit; a connection that is lost holds none."""

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.pool import (
     AsyncAdaptedQueuePool,
     NullPool,
+    Pool,
     QueuePool,
     SingletonThreadPool,
     StaticPool,
@@ -203,7 +204,8 @@ class Runner:
         database = self.sync_engine.url.database
         if _is_file(database):
             return queue_for(str(Path(str(database)).absolute()))
-        if isinstance(self.sync_engine.pool, SingletonThreadPool | NullPool):
+        pool = self.sync_engine.pool
+        if isinstance(pool, SingletonThreadPool | NullPool) or _holds_several(pool):
             raise InvalidConfigError(
                 "this engine's pool makes more than one memory database, each empty: create it "
                 "with poolclass=QueuePool, pool_size=1, max_overflow=0 and "
@@ -402,6 +404,11 @@ class UnreachableError(DatabaseUnavailableError):
 
 class BrokenReferenceError(SessionSaverError):
     """A row refers to one that another process deleted; the caller knows what to do about it."""
+
+
+def _holds_several(pool: Pool) -> bool:
+    most = getattr(pool, "_max_overflow", 0)
+    return isinstance(pool, QueuePool) and (pool.size() != 1 or most != 0)
 
 
 _FIRST_PAUSE = 0.005

@@ -290,6 +290,7 @@ class Operations:
         conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
         conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
         if row.is_first:
+            self.threads.clear_columns(conn, row.session_id)
             self.threads.promote_next(conn, row.session_id)
         self.threads.drop_empty_session(conn, row.session_id)
 

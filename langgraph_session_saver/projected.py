@@ -37,7 +37,6 @@ class ProjectedRows:
         self._insert_usage = d.insert_ignore(t.token_usage, ROW_KEY)
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
         self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
-        self._upserts: dict[Table, Any] = {}
 
     # -- steps ------------------------------------------------------------------------------
 
@@ -61,7 +60,12 @@ class ProjectedRows:
         if usage:
             conn.execute(self._insert_usage, usage)
         for page in changes.pages:
-            self._store_page(conn, owner, page, is_fork=changes.is_whole)
+            version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
+            if head.is_first and version is not None:
+                conn.execute(
+                    self._update_session_row,
+                    {"session": head.session_id, "current_version": version},
+                )
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
@@ -114,10 +118,11 @@ class ProjectedRows:
 
     def _store_page(
         self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
-    ) -> None:
+    ) -> int | None:
         """Number a page after the newest of its session, unless it is that one again.
 
-        A fork goes back to a page that has its number; the others keep theirs.
+        A fork goes back to a page that has its number; the others keep theirs. Returns the
+        number if it is another than the last step's.
         """
         s, v = self._tables.sessions, self._tables.versions
         session_id = owner["session_id"]
@@ -135,12 +140,11 @@ class ProjectedRows:
             version = newest.version
         else:
             version = conn.execute(again).scalar()
-        if version is not None and not is_fork:
-            return
-        if version is None:
-            version = 0 if newest is None else newest.version + 1
-            conn.execute(self._insert_page, {**page, **owner, "version": version})
-        conn.execute(update(s).where(s.c.id == session_id), {"current_version": version})
+        if version is not None:
+            return int(version) if is_fork else None
+        version = 0 if newest is None else newest.version + 1
+        conn.execute(self._insert_page, {**page, **owner, "version": version})
+        return int(version)
 
     def _store_rows(
         self, conn: Connection, table: Table, rows: list[dict[str, Any]], session_id: str
@@ -148,13 +152,15 @@ class ProjectedRows:
         """Upsert a custom projection's rows by their primary key."""
         if "session_id" in table.c:
             rows = [{"session_id": session_id, **row} for row in rows]
-        names = {name for row in rows for name in row}
         key = [c.name for c in table.primary_key]
-        columns = [c.name for c in table.c if c.name in names and c.name not in key]
-        if not columns:
-            conn.execute(self._dialect.insert_ignore(table, key), rows)
-            return
-        conn.execute(self._dialect.upsert(table, key, columns), rows)
+        alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for row in rows:
+            alike.setdefault(tuple(sorted(row)), []).append(row)
+        for names, batch in alike.items():
+            columns = [name for name in names if name not in key]
+            d = self._dialect
+            store = d.upsert(table, key, columns) if columns else d.insert_ignore(table, key)
+            conn.execute(store, batch)
 
     # -- status -----------------------------------------------------------------------------
 

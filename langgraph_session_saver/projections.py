@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import Table
 
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
@@ -297,13 +297,19 @@ def _read_aesthetic_scores(value: Any) -> Columns:
 
 
 def _read_routing(value: Any) -> Columns:
-    routing = RoutingMetadata.model_validate(_cleaned(value or {}), from_attributes=True)
-    return dict(to_json(routing))
+    return _named_fields(RoutingMetadata, value)
 
 
 def _read_model_usage(value: Any) -> Columns:
-    usage = ModelUsage.model_validate(_cleaned(value or {}), from_attributes=True)
-    return {f"model_{role}": model for role, model in to_json(usage).items()}
+    return {f"model_{role}": model for role, model in _named_fields(ModelUsage, value).items()}
+
+
+def _named_fields(model: type[BaseModel], value: Any) -> Columns:
+    """The fields that a value names, for the others to keep theirs; None clears them all."""
+    if value is None:
+        return dict.fromkeys(model.model_fields)
+    found = model.model_validate(_cleaned(value), from_attributes=True)
+    return dict(to_json(found.model_dump(exclude_unset=True)))
 
 
 _STATUSES = ", ".join(BuildStatus)
@@ -344,7 +350,8 @@ def resolve_projections(option: ProjectionOption | None) -> tuple[Projection, ..
 
     Args:
         option: Per channel: the name of the built-in projection that reads it, a function from
-            its value to columns, a `Projection`, or None to switch off the built-in of that name.
+            its value to columns, or None to switch off the built-in of that name. A `Projection`
+            says itself which channels it reads; the key is its name.
 
     Raises:
         InvalidConfigError: A name is no built-in projection's, or a value is none of these.
@@ -355,8 +362,6 @@ def resolve_projections(option: ProjectionOption | None) -> tuple[Projection, ..
             chosen.pop(channel, None)
         elif isinstance(rule, Projection):
             chosen[channel] = rule
-            if not rule.channels and not isinstance(rule, GraphState):
-                rule.channels = (channel,)
         elif isinstance(rule, str):
             chosen[channel] = _renamed(rule, channel)
             if rule not in option or option[rule] is None:  # type: ignore[operator, index]

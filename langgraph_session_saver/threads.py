@@ -224,6 +224,19 @@ class Threads:
         if oldest is not None:
             self.change(conn, oldest, {"is_first": True})
 
+    def clear_columns(self, conn: Connection, session_id: str) -> None:
+        """Empty a session's columns that show a graph's state, if a step was the last to write.
+
+        Title, routing and models stay: an application may have set those itself.
+        """
+        s = self.tables.sessions
+        shown = ("graph_state", "build_artifacts", "aesthetic_scores", "checkpoint_id")
+        conn.execute(
+            update(s)
+            .where(s.c.id == session_id, s.c.checkpoint_id.is_not(None))
+            .values(**dict.fromkeys(shown), build_status="pending")
+        )
+
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
         """Change columns of a thread's row."""
         conn.execute(self._update_thread, {"key": thread_key, **values})
