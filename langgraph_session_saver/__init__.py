@@ -18,9 +18,13 @@ from langgraph_session_saver.errors import (
     SessionConflictError,
     SessionSaverError,
     StoragePermissionError,
+    ThreadNotFoundError,
     ValueTooLargeError,
     WrongFaceError,
 )
+from langgraph_session_saver.inspection.comparing import Change
+from langgraph_session_saver.inspection.differences import ChannelDiff, Diff
+from langgraph_session_saver.inspection.history import Entry, History, Older
 from langgraph_session_saver.projections import (
     GraphState,
     MessageRows,
@@ -43,16 +47,22 @@ __all__ = [
     "AestheticScore",
     "BuildInfo",
     "BuildStatus",
+    "Change",
+    "ChannelDiff",
     "CheckpointNotFoundError",
     "CorruptBlobError",
     "DatabaseError",
     "DatabaseUnavailableError",
+    "Diff",
     "DriverNotInstalledError",
+    "Entry",
     "GraphState",
+    "History",
     "HistoryLostError",
     "InvalidConfigError",
     "MessageRows",
     "ModelUsage",
+    "Older",
     "PageVersions",
     "Projection",
     "ProjectionError",
@@ -66,6 +76,7 @@ __all__ = [
     "SessionSaverError",
     "Step",
     "StoragePermissionError",
+    "ThreadNotFoundError",
     "ValueTooLargeError",
     "WrongFaceError",
 ]

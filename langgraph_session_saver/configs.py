@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -127,6 +128,31 @@ def check_filter(wanted: Mapping[str, Any] | None) -> None:
             raise InvalidConfigError(
                 f"a metadata filter has the key {key!r}, a {type(key).__name__}: keys are text"
             )
+
+
+def check_count(what: str, count: Any) -> int | None:
+    """Check how many to keep.
+
+    Raises:
+        InvalidConfigError: It is no whole number from 1 on.
+    """
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InvalidConfigError(
+            f"{what} is {count!r}: pass a whole number from 1 on, or leave it out to keep all"
+        )
+    return count
+
+
+def check_age(what: str, age: Any) -> None:
+    """Check a limit of age.
+
+    Raises:
+        InvalidConfigError: It is no positive `timedelta`.
+    """
+    if age is not None and (not isinstance(age, timedelta) or age <= timedelta()):
+        raise InvalidConfigError(f"{what} is {age!r}: pass a positive datetime.timedelta")
 
 
 def _check_optional(what: str, value: Any) -> str | None:

@@ -18,6 +18,7 @@ from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
+from langgraph_session_saver.retention import Contents
 from langgraph_session_saver.schema import is_current, set_up, verify
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import ThreadRef
@@ -30,8 +31,14 @@ CheckpointKey = tuple[bytes, bytes, str]
 REMEMBERED = 4_096
 """Threads, and checkpoints, about which small facts are remembered."""
 
+ATTEMPTS = 5
+"""Times a call is worked out anew because others deleted or projected meanwhile."""
+
 REMEMBERED_MESSAGES = 200_000
 """Messages, of all threads, that are remembered to be projected: about 40 MB."""
+
+REMEMBERED_ROWS = 200_000
+"""Checkpoints and blobs, of all threads under `keep_last`, that are remembered to be stored."""
 
 
 class Request(NamedTuple):
@@ -54,6 +61,14 @@ def writing(operation: Callable[[Connection], Any]) -> Request:
     return Request(operation, is_write=True)
 
 
+class Noted(NamedTuple):
+    """What an error's row says of the checkpoint that its task started from."""
+
+    sends: tuple[str, ...]
+    """The nodes of its `Send` tasks."""
+    step: int | None
+
+
 class Core:
     """Statements, projections, and what this process remembers of the database."""
 
@@ -66,11 +81,15 @@ class Core:
         policy: Policy,
         pricing: Pricing | None,
         auto_setup: bool,
+        keep_last: int | None = None,
+        keep_versions: int | None = None,
     ) -> None:
         self.tables = tables
         self.dialect = dialect
         self.operations = Operations(tables, dialect)
-        self.projected = ProjectedRows(self.operations)
+        self.projected = ProjectedRows(self.operations, keep_versions)
+        self.keep_last = keep_last
+        self.contents: Recent[bytes, Contents] = Recent(REMEMBERED_ROWS, weigh=Contents.weight)
         self.projector = Projector(projections, pricing, tables.sessions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
@@ -79,7 +98,7 @@ class Core:
         self.cache = BlobCache()
         self.views: Recent[bytes, View] = Recent(REMEMBERED_MESSAGES, weigh=View.weight)
         self.threads: Recent[bytes, ThreadRef] = Recent(REMEMBERED)
-        self.sends: Recent[CheckpointKey, tuple[str, ...]] = Recent(REMEMBERED)
+        self.noted: Recent[CheckpointKey, Noted] = Recent(REMEMBERED)
         self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)
         # False for a checkpoint that was seen or saved here, and may since be gone.
         self.not_found: Recent[CheckpointKey, bool] = Recent(REMEMBERED)
@@ -133,3 +152,4 @@ class Core:
         self.cache.forget_thread(thread_key)
         self.views.forget(thread_key)
         self.threads.forget(thread_key)
+        self.contents.forget(thread_key)

@@ -4,6 +4,7 @@ SessionSaverError
 ├── InvalidConfigError (ValueError)         ids, namespaces, options, filters
 ├── SessionConflictError (ValueError)       a call names another session or owner
 ├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
+├── ThreadNotFoundError (LookupError)       a thread to look into that is not there
 ├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
 ├── CorruptBlobError (ValueError)           stored bytes that are not what was written
 ├── SerializationError (TypeError)          a value the serde cannot write, or may not read
@@ -31,7 +32,11 @@ class SessionConflictError(SessionSaverError, ValueError):
 
 
 class CheckpointNotFoundError(SessionSaverError, LookupError):
-    """A run was started from a checkpoint that does not exist; nothing was written."""
+    """A checkpoint that a call names, or starts a run from, does not exist; nothing was written."""
+
+
+class ThreadNotFoundError(SessionSaverError, LookupError):
+    """There is no thread with this id."""
 
 
 class HistoryLostError(SessionSaverError, LookupError):

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection, Row
 
-from langgraph_session_saver.codec import load, unframe
 from langgraph_session_saver.configs import Place, check_thread_id, thread_key
 from langgraph_session_saver.core import Core, Script, reading, writing
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projections import Step
-from langgraph_session_saver.reading import Reading, decode
-from langgraph_session_saver.retention import Stored, keep_latest
+from langgraph_session_saver.reading import Reading
+from langgraph_session_saver.retention import (
+    Choice,
+    Stored,
+    keep_last,
+    keep_latest,
+    keep_nothing,
+    keep_other_runs,
+    keep_since,
+)
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
-from langgraph_session_saver.threads import ThreadRef
+from langgraph_session_saver.thinning import carry_out, read_contents
+from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
-STRATEGIES = ("keep_latest", "delete")
+STRATEGIES = ("keep_latest", "keep_last", "delete")
+
+PAGE = 200
+"""Threads that a sweep looks up at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What retention removed, or with `dry_run` would remove."""
+
+    threads: int = 0
+    """Threads that lose something."""
+    checkpoints: int = 0
+    blobs: int = 0
+    deleted_threads: int = 0
+    """Threads that go altogether."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Housekeeping:
@@ -44,26 +73,88 @@ class Housekeeping:
         ops = self._core.operations
         keys = yield reading(lambda conn: ops.threads_of_runs(conn, sorted(wanted)))
         for key in keys:
-
-            def choose(rows: Sequence[Stored]) -> tuple[set[Stored], set[Stored]]:
-                return {row for row in rows if row.run_id not in wanted}, set()
-
-            yield from self._thin_out(serde, key, choose)
+            yield from self._thin_out(serde, key, partial(keep_other_runs, run_ids=wanted))
 
     def prune(
-        self, serde: SerializerProtocol, thread_ids: Sequence[Any], strategy: str
+        self,
+        serde: SerializerProtocol,
+        thread_ids: Sequence[Any],
+        strategy: str,
+        keep_last_count: int | None,
     ) -> Script[None]:
         """Carry out a strategy on threads."""
         if strategy not in STRATEGIES:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
+        if strategy == "keep_last" and keep_last_count is None:
+            raise InvalidConfigError(
+                "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the saver"
+            )
         for thread_id in thread_ids:
             if strategy == "delete":
                 yield from self.delete_thread(thread_id)
-            else:
-                key = thread_key(check_thread_id(thread_id))
-                yield from self._thin_out(serde, key, keep_latest)
+                continue
+            choose: Callable[[Sequence[Stored]], Choice] = keep_latest
+            if keep_last_count is not None and strategy == "keep_last":
+                choose = partial(keep_last, count=keep_last_count)
+            key = thread_key(check_thread_id(thread_id))
+            yield from self._thin_out(serde, key, choose)
+
+    def sweep(
+        self,
+        serde: SerializerProtocol,
+        older_than: timedelta | None,
+        idle_for: timedelta | None,
+        *,
+        dry_run: bool,
+    ) -> Script[Counts]:
+        """Apply age and idle limits to every thread, a thread a transaction."""
+        if older_than is None and idle_for is None:
+            raise InvalidConfigError("sweep needs a limit: pass older_than=, idle_for= or both")
+        now, ops = utc_now(), self._core.operations
+        counts, after = Counts(), b""
+        while True:
+            threads = yield reading(
+                lambda conn, after=after: ops.threads.page(conn, after, PAGE)  # type: ignore[misc]
+            )
+            for thread in threads:
+                if idle_for is not None and thread.updated_at < now - idle_for:
+                    counts += yield from self._sweep_away(serde, thread, now - idle_for, dry_run)
+                elif older_than is not None:
+                    choose = partial(keep_since, cutoff=now - older_than)
+                    counts += yield from self._thin_out(
+                        serde, thread.thread_key, choose, dry_run=dry_run
+                    )
+            if len(threads) < PAGE:
+                return counts
+            after = threads[-1].thread_key
+
+    def _sweep_away(
+        self,
+        serde: SerializerProtocol,
+        thread: Row[Any],
+        cutoff: datetime,
+        dry_run: bool,  # noqa: FBT001
+    ) -> Script[Counts]:
+        """Delete a thread that is still idle once its row is locked."""
+        key = thread.thread_key
+
+        counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
+        ops = self._core.operations
+
+        def operation(conn: Connection) -> bool:
+            row = ops.threads.find(conn, key)
+            if row is None or row.updated_at >= cutoff:
+                return False
+            ops.delete_thread(conn, key)
+            return True
+
+        if not dry_run:
+            if not (yield writing(operation)):
+                return Counts()
+            self._core.forget_thread(key)
+        return replace(counts, threads=1, deleted_threads=1)
 
     def copy_thread(
         self, serde: SerializerProtocol, source_id: Any, target_id: Any
@@ -85,33 +176,41 @@ class Housekeeping:
         self,
         serde: SerializerProtocol,
         key: bytes,
-        choose: Callable[[Sequence[Stored]], tuple[set[Stored], set[Stored]]],
-    ) -> Script[None]:
+        choose: Callable[[Sequence[Stored]], Choice],
+        *,
+        dry_run: bool = False,
+    ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in one transaction."""
         core, ops = self._core, self._core.operations
 
-        def operation(conn: Connection) -> tuple[str | None, bool]:
+        def operation(conn: Connection) -> tuple[Counts, str | None]:
             thread = ops.threads.find(conn, key)
             if thread is None:
-                return None, False
+                return Counts(), None
             ref = ThreadRef(key, thread.thread_id)
-            rows = [_stored(serde, ref, row) for row in ops.checkpoint_rows(conn, key)]
-            kept, hidden = choose(rows)
-            if not kept:
+            contents = read_contents(ops, conn, serde, ref, thread.revision)
+            thinned = contents.thinned(choose(list(contents.rows.values())))
+            counts = Counts(
+                threads=int(bool(thinned.gone)),
+                checkpoints=len(thinned.gone),
+                blobs=len(thinned.unused),
+            )
+            if dry_run:
+                return counts, None
+            if not thinned.contents.rows:
                 ops.delete_thread(conn, key)
-                return None, False
-            gone = [row for row in rows if row not in kept and row not in hidden]
-            ops.delete_checkpoints(conn, key, [(row.ns_key, row.checkpoint_id) for row in gone])
-            ops.hide(conn, key, [(row.ns_key, row.checkpoint_id) for row in hidden])
-            used = {blob for row in (*kept, *hidden) for blob in row.blobs}
-            ops.delete_unused_blobs(conn, key, used)
-            newest = ops.latest_root(conn, key)
-            return thread.thread_id, newest != thread.checkpoint_id
+                return counts, None
+            carry_out(ops, conn, key, thinned)
+            ops.threads.change(conn, key, {"revision": new_revision()})
+            has_new_head = ops.latest_root(conn, key) != thread.checkpoint_id
+            return counts, thread.thread_id if has_new_head else None
 
-        thread_id, has_new_head = yield writing(operation)
+        found: tuple[Counts, str | None] = yield writing(operation)
+        counts, shows_older = found
         core.forget_thread(key)
-        if has_new_head:
-            yield from self._project_again(serde, ThreadRef(key, thread_id))
+        if shows_older is not None:
+            yield from self._project_again(serde, ThreadRef(key, shows_older))
+        return counts
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
@@ -161,24 +260,4 @@ def _step_of(thread: ThreadRef, found: CheckpointTuple) -> Step:
         values=values,
         changed=frozenset(values),
         versions=found.checkpoint["channel_versions"],
-    )
-
-
-def _stored(serde: SerializerProtocol, thread: ThreadRef, row: Row[Any]) -> Stored:
-    """What retention needs to know of a checkpoint."""
-    place = Place(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id)
-    saved = decode(serde, place, row)
-    what = f"the metadata of {saved.name}"
-    metadata = load(serde, (row.metadata_type, unframe(row.metadata_data)), what)
-    return Stored(
-        ns_key=row.ns_key,
-        checkpoint_ns=row.checkpoint_ns,
-        checkpoint_id=row.checkpoint_id,
-        parent_id=row.parent_checkpoint_id,
-        root_id=row.root_checkpoint_id,
-        run_id=row.run_id,
-        is_hidden=row.hidden,
-        replayed=frozenset(metadata.get("counters_since_delta_snapshot") or ()),
-        valued=frozenset(saved.versions) - saved.absent,
-        blobs=frozenset(saved.key(channel) for channel in saved.versions),
     )

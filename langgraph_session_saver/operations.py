@@ -6,13 +6,14 @@ saver is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
 from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.retention import Bases
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import Head, ThreadRef, Threads
 
@@ -65,6 +66,18 @@ class Operations:
         self._insert_writes = d.insert_ignore(t.writes, write_key)
         self._replace_writes = d.upsert(
             t.writes, write_key, ["channel", "type", "data", "task_path"]
+        )
+
+        w, c = t.writes.c, t.checkpoints.c
+        its_checkpoint = select(c.checkpoint_id).where(
+            c.thread_key == w.thread_key,
+            c.ns_key == w.ns_key,
+            c.checkpoint_id == w.checkpoint_id,
+        )
+        self._delete_late_writes = delete(t.writes).where(
+            w.thread_key == bindparam("thread"),
+            w.checkpoint_id < bindparam("before"),
+            ~its_checkpoint.exists(),
         )
 
     def _build_reading(self) -> None:
@@ -341,23 +354,22 @@ class Operations:
                 .values(hidden=True)
             )
 
-    def delete_unused_blobs(self, conn: Connection, thread_key: bytes, used: set[bytes]) -> None:
-        """Delete the blobs that no key in `used` needs, changes before what they change."""
+    def blob_bases(self, conn: Connection, thread_key: bytes) -> Bases:
+        """All blobs of a thread, with what they are changes of."""
         b = self.tables.blobs.c
         rows = conn.execute(
             select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
-        ).all()
-        bases = {row.blob_key: row.base_key for row in rows}
-        needed: set[bytes] = set()
-        for key in used & bases.keys():
-            at: bytes | None = key
-            while at is not None and at not in needed:
-                needed.add(at)
-                at = bases.get(at)
+        )
+        return {row.blob_key: (row.base_key, row.depth) for row in rows}
+
+    def delete_blobs(
+        self, conn: Connection, thread_key: bytes, doomed: Mapping[bytes, int]
+    ) -> None:
+        """Delete blobs, given with their depths: changes before what they change."""
+        b = self.tables.blobs.c
         by_depth: dict[int, list[bytes]] = {}
-        for row in rows:
-            if row.blob_key not in needed:
-                by_depth.setdefault(row.depth, []).append(row.blob_key)
+        for key, depth in doomed.items():
+            by_depth.setdefault(depth, []).append(key)
         for depth in sorted(by_depth, reverse=True):
             for batch in batches(by_depth[depth]):
                 conn.execute(
@@ -365,6 +377,10 @@ class Operations:
                         b.thread_key == thread_key, b.blob_key.in_(batch)
                     )
                 )
+
+    def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
+        """Delete writes that came for a checkpoint after that was pruned."""
+        conn.execute(self._delete_late_writes, {"thread": thread_key, "before": before})
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; False if there is no such source."""

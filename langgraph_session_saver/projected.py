@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.operations import ROW_KEY, Operations, batches
 from langgraph_session_saver.projections import Problem, Step
-from langgraph_session_saver.status import DONE, PENDING, SEVERITY, Incident
+from langgraph_session_saver.status import DONE, PENDING, RUNNING, SEVERITY, Incident
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import Head, ThreadRef
 from langgraph_session_saver.types import utc_now
@@ -25,8 +25,9 @@ class StaleViewError(Exception):
 class ProjectedRows:
     """Writes what projections say, and what a thread is doing."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, keep_versions: int | None = None) -> None:
         self._operations = operations
+        self._keep_versions = keep_versions
         self._tables: Tables = operations.tables
         self._dialect: Dialect = operations.dialect
         t, d = self._tables, self._dialect
@@ -36,6 +37,10 @@ class ProjectedRows:
         self._update_session_row = update(t.sessions).where(t.sessions.c.id == bindparam("session"))
         self._insert_usage = d.insert_ignore(t.token_usage, ROW_KEY)
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
+        e = t.errors.c
+        self._recover = update(t.errors).where(
+            e.thread_key == bindparam("thread"), e.kind == "error", e.recovered_at.is_(None)
+        )
         self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
 
     # -- steps ------------------------------------------------------------------------------
@@ -144,7 +149,22 @@ class ProjectedRows:
             return int(version) if is_fork else None
         version = 0 if newest is None else newest.version + 1
         conn.execute(self._insert_page, {**page, **owner, "version": version})
+        if self._keep_versions is not None:
+            self._drop_old_pages(conn, session_id, version - self._keep_versions)
         return int(version)
+
+    def _drop_old_pages(self, conn: Connection, session_id: str, last: int) -> None:
+        """Delete pages up to a number, but for pinned ones and the current one."""
+        s, v = self._tables.sessions, self._tables.versions
+        current = select(s.c.current_version).where(s.c.id == session_id).scalar_subquery()
+        conn.execute(
+            delete(v).where(
+                v.c.session_id == session_id,
+                v.c.version <= last,
+                v.c.pinned.is_(False),
+                v.c.version != current,
+            )
+        )
 
     def _store_rows(
         self, conn: Connection, table: Table, rows: list[dict[str, Any]], session_id: str
@@ -172,13 +192,18 @@ class ProjectedRows:
         checkpoint_id: str,
         due: Sequence[str],
         step: int | None,
+        revision: int,
     ) -> None:
         """Move a thread's head to its newest root checkpoint, and say what it does now.
 
         A late `put` never clears what a `put_writes` for the same checkpoint has set.
         """
         now = utc_now()
-        values: dict[str, Any] = {"checkpoint_id": checkpoint_id, "updated_at": now}
+        values: dict[str, Any] = {
+            "checkpoint_id": checkpoint_id,
+            "revision": revision,
+            "updated_at": now,
+        }
         if head.status_checkpoint_id is None or checkpoint_id > head.status_checkpoint_id:
             values |= {
                 "status": PENDING if due else DONE,
@@ -187,7 +212,21 @@ class ProjectedRows:
                 "status_since": now,
                 "status_checkpoint_id": checkpoint_id,
             }
+            if head.status == "error":
+                conn.execute(self._recover, {"thread": thread.key, "recovered_at": now})
+        elif checkpoint_id == head.status_checkpoint_id and step is not None:
+            values["status_step"] = step + 1
         self._operations.threads.change(conn, thread.key, values)
+
+    def note_resumed(self, conn: Connection, thread: ThreadRef, about: Mapping[str, Any]) -> None:
+        """A thread that waited for an answer, or had failed, runs again."""
+        row = self._operations.threads.find(conn, thread.key)
+        if row is not None and row.status in SEVERITY:
+            self._operations.threads.change(
+                conn,
+                thread.key,
+                {"status": RUNNING, "status_since": utc_now(), "status_step": about["step"]},
+            )
 
     def note_incidents(
         self,

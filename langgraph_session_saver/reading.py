@@ -16,13 +16,12 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import TASKS
 from sqlalchemy import Row
 
 from langgraph_session_saver.chains import Value, resolve
 from langgraph_session_saver.codec import blob_key, load, unframe
 from langgraph_session_saver.configs import Place, configurable_of, place_of
-from langgraph_session_saver.core import Core, Script, reading
+from langgraph_session_saver.core import Core, Noted, Script, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.status import send_nodes
 from langgraph_session_saver.threads import ThreadRef
@@ -135,8 +134,9 @@ class Reading:
     def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
         key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
         self._core.not_found.put(key, False)  # noqa: FBT003
-        if TASKS in found.checkpoint["channel_values"]:
-            self._core.sends.put(key, send_nodes(found.checkpoint["channel_values"]))
+        step = found.metadata.get("step")
+        sends = send_nodes(found.checkpoint["channel_values"])
+        self._core.noted.put(key, Noted(sends, step if isinstance(step, int) else None))
         if found.pending_writes:
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             self._core.written.put(key, channels)

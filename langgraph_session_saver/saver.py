@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -23,11 +24,15 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from sqlalchemy import URL, Engine
 
 from langgraph_session_saver.changes import Pricing
-from langgraph_session_saver.configs import check_filter
+from langgraph_session_saver.configs import check_age, check_count, check_filter
 from langgraph_session_saver.core import Core, Request, Script
 from langgraph_session_saver.engine import Runner, make_engine, parse_url
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.housekeeping import Housekeeping
+from langgraph_session_saver.housekeeping import Counts, Housekeeping
+from langgraph_session_saver.inspection.differences import Diff
+from langgraph_session_saver.inspection.diffing import Diffing
+from langgraph_session_saver.inspection.history import History, Older
+from langgraph_session_saver.inspection.timeline import Timeline
 from langgraph_session_saver.projections import (
     Policy,
     Projection,
@@ -36,6 +41,7 @@ from langgraph_session_saver.projections import (
 )
 from langgraph_session_saver.reading import Page, Reading
 from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.writing import Writing
 
 if TYPE_CHECKING:
@@ -66,6 +72,8 @@ class SessionSaver(BaseCheckpointSaver[str]):
         pricing: From model, input tokens and output tokens to US dollars.
         schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
         table_prefix: Put before every table's name.
+        keep_last: How many root checkpoints each thread keeps, with what they need; default all.
+        keep_versions: How many pages each session keeps, beside pinned ones; default all.
         auto_setup: Whether the first use creates missing tables; else it verifies them.
 
     Raises:
@@ -82,6 +90,8 @@ class SessionSaver(BaseCheckpointSaver[str]):
         pricing: Pricing | None = None,
         schema: str | None = None,
         table_prefix: str = "",
+        keep_last: int | None = None,
+        keep_versions: int | None = None,
         auto_setup: bool = True,
     ) -> None:
         super().__init__(serde=serde)
@@ -97,10 +107,15 @@ class SessionSaver(BaseCheckpointSaver[str]):
             policy=on_projection_error,
             pricing=pricing,
             auto_setup=auto_setup,
+            keep_last=check_count("keep_last", keep_last),
+            keep_versions=check_count("keep_versions", keep_versions),
         )
         self._writing = Writing(self._core)
+        self._task_writes = TaskWrites(self._core)
         self._reading = Reading(self._core)
         self._housekeeping = Housekeeping(self._core, self._reading)
+        self._timeline = Timeline(self._core)
+        self._diffing = Diffing(self._core)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -287,7 +302,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         await self._arun(self._put_writes(config, writes, task_id, task_path))
 
     def _put_writes(self, *args: Any) -> Script[None]:
-        return self._writing.put_writes(self.serde, *args)
+        return self._task_writes.put_writes(self.serde, *args)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -358,6 +373,82 @@ class SessionSaver(BaseCheckpointSaver[str]):
         """As `get_delta_channel_history`."""
         return await self._arun(self._reading.delta_history(self.serde, config, channels))
 
+    # -- looking into a thread --------------------------------------------------------------
+
+    def history(
+        self,
+        thread_id: str,
+        *,
+        checkpoint_ns: str = "",
+        limit: int = 50,
+        before: str | Older | None = None,
+    ) -> History:
+        """Read a page of what a thread did, newest first, to print or to show in a notebook.
+
+        At most five statements for a page, whatever the thread's length: its checkpoints, parents
+        that are on a later page, writes, sizes, and the tasks of `Send`s and joins; each takes one
+        more for every 500 rows that it names beyond the first. Other values stay in the database.
+        Nothing is imported from stored bytes, and no stored type is built.
+
+        Args:
+            thread_id: The thread.
+            checkpoint_ns: The namespace; "" is the root graph's.
+            limit: Checkpoints of a page, at most 1,000.
+            before: The `older` of the page before, or a checkpoint id.
+
+        Raises:
+            InvalidConfigError: An id, the limit or `before` is not usable.
+            ThreadNotFoundError: There is no such thread.
+            CheckpointNotFoundError: The namespace has no checkpoints.
+        """
+        return self._run(self._history(thread_id, checkpoint_ns, limit, before))
+
+    async def ahistory(
+        self,
+        thread_id: str,
+        *,
+        checkpoint_ns: str = "",
+        limit: int = 50,
+        before: str | Older | None = None,
+    ) -> History:
+        """As `history`."""
+        return await self._arun(self._history(thread_id, checkpoint_ns, limit, before))
+
+    def _history(self, *args: Any) -> Script[History]:
+        return self._timeline.history(self.serde, *args)
+
+    def diff(
+        self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
+    ) -> Diff:
+        """Compare two checkpoints of a thread, value by value.
+
+        Four statements, and for each `DeltaChannel` that differs a few for every 512 checkpoints
+        back to its snapshot. Only values that differ are read; nothing is imported from stored
+        bytes, and no stored type is built.
+
+        Args:
+            thread_id: The thread.
+            a: A checkpoint id, or the start of one that is enough to tell.
+            b: Another; None for the newest.
+            checkpoint_ns: Their namespace; "" is the root graph's.
+
+        Raises:
+            InvalidConfigError: An id is not usable, or several checkpoints start so.
+            ThreadNotFoundError: There is no such thread.
+            CheckpointNotFoundError: The thread has no such checkpoint; says if another one has.
+            CorruptBlobError: A checkpoint's own row cannot be decoded.
+        """
+        return self._run(self._diff(thread_id, a, b, checkpoint_ns))
+
+    async def adiff(
+        self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
+    ) -> Diff:
+        """As `diff`."""
+        return await self._arun(self._diff(thread_id, a, b, checkpoint_ns))
+
+    def _diff(self, *args: Any) -> Script[Diff]:
+        return self._diffing.diff(self.serde, *args)
+
     # -- deleting, pruning, copying ---------------------------------------------------------
 
     def delete_thread(self, thread_id: str) -> None:
@@ -387,22 +478,80 @@ class SessionSaver(BaseCheckpointSaver[str]):
     def _copy(self, source: str, target: str) -> Script[None]:
         return self._housekeeping.copy_thread(self.serde, source, target)
 
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    def prune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+    ) -> None:
         """Thin out threads.
 
         Args:
             thread_ids: The threads.
             strategy: "keep_latest" keeps the newest checkpoint of each namespace, with its
-                pending writes and whatever its `DeltaChannel`s replay; "delete" keeps nothing.
+                pending writes and whatever its `DeltaChannel`s replay; "keep_last" the newest
+                root checkpoints with what they need; "delete" nothing.
+            keep_last: How many, for "keep_last"; default the saver's.
 
         Raises:
-            InvalidConfigError: There is no such strategy.
+            InvalidConfigError: There is no such strategy, or the number is missing or no number.
         """
-        self._run(self._housekeeping.prune(self.serde, thread_ids, strategy))
+        self._run(self._prune(thread_ids, strategy, keep_last))
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    async def aprune(
+        self,
+        thread_ids: Sequence[str],
+        *,
+        strategy: str = "keep_latest",
+        keep_last: int | None = None,
+    ) -> None:
         """As `prune`."""
-        await self._arun(self._housekeeping.prune(self.serde, thread_ids, strategy))
+        await self._arun(self._prune(thread_ids, strategy, keep_last))
+
+    def _prune(
+        self, thread_ids: Sequence[str], strategy: str, keep_last: int | None
+    ) -> Script[None]:
+        count = check_count("keep_last", keep_last) or self._core.keep_last
+        return self._housekeeping.prune(self.serde, thread_ids, strategy, count)
+
+    def sweep(
+        self,
+        *,
+        older_than: timedelta | None = None,
+        idle_for: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> Counts:
+        """Apply age and idle limits to all threads, each in a transaction of its own.
+
+        Args:
+            older_than: Root checkpoints of a greater age go, with what only they need; each
+                thread keeps at least its newest.
+            idle_for: Threads that nothing was written to for longer go altogether, with what they
+                projected and the sessions that were made for them.
+            dry_run: Whether to count only.
+
+        Raises:
+            InvalidConfigError: There is no limit, or one is not a positive `timedelta`.
+        """
+        return self._run(self._sweep(older_than, idle_for, dry_run=dry_run))
+
+    async def asweep(
+        self,
+        *,
+        older_than: timedelta | None = None,
+        idle_for: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> Counts:
+        """As `sweep`."""
+        return await self._arun(self._sweep(older_than, idle_for, dry_run=dry_run))
+
+    def _sweep(
+        self, older_than: timedelta | None, idle_for: timedelta | None, *, dry_run: bool
+    ) -> Script[Counts]:
+        check_age("older_than", older_than)
+        check_age("idle_for", idle_for)
+        return self._housekeeping.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
 
     # -- versions ---------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.plain import clean_text, shorten
 
-PENDING, DONE = "pending", "done"
+PENDING, RUNNING, DONE = "pending", "running", "done"
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 SEVERITY = {"interrupted": 1, "error": 2}
 
@@ -110,12 +110,13 @@ def _root_task(checkpoint_ns: str, task_id: str) -> str:
 def _place(checkpoint_ns: str, task_path: str, sends: Sequence[str]) -> str | None:
     """The node, under the nodes whose subgraphs it is in."""
     outer = [part.partition(":")[0] for part in checkpoint_ns.split("|") if part]
-    node = _node_of(task_path, sends)
+    node = node_of(task_path, sends)
     names = [*outer, *([node] if node else [])]
     return clean_text("/".join(names)) or None
 
 
-def _node_of(task_path: str, sends: Sequence[str]) -> str | None:
+def node_of(task_path: str, sends: Sequence[str]) -> str | None:
+    """The node that a task runs; None for a `Send` task whose checkpoint is not known."""
     if found := _PULL.search(task_path):
         return found[1]
     found = _PUSH.fullmatch(task_path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -187,6 +188,9 @@ class _Builder:
             Column("is_first", Boolean, nullable=False),
             # The newest checkpoint of the root namespace.
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
+            # Another number after every change of what is stored: what a process remembers of the
+            # thread holds while this is the same.
+            Column("revision", BigInteger, nullable=False),
             Column("status", String(20)),
             Column("status_node", LongText()),
             Column("status_step", Integer),
@@ -291,6 +295,8 @@ class _Builder:
             Column("type", LongText()),
             Column("message", LongText(), nullable=False),
             Column("stack", LongText()),
+            # When the thread went on from the step that failed.
+            Column("recovered_at", UTCDateTime()),
             _created(),
             UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_session_errors_row"),
             self.index("idx_session_errors_session", "session_id"),

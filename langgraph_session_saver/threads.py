@@ -6,7 +6,8 @@ comes between a step's statements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,8 @@ class Head:
     checkpoint_id: str | None
     status_checkpoint_id: str | None
     has_parent: bool
+    revision: int
+    status: str | None
 
 
 _NOT_PROJECTED = frozenset(
@@ -48,6 +51,11 @@ _NOT_PROJECTED = frozenset(
      "round_sequence", "made_by_saver")
 )  # fmt: skip
 """Columns of a session that no step of a thread writes."""
+
+
+def new_revision() -> int:
+    """A number for what a thread stores after a change, unlike any that it had."""
+    return secrets.randbits(62)
 
 
 class Threads:
@@ -107,6 +115,8 @@ class Threads:
             checkpoint_id=row.checkpoint_id,
             status_checkpoint_id=row.status_checkpoint_id,
             has_parent=row.parent_id is not None,
+            revision=row.revision,
+            status=row.status,
         )
 
     def find(self, conn: Connection, thread_key: bytes) -> Row[Any] | None:
@@ -125,6 +135,7 @@ class Threads:
                 "session_named": thread.session_id is not None,
                 "owner_id": thread.owner_id,
                 "is_first": not self._count_in(conn, session_id),
+                "revision": new_revision(),
             },
         )
 
@@ -211,6 +222,12 @@ class Threads:
             values["current_version"] = row["current_version"] + offset
         if values:
             conn.execute(update(s).where(s.c.id == new).values(**values))
+
+    def page(self, conn: Connection, after: bytes, limit: int) -> Sequence[Any]:
+        """Threads in the order of their keys."""
+        t = self.tables.threads
+        query = select(t.c.thread_key, t.c.thread_id, t.c.updated_at).order_by(t.c.thread_key)
+        return conn.execute(query.where(t.c.thread_key > after).limit(limit)).all()
 
     def promote_next(self, conn: Connection, session_id: str) -> None:
         """Make the oldest thread of a session its first, whose steps project columns."""

@@ -4,44 +4,43 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import TASKS
 from sqlalchemy import Connection
 
 from langgraph_session_saver.chains import StoredBlob, Value, extend, whole
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import blob_key, dump, frame
-from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
-from langgraph_session_saver.core import Core, Script, reading, writing
+from langgraph_session_saver.configs import Place, check_channels, place_of
+from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
-    CheckpointNotFoundError,
     HistoryLostError,
-    InvalidConfigError,
     ProjectionError,
 )
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
+from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
 from langgraph_session_saver.projected import StaleViewError
-from langgraph_session_saver.projections import Step, check_writes
-from langgraph_session_saver.status import Incident, due_nodes, incidents, send_nodes
-from langgraph_session_saver.threads import Head, ThreadRef
+from langgraph_session_saver.projections import Step
+from langgraph_session_saver.retention import Contents, Stored, keep_last
+from langgraph_session_saver.status import due_nodes, send_nodes
+from langgraph_session_saver.thinning import carry_out, read_contents
+from langgraph_session_saver.threads import Head, new_revision
 
 logger = logging.getLogger("langgraph_session_saver")
 
-ATTEMPTS = 5
-"""Times a step is encoded anew because others deleted or projected meanwhile."""
+UNUSED_BLOBS = 16
+"""Blobs that nothing uses may wait until there are more, to go in one statement."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -70,6 +69,35 @@ class _Saved:
     def step_number(self) -> int | None:
         number = self.metadata.get("step")
         return number if isinstance(number, int) else None
+
+    def stored(self) -> Stored:
+        """What retention needs to know of this checkpoint."""
+        versions, values = self.checkpoint["channel_versions"], self.checkpoint["channel_values"]
+        place = self.place
+        return Stored(
+            ns_key=place.ns_key,
+            checkpoint_id=self.checkpoint["id"],
+            checkpoint_ns=place.checkpoint_ns,
+            parent_id=place.checkpoint_id,
+            root_id=self.root_id,
+            run_id=self.run_id,
+            ts=self.checkpoint["ts"],
+            is_hidden=False,
+            replayed=frozenset(self.metadata.get("counters_since_delta_snapshot") or ()),
+            valued=frozenset(versions) & frozenset(values),
+            blobs=frozenset(
+                blob_key(place.checkpoint_ns, channel, version)
+                for channel, version in versions.items()
+            ),
+        )
+
+    @property
+    def root_id(self) -> str | None:
+        """For a subgraph's: the root checkpoint that its call started from."""
+        if self.place.is_root:
+            return None
+        root_id: str | None = (self.metadata.get("parents") or {}).get("")
+        return root_id
 
     def step(self, *, whole: bool) -> Step:
         thread, values = self.place.thread, self.checkpoint["channel_values"]
@@ -101,23 +129,32 @@ class Writing:
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Script[RunnableConfig]:
-        """Store a checkpoint; returns the config that names it."""
+        """Check a checkpoint; the script that is returned stores it, and returns its config.
+
+        What its tasks' errors will say of it is noted at once: LangGraph does not wait for a `put`
+        before it runs them.
+        """
         place = place_of(config)
-        yield from self._refuse_unknown_parent(place, checkpoint["id"])
         check_channels(list(checkpoint["channel_versions"]))
         saved = _Saved(place, checkpoint, _merged(config, metadata), new_versions, serde)
-        if TASKS in checkpoint["channel_values"]:
-            key = (place.thread.key, place.ns_key, checkpoint["id"])
-            self._core.sends.put(key, send_nodes(checkpoint["channel_values"]))
+        self._core.noted.put(
+            (place.thread.key, place.ns_key, checkpoint["id"]),
+            Noted(send_nodes(checkpoint["channel_values"]), saved.step_number),
+        )
+        return self._store(saved)
+
+    def _store(self, saved: _Saved) -> Script[RunnableConfig]:
+        place = saved.place
+        yield from refuse_unknown_parent(self._core, place, saved.checkpoint["id"])
         rows = self._encode(saved)
         changes = self._project(saved)
         for attempt in range(ATTEMPTS):
             try:
-                yield writing(self._put_operation(saved, rows, changes))
+                contents = yield writing(self._put_operation(saved, rows, changes))
                 break
             except ParentGoneError:
                 if _has_just_looked(saved):
-                    raise _unknown_parent(place) from None
+                    raise unknown_parent(place) from None
                 self._core.forget_thread(place.thread.key)
                 _refuse_lost_deltas(saved)
                 rows = self._encode(saved, everything=True)
@@ -129,17 +166,21 @@ class Writing:
                     raise
                 self._core.forget_thread(place.thread.key)
                 rows = self._encode(saved, everything=not rows.needs_parent)
+        if contents is not None:
+            self._core.contents.put(place.thread.key, contents)
         self._remember(saved, changes)
-        return place.at(checkpoint["id"])
+        return place.at(saved.checkpoint["id"])
 
     def _put_operation(
         self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
-    ) -> Callable[[Connection], Head]:
+    ) -> Callable[[Connection], Contents | None]:
         core, thread = self._core, saved.place.thread
         checkpoint_id = saved.checkpoint["id"]
         due = due_nodes(saved.checkpoint["channel_values"]) if saved.place.is_root else []
 
-        def operation(conn: Connection) -> Head:
+        revision = new_revision()
+
+        def operation(conn: Connection) -> Contents | None:
             head = core.operations.put(conn, rows)
             is_newest = head.checkpoint_id is None or checkpoint_id >= head.checkpoint_id
             if saved.place.is_root and is_newest:
@@ -147,24 +188,31 @@ class Writing:
                     step = saved.step(whole=changes.is_whole)
                     core.projected.apply(conn, thread, head, step, changes)
                 core.projected.note_checkpoint(
-                    conn, thread, head, checkpoint_id, due, saved.step_number
+                    conn, thread, head, checkpoint_id, due, saved.step_number, revision
                 )
-            return head
+            else:
+                core.operations.threads.change(conn, thread.key, {"revision": revision})
+            if core.keep_last is None:
+                return None
+            return self._retain(conn, saved, rows, head, revision)
 
         return operation
 
-    def _refuse_unknown_parent(self, place: Place, new_id: str | None = None) -> Script[None]:
-        """Refuse to go on from a checkpoint that was looked for, unless it is there by now."""
-        parent = place.checkpoint_id
-        if parent is None or not place.is_root:
-            return
-        core, key = self._core, (place.thread.key, place.ns_key, parent)
-        if core.not_found.get(key):
-            if new_id is not None:  # its tasks may write before this is found to be refused
-                core.doubtful.put((place.thread.key, place.ns_key, new_id), parent)
-            if not (yield reading(lambda conn: core.operations.get_checkpoint(conn, *key))):
-                raise _unknown_parent(place)
-            core.not_found.put(key, False)  # noqa: FBT003
+    def _retain(
+        self, conn: Connection, saved: _Saved, rows: CheckpointRows, head: Head, revision: int
+    ) -> Contents:
+        """Delete what `keep_last` no longer keeps, a little with each step."""
+        core, thread = self._core, saved.place.thread
+        known = core.contents.get(thread.key)
+        if known is None or known.revision != head.revision:
+            known = read_contents(core.operations, conn, saved.serde, thread, revision)
+        else:
+            blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in rows.blobs}
+            known = known.with_step(revision, saved.stored(), blobs)
+        choice = keep_last(list(known.rows.values()), int(core.keep_last or 1))
+        thinned = known.thinned(choice, slack=UNUSED_BLOBS)
+        carry_out(core.operations, conn, thread.key, thinned)
+        return thinned.contents
 
     def _encode(self, saved: _Saved, *, everything: bool = False) -> CheckpointRows:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
@@ -174,7 +222,6 @@ class Writing:
         absent = [channel for channel in versions if channel not in values]
         typ, data = dump(saved.serde, [plain, absent], saved.name)
         metadata_type, metadata = dump(saved.serde, saved.metadata, f"the metadata of {saved.name}")
-        root_id = (saved.metadata.get("parents") or {}).get("")
         rows = CheckpointRows(
             thread=place.thread,
             checkpoint={
@@ -183,7 +230,7 @@ class Writing:
                 "checkpoint_id": checkpoint["id"],
                 "checkpoint_ns": place.checkpoint_ns,
                 "parent_checkpoint_id": place.checkpoint_id,
-                "root_checkpoint_id": None if place.is_root else root_id,
+                "root_checkpoint_id": saved.root_id,
                 "run_id": saved.run_id,
                 "hidden": False,
                 "type": typ,
@@ -272,113 +319,6 @@ class Writing:
                     "input) and run the thread again"
                 )
 
-    # -- writes -----------------------------------------------------------------------------
-
-    def put_writes(
-        self,
-        serde: SerializerProtocol,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
-    ) -> Script[None]:
-        """Check what a task wrote after a checkpoint; the script that is returned stores it.
-
-        The check is done at once: LangGraph does not wait for it before it starts the next `put`,
-        and that one asks which channels' writes were good.
-        """
-        place = place_of(config)
-        if place.checkpoint_id is None:
-            raise InvalidConfigError(
-                f"put_writes for thread {place.thread.thread_id!r} names no checkpoint_id: writes "
-                "belong to a checkpoint"
-            )
-        core, key = self._core, (place.thread.key, place.ns_key, place.checkpoint_id)
-        check_channels([channel for channel, _ in writes])
-        if core.policy == "raise" and place.is_root:
-            check_writes(core.projector.projections, writes)
-        core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
-        return self._store_writes(serde, config, place, writes, task_id, task_path)
-
-    def _store_writes(
-        self,
-        serde: SerializerProtocol,
-        config: RunnableConfig,
-        place: Place,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
-    ) -> Script[None]:
-        core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
-        yield from self._refuse_unknown_parent(place)
-        if parent := core.doubtful.get(key):
-            yield from self._refuse_unknown_parent(replace(place, checkpoint_id=parent))
-        regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
-        sends = core.sends.get(key) or ()
-        found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
-        about = _about(config, place, task_id)
-        for attempt in range(ATTEMPTS):
-            thread = place.thread if found or self._must_lock(place.thread) else None
-            try:
-                yield writing(self._writes_operation(thread, regular, special, found, about))
-                break
-            except BrokenReferenceError:
-                core.threads.forget(place.thread.key)
-                if attempt == ATTEMPTS - 1:
-                    raise
-        core.threads.put(place.thread.key, place.thread)
-
-    def _must_lock(self, thread: ThreadRef) -> bool:
-        """Whether the thread may be missing, or disagree with what the call names."""
-        known = self._core.threads.get(thread.key)
-        return known is None or (thread.is_named and known != thread)
-
-    def _writes_operation(
-        self,
-        thread: ThreadRef | None,
-        regular: list[dict[str, Any]],
-        special: list[dict[str, Any]],
-        found: list[Incident],
-        about: Mapping[str, Any],
-    ) -> Callable[[Connection], None]:
-        core = self._core
-
-        def operation(conn: Connection) -> None:
-            head = core.operations.put_writes(conn, thread, regular, special)
-            if found and thread is not None and head is not None:
-                core.projected.note_incidents(
-                    conn, thread, head, found, about, record=core.records_errors
-                )
-
-        return operation
-
-    def _encode_writes(
-        self,
-        serde: SerializerProtocol,
-        place: Place,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        regular: dict[int, dict[str, Any]] = {}
-        special: dict[int, dict[str, Any]] = {}
-        for position, (channel, value) in enumerate(writes):
-            idx = WRITES_IDX_MAP.get(channel, position)
-            what = f"the write of task {task_id!r} to channel {channel!r}"
-            typ, data = dump(serde, value, what)
-            (special if channel in WRITES_IDX_MAP else regular)[idx] = {
-                "thread_key": place.thread.key,
-                "ns_key": place.ns_key,
-                "checkpoint_id": place.checkpoint_id,
-                "task_id": task_id,
-                "idx": idx,
-                "task_path": task_path,
-                "channel": channel,
-                "type": typ,
-                "data": self._core.check_size(frame(data), what),
-            }
-        return list(regular.values()), list(special.values())
-
 
 def _merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
     """LangGraph's merge of metadata and config, without what no text column takes."""
@@ -396,13 +336,6 @@ def _has_just_looked(saved: _Saved) -> bool:
     """
     source = saved.metadata.get("source")
     return saved.place.is_root and (source in {"update", "fork"} or saved.step_number == -1)
-
-
-def _unknown_parent(place: Place) -> CheckpointNotFoundError:
-    return CheckpointNotFoundError(
-        f"thread {place.thread.thread_id!r} has no checkpoint {place.checkpoint_id!r}: leave "
-        "checkpoint_id out to go on from the newest, or take one from list(). Nothing was written"
-    )
 
 
 def _refuse_lost_deltas(saved: _Saved) -> None:
@@ -432,20 +365,4 @@ def _blob_row(thread_key: bytes, channel: str, stored: StoredBlob) -> dict[str, 
         "channel": channel,
         "type": stored.type,
         "data": stored.data,
-    }
-
-
-def _about(config: RunnableConfig, place: Place, task_id: str) -> dict[str, Any]:
-    """What an error's row says about where it happened."""
-    ancestors = configurable_of(config).get("checkpoint_map") or {}
-    metadata = config.get("metadata") or {}
-    run_id = metadata.get("run_id") or configurable_of(config).get("run_id")
-    step = metadata.get("langgraph_step")
-    return {
-        "checkpoint_id": place.checkpoint_id,
-        "root_checkpoint_id": place.checkpoint_id if place.is_root else ancestors.get(""),
-        "checkpoint_ns": place.checkpoint_ns,
-        "run_id": None if run_id is None else str(run_id),
-        "task_id": task_id,
-        "step": step if isinstance(step, int) else None,
     }

@@ -94,13 +94,30 @@ def pytest_terminal_summary(
             terminalreporter.line(f"{name}: {reason}")
 
 
-@pytest.fixture(params=BACKEND_NAMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test over every backend and face that it asks for.
+
+    A module's `BACKENDS_AND_FACES` names the pairs its tests run over, instead of all nine; a
+    test's own `parametrize` of either comes first.
+    """
+    named = {str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")}
+    asked = {"backend_name", "face"} & set(metafunc.fixturenames) - named
+    pairs = getattr(metafunc.module, "BACKENDS_AND_FACES", None)
+    if pairs and len(asked) == 2:
+        metafunc.parametrize(("backend_name", "face"), pairs, indirect=True)
+        return
+    for name, values in (("backend_name", BACKEND_NAMES), ("face", FACE_NAMES)):
+        if name in asked:
+            metafunc.parametrize(name, values, indirect=True)
+
+
+@pytest.fixture
 def backend_name(request: pytest.FixtureRequest) -> BackendName:
     """Each backend's name, in turn."""
     return cast("BackendName", request.param)
 
 
-@pytest.fixture(params=FACE_NAMES)
+@pytest.fixture
 def face(request: pytest.FixtureRequest) -> FaceName:
     """Each way of calling a saver, in turn: sync, async over an Engine, over an AsyncEngine."""
     return cast("FaceName", request.param)

@@ -20,7 +20,7 @@ from langgraph_session_saver import (
     SessionSaverError,
     ValueTooLargeError,
 )
-from tests.support.backends import Backend, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (
     chain,
     checkpoint,
@@ -34,6 +34,8 @@ from tests.support.rows import (
     run,
 )
 from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
 
 Call = Callable[[SessionSaver, Any], Awaitable[Any]]
 

@@ -55,7 +55,7 @@ from langgraph_session_saver import (
 )
 from langgraph_session_saver.changes import GRAPH_STATE_BYTES
 from langgraph_session_saver.tables import build_tables
-from tests.support.backends import Backend, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (
     TABLES,
     Graph,
@@ -72,6 +72,8 @@ from tests.support.rows import (
     transcript,
 )
 from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
 
 MARKS = {
     "visualHierarchy": 80,

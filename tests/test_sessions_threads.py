@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, text
 from langgraph_session_saver import InvalidConfigError, SessionConflictError, SessionSaver
 from langgraph_session_saver.codec import blob_key, hash_key
 from langgraph_session_saver.tables import build_tables
-from tests.support.backends import Backend, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (
     Graph,
     chain,
@@ -28,6 +28,8 @@ from tests.support.rows import (
     transcript,
 )
 from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
 
 
 def human(words: str, name: str) -> HumanMessage:

@@ -17,6 +17,14 @@ from tests.support.servers import Server, ServerPark
 BackendName: TypeAlias = Literal["sqlite", "postgresql", "mariadb"]
 BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
 
+EACH_ONCE = (
+    ("sqlite", "sync"),
+    ("sqlite", "async"),
+    ("postgresql", "async"),
+    ("mariadb", "async-engine"),
+)
+"""Pairs of backend and face that take in each of both, for what does not hang on the pair."""
+
 Sql: TypeAlias = Callable[..., list[dict[str, Any]]]
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
-from os.path import commonprefix
 from typing import Any, Literal, TypeAlias
 
-from langgraph_session_saver.decoding import SNAPSHOT, TYPE
+from langgraph_session_saver.inspection.decoding import SNAPSHOT, TYPE
 from langgraph_session_saver.plain import shorten
 
 Kind: TypeAlias = Literal[
@@ -154,9 +153,10 @@ def _as_number(value: Any) -> Decimal | None:
 
 def _difference(old: Decimal, new: Decimal) -> float | None:
     try:
-        return float(new - old)
-    except (ArithmeticError, OverflowError):
+        by = float(new - old)
+    except ArithmeticError:
         return None
+    return by if math.isfinite(by) else None
 
 
 # -- mappings -----------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def _by_id(
         yield Change(path, "reordered", before=list(before), after=list(ids))
 
 
-def _common_ends(before: Any, after: Any) -> tuple[int, int]:
+def _common_ends(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, int]:
     """How many items are the same at the start, and then at the end."""
     limit = min(len(before), len(after))
     start = next((n for n in range(limit) if not _is_same(before[n], after[n])), limit)
@@ -321,7 +321,8 @@ def _excerpts(before: str, after: str) -> tuple[str, str]:
     """Of two long lines, what is around the place where they begin to differ."""
     if max(len(before), len(after)) <= LONG_TEXT:
         return before, after
-    at = max(0, len(commonprefix([before, after])) - LONG_TEXT // 4)
+    same = _common_ends(before, after)[0]
+    at = max(0, same - LONG_TEXT // 4)
     start = "…" if at else ""
     return start + before[at:], start + after[at:]
 

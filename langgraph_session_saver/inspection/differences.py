@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Literal, TypeAlias
 
-from langgraph_session_saver.comparing import Change
-from langgraph_session_saver.decoding import Undecodable
-from langgraph_session_saver.plain import OverBudgetError, to_json
-from langgraph_session_saver.showing import (
+from langgraph_session_saver.inspection.comparing import Change
+from langgraph_session_saver.inspection.decoding import Undecodable
+from langgraph_session_saver.inspection.showing import (
     STYLE,
     WIDTH,
     amount,
@@ -18,6 +18,7 @@ from langgraph_session_saver.showing import (
     is_internal,
     printable,
 )
+from langgraph_session_saver.plain import OverBudgetError, to_json
 
 ChannelKind: TypeAlias = Literal["added", "removed", "changed"]
 
@@ -160,9 +161,9 @@ def _heading(found: ChannelDiff) -> str:
 def _lines(found: ChannelDiff) -> Iterator[str]:
     """What differs in a channel, in lines that fit."""
     if found.note:
-        yield printable(found.note)
+        yield from wrap(printable(found.note), WIDTH - 2)
     if found.kind != "changed" and not isinstance(found.value, Undecodable):
-        yield brief(found.value, WIDTH * 3)
+        yield from wrap(brief(found.value, WIDTH * 3), WIDTH - 2)
     for change in found.changes:
         yield from _change_lines(change)
     if found.more:
@@ -178,11 +179,13 @@ def _change_lines(change: Change) -> Iterator[str]:
         yield printable(f"{start}  reordered")
     elif change.kind in {"changed", "edited"}:
         by = "" if change.by is None else f" ({change.by:+.12g})"
-        values = f"{brief(change.before, WIDTH)} → {brief(change.after, WIDTH)}"
+        room = max(30, (WIDTH - len(start) - len(by) - 7) // 2)
+        values = f"{brief(change.before, room)} → {brief(change.after, room)}"
         yield printable(f"{start}  {values}{by}")
     else:
         value = change.before if change.kind in {"removed", "dropped"} else change.after
-        yield printable(f"{start}  {change.kind}: {brief(value, WIDTH * 2)}")
+        start += f"  {change.kind}: "
+        yield printable(f"{start}{brief(value, max(40, WIDTH - 2 - len(start)))}")
 
 
 # -- plain data -----------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from langgraph_session_saver.codec import Typed
+from langgraph_session_saver.codec import Typed, unframe
+from langgraph_session_saver.errors import CorruptBlobError
 
 TYPE = "$type"
 """The key that names a stored type."""
@@ -63,9 +64,18 @@ def decode_plainly(serde: SerializerProtocol, typed: Typed) -> Any:
         return Undecodable(str(exc) or type(exc).__name__, len(data))
 
 
+def plain_frame(serde: SerializerProtocol, typ: str, framed: bytes) -> Any:
+    """As `decode_plainly`, of bytes as they are stored."""
+    try:
+        data = unframe(framed)
+    except CorruptBlobError as exc:
+        return Undecodable(str(exc), len(framed))
+    return decode_plainly(serde, (typ, data))
+
+
 def _decrypted(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
     if not isinstance(serde, EncryptedSerializer):
-        raise ValueError(f"it is encrypted ({typ}), and this saver's serde has no key")
+        raise TypeError(f"it is encrypted ({typ}), and this saver's serde has no key")
     typ, _, cipher = typ.partition("+")
     try:
         return typ, serde.cipher.decrypt(cipher, data)
@@ -79,31 +89,49 @@ def _decoded(typ: str, data: bytes) -> Any:
     if typ in {"bytes", "bytearray"}:
         return data
     if typ == "msgpack":
-        return _unpack(data, 0)
+        return _Unpacker().run(data)
     if typ == "json":
         return json.loads(data, object_hook=_named_json)
     raise ValueError(f"bytes of type {typ!r} cannot be read without running code of their writer")
 
 
-def _unpack(data: bytes, depth: int) -> Any:
-    if depth > DEEPEST:
-        raise ValueError("it is nested too deeply")
+class _Unpacker:
+    """Unpacks one value, and keeps what first went wrong: ormsgpack does not say it."""
 
-    def named(code: int, inner: bytes) -> Any:
-        return _extension(code, inner, depth + 1)
+    def __init__(self) -> None:
+        self._depth = 0
+        self._problem: str | None = None
 
-    return ormsgpack.unpackb(data, ext_hook=named, option=_OPTIONS)
+    def run(self, data: bytes) -> Any:
+        try:
+            return self._unpack(data)
+        except ValueError as exc:
+            raise ValueError(self._problem or str(exc)) from exc
 
+    def _unpack(self, data: bytes) -> Any:
+        return ormsgpack.unpackb(data, ext_hook=self._hook, option=_OPTIONS)
 
-def _extension(code: int, data: bytes, depth: int) -> Any:
-    if code == _SNAPSHOT:
-        return {TYPE: SNAPSHOT, "value": _unpack(data, depth)}
-    if code == _ARRAY:
-        return _array(*_unpack(data, depth))
-    if code not in _NAMED:
-        return {TYPE: f"msgpack extension {code}", "value": data}
-    module, name, given, *_ = _unpack(data, depth)
-    return _named(f"{module}.{name}", code, given)
+    def _hook(self, code: int, data: bytes) -> Any:
+        self._depth += 1
+        try:
+            if self._depth > DEEPEST:
+                raise ValueError("it is nested too deeply")  # noqa: TRY301 - kept like any other
+            return self._extension(code, data)
+        except Exception as exc:
+            self._problem = self._problem or str(exc)
+            raise
+        finally:
+            self._depth -= 1
+
+    def _extension(self, code: int, data: bytes) -> Any:
+        if code == _SNAPSHOT:
+            return {TYPE: SNAPSHOT, "value": self._unpack(data)}
+        if code == _ARRAY:
+            return _array(*self._unpack(data))
+        if code not in _NAMED:
+            return {TYPE: f"msgpack extension {code}", "value": data}
+        module, name, given, *_ = self._unpack(data)
+        return _named(f"{module}.{name}", code, given)
 
 
 def _named(name: str, code: int, given: Any) -> dict[Any, Any]:

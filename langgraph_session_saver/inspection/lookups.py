@@ -69,12 +69,13 @@ class Lookups:
     ) -> dict[str, list[Row[Any]]]:
         """By checkpoint, its writes without what was written: only how many bytes that takes."""
         w = self.tables.writes.c
+        stored = func.length(w.data).label("stored")
+        facts: list[Any] = [w.checkpoint_id, w.task_id, w.idx, w.task_path, w.channel, stored]
         found: dict[str, list[Row[Any]]] = {}
         for batch in batches(ids):
-            query = select(
-                w.checkpoint_id, w.task_id, w.idx, w.task_path, w.channel,
-                func.length(w.data).label("stored"),
-            ).where(w.thread_key == thread_key, w.ns_key == ns_key, w.checkpoint_id.in_(batch))  # fmt: skip
+            query = select(*facts).where(
+                w.thread_key == thread_key, w.ns_key == ns_key, w.checkpoint_id.in_(batch)
+            )
             for row in conn.execute(query):
                 found.setdefault(row.checkpoint_id, []).append(row)
         return found
@@ -142,14 +143,14 @@ class Lookups:
         )
         return list(conn.execute(named.where(c.thread_key == thread_key)).scalars())
 
-    def elsewhere(self, conn: Connection, checkpoint_id: str) -> Row[Any] | None:
+    def elsewhere(self, conn: Connection, checkpoint_id: str) -> Any:
         """Any checkpoint with this id, in whatever thread and namespace: looks through all."""
         c = self.tables.checkpoints.c
         query = select(c.thread_key, c.checkpoint_ns).where(c.checkpoint_id == checkpoint_id)
         return conn.execute(query.limit(1)).first()
 
 
-def _size(row: Row[Any]) -> int | None:
+def _size(row: Any) -> int | None:
     """Bytes of the value that a blob stands for; None where its bytes do not say."""
     told = bytes(row.told)
     try:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from langgraph_session_saver.decoding import SNAPSHOT, TYPE, Undecodable
+from langgraph_session_saver.inspection.decoding import SNAPSHOT, TYPE, Undecodable
 from langgraph_session_saver.plain import shorten
 
 WIDTH = 100
@@ -19,7 +19,7 @@ STYLE = (
     ".lgss table{border-collapse:collapse;color:inherit;background:none}"
     ".lgss th,.lgss td{padding:2px 8px;text-align:left;vertical-align:top;color:inherit;"
     "border-bottom:1px solid rgba(128,128,128,.35)}"
-    ".lgss .n{text-align:right;font-variant-numeric:tabular-nums}"
+    ".lgss .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
     ".lgss pre,.lgss code{font-family:ui-monospace,monospace;margin:0;white-space:pre-wrap;"
     "color:inherit;background:none}"
     ".lgss .graph{white-space:pre}"
@@ -66,9 +66,9 @@ def amount(size: int | None) -> str:
 
 
 def counted(names: Iterable[str]) -> str:
-    """Names once each, with how often: `a, w×3`."""
+    """Names once each, with how often: `a, w x3`."""
     times = Counter(names)
-    return ", ".join(name if n == 1 else f"{name}×{n}" for name, n in times.items())
+    return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in times.items())
 
 
 def is_internal(channel: str) -> bool:
@@ -81,7 +81,10 @@ def brief(value: Any, limit: int = 300) -> str:
     writer = _Brief(limit)
     writer.write(value)
     text = printable("".join(writer.parts))
-    return text if not writer.is_cut else f"{shorten(text, limit)} ({_whole(value)} in all)"
+    if not writer.is_cut and len(text) <= limit:
+        return text
+    whole = f" ({_whole(value)})"
+    return shorten(text, max(8, limit - len(whole))) + whole
 
 
 def _whole(value: Any) -> str:
@@ -90,8 +93,8 @@ def _whole(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, Mapping):
-        return f"{len(value):,} keys"
-    return f"{len(value):,} items" if isinstance(value, list | tuple) else "more"
+        return "cut" if TYPE in value else f"{len(value):,} keys"
+    return f"{len(value):,} items" if isinstance(value, list | tuple) else "cut"
 
 
 class _Brief:
@@ -108,8 +111,9 @@ class _Brief:
         elif isinstance(value, list | tuple):
             self._items(value, "[", "]")
         elif isinstance(value, str):
-            self._put(repr(value[: self._left + 1]))
-            self.is_cut = self.is_cut or len(value) > self._left + 1
+            room = max(0, self._left) + 1
+            self.is_cut = self.is_cut or len(value) > room
+            self._put(repr(value[:room]))
         elif isinstance(value, bytes):
             shown = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
             self._put(f"<{len(value):,} bytes: {shown}>")
@@ -121,8 +125,6 @@ class _Brief:
     def _put(self, text: str) -> None:
         self.parts.append(text)
         self._left -= len(text)
-        if self._left < 0:
-            self.is_cut = True
 
     def _items(self, values: Iterable[Any], start: str, end: str) -> None:
         self._put(start)
@@ -145,6 +147,8 @@ class _Brief:
             return
         self._put(str(name).rpartition(".")[2])
         rest = {key: item for key, item in value.items() if key != TYPE}
+        if str(name).startswith("langchain_core.messages."):
+            rest.pop("type", None)  # "ai", of an AIMessage
         if rest.keys() == {"args"} and isinstance(rest["args"], list | tuple):
             self._items(rest["args"], "(", ")")
         elif rest.keys() == {"value"}:

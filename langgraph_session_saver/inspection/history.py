@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
-from langgraph_session_saver.lanes import Lanes
-from langgraph_session_saver.showing import (
+from langgraph_session_saver.inspection.lanes import Lanes
+from langgraph_session_saver.inspection.showing import (
     STYLE,
     WIDTH,
     amount,
@@ -25,6 +25,9 @@ Status: TypeAlias = Literal["done", "passed", "pending", "interrupted", "error",
 
 SHORTEST = 8
 """Characters of a checkpoint id that are printed at least."""
+
+ENOUGH = 12
+"""Characters of a column that are printed though the line gets too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Entry:
         """Status and nodes in a few words: `interrupted: ask`; what ran next as `→ ask`."""
         nodes = counted(self.nodes)
         if self.status == "passed":
-            return f"→ {nodes}"
+            return f"→ {nodes}".rstrip()
         return f"{self.status}: {nodes}" if nodes else self.status
 
     @property
@@ -160,24 +163,25 @@ class History:
     def _table(self) -> Iterator[str]:
         if not self.entries:
             return
-        graph = max(len(line) for e in self.entries for line in (e.graph, e.graph_above))
-        length = _id_length(self.entries)
-        widths = _shared(WIDTH - graph - length - 48, self.entries)
-        yield "  ".join(
-            [
-                " " * graph + " " + fit("checkpoint", length), "step", "source",
-                *(fit(name, width) for name, width in zip(_FLEXIBLE, widths, strict=True)),
-                "time    ", "   size", " stored",
-            ]
-        ).rstrip()  # fmt: skip
+        shape = _shape(self.entries)
+        yield shape.line("", "checkpoint", "step", "source", _FLEXIBLE, "time", "size", "stored")
         day = None
         for entry in self.entries:
             if entry.time is not None and entry.time.date() != day:
                 day = entry.time.date()
-                yield f"{' ' * graph} {day:%Y-%m-%d} (UTC)"
+                yield f"{' ' * shape.graph} {day:%Y-%m-%d} (UTC)"
             if entry.graph_above:
                 yield entry.graph_above
-            yield _line(entry, graph, length, widths)
+            yield shape.line(
+                entry.graph,
+                entry.checkpoint_id[: shape.id],
+                "?" if entry.step is None else str(entry.step),
+                entry.source or "?",
+                _flexible(entry),
+                "?" if entry.time is None else f"{entry.time:%H:%M:%S}",
+                amount(entry.size),
+                amount(entry.stored),
+            )
 
     # -- HTML -------------------------------------------------------------------------------
 
@@ -194,7 +198,8 @@ class History:
         )
 
 
-_FLEXIBLE = ("ran", "changed", "then")
+_FLEXIBLE = ("ran", "changed", "status")
+_CHANGED = 1
 
 
 def _id_length(entries: Sequence[Entry]) -> int:
@@ -207,38 +212,56 @@ def _id_length(entries: Sequence[Entry]) -> int:
     return max(SHORTEST, len("checkpoint"), *(n + 1 for n in common))
 
 
-def _shared(room: int, entries: Sequence[Entry]) -> tuple[int, int, int]:
-    """Widths of the flexible columns: what each needs, cut where there is no room for all."""
-    needs = [
-        max(len(name), *(len(text) for text in texts))
-        for name, texts in zip(
-            _FLEXIBLE,
-            ([counted(e.ran) for e in entries], [e.told for e in entries],
-             [e.doing for e in entries]),
-            strict=True,
+def _flexible(entry: Entry) -> tuple[str, str, str]:
+    return counted(entry.ran), entry.told, entry.doing
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How wide the columns are, and what is between them."""
+
+    graph: int
+    id: int
+    flexible: tuple[int, ...]
+    gap: str
+
+    def line(
+        self,
+        graph: str,
+        checkpoint_id: str,
+        step: str,
+        source: str,
+        flexible: Sequence[str],
+        time: str,
+        size: str,
+        stored: str,
+    ) -> str:
+        return self.gap.join(
+            [
+                f"{graph:<{self.graph}} {fit(checkpoint_id, self.id)}",
+                f"{step:>4}",
+                fit(source, 6),
+                *(fit(text, width) for text, width in zip(flexible, self.flexible, strict=True)),
+                f"{time:<8}",
+                f"{size:>7}",
+                f"{stored:>7}",
+            ]
         )
-    ]  # fmt: skip
-    least = [8, 8, 8]
-    while sum(needs) > max(room, sum(least)):
-        needs[needs.index(max(needs))] -= 1
-    return needs[0], needs[1], needs[2]
 
 
-def _line(entry: Entry, graph: int, length: int, widths: tuple[int, int, int]) -> str:
-    step = "?" if entry.step is None else str(entry.step)
-    time = "?" if entry.time is None else f"{entry.time:%H:%M:%S}"
-    flexible = (counted(entry.ran), entry.told, entry.doing)
-    return "  ".join(
-        [
-            f"{entry.graph:<{graph}} {fit(entry.checkpoint_id[:length], length)}",
-            f"{step:>4}",
-            fit(entry.source or "?", 6),
-            *(fit(text, width) for text, width in zip(flexible, widths, strict=True)),
-            f"{time:<8}",
-            f"{amount(entry.size):>7}",
-            f"{amount(entry.stored):>7}",
-        ]
-    ).rstrip()
+def _shape(entries: Sequence[Entry]) -> _Shape:
+    """Columns as wide as they need to be, cut where there is no room for all."""
+    graph = max(len(line) for e in entries for line in (e.graph, e.graph_above))
+    id_length = _id_length(entries)
+    rows = [_FLEXIBLE, *(_flexible(entry) for entry in entries)]
+    needs = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    least = sum(min(need, ENOUGH) for need in needs)
+    room = WIDTH - graph - id_length - 33  # what the columns of fixed width take
+    gap = "  " if sum(needs) <= room - 2 * 8 else " "
+    while sum(needs) > max(room - len(gap) * 8, least):
+        cut = _CHANGED if needs[_CHANGED] > ENOUGH else needs.index(max(needs))
+        needs[cut] -= 1
+    return _Shape(graph, id_length, tuple(needs), gap)
 
 
 def _numeric(is_number: bool) -> str:  # noqa: FBT001 - the one thing it is asked

@@ -1,0 +1,1 @@
+"""Looking into a thread: its history, and what differs between two of its checkpoints."""

@@ -1,0 +1,166 @@
+"""Saving the writes of a task, the errors and interrupts among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import RESUME
+from sqlalchemy import Connection
+
+from langgraph_session_saver.codec import dump, frame
+from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
+from langgraph_session_saver.core import ATTEMPTS, Core, Script, writing
+from langgraph_session_saver.engine import BrokenReferenceError
+from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.parents import refuse_unknown_parent
+from langgraph_session_saver.projections import check_writes
+from langgraph_session_saver.status import Incident, incidents
+from langgraph_session_saver.threads import ThreadRef
+
+
+class TaskWrites:
+    """The script of `put_writes`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def put_writes(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Script[None]:
+        """Check what a task wrote after a checkpoint; the script that is returned stores it.
+
+        The check is done at once: LangGraph does not wait for it before it starts the next `put`,
+        and that one asks which channels' writes were good.
+        """
+        place = place_of(config)
+        if place.checkpoint_id is None:
+            raise InvalidConfigError(
+                f"put_writes for thread {place.thread.thread_id!r} names no checkpoint_id: writes "
+                "belong to a checkpoint"
+            )
+        core, key = self._core, (place.thread.key, place.ns_key, place.checkpoint_id)
+        check_channels([channel for channel, _ in writes])
+        if core.policy == "raise" and place.is_root:
+            check_writes(core.projector.projections, writes)
+        core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
+        return self._store_writes(serde, config, place, writes, task_id, task_path)
+
+    def _store_writes(
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        place: Place,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Script[None]:
+        core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
+        yield from refuse_unknown_parent(core, place)
+        if parent := core.doubtful.get(key):
+            yield from refuse_unknown_parent(core, replace(place, checkpoint_id=parent))
+        regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
+        about = self._about(config, place, task_id)
+        noted = core.noted.get(key)
+        sends = noted.sends if noted is not None else ()
+        found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
+        resumes = any(channel == RESUME for channel, _ in writes)
+        for attempt in range(ATTEMPTS):
+            must_lock = found or resumes or self._must_lock(place.thread)
+            thread = place.thread if must_lock else None
+            try:
+                yield writing(
+                    self._operation(thread, regular, special, found, about, resumes=resumes)
+                )
+                break
+            except BrokenReferenceError:
+                core.threads.forget(place.thread.key)
+                if attempt == ATTEMPTS - 1:
+                    raise
+        core.threads.put(place.thread.key, place.thread)
+
+    def _must_lock(self, thread: ThreadRef) -> bool:
+        """Whether the thread may be missing, or disagree with what the call names."""
+        known = self._core.threads.get(thread.key)
+        return known is None or (thread.is_named and known != thread)
+
+    def _operation(
+        self,
+        thread: ThreadRef | None,
+        regular: list[dict[str, Any]],
+        special: list[dict[str, Any]],
+        found: list[Incident],
+        about: Mapping[str, Any],
+        *,
+        resumes: bool,
+    ) -> Callable[[Connection], None]:
+        core = self._core
+
+        def operation(conn: Connection) -> None:
+            head = core.operations.put_writes(conn, thread, regular, special)
+            if thread is None or head is None:
+                return
+            if resumes:
+                core.projected.note_resumed(conn, thread, about)
+            if found:
+                core.projected.note_incidents(
+                    conn, thread, head, found, about, record=core.records_errors
+                )
+
+        return operation
+
+    def _encode_writes(
+        self,
+        serde: SerializerProtocol,
+        place: Place,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        regular: dict[int, dict[str, Any]] = {}
+        special: dict[int, dict[str, Any]] = {}
+        for position, (channel, value) in enumerate(writes):
+            idx = WRITES_IDX_MAP.get(channel, position)
+            what = f"the write of task {task_id!r} to channel {channel!r}"
+            typ, data = dump(serde, value, what)
+            (special if channel in WRITES_IDX_MAP else regular)[idx] = {
+                "thread_key": place.thread.key,
+                "ns_key": place.ns_key,
+                "checkpoint_id": place.checkpoint_id,
+                "task_id": task_id,
+                "idx": idx,
+                "task_path": task_path,
+                "channel": channel,
+                "type": typ,
+                "data": self._core.check_size(frame(data), what),
+            }
+        return list(regular.values()), list(special.values())
+
+    def _about(self, config: RunnableConfig, place: Place, task_id: str) -> dict[str, Any]:
+        """What an error's row says about where it happened."""
+        ancestors = configurable_of(config).get("checkpoint_map") or {}
+        metadata = config.get("metadata") or {}
+        run_id = metadata.get("run_id") or configurable_of(config).get("run_id")
+        root_id = place.checkpoint_id if place.is_root else ancestors.get("")
+        return {
+            "checkpoint_id": place.checkpoint_id,
+            "root_checkpoint_id": root_id,
+            "checkpoint_ns": place.checkpoint_ns,
+            "run_id": None if run_id is None else str(run_id),
+            "task_id": task_id,
+            "step": self._step_after(place.thread, b"", root_id),
+        }
+
+    def _step_after(self, thread: ThreadRef, ns_key: bytes, checkpoint_id: Any) -> int | None:
+        """The number of the super-step that follows a checkpoint."""
+        noted = self._core.noted.get((thread.key, ns_key, str(checkpoint_id)))
+        return None if noted is None or noted.step is None else noted.step + 1

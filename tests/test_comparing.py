@@ -1,0 +1,256 @@
+"""What differs between two values, what they decode to, and how they read."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import ormsgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.types import Send
+
+from langgraph_session_saver.inspection.comparing import MOST_CHANGES, compare
+from langgraph_session_saver.inspection.decoding import Undecodable, decode_plainly
+from langgraph_session_saver.inspection.replaying import replay
+from langgraph_session_saver.inspection.showing import amount, brief
+
+SERDE = JsonPlusSerializer()
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: float
+
+
+def decoded(value: Any) -> Any:
+    return decode_plainly(SERDE, SERDE.dumps_typed(value))
+
+
+def said(before: Any, after: Any) -> list[tuple[str, str]]:
+    return [(change.kind, change.path) for change in compare(before, after).changes]
+
+
+# -- decoding ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (b"\x00\x01", b"\x00\x01"),
+        ({"a": [1, 2.5, "x", None, True]}, {"a": [1, 2.5, "x", None, True]}),
+        (Point(1, 2.0), {"$type": f"{__name__}.Point", "x": 1, "y": 2.0}),
+        (Colour.RED, {"$type": f"{__name__}.Colour", "value": "red"}),
+        (Decimal("1.50"), {"$type": "decimal.Decimal", "value": "1.50"}),
+        (UUID(int=1), {"$type": "uuid.UUID", "value": "0" * 31 + "1"}),
+        ({"only"}, {"$type": "builtins.set", "value": ["only"]}),
+        (deque([1]), {"$type": "collections.deque", "value": [1]}),
+        (date(2026, 1, 2), {"$type": "datetime.date", "args": [2026, 1, 2]}),
+        (timedelta(days=1), {"$type": "datetime.timedelta", "args": [1, 0, 0]}),
+        (
+            datetime(2026, 1, 2, tzinfo=UTC),
+            {"$type": "datetime.datetime", "value": "2026-01-02T00:00:00+00:00"},
+        ),
+        (Send("work", {"i": 1}), {"$type": "langgraph.types.Send", "args": ["work", {"i": 1}]}),
+        (_DeltaSnapshot([1]), {"$type": "DeltaChannel snapshot", "value": [1]}),
+    ],
+)
+def test_stored_types_become_plain_structures_that_name_them(value: Any, expected: Any) -> None:
+    assert decoded(value) == expected
+
+
+def test_a_message_is_decoded_with_its_fields() -> None:
+    found = decoded([HumanMessage("hi", id="1")])[0]
+    assert found["$type"] == "langchain_core.messages.human.HumanMessage"
+    assert (found["content"], found["id"]) == ("hi", "1")
+
+
+def test_an_array_is_named_by_its_shape_and_contents() -> None:
+    packed = ormsgpack.packb(("<i4", [2, 2], "C", bytes(16)))
+    found = decode_plainly(SERDE, ("msgpack", ormsgpack.packb(ormsgpack.Ext(6, packed))))
+    assert (found["$type"], found["dtype"], found["shape"]) == ("numpy.ndarray", "<i4", [2, 2])
+
+
+def test_old_json_is_decoded_without_reviving_anything() -> None:
+    data = b'{"lc": 2, "type": "constructor", "id": ["os", "system"], "kwargs": {"command": "x"}}'
+    assert decode_plainly(SERDE, ("json", data)) == {"$type": "os.system", "command": "x"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (("pickle", b"cos\nsystem\n(S'x'\ntR."), "'pickle'"),
+        (("own", b""), "'own'"),
+        (("msgpack+aes", b"xxx"), "encrypted"),
+        (("msgpack", b"\xc1"), ""),
+        (("json", b"{"), ""),
+        (("msgpack", ormsgpack.packb(ormsgpack.Ext(5, b"\x01"))), ""),
+    ],
+)
+def test_what_cannot_be_decoded_says_why(typed: tuple[str, bytes], reason: str) -> None:
+    found = decode_plainly(SERDE, typed)
+    assert isinstance(found, Undecodable)
+    assert reason in str(found)
+    assert str(found).startswith("cannot be decoded: ")
+
+
+def test_types_within_types_without_end_cannot_be_decoded() -> None:
+    data = b"\xc0"
+    for _ in range(500):
+        data = ormsgpack.packb(ormsgpack.Ext(7, data))
+    assert "nested too deeply" in str(decode_plainly(SERDE, ("msgpack", data)))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_decode_or_say_that_they_do_not(data: bytes) -> None:
+    decode_plainly(SERDE, ("msgpack", data))
+
+
+# -- comparing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (1, 1, []),
+        (1, True, [("changed", "")]),
+        ([1], [True], [("edited", "[0]")]),
+        (math.nan, math.nan, []),
+        ("a", "b", [("changed", "")]),
+        ({"a": 1}, {"a": 1, "b": 2}, [("added", "b")]),
+        ({"a": 1, "b": 2}, {"a": 1}, [("removed", "b")]),
+        ({"a b": {"c": 1}}, {"a b": {"c": 2}}, [("changed", "['a b'].c")]),
+        ({1: "x"}, {1: "y"}, [("edited", "[1]")]),
+        ([1, 2], [1, 2, 3, 4], [("appended", "[2]"), ("appended", "[3]")]),
+        ([1, 2, 3], [1, 3], [("dropped", "[1]")]),
+        ([1, 3], [1, 2, 3], [("inserted", "[1]")]),
+        ([1, 2, 3], [1, 9, 3], [("edited", "[1]")]),
+        ([], [1], [("appended", "[0]")]),
+        ([1, 2, 3, 4], [2, 3, 4, 5, 6],
+         [("dropped", "[0]"), ("appended", "[3]"), ("appended", "[4]")]),
+        ([{"id": "a", "n": 1}, {"id": "b"}], [{"id": "b"}, {"id": "a", "n": 2}],
+         [("changed", "[1].n"), ("reordered", "")]),
+        ([{"id": 1}, {"id": 3}], [{"id": 1}, {"id": 2}, {"id": 3}], [("inserted", "[1]")]),
+        ({"$type": "A", "x": 1}, {"$type": "B", "x": 1}, [("changed", "")]),
+        ([1], {"a": 1}, [("changed", "")]),
+    ],
+)  # fmt: skip
+def test_what_differs_is_said_by_path(before: Any, after: Any, expected: Any) -> None:
+    assert said(before, after) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "by"),
+    [
+        (7, 10.5, 3.5),
+        (0.1, 0.3, 0.2),
+        (Decimal("1.10"), Decimal("1.05"), -0.05),
+        (1, "1", None),
+        (1.0, math.inf, None),
+        (10**400, 1, None),
+    ],
+    ids=["up", "decimal", "stored Decimal", "text", "infinite", "too far"],
+)
+def test_numbers_say_by_how_much(before: Any, after: Any, by: float | None) -> None:
+    if isinstance(before, Decimal):
+        before, after = decoded(before), decoded(after)
+    [change] = compare(before, after).changes
+    assert change.by == by
+
+
+def test_a_snapshot_is_compared_as_what_it_holds() -> None:
+    assert said(decoded(_DeltaSnapshot(["a"])), ["a", "b"]) == [("appended", "[1]")]
+
+
+def test_one_long_line_shows_the_place_that_changed() -> None:
+    before = "word " * 10_000 + "old end"
+    after = "word " * 10_000 + "new end"
+    [change] = compare(before, after).changes
+    assert change.text is not None
+    assert [line[:1] for line in change.text] == ["@", "-", "+"]
+    assert change.text[1].endswith("word old end")
+    assert all(len(line) < 200 for line in change.text)
+
+
+def test_text_that_changed_everywhere_is_bounded() -> None:
+    before = "\n".join(f"line {n}" for n in range(100_000))
+    [change] = compare(before, before.replace("line", "row")).changes
+    assert change.text is not None
+    assert len(change.text) == 201
+    assert change.text[-1].endswith("more lines")
+
+
+def test_changes_beyond_the_bound_are_counted() -> None:
+    found = compare({n: n for n in range(500)}, {n: n + 1 for n in range(500)})
+    assert (len(found.changes), found.more) == (MOST_CHANGES, 500 - MOST_CHANGES)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON, JSON)
+def test_any_two_values_can_be_compared_and_shown(before: Any, after: Any) -> None:
+    assert said(before, before) == []
+    for change in compare(before, after).changes:
+        assert brief(change.before).isprintable()
+        assert len(brief(change.after, 50)) <= 80
+
+
+# -- replaying --------------------------------------------------------------------------------
+
+
+def test_writes_are_put_together_as_list_reducers_do() -> None:
+    kind = "langchain_core.messages."
+    one = {"$type": f"{kind}ai.AIMessage", "id": "1", "content": "a"}
+    edited = one | {"content": "b"}
+    gone = {"$type": f"{kind}modifier.RemoveMessage", "id": "1"}
+    assert replay(["a"], [["b"], "c"]) == ["a", "b", "c"]
+    assert replay(None, [[one], [edited]]) == [edited]
+    assert replay([one], ["x", [gone]]) == ["x"]
+    assert replay([1], [{"$type": "langgraph.types.Overwrite", "value": [2]}, [3]]) == [2, 3]
+    assert replay({"a": 1}, ["w"]) == {"snapshot": {"a": 1}, "writes": ["w"]}
+
+
+# -- showing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"),
+     (1_234_567, "1.2 MB"), (10**10, "10.0 GB"), (5 * 10**12, "5 TB")],
+)  # fmt: skip
+def test_amounts_of_bytes_are_short(size: int | None, expected: str) -> None:
+    assert amount(size) == expected
+
+
+def test_values_read_like_code_and_stay_short() -> None:
+    assert brief(decoded(Point(1, 2.0))) == "Point(x=1, y=2.0)"
+    assert brief(decoded(Decimal("1.5"))) == "Decimal('1.5')"
+    assert brief(decoded(Send("w", 1))) == "Send('w', 1)"
+    assert brief(decoded([HumanMessage("hi", id="1")])) == "[HumanMessage(content='hi', id='1')]"
+    assert brief(b"\x00\xff") == "<2 bytes: 00 ff>"
+    assert brief("x" * 10_000, 60).endswith("… (10,000 characters)")
+    assert len(brief([list(range(1000))] * 1000, 60)) <= 60
+    assert brief(decoded(Path("/a"))) == "PosixPath('/', 'a')"
+    assert brief("\x1b[31m\u202e") == r"'\x1b[31m\u202e'"
