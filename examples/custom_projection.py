@@ -56,7 +56,6 @@ class OrderLines(Projection):
 
 
 def complexity(guests: int) -> dict[str, str]:
-    """A function: the channel's value becomes columns of `sessions`; it may refuse the value."""
     if guests < 1:
         raise ValueError("nobody comes")
     return {"complexity": "simple" if guests < 10 else "complex"}
@@ -64,7 +63,7 @@ def complexity(guests: int) -> dict[str, str]:
 
 PROJECTIONS: dict[str, Any] = {
     "basket": OrderLines(),
-    "guests": complexity,
+    "guests": complexity,  # a function: its value becomes columns of `sessions`, or is refused
     "chat": "messages",  # the built-in projection named `messages` reads the channel `chat`
 }
 

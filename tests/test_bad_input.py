@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -373,11 +373,19 @@ async def test_metadata_that_the_serde_refuses_is_named(saver: SessionSaver, sql
     assert not any(counts(sql).values())
 
 
+@pytest.fixture
+def packet(backend: Backend, sql: Sql) -> Iterator[int]:
+    """The bytes that a packet of the server may have, for new connections."""
+    before = sql("SELECT @@max_allowed_packet AS n")[0]["n"]
+    sql("SET GLOBAL max_allowed_packet = 8388608")
+    yield 8 << 20
+    sql(f"SET GLOBAL max_allowed_packet = {before}")
+
+
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
 async def test_a_value_over_the_servers_packet_is_refused_and_one_below_is_stored(
-    saver: SessionSaver, backend: Backend, sql: Sql
+    packet: int, saver: SessionSaver, sql: Sql
 ) -> None:
-    packet = int(sql("SELECT @@max_allowed_packet AS n")[0]["n"])
     below = os.urandom(packet // 2 - (1 << 18))
     where = await put(saver, 1, {"note": below})
     before = counts(sql)
