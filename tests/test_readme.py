@@ -69,7 +69,7 @@ def test_every_python_block_runs_in_order(
     connection = sqlite3.connect(in_tmp_path / "app.db")
     roles = [row[0] for row in connection.execute("SELECT role FROM messages ORDER BY id")]
     connection.close()
-    assert roles == ["user", "assistant"] * 3
+    assert roles == ["user", "assistant"] * 4
     namespace["engine"].dispose()
 
 
