@@ -26,21 +26,21 @@ Prints, with other ids, times and sizes:
     HISTORY: thread 'poster': 8 checkpoints, newest first
         checkpoint    step  source  ran        changed      status       time         size   stored
         2026-11-22 (UTC)
-    *   1f1e62ca-381     3  loop    draw       text, score  done         04:24:42     46 B    362 B
+    *   1f1e62ca-381     3  loop    draw       score, text  done         04:24:42     46 B    362 B
     *   1f1e62ca-37d     2  update             wishes       → draw       04:24:42     39 B    335 B
-    | * 1f1e62ca-375     4  loop    draw       text, score  done         04:24:42     46 B    315 B
+    | * 1f1e62ca-375     4  loop    draw       score, text  done         04:24:42     46 B    315 B
     | * 1f1e62ca-374     3  loop    __start__  wishes       → draw       04:24:42     39 B    333 B
     | * 1f1e62ca-373     2  input                           → __start__  04:24:42     48 B    310 B
     |/
-    *   1f1e62ca-36e     1  loop    draw       text, score  done         04:24:42     33 B    309 B
+    *   1f1e62ca-36e     1  loop    draw       score, text  done         04:24:42     33 B    309 B
     *   1f1e62ca-36d     0  loop    __start__  wishes       → draw       04:24:42      6 B    284 B
     *   1f1e62ca-36b    -1  input                           → __start__  04:24:41     14 B    244 B
 
     LEFT BY keep_last=3: thread 'poster': 3 checkpoints, newest first
       checkpoint    step  source  ran   changed              status  time         size   stored
       2026-11-22 (UTC)
-    * 1f1e62ca-381     3  loop    draw  text, score          done    04:24:42     46 B    362 B
-    * 1f1e62ca-37d     2  update        wishes, text, score  → draw  04:24:42     39 B    364 B
+    * 1f1e62ca-381     3  loop    draw  score, text          done    04:24:42     46 B    362 B
+    * 1f1e62ca-37d     2  update        score, text, wishes  → draw  04:24:42     39 B    364 B
     * 1f1e62ca-375     4  loop          score, text          done    04:24:42     46 B    315 B
 
     THE STATE, as it was:

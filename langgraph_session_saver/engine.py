@@ -71,13 +71,14 @@ _EXTRAS = {
 }
 
 
-def parse_url(url: str | URL | None) -> URL:
+def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
     """Understand SQLAlchemy URLs, plain ones, `:memory:`, a file path, or the default.
 
     Raises:
         InvalidConfigError: The scheme is none that this package serves.
     """
-    given = url or os.environ.get(URL_VARIABLE) or _default_file()
+    given = os.fspath(url) if isinstance(url, os.PathLike) else url
+    given = given or os.environ.get(URL_VARIABLE) or _default_file()
     if isinstance(given, str):
         given = _as_url(given)
     try:

@@ -41,6 +41,12 @@ class ProjectedRows:
         self._recover = update(t.errors).where(
             e.thread_key == bindparam("thread"), e.kind == "error", e.recovered_at.is_(None)
         )
+        self._number_errors = update(t.errors).where(
+            e.thread_key == bindparam("thread"),
+            e.kind == "error",
+            e.step.is_(None),
+            e.recovered_at.is_(None),
+        )
         self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
 
     # -- steps ------------------------------------------------------------------------------
@@ -71,6 +77,9 @@ class ProjectedRows:
                     self._update_session_row,
                     {"session": head.session_id, "current_version": version},
                 )
+            if self._keep_versions is not None and version is not None:
+                # The page that was the current one is so no longer.
+                self._drop_old_pages(conn, head.session_id, version - self._keep_versions)
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
@@ -149,8 +158,6 @@ class ProjectedRows:
             return int(version) if is_fork else None
         version = 0 if newest is None else newest.version + 1
         conn.execute(self._insert_page, {**page, **owner, "version": version})
-        if self._keep_versions is not None:
-            self._drop_old_pages(conn, session_id, version - self._keep_versions)
         return int(version)
 
     def _drop_old_pages(self, conn: Connection, session_id: str, last: int) -> None:
@@ -216,6 +223,8 @@ class ProjectedRows:
                 conn.execute(self._recover, {"thread": thread.key, "recovered_at": now})
         elif checkpoint_id == head.status_checkpoint_id and step is not None:
             values["status_step"] = step + 1
+            if head.status == "error":  # one that came first could not tell its step
+                conn.execute(self._number_errors, {"thread": thread.key, "step": step + 1})
         self._operations.threads.change(conn, thread.key, values)
 
     def note_resumed(self, conn: Connection, thread: ThreadRef, about: Mapping[str, Any]) -> None:

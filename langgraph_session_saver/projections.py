@@ -51,9 +51,10 @@ class Step:
 class Projection:
     """A rule of your own. Override `rows`, `columns` or both.
 
-    Rows are upserted by the table's primary key, so derive that from what you project (a message
-    id, the thread and an index): a step that is saved twice then changes nothing. A row's
-    `session_id`, where the table has that column and the row leaves it out, is filled in.
+    Rows are upserted by the table's primary key, and none is deleted. Derive the key from what you
+    project (a message id, the thread and an index): a step that is saved twice then changes
+    nothing. A row's `session_id`, where the table has that column and the row leaves it out, is
+    filled in.
     """
 
     channels: Sequence[str] = ()

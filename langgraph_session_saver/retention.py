@@ -98,7 +98,10 @@ def _needed_of_namespace(newest_first: list[Stored], oldest: str, count: int) ->
     rooted = [row for row in newest_first if row.root_id is not None]
     needed = [row for row in rooted if str(row.root_id) >= oldest]
     if not _is_call(newest_first[0].checkpoint_ns):
-        needed += [row for row in rooted if str(row.root_id) < oldest][:1]
+        # By their own ids, as a replay looks for them: a run that started from an older root may
+        # still write after a newer one is there.
+        needed += [row for row in rooted if row.checkpoint_id >= oldest]
+        needed += [row for row in rooted if row.checkpoint_id < oldest][:1]
     return {*unrooted[:count], *needed}
 
 

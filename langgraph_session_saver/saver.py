@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -130,7 +131,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         return resolve_projections(option)
 
     @classmethod
-    def from_conn_string(cls, url: str | URL | None = None, **options: Any) -> Self:
+    def from_conn_string(cls, url: str | URL | PathLike[str] | None = None, **options: Any) -> Self:
         """Make a saver with an engine of its own, to be closed with it.
 
         Args:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,12 @@ def test_mariadbs_own_scheme_works(backend: Backend) -> None:
         save_one(saver)
 
 
-def test_a_bare_path_is_a_file_and_its_directory_is_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_bare_path_is_a_file_and_its_directory_is_made(
+    kind: Callable[[Path], str | Path], tmp_path: Path
+) -> None:
     file = tmp_path / "not yet there" / "app.db"
-    with SessionSaver.from_conn_string(str(file)) as saver:
+    with SessionSaver.from_conn_string(kind(file)) as saver:
         save_one(saver)
     assert file.exists()
 

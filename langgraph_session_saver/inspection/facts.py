@@ -138,9 +138,10 @@ def changed_channels(one: Facts, parent: Facts | None) -> tuple[str, ...]:
     """The channels that got a new version; of an orphan those that it says it updated."""
     if parent is None or parent.problem:
         if one.parent_id is None or not one.updated:
-            return tuple(one.versions)
-        return tuple(c for c in one.updated if c in one.versions)
-    return tuple(c for c, version in one.versions.items() if parent.versions.get(c) != version)
+            return tuple(sorted(one.versions))
+        return tuple(sorted(c for c in one.updated if c in one.versions))
+    new = (c for c, version in one.versions.items() if parent.versions.get(c) != version)
+    return tuple(sorted(new))
 
 
 def nodes_that_ran(

@@ -598,7 +598,7 @@ MEMORY = Path("/dev/shm")
 def _readable_temporary_directory(owner: _Owner) -> Path:
     """A new directory that belongs to the owner, in the first temporary place that it can enter."""
     in_memory = [MEMORY] if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30 else []
-    for base in dict.fromkeys([*in_memory, tempfile.gettempdir(), "/tmp", "/var/tmp"]):
+    for base in dict.fromkeys([*map(str, in_memory), tempfile.gettempdir(), "/tmp", "/var/tmp"]):
         place = Path(base).resolve()
         if owner.user is not None and not _everybody_may_enter(place):
             continue
