@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import make_url
@@ -82,6 +82,19 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         ]
     )
     return [f"versions: Python {platform.python_version()}, {packages}", f"backends: {backends}"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells what was missing to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["missing"] = session.config.stash.get(MISSING, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[MISSING] |= output.get("missing", {})
 
 
 def pytest_terminal_summary(
