@@ -80,6 +80,15 @@ class Operations:
             ~its_checkpoint.exists(),
         )
 
+        self._oldest_root = select(func.min(c.checkpoint_id)).where(
+            c.thread_key == bindparam("thread"), c.ns_key == b"", c.hidden.is_(False)
+        )
+        self._has_checkpoint = select(func.count()).where(
+            c.thread_key == bindparam("thread"),
+            c.ns_key == bindparam("ns"),
+            c.checkpoint_id == bindparam("checkpoint"),
+        )
+
     def _build_reading(self) -> None:
         t = self.tables
         c, w, b = t.checkpoints, t.writes, t.blobs
@@ -149,17 +158,14 @@ class Operations:
     def put_writes(
         self,
         conn: Connection,
-        thread: ThreadRef | None,
         regular: list[dict[str, Any]],
         special: list[dict[str, Any]],
-    ) -> Head | None:
-        """Store a task's writes; a thread that is known to be there is not named."""
-        head = None if thread is None else self.threads.lock(conn, thread)
+    ) -> None:
+        """Store a task's writes."""
         if regular:
             conn.execute(self._insert_writes, regular)
         for row in special:  # one by one: an upsert of several cannot name a key twice
             conn.execute(self._replace_writes, row)
-        return head
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -377,6 +383,16 @@ class Operations:
                         b.thread_key == thread_key, b.blob_key.in_(batch)
                     )
                 )
+
+    def is_pruned(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
+    ) -> bool:
+        """Whether a checkpoint went because newer ones came; the thread's row is locked."""
+        oldest = conn.execute(self._oldest_root, {"thread": thread_key}).scalar()
+        if oldest is None or checkpoint_id >= oldest:
+            return False
+        wanted = {"thread": thread_key, "ns": ns_key, "checkpoint": checkpoint_id}
+        return not conn.execute(self._has_checkpoint, wanted).scalar()
 
     def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
         """Delete writes that came for a checkpoint after that was pruned."""

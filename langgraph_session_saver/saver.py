@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -26,7 +23,8 @@ from sqlalchemy import URL, Engine
 
 from langgraph_session_saver.changes import Pricing
 from langgraph_session_saver.configs import check_age, check_count, check_filter
-from langgraph_session_saver.core import Core, Request, Script
+from langgraph_session_saver.core import Core, Script
+from langgraph_session_saver.driving import Driver
 from langgraph_session_saver.engine import Runner, make_engine, parse_url
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
@@ -43,16 +41,11 @@ from langgraph_session_saver.projections import (
 from langgraph_session_saver.reading import Page, Reading
 from langgraph_session_saver.tables import build_tables
 from langgraph_session_saver.task_writes import TaskWrites
+from langgraph_session_saver.versions import next_version
 from langgraph_session_saver.writing import Writing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-T = TypeVar("T")
-
-_COUNTER = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
-_COUNTER_DIGITS = 10
-_RANDOM_DIGITS = 12
 
 
 class SessionSaver(BaseCheckpointSaver[str]):
@@ -111,6 +104,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
         )
+        self._driver = Driver(self._runner, self._core)
         self._writing = Writing(self._core)
         self._task_writes = TaskWrites(self._core)
         self._reading = Reading(self._core)
@@ -153,11 +147,11 @@ class SessionSaver(BaseCheckpointSaver[str]):
 
     def setup(self) -> None:
         """Create the tables that are missing; safe when many processes start at once."""
-        self._drive(self._core.set_up())
+        self._driver.set_up()
 
     async def asetup(self) -> None:
         """As `setup`."""
-        await self._adrive(self._core.set_up())
+        await self._driver.aset_up()
 
     def close(self) -> None:
         """Give up the engine, if `from_conn_string` made it."""
@@ -189,46 +183,6 @@ class SessionSaver(BaseCheckpointSaver[str]):
     ) -> None:
         await self.aclose()
 
-    # -- the one way through, per face --------------------------------------------------------
-
-    def _run(self, script: Script[T]) -> T:
-        if not self._core.is_ready:
-            self._drive(self._core.prepare())
-        return self._drive(script)
-
-    async def _arun(self, script: Script[T]) -> T:
-        if not self._runner.is_async:
-            return await asyncio.to_thread(self._run, script)
-        if not self._core.is_ready:
-            await self._adrive(self._core.prepare())
-        return await self._adrive(script)
-
-    def _drive(self, script: Script[T]) -> T:
-        try:
-            request = next(script)
-            while True:
-                try:
-                    result = self._runner.run(request.operation, is_write=request.is_write)
-                except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
-                    request = script.throw(exc)
-                else:
-                    request = script.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-    async def _adrive(self, script: Script[T]) -> T:
-        try:
-            request: Request = next(script)
-            while True:
-                try:
-                    result = await self._runner.arun(request.operation, is_write=request.is_write)
-                except Exception as exc:  # noqa: BLE001
-                    request = script.throw(exc)
-                else:
-                    request = script.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
     # -- saving -----------------------------------------------------------------------------
 
     def put(
@@ -255,7 +209,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             ValueTooLargeError: A channel's value is more than the database takes.
             ProjectionError: Under "raise", a value does not validate.
         """
-        return self._run(self._put(config, checkpoint, metadata, new_versions))
+        return self._driver.run(self._put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -265,7 +219,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
-        return await self._arun(self._put(config, checkpoint, metadata, new_versions))
+        return await self._driver.arun(self._put(config, checkpoint, metadata, new_versions))
 
     def _put(self, *args: Any) -> Script[RunnableConfig]:
         return self._writing.put(self.serde, *args)
@@ -290,7 +244,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             SerializationError: The serde refuses a value.
             ProjectionError: Under "raise", a write does not validate as its channel's value.
         """
-        self._run(self._put_writes(config, writes, task_id, task_path))
+        self._driver.run(self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self,
@@ -300,7 +254,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """As `put_writes`."""
-        await self._arun(self._put_writes(config, writes, task_id, task_path))
+        await self._driver.arun(self._put_writes(config, writes, task_id, task_path))
 
     def _put_writes(self, *args: Any) -> Script[None]:
         return self._task_writes.put_writes(self.serde, *args)
@@ -315,11 +269,11 @@ class SessionSaver(BaseCheckpointSaver[str]):
             HistoryLostError: Rows that the checkpoint needs are gone.
             SerializationError: A value's type may not be rebuilt, or its key is another.
         """
-        return self._run(self._reading.get_tuple(self.serde, config))
+        return self._driver.run(self._reading.get_tuple(self.serde, config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await self._arun(self._reading.get_tuple(self.serde, config))
+        return await self._driver.arun(self._reading.get_tuple(self.serde, config))
 
     def list(
         self,
@@ -344,7 +298,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         return self._pages(self._reading.first_page(config, filter, before, limit))
 
     def _pages(self, page: Page) -> Iterator[CheckpointTuple]:
-        while found := self._run(self._reading.next_page(self.serde, page)):
+        while found := self._driver.run(self._reading.next_page(self.serde, page)):
             yield from found
 
     async def alist(
@@ -358,7 +312,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         """As `list`."""
         check_filter(filter)
         page = self._reading.first_page(config, filter, before, limit)
-        while found := await self._arun(self._reading.next_page(self.serde, page)):
+        while found := await self._driver.arun(self._reading.next_page(self.serde, page)):
             for item in found:
                 yield item
 
@@ -366,13 +320,13 @@ class SessionSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What `DeltaChannel`s replay to get their value at a checkpoint, oldest first."""
-        return self._run(self._reading.delta_history(self.serde, config, channels))
+        return self._driver.run(self._reading.delta_history(self.serde, config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        return await self._arun(self._reading.delta_history(self.serde, config, channels))
+        return await self._driver.arun(self._reading.delta_history(self.serde, config, channels))
 
     # -- looking into a thread --------------------------------------------------------------
 
@@ -402,7 +356,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
             ThreadNotFoundError: There is no such thread.
             CheckpointNotFoundError: The namespace has no checkpoints.
         """
-        return self._run(self._history(thread_id, checkpoint_ns, limit, before))
+        return self._driver.run(self._history(thread_id, checkpoint_ns, limit, before))
 
     async def ahistory(
         self,
@@ -413,7 +367,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         before: str | Older | None = None,
     ) -> History:
         """As `history`."""
-        return await self._arun(self._history(thread_id, checkpoint_ns, limit, before))
+        return await self._driver.arun(self._history(thread_id, checkpoint_ns, limit, before))
 
     def _history(self, *args: Any) -> Script[History]:
         return self._timeline.history(self.serde, *args)
@@ -439,13 +393,13 @@ class SessionSaver(BaseCheckpointSaver[str]):
             CheckpointNotFoundError: The thread has no such checkpoint; says if another one has.
             CorruptBlobError: A checkpoint's own row cannot be decoded.
         """
-        return self._run(self._diff(thread_id, a, b, checkpoint_ns))
+        return self._driver.run(self._diff(thread_id, a, b, checkpoint_ns))
 
     async def adiff(
         self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
     ) -> Diff:
         """As `diff`."""
-        return await self._arun(self._diff(thread_id, a, b, checkpoint_ns))
+        return await self._driver.arun(self._diff(thread_id, a, b, checkpoint_ns))
 
     def _diff(self, *args: Any) -> Script[Diff]:
         return self._diffing.diff(self.serde, *args)
@@ -454,27 +408,27 @@ class SessionSaver(BaseCheckpointSaver[str]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, what it projected, and the session that was made for it."""
-        self._run(self._housekeeping.delete_thread(thread_id))
+        self._driver.run(self._housekeeping.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
-        await self._arun(self._housekeeping.delete_thread(thread_id))
+        await self._driver.arun(self._housekeeping.delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs and their writes, in every thread."""
-        self._run(self._housekeeping.delete_for_runs(self.serde, run_ids))
+        self._driver.run(self._housekeeping.delete_for_runs(self.serde, run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await self._arun(self._housekeeping.delete_for_runs(self.serde, run_ids))
+        await self._driver.arun(self._housekeeping.delete_for_runs(self.serde, run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, history and pending writes included; a missing source copies nothing."""
-        self._run(self._copy(source_thread_id, target_thread_id))
+        self._driver.run(self._copy(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await self._arun(self._copy(source_thread_id, target_thread_id))
+        await self._driver.arun(self._copy(source_thread_id, target_thread_id))
 
     def _copy(self, source: str, target: str) -> Script[None]:
         return self._housekeeping.copy_thread(self.serde, source, target)
@@ -498,7 +452,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         Raises:
             InvalidConfigError: There is no such strategy, or the number is missing or no number.
         """
-        self._run(self._prune(thread_ids, strategy, keep_last))
+        self._driver.run(self._prune(thread_ids, strategy, keep_last))
 
     async def aprune(
         self,
@@ -508,7 +462,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         keep_last: int | None = None,
     ) -> None:
         """As `prune`."""
-        await self._arun(self._prune(thread_ids, strategy, keep_last))
+        await self._driver.arun(self._prune(thread_ids, strategy, keep_last))
 
     def _prune(
         self, thread_ids: Sequence[str], strategy: str, keep_last: int | None
@@ -535,7 +489,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         Raises:
             InvalidConfigError: There is no limit, or one is not a positive `timedelta`.
         """
-        return self._run(self._sweep(older_than, idle_for, dry_run=dry_run))
+        return self._driver.run(self._sweep(older_than, idle_for, dry_run=dry_run))
 
     async def asweep(
         self,
@@ -545,7 +499,7 @@ class SessionSaver(BaseCheckpointSaver[str]):
         dry_run: bool = False,
     ) -> Counts:
         """As `sweep`."""
-        return await self._arun(self._sweep(older_than, idle_for, dry_run=dry_run))
+        return await self._driver.arun(self._sweep(older_than, idle_for, dry_run=dry_run))
 
     def _sweep(
         self, older_than: timedelta | None, idle_for: timedelta | None, *, dry_run: bool
@@ -563,8 +517,4 @@ class SessionSaver(BaseCheckpointSaver[str]):
         give different values the same version. An imported thread's own width is kept.
         """
         del channel
-        found = _COUNTER.fullmatch(str(current)) if current is not None else None
-        number = int(found[1]) + 1 if found else 1
-        width = max(_COUNTER_DIGITS, len(found[1])) if found and found[2] else _COUNTER_DIGITS
-        # Not the seeded generator: a forked process would repeat it.
-        return f"{number:0{width}}.{secrets.randbits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"
+        return next_version(current)

@@ -76,10 +76,10 @@ class TaskWrites:
         resumes = any(channel == RESUME for channel, _ in writes)
         for attempt in range(ATTEMPTS):
             must_lock = found or resumes or self._must_lock(place.thread)
-            thread = place.thread if must_lock else None
+            locked = place if must_lock else None
             try:
                 yield writing(
-                    self._operation(thread, regular, special, found, about, resumes=resumes)
+                    self._operation(locked, regular, special, found, about, resumes=resumes)
                 )
                 break
             except BrokenReferenceError:
@@ -89,13 +89,17 @@ class TaskWrites:
         core.threads.put(place.thread.key, place.thread)
 
     def _must_lock(self, thread: ThreadRef) -> bool:
-        """Whether the thread may be missing, or disagree with what the call names."""
+        """Whether the thread may be missing, disagree with what the call names, or be pruned."""
         known = self._core.threads.get(thread.key)
-        return known is None or (thread.is_named and known != thread)
+        return (
+            self._core.keep_last is not None
+            or known is None
+            or (thread.is_named and known != thread)
+        )
 
     def _operation(
         self,
-        thread: ThreadRef | None,
+        locked: Place | None,
         regular: list[dict[str, Any]],
         special: list[dict[str, Any]],
         found: list[Incident],
@@ -106,17 +110,27 @@ class TaskWrites:
         core = self._core
 
         def operation(conn: Connection) -> None:
-            head = core.operations.put_writes(conn, thread, regular, special)
-            if thread is None or head is None:
+            if locked is None:
+                core.operations.put_writes(conn, regular, special)
                 return
+            head = core.operations.threads.lock(conn, locked.thread)
+            if not self._comes_too_late(conn, locked):
+                core.operations.put_writes(conn, regular, special)
             if resumes:
-                core.projected.note_resumed(conn, thread, about)
+                core.projected.note_resumed(conn, locked.thread, about)
             if found:
                 core.projected.note_incidents(
-                    conn, thread, head, found, about, record=core.records_errors
+                    conn, locked.thread, head, found, about, record=core.records_errors
                 )
 
         return operation
+
+    def _comes_too_late(self, conn: Connection, place: Place) -> bool:
+        """Whether `keep_last` took the checkpoint before its writes came: none can need them."""
+        core, checkpoint_id = self._core, str(place.checkpoint_id)
+        return core.keep_last is not None and core.operations.is_pruned(
+            conn, place.thread.key, place.ns_key, checkpoint_id
+        )
 
     def _encode_writes(
         self,

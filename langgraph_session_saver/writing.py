@@ -25,8 +25,10 @@ from langgraph_session_saver.configs import Place, check_channels, place_of
 from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
+    CorruptBlobError,
     HistoryLostError,
     ProjectionError,
+    SerializationError,
 )
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
@@ -166,6 +168,10 @@ class Writing:
                     raise
                 self._core.forget_thread(place.thread.key)
                 rows = self._encode(saved, everything=not rows.needs_parent)
+        else:
+            raise HistoryLostError(
+                f"{saved.name} could not be saved: others kept deleting what it refers to"
+            )
         if contents is not None:
             self._core.contents.put(place.thread.key, contents)
         self._remember(saved, changes)
@@ -177,7 +183,6 @@ class Writing:
         core, thread = self._core, saved.place.thread
         checkpoint_id = saved.checkpoint["id"]
         due = due_nodes(saved.checkpoint["channel_values"]) if saved.place.is_root else []
-
         revision = new_revision()
 
         def operation(conn: Connection) -> Contents | None:
@@ -200,15 +205,23 @@ class Writing:
 
     def _retain(
         self, conn: Connection, saved: _Saved, rows: CheckpointRows, head: Head, revision: int
-    ) -> Contents:
-        """Delete what `keep_last` no longer keeps, a little with each step."""
+    ) -> Contents | None:
+        """Delete what `keep_last` no longer keeps, a little with each step.
+
+        A step is worth more than tidiness: a thread with checkpoints that this serde cannot read
+        is left as it is.
+        """
         core, thread = self._core, saved.place.thread
         known = core.contents.get(thread.key)
-        if known is None or known.revision != head.revision:
-            known = read_contents(core.operations, conn, saved.serde, thread, revision)
-        else:
+        if known is not None and known.revision == head.revision:
             blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in rows.blobs}
             known = known.with_step(revision, saved.stored(), blobs)
+        else:
+            try:
+                known = read_contents(core.operations, conn, saved.serde, thread, revision)
+            except (SerializationError, CorruptBlobError) as exc:
+                logger.warning("thread %r is not pruned: %s", thread.thread_id, exc)
+                return None
         choice = keep_last(list(known.rows.values()), int(core.keep_last or 1))
         thinned = known.thinned(choice, slack=UNUSED_BLOBS)
         carry_out(core.operations, conn, thread.key, thinned)

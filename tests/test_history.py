@@ -33,11 +33,13 @@ from langgraph_session_saver import (
     SessionSaverError,
     ThreadNotFoundError,
 )
-from tests.support.backends import Sql
+from tests.support.backends import EACH_ONCE, Sql
 from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import Driver, thread
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
+
+BACKENDS_AND_FACES = EACH_ONCE
 
 
 class Chat(TypedDict, total=False):

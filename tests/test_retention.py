@@ -801,6 +801,15 @@ async def test_what_steps_projected_stays_when_their_checkpoints_go(
 # -- what a thread is doing ---------------------------------------------------------------------
 
 
+def _once_the_answer_is_saved(sql: Sql) -> dict[str, Any]:
+    """The thread's row; LangGraph saves an answer in the background while the node runs."""
+    for _ in range(500):
+        row = one(sql, "session_threads")
+        if row["status"] != "interrupted":
+            break
+    return row
+
+
 async def test_a_thread_that_waited_runs_when_the_answer_arrives_and_is_done_at_its_end(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
@@ -808,7 +817,7 @@ async def test_a_thread_that_waited_runs_when_the_answer_arrives_and_is_done_at_
 
     def node(_state: Any) -> Any:
         answer = interrupt("which colour?")
-        row = one(sql, "session_threads")
+        row = _once_the_answer_is_saved(sql)
         seen.append((row["status"], row["status_node"], row["status_step"]))
         return {"note": answer}
 

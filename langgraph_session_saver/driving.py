@@ -1,0 +1,70 @@
+"""The two drivers of scripts, one for each face: the only place where the faces differ."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from langgraph_session_saver.core import Core, Request, Script
+from langgraph_session_saver.engine import Runner
+
+T = TypeVar("T")
+
+
+class Driver:
+    """Runs scripts on an engine, after seeing once that the database is ready."""
+
+    def __init__(self, runner: Runner, core: Core) -> None:
+        self._runner = runner
+        self._core = core
+
+    def run(self, script: Script[T]) -> T:
+        """Run a script to its end, blocking."""
+        if not self._core.is_ready:
+            self._drive(self._core.prepare())
+        return self._drive(script)
+
+    async def arun(self, script: Script[T]) -> T:
+        """Run a script to its end: on the event loop, or over a plain engine in a thread."""
+        if not self._runner.is_async:
+            return await asyncio.to_thread(self.run, script)
+        if not self._core.is_ready:
+            await self._adrive(self._core.prepare())
+        return await self._adrive(script)
+
+    def set_up(self) -> None:
+        """Create what is missing in the database, `auto_setup` or not."""
+        self._drive(self._core.set_up())
+
+    async def aset_up(self) -> None:
+        """As `set_up`."""
+        if self._runner.is_async:
+            await self._adrive(self._core.set_up())
+        else:
+            await asyncio.to_thread(self.set_up)
+
+    def _drive(self, script: Script[T]) -> T:
+        try:
+            request = next(script)
+            while True:
+                try:
+                    result = self._runner.run(request.operation, is_write=request.is_write)
+                except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _adrive(self, script: Script[T]) -> T:
+        try:
+            request: Request = next(script)
+            while True:
+                try:
+                    result = await self._runner.arun(request.operation, is_write=request.is_write)
+                except Exception as exc:  # noqa: BLE001
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
