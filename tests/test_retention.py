@@ -461,13 +461,25 @@ async def test_after_a_prune_no_blob_and_no_write_is_left_over(
     assert not orphan_writes(sql, "kept", kept)
 
 
-async def test_writes_that_come_for_a_pruned_checkpoint_go_with_the_next_step(
+async def test_writes_that_come_for_a_pruned_checkpoint_are_not_kept(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=1)
     first = await put(saver, 1, {"note": 1})
-    second = await put(saver, 2, {"note": 2}, first)
+    await put(saver, 2, {"note": 2}, first)
+
     await saver.aput_writes(first, [("note", 5)], "late")
+
+    assert counts(sql)["session_writes"] == 0
+
+
+async def test_late_writes_of_a_saver_that_keeps_everything_go_with_the_next_step(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, other = make_saver(keep_last=1), make_saver()
+    first = await put(saver, 1, {"note": 1})
+    second = await put(saver, 2, {"note": 2}, first)
+    await other.aput_writes(first, [("note", 5)], "late")
     assert counts(sql)["session_writes"] == 1
 
     await put(saver, 3, {"note": 3}, second)
