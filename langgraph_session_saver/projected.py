@@ -227,10 +227,11 @@ class ProjectedRows:
                 conn.execute(self._number_errors, {"thread": thread.key, "step": step + 1})
         self._operations.threads.change(conn, thread.key, values)
 
-    def note_resumed(self, conn: Connection, thread: ThreadRef, about: Mapping[str, Any]) -> None:
+    def note_resumed(
+        self, conn: Connection, thread: ThreadRef, head: Head, about: Mapping[str, Any]
+    ) -> None:
         """A thread that waited for an answer, or had failed, runs again."""
-        row = self._operations.threads.find(conn, thread.key)
-        if row is not None and row.status in SEVERITY:
+        if head.status in SEVERITY:
             self._operations.threads.change(
                 conn,
                 thread.key,

@@ -117,7 +117,7 @@ class TaskWrites:
             if not self._comes_too_late(conn, locked):
                 core.operations.put_writes(conn, regular, special)
             if resumes:
-                core.projected.note_resumed(conn, locked.thread, about)
+                core.projected.note_resumed(conn, locked.thread, head, about)
             if found:
                 core.projected.note_incidents(
                     conn, locked.thread, head, found, about, record=core.records_errors
