@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from langgraph_session_saver.chains import Value
@@ -77,7 +77,7 @@ class BlobCache:
         self.values: Recent[tuple[bytes, bytes], Value] = Recent(
             limit, lambda value: value.size + ENTRY_BYTES
         )
-        self._tips: Recent[tuple[bytes, bytes, str], bytes] = Recent(limit=16_384)
+        self._tips: Recent[tuple[bytes, bytes], Mapping[str, bytes]] = Recent(16_384, weigh=len)
         self._empty: Recent[tuple[bytes, bytes], bool] = Recent(limit=65_536)
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
@@ -90,12 +90,12 @@ class BlobCache:
 
     def tip(self, thread_key: bytes, ns_key: bytes, channel: str) -> Value | None:
         """The value that a channel had when it was last read or written here."""
-        key = self._tips.get((thread_key, ns_key, channel))
+        key = (self._tips.get((thread_key, ns_key)) or {}).get(channel)
         return None if key is None else self.get(thread_key, key)
 
-    def set_tip(self, thread_key: bytes, ns_key: bytes, channel: str, key: bytes) -> None:
-        """Note which value a channel has now."""
-        self._tips.put((thread_key, ns_key, channel), key)
+    def set_tips(self, thread_key: bytes, ns_key: bytes, keys: Mapping[str, bytes]) -> None:
+        """Note which value each channel of a namespace has now."""
+        self._tips.put((thread_key, ns_key), keys)
 
     def set_empty(self, thread_key: bytes, key: bytes) -> None:
         """Note that a channel has no value at a version, and so no blob."""

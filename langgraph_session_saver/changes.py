@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
@@ -24,6 +24,7 @@ from langgraph_session_saver.projections import (
     Step,
     problem_with,
 )
+from langgraph_session_saver.types import JsonText, utc_now
 
 GRAPH_STATE_BYTES = 16 << 10
 """What `sessions.graph_state` may hold in all."""
@@ -38,13 +39,27 @@ Seen = tuple[str | None, int]
 """A message's role, None for one that gets no row, and a hash of its text."""
 
 
+class Kept(NamedTuple):
+    """How much of a channel's list is that of an earlier one."""
+
+    key: bytes
+    """The blob that holds the list."""
+    base: bytes | None
+    """The blob that it was compared with."""
+    items: int
+    """Items in front that are all of the earlier one's."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What this process knows to be projected of a thread."""
 
     checkpoint_id: str
     messages: Mapping[tuple[str, str], Seen]
-    graph_parts: Mapping[str, Any]
+    message_lists: Mapping[str, bytes]
+    """Channels of messages, and the keys of the blobs that they were read from."""
+    graph_parts: Mapping[str, str]
+    """Channels as members of a JSON object."""
     graph_state: str | None
 
     def weight(self) -> int:
@@ -72,6 +87,14 @@ class Changes:
     problems: list[Problem] = field(default_factory=list)
     view: View | None = None
 
+    @property
+    def only_adds(self) -> bool:
+        """Whether these are columns, messages and usage that nothing stored has to be read for."""
+        return not (
+            self.is_whole or self.compare_messages or self.removed_messages
+            or self.pages or self.rows or self.problems
+        )  # fmt: skip
+
 
 class Projector:
     """Applies projections to steps."""
@@ -83,12 +106,26 @@ class Projector:
         self._sessions = sessions
         self._pricing = pricing or _free
         self._messages = [p for p in projections if isinstance(p, MessageRows)]
+        self.message_channels = frozenset(c for p in self._messages for c in p.channels)
+        self._of_channel: dict[str, list[int]] = {}
+        self._of_all: set[int] = set()
+        for number, projection in enumerate(self.projections):
+            for channel in projection.channels:
+                self._of_channel.setdefault(channel, []).append(number)
+            if not projection.channels:
+                self._of_all.add(number)
         self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
         shown_elsewhere = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
         self._elsewhere = {channel for p in shown_elsewhere for channel in p.channels}
 
     def project(
-        self, step: Step, parent_id: str | None, view: View | None, *, whole: bool = False
+        self,
+        step: Step,
+        parent_id: str | None,
+        view: View | None,
+        *,
+        whole: bool = False,
+        kept: Mapping[str, Kept] | None = None,
     ) -> Changes:
         """Work out what a step changes.
 
@@ -97,16 +134,21 @@ class Projector:
             parent_id: The checkpoint it follows.
             view: What is projected already, if this process knows.
             whole: Whether rows may show another branch than the step's parent.
+            kept: Per channel of messages, how many in front are those of an earlier list.
         """
         if whole or (view is not None and view.checkpoint_id != parent_id):
             view = None
         changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
-        for projection in self.projections:
-            if projection.applies(step):
-                self._apply(projection, step, changes)
-        messages = self._project_messages(step, view, changes)
+        concerned = self._of_all.union(*(self._of_channel.get(c, ()) for c in step.changed))
+        for number in sorted(concerned):
+            if self.projections[number].applies(step):
+                self._apply(self.projections[number], step, changes)
+        kept = kept or {}
+        messages = self._project_messages(step, view, changes, kept)
+        lists = dict(view.message_lists) if view is not None else {}
+        lists |= {channel: found.key for channel, found in kept.items()}
         parts, state = self._project_graph_state(step, view, changes)
-        changes.view = View(step.checkpoint_id, messages, parts, state)
+        changes.view = View(step.checkpoint_id, messages, lists, parts, state)
         return changes
 
     def _apply(self, projection: Projection, step: Step, changes: Changes) -> None:
@@ -136,18 +178,22 @@ class Projector:
     # -- messages ---------------------------------------------------------------------------
 
     def _project_messages(
-        self, step: Step, view: View | None, changes: Changes
+        self,
+        step: Step,
+        view: View | None,
+        changes: Changes,
+        kept: Mapping[str, Kept],
     ) -> Mapping[tuple[str, str], Seen]:
-        channels = {channel for p in self._messages for channel in p.channels}
         known = view.messages if view is not None else {}
-        if view is not None and not channels & step.changed:
+        if view is not None and not self.message_channels & step.changed:
             return known
-        found = [(p, _messages_in(p, step, changes)) for p in self._messages]
+        same = self._same_in_front(view, step, kept)
+        found = [(p, _messages_in(p, step, changes, same)) for p in self._messages]
         if any(messages is None for _, messages in found):
             return known  # the rows stay as they are
-        now: dict[tuple[str, str], Seen] = {}
+        now: dict[tuple[str, str], Seen] = dict(known) if same else {}
         for projection, messages in found:
-            for index, message in enumerate(messages or ()):
+            for index, message in enumerate(messages or (), start=same):
                 name = str(_get(message, "id") or f"#{index}")
                 key = (projection.channels[0], name)
                 role, text = projection.roles.get(_kind(message)), _text_of(message)
@@ -159,8 +205,19 @@ class Projector:
                 if projection.usage and key not in known:
                     changes.usage += self._usage_rows(message, key, changes)
         changes.compare_messages = view is None and bool(self._messages)
-        changes.removed_messages = [_message_key(key) for key in known if key not in now]
+        if not same:
+            changes.removed_messages = [_message_key(key) for key in known if key not in now]
         return now
+
+    def _same_in_front(self, view: View | None, step: Step, kept: Mapping[str, Kept]) -> int:
+        """How many messages in front are as they were projected, where that is one list."""
+        if view is None or len(self.message_channels) != 1:
+            return 0
+        (channel,) = self.message_channels
+        found = kept.get(channel)
+        if found is None or channel not in step.values or not found.items:
+            return 0
+        return found.items if view.message_lists.get(channel) == found.base else 0
 
     def _usage_rows(
         self, message: Any, key: tuple[str, str], changes: Changes
@@ -187,6 +244,7 @@ class Projector:
         return [
             {
                 "row_key": _message_key(key),
+                "timestamp": utc_now(),
                 "agent_type": clean_text(str(_get(message, "name") or "unknown"))[:255],
                 "model": model[:2048],
                 "input_tokens": tokens_in,
@@ -200,7 +258,7 @@ class Projector:
 
     def _project_graph_state(
         self, step: Step, view: View | None, changes: Changes
-    ) -> tuple[Mapping[str, Any], str | None]:
+    ) -> tuple[Mapping[str, str], str | None]:
         rule = self._graph_state
         if rule is None:
             return {}, None
@@ -213,10 +271,9 @@ class Projector:
             if rule.shows(channel) and channel not in self._elsewhere
         }
         state = _within_limit(parts, step)
-        text = json.dumps(state, sort_keys=True)
-        if view is None or view.graph_state != text:
-            changes.columns["graph_state"] = state
-        return parts, text
+        if view is None or view.graph_state != state:
+            changes.columns["graph_state"] = JsonText(state)
+        return parts, state
 
 
 def _storable(value: Any) -> Any:
@@ -243,33 +300,49 @@ def _free(_model: str, _input: int, _output: int) -> float:
     return 0.0
 
 
-def _reference(step: Step, channel: str) -> dict[str, Any]:
-    return {"$ref": {"channel": clean_text(channel), "version": str(step.versions.get(channel))}}
+def _member(name: str, value: Any) -> str:
+    return f"{json.dumps(name)}: {json.dumps(value)}"
 
 
-def _graph_part(step: Step, channel: str) -> Any:
+def _reference(step: Step, channel: str) -> str:
+    name, version = clean_text(channel), str(step.versions.get(channel))
+    return _member(name, {"$ref": {"channel": name, "version": version}})
+
+
+def _graph_part(step: Step, channel: str) -> str:
     try:
-        return to_json(step.values[channel], GRAPH_STATE_VALUE_BYTES)
+        value = to_json(step.values[channel], GRAPH_STATE_VALUE_BYTES)
     except (OverBudgetError, RecursionError):
         return _reference(step, channel)
+    return _member(clean_text(channel), value)
 
 
-def _within_limit(parts: Mapping[str, Any], step: Step) -> dict[str, Any]:
+def _within_limit(parts: Mapping[str, str], step: Step) -> str:
     """All parts, the largest of them as references until they fit; then as many as fit."""
-    sizes = {channel: len(json.dumps(part)) + len(channel) + 6 for channel, part in parts.items()}
-    state = {clean_text(channel): part for channel, part in parts.items()}
-    for channel in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        if sum(sizes.values()) <= GRAPH_STATE_BYTES:
-            return state
+    state = dict(sorted(parts.items()))
+    size = sum(map(len, state.values())) + 2 * len(state)
+    for channel in sorted(state, key=lambda name: len(state[name]), reverse=True):
+        if size <= GRAPH_STATE_BYTES:
+            break
         reference = _reference(step, channel)
-        size = len(json.dumps(reference)) + len(channel) + 6
-        if size < sizes[channel]:
-            state[clean_text(channel)], sizes[channel] = reference, size
-    while sum(sizes.values()) > GRAPH_STATE_BYTES - 64:
-        channel, _ = sizes.popitem()
-        state.pop(clean_text(channel), None)
-        state["$omitted"] = len(parts) - len(sizes)
-    return state
+        if len(reference) < len(state[channel]):
+            size += len(reference) - len(state[channel])
+            state[channel] = reference
+    if size > GRAPH_STATE_BYTES:
+        state = _as_many_as_fit(state)
+    return f"{{{', '.join(state.values())}}}"
+
+
+def _as_many_as_fit(members: Mapping[str, str]) -> dict[str, str]:
+    fitting: dict[str, str] = {}
+    left = GRAPH_STATE_BYTES - 64
+    for channel, member in members.items():
+        left -= len(member) + 2
+        if left < 0:
+            break
+        fitting[channel] = member
+    omitted = len(members) - len(fitting)
+    return {**fitting, "$omitted": _member("$omitted", omitted)}
 
 
 def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:
@@ -288,12 +361,14 @@ def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:
     ]
 
 
-def _messages_in(projection: MessageRows, step: Step, changes: Changes) -> Sequence[Any] | None:
-    """The messages in a channel; None, and a problem, if it holds something else."""
+def _messages_in(
+    projection: MessageRows, step: Step, changes: Changes, start: int
+) -> Sequence[Any] | None:
+    """The messages in a channel from one on; None, and a problem, if it holds something else."""
     channel = projection.channels[0]
     value = step.values.get(channel) or ()
-    if isinstance(value, list | tuple) and all(map(_kind, value)):
-        return value
+    if isinstance(value, list | tuple) and all(map(_kind, value[start:])):
+        return value[start:]
     if channel in step.changed:
         exc = ValueError("not a list of messages: something in it has no type or role")
         changes.problems.append(problem_with(projection, channel, value, exc))
@@ -336,5 +411,6 @@ def _message_row(key: tuple[str, str], role: str, text: str) -> dict[str, Any]:
         "message_id": clean_text(key[1]),
         "role": role,
         "content": clean_text(text),
+        "timestamp": utc_now(),
         "removed_at": None,
     }

@@ -169,6 +169,8 @@ def _check_optional(what: str, value: Any) -> str | None:
 def _check_text(what: str, value: Any, limit: int) -> str:
     if not isinstance(value, str):
         raise InvalidConfigError(f"{what} is a {type(value).__name__} ({value!r:.80}): pass text")
+    if value.isascii() and len(value) <= limit and "\x00" not in value:
+        return value
     if len(value) > limit:
         raise InvalidConfigError(
             f"{what} has {len(value):,} characters, and at most {limit:,} fit: "

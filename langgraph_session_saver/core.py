@@ -7,6 +7,7 @@ writes) and gets their results back. Each face has one driver that runs requests
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -14,19 +15,18 @@ from sqlalchemy import Connection
 from langgraph_session_saver.cache import BlobCache, Recent
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
 from langgraph_session_saver.retention import Contents
 from langgraph_session_saver.schema import is_current, set_up, verify
+from langgraph_session_saver.steps import CheckpointKey
 from langgraph_session_saver.tables import Tables
-from langgraph_session_saver.threads import ThreadRef
+from langgraph_session_saver.threads import Head, ThreadRef
 
 T = TypeVar("T")
-
-CheckpointKey = tuple[bytes, bytes, str]
-"""Thread key, namespace key and checkpoint id."""
 
 REMEMBERED = 4_096
 """Threads, and checkpoints, about which small facts are remembered."""
@@ -45,7 +45,7 @@ class Request(NamedTuple):
     """One operation that a script wants run."""
 
     operation: Callable[[Connection], Any]
-    is_write: bool
+    kind: Kind
 
 
 Script: TypeAlias = Generator[Request, Any, T]
@@ -53,12 +53,29 @@ Script: TypeAlias = Generator[Request, Any, T]
 
 def reading(operation: Callable[[Connection], Any]) -> Request:
     """Ask for an operation that only reads."""
-    return Request(operation, is_write=False)
+    return Request(operation, "read")
 
 
 def writing(operation: Callable[[Connection], Any]) -> Request:
     """Ask for an operation in a transaction of its own."""
-    return Request(operation, is_write=True)
+    return Request(operation, "write")
+
+
+def storing(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation that runs one batch: a transaction only where that is several."""
+    return Request(operation, "batch")
+
+
+class Known(NamedTuple):
+    """What this process knows of a thread's row, until another writes to the thread."""
+
+    thread: ThreadRef
+    """The session and owner that the thread was found to agree with."""
+    head: Head
+
+    def suits(self, thread: ThreadRef) -> bool:
+        """Whether a call names nothing that the thread has not been checked against."""
+        return not thread.is_named or thread == self.thread
 
 
 class Noted(NamedTuple):
@@ -97,7 +114,7 @@ class Core:
         self.value_limit: int | None = None
         self.cache = BlobCache()
         self.views: Recent[bytes, View] = Recent(REMEMBERED_MESSAGES, weigh=View.weight)
-        self.threads: Recent[bytes, ThreadRef] = Recent(REMEMBERED)
+        self.known: Recent[bytes, Known] = Recent(REMEMBERED)
         self.noted: Recent[CheckpointKey, Noted] = Recent(REMEMBERED)
         self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)
         # False for a checkpoint that was seen or saved here, and may since be gone.
@@ -147,9 +164,29 @@ class Core:
             )
         return data
 
+    def learn(self, thread: ThreadRef, head: Head, was: int) -> None:
+        """Remember a thread's row after it was changed here.
+
+        Args:
+            thread: What the call named.
+            head: The row now.
+            was: The revision before: what was known of that one still holds.
+        """
+        known = self.known.get(thread.key)
+        if known is not None and not thread.is_named and known.head.session_id == head.session_id:
+            thread = known.thread
+        self.known.put(thread.key, Known(thread, head))
+        contents = self.contents.get(thread.key)
+        if contents is not None and contents.revision == was != head.revision:
+            self.contents.put(thread.key, replace(contents, revision=head.revision))
+
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a thread whose rows are gone."""
         self.cache.forget_thread(thread_key)
         self.views.forget(thread_key)
-        self.threads.forget(thread_key)
+        self.forget_row(thread_key)
+
+    def forget_row(self, thread_key: bytes) -> None:
+        """Drop what is remembered of a thread's row: another process has changed it."""
+        self.known.forget(thread_key)
         self.contents.forget(thread_key)

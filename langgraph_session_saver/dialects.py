@@ -11,6 +11,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
+from langgraph_session_saver.statements import execute
 
 GIB = 1 << 30
 
@@ -18,8 +19,8 @@ GIB = 1 << 30
 class Dialect:
     """What every database does, in the words of the SQL standard; each subclass says the rest."""
 
-    read_isolation: str | None = None
-    """Isolation that makes a read one round trip, where setting it costs none."""
+    takes_batches = False
+    """Whether a batch of changes to several tables can be one statement."""
 
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
@@ -30,6 +31,9 @@ class Dialect:
         """A real transaction on a fresh checkout, whatever the engine's isolation level."""
         with conn.begin():
             yield
+
+    def leave_transactions(self, conn: Connection) -> None:
+        """Make single statements transactions of their own, where that costs no round trip."""
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """Insert rows; one whose key is there already stays as it is."""
@@ -104,27 +108,27 @@ class SQLite(_OnConflict):
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
         driver: Any = conn.connection.dbapi_connection
         file: Any = conn.connection.driver_connection
-        enforced = bool(conn.exec_driver_sql("PRAGMA foreign_keys").scalar())
+        enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
         if file.in_transaction:
-            conn.exec_driver_sql("COMMIT")  # an application's "begin" listener opened one
+            execute(conn, "COMMIT")  # an application's "begin" listener opened one
         # SQLAlchemy's isolation levels would put back its own default, not the application's.
         level = driver.isolation_level
         if level is not None:
             driver.isolation_level = None
         try:
             if not enforced:
-                conn.exec_driver_sql("PRAGMA foreign_keys=ON")
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
+                execute(conn, "PRAGMA foreign_keys=ON")
+            execute(conn, "BEGIN IMMEDIATE")
             try:
                 yield
-                conn.exec_driver_sql("COMMIT")
+                execute(conn, "COMMIT")
             except BaseException:
                 if file.in_transaction:  # a full disk has rolled back already
-                    conn.exec_driver_sql("ROLLBACK")
+                    execute(conn, "ROLLBACK")
                 raise
         finally:
             if not enforced:
-                conn.exec_driver_sql("PRAGMA foreign_keys=OFF")
+                execute(conn, "PRAGMA foreign_keys=OFF")
             if level is not None:
                 driver.isolation_level = level
 
@@ -154,7 +158,7 @@ class PostgreSQL(_OnConflict):
     """PostgreSQL, and what speaks its protocol."""
 
     insert = staticmethod(postgresql.insert)
-    read_isolation = "AUTOCOMMIT"
+    takes_batches = True
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     _setup_lock = 0x6C67_7373  # "lgss"
 
@@ -164,6 +168,12 @@ class PostgreSQL(_OnConflict):
         conn.execution_options(isolation_level="READ COMMITTED")
         with conn.begin():
             yield
+
+    def leave_transactions(self, conn: Connection) -> None:
+        """Autocommit is a setting of the drivers, of which the server hears nothing."""
+        driver: Any = conn.connection.dbapi_connection
+        if not driver.autocommit:
+            conn.execution_options(isolation_level="AUTOCOMMIT")
 
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""
@@ -183,11 +193,19 @@ class MySQL(Dialect):
 
     @contextmanager
     def transaction(self, conn: Connection) -> Iterator[None]:
-        """The engine's own isolation, unless that is autocommit: setting one costs round trips."""
-        if _autocommits(conn):
-            conn.execution_options(isolation_level="REPEATABLE READ")
-        with conn.begin():
+        """BEGIN, unless the drivers did: setting an isolation level costs round trips."""
+        if not _autocommits(conn):
+            with conn.begin():
+                yield
+            return
+        execute(conn, "BEGIN")
+        try:
             yield
+            execute(conn, "COMMIT")
+        except BaseException:
+            if not conn.invalidated:
+                execute(conn, "ROLLBACK")
+            raise
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""

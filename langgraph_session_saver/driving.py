@@ -48,7 +48,7 @@ class Driver:
             request = next(script)
             while True:
                 try:
-                    result = self._runner.run(request.operation, is_write=request.is_write)
+                    result = self._runner.run(*request)
                 except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
                     request = script.throw(exc)
                 else:
@@ -61,7 +61,7 @@ class Driver:
             request: Request = next(script)
             while True:
                 try:
-                    result = await self._runner.arun(request.operation, is_write=request.is_write)
+                    result = await self._runner.arun(*request)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
+
+Kind = Literal["read", "write", "batch"]
+"""A batch is one statement where the database takes it as one, else a transaction."""
 
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 APP_NAME = "langgraph-session-saver"
@@ -139,6 +142,10 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     is_async = url.get_dialect().is_async
     if url.get_backend_name() == "sqlite":
         options |= _sqlite_options(url, is_async=is_async)
+    else:
+        # Operations open the transactions that they need: to end one at every return to the
+        # pool, as an engine does by itself, is a round trip on MySQL.
+        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
     try:
         if is_async:
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
@@ -217,42 +224,41 @@ class Runner:
 
     # -- the one way per face ---------------------------------------------------------------
 
-    def run(self, operation: Operation[T], *, is_write: bool) -> T:
+    def run(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
-            return self._from_other_thread(lambda: self.arun(operation, is_write=is_write))  # type: ignore[no-any-return]
-        return self._retrying(lambda: self._run_once(operation, is_write))
+            return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
+        return self._retrying(lambda: self._run_once(operation, kind))
 
-    async def arun(self, operation: Operation[T], *, is_write: bool) -> T:
+    async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
         if not self.is_async:
-            return await asyncio.to_thread(self.run, operation, is_write=is_write)
+            return await asyncio.to_thread(self.run, operation, kind)
 
         async def attempt() -> T:  # tenacity awaits only what it can tell is a coroutine function
-            return await self._arun_once(operation, is_write)
+            return await self._arun_once(operation, kind)
 
         return await self._aretrying(attempt)  # type: ignore[no-any-return]
 
-    def _run_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
-        turn = self._queue.turn() if self._queue and self._needs_turn(is_write) else nullcontext()
+    def _run_once(self, operation: Operation[T], kind: Kind) -> T:
+        turn = self._queue.turn() if self._queue and self._needs_turn(kind) else nullcontext()
         with turn, self._connection() as conn:
-            return self._execute(conn, operation, is_write)
+            return self._execute(conn, operation, kind)
 
-    async def _arun_once(self, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
-        turn = self._queue.aturn() if self._queue and self._needs_turn(is_write) else nullcontext()
+    async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
+        turn = self._queue.aturn() if self._queue and self._needs_turn(kind) else nullcontext()
         async with turn, self._aconnection() as conn:
-            return await conn.run_sync(self._execute, operation, is_write)  # type: ignore[no-any-return]
+            return await conn.run_sync(self._execute, operation, kind)  # type: ignore[no-any-return]
 
-    def _needs_turn(self, is_write: bool) -> bool:  # noqa: FBT001
+    def _needs_turn(self, kind: Kind) -> bool:
         """Writers take turns; over one shared connection, so do readers."""
-        return is_write or isinstance(self.sync_engine.pool, StaticPool)
+        return kind != "read" or isinstance(self.sync_engine.pool, StaticPool)
 
-    def _execute(self, conn: Connection, operation: Operation[T], is_write: bool) -> T:  # noqa: FBT001
-        if is_write:
+    def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        if kind == "write" or (kind == "batch" and not self.dialect.takes_batches):
             with self.dialect.transaction(conn):
                 return operation(conn)
-        if self.dialect.read_isolation:
-            conn.execution_options(isolation_level=self.dialect.read_isolation)
+        self.dialect.leave_transactions(conn)
         return operation(conn)
 
     # -- connections ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.retention import (
     Choice,
+    Contents,
     Stored,
     keep_last,
     keep_latest,
@@ -27,7 +28,7 @@ from langgraph_session_saver.retention import (
     keep_since,
 )
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
-from langgraph_session_saver.thinning import carry_out, read_contents
+from langgraph_session_saver.thinning import carry_out, first_piece, read_contents
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
@@ -62,7 +63,13 @@ class Housekeeping:
     def delete_thread(self, thread_id: Any) -> Script[None]:
         """Delete a thread and what it projected."""
         key = thread_key(check_thread_id(thread_id))
-        yield writing(lambda conn: self._core.operations.delete_thread(conn, key))
+        yield from self._delete(key)
+
+    def _delete(self, key: bytes, idle_since: datetime | None = None) -> Script[None]:
+        """Delete a thread, in as many transactions as it takes."""
+        ops = self._core.operations
+        while (yield writing(lambda conn: ops.delete_thread(conn, key, idle_since=idle_since))):
+            self._core.forget_thread(key)
         self._core.forget_thread(key)
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
@@ -138,22 +145,12 @@ class Housekeeping:
         dry_run: bool,  # noqa: FBT001
     ) -> Script[Counts]:
         """Delete a thread that is still idle once its row is locked."""
-        key = thread.thread_key
-
+        key, ops = thread.thread_key, self._core.operations
         counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
-        ops = self._core.operations
-
-        def operation(conn: Connection) -> bool:
-            row = ops.threads.find(conn, key)
-            if row is None or row.updated_at >= cutoff:
-                return False
-            ops.delete_thread(conn, key)
-            return True
-
         if not dry_run:
-            if not (yield writing(operation)):
+            yield from self._delete(key, idle_since=cutoff)
+            if (yield reading(lambda conn: ops.threads.exists(conn, key))):
                 return Counts()
-            self._core.forget_thread(key)
         return replace(counts, threads=1, deleted_threads=1)
 
     def copy_thread(
@@ -180,37 +177,61 @@ class Housekeeping:
         *,
         dry_run: bool = False,
     ) -> Script[Counts]:
-        """Delete all but the chosen checkpoints of a thread, in one transaction."""
-        core, ops = self._core, self._core.operations
-
-        def operation(conn: Connection) -> tuple[Counts, str | None]:
-            thread = ops.threads.find(conn, key)
-            if thread is None:
-                return Counts(), None
-            ref = ThreadRef(key, thread.thread_id)
-            contents = read_contents(ops, conn, serde, ref, thread.revision)
-            thinned = contents.thinned(choose(list(contents.rows.values())))
-            counts = Counts(
-                threads=int(bool(thinned.gone)),
-                checkpoints=len(thinned.gone),
-                blobs=len(thinned.unused),
-            )
-            if dry_run:
-                return counts, None
-            if not thinned.contents.rows:
-                ops.delete_thread(conn, key)
-                return counts, None
-            carry_out(ops, conn, key, thinned)
-            ops.threads.change(conn, key, {"revision": new_revision()})
-            has_new_head = ops.latest_root(conn, key) != thread.checkpoint_id
-            return counts, thread.thread_id if has_new_head else None
-
-        found: tuple[Counts, str | None] = yield writing(operation)
-        counts, shows_older = found
-        core.forget_thread(key)
+        """Delete all but the chosen checkpoints of a thread, a piece a transaction."""
+        total, known = Counts(), None
+        while True:
+            operation = self._thinning(key, choose, known, dry_run=dry_run)
+            counts, known, shows_older = yield writing(operation)
+            total += counts
+            self._core.forget_thread(key)
+            if known is None:
+                break
+            if not known.rows:
+                yield from self._delete(key)
+                break
         if shows_older is not None:
             yield from self._project_again(serde, ThreadRef(key, shows_older))
-        return counts
+        return Counts(int(bool(total.checkpoints)), total.checkpoints, total.blobs)
+
+    def _thinning(
+        self,
+        key: bytes,
+        choose: Callable[[Sequence[Stored]], Choice],
+        known: Contents | None,
+        *,
+        dry_run: bool,
+    ) -> Callable[[Connection], tuple[Counts, Contents | None, str | None]]:
+        """Deletes a piece of what a choice leaves out.
+
+        The operation returns what it deleted; what the thread stores now, None if that is what is
+        to stay; and the thread's id if its rows show a checkpoint that is gone.
+        """
+        ops = self._core.operations
+
+        def operation(conn: Connection) -> tuple[Counts, Contents | None, str | None]:
+            thread = ops.threads.find(conn, key)
+            if thread is None:
+                return Counts(), None, None
+            contents = known
+            if contents is None or contents.revision != thread.revision:
+                contents = read_contents(ops, conn, key, thread.revision)
+            thinned = contents.thinned(choose(list(contents.rows.values())))
+            counts = Counts(checkpoints=len(thinned.gone), blobs=len(thinned.unused))
+            if dry_run:
+                return counts, None, None
+            if not thinned.contents.rows:
+                return counts, thinned.contents, None
+            piece, is_last = first_piece(contents, thinned)
+            carry_out(ops, conn, key, piece)
+            revision = new_revision()
+            ops.threads.change(conn, key, {"revision": revision})
+            counts = Counts(checkpoints=len(piece.gone), blobs=len(piece.unused))
+            if not is_last:
+                return counts, replace(piece.contents, revision=revision), None
+            has_new_head = ops.latest_root(conn, key) != thread.checkpoint_id
+            return counts, None, thread.thread_id if has_new_head else None
+
+        return operation
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False

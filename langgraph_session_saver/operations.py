@@ -8,19 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
+from langgraph_session_saver.statements import Statement
+from langgraph_session_saver.steps import (
+    AtOnce,
+    Batch,
+    CheckpointKey,
+    InTurn,
+    Removal,
+    Rows,
+    Store,
+    names,
+)
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import Head, ThreadRef, Threads
 
+PIECE = 5_000
+"""Checkpoints, or blobs, that one transaction deletes: about 0.1 s."""
+
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
-
-ROW_KEY = ("thread_key", "row_key")
 
 
 class ParentGoneError(Exception):
@@ -50,44 +63,27 @@ class Operations:
         self.tables = tables
         self.dialect = dialect
         self.threads = Threads(tables, dialect)
+        self.batches = (AtOnce if dialect.takes_batches else InTurn)(tables, dialect)
         self._build_writing()
         self._build_reading()
 
     def _build_writing(self) -> None:
-        t, d = self.tables, self.dialect
-        self._insert_blobs = d.insert_ignore(t.blobs, ["thread_key", "blob_key"])
-        checkpoint_key = ["thread_key", "ns_key", "checkpoint_id"]
-        self._put_checkpoint = d.upsert(
+        t = self.tables
+        checkpoint_key = ("thread_key", "ns_key", "checkpoint_id")
+        write_key = (*checkpoint_key, "task_id", "idx")
+        self.blobs = Store(t.blobs, ("thread_key", "blob_key"), names(t.blobs))
+        self.checkpoints = Store(
             t.checkpoints,
             checkpoint_key,
-            [c.name for c in t.checkpoints.c if c.name not in checkpoint_key],
+            names(t.checkpoints),
+            tuple(name for name in names(t.checkpoints) if name not in checkpoint_key),
         )
-        write_key = [*checkpoint_key, "task_id", "idx"]
-        self._insert_writes = d.insert_ignore(t.writes, write_key)
-        self._replace_writes = d.upsert(
-            t.writes, write_key, ["channel", "type", "data", "task_path"]
+        self.writes = Store(t.writes, write_key, names(t.writes))
+        self.special_writes = Store(
+            t.writes, write_key, names(t.writes), ("channel", "type", "data", "task_path")
         )
-
-        w, c = t.writes.c, t.checkpoints.c
-        its_checkpoint = select(c.checkpoint_id).where(
-            c.thread_key == w.thread_key,
-            c.ns_key == w.ns_key,
-            c.checkpoint_id == w.checkpoint_id,
-        )
-        self._delete_late_writes = delete(t.writes).where(
-            w.thread_key == bindparam("thread"),
-            w.checkpoint_id < bindparam("before"),
-            ~its_checkpoint.exists(),
-        )
-
-        self._oldest_root = select(func.min(c.checkpoint_id)).where(
-            c.thread_key == bindparam("thread"), c.ns_key == b"", c.hidden.is_(False)
-        )
-        self._has_checkpoint = select(func.count()).where(
-            c.thread_key == bindparam("thread"),
-            c.ns_key == bindparam("ns"),
-            c.checkpoint_id == bindparam("checkpoint"),
-        )
+        self.pruned_writes = Removal(t.writes, checkpoint_key)
+        self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)
 
     def _build_reading(self) -> None:
         t = self.tables
@@ -98,8 +94,8 @@ class Operations:
         )  # fmt: skip
         latest = wanted.where(c.c.hidden.is_(False)).order_by(c.c.checkpoint_id.desc()).limit(1)
         named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
-        self._latest_with_writes = self._with_writes(latest)
-        self._named_with_writes = self._with_writes(named)
+        self._latest_with_writes = Statement(self._with_writes(latest))
+        self._named_with_writes = Statement(self._with_writes(named))
         self._writes_of = select(w).where(
             w.c.thread_key.in_(bindparam("threads", expanding=True)),
             w.c.checkpoint_id.in_(bindparam("checkpoints", expanding=True)),
@@ -151,21 +147,35 @@ class Operations:
         if rows.needs_parent and rows.parent_id is not None and not head.has_parent:
             raise ParentGoneError
         if rows.blobs:
-            conn.execute(self._insert_blobs, rows.blobs)
-        conn.execute(self._put_checkpoint, rows.checkpoint)
+            self.batches.put(conn, self.blobs, rows.blobs)
+        self.batches.put(conn, self.checkpoints, [rows.checkpoint])
         return head
 
-    def put_writes(
+    def writes_batch(
         self,
-        conn: Connection,
-        regular: list[dict[str, Any]],
-        special: list[dict[str, Any]],
-    ) -> None:
-        """Store a task's writes."""
-        if regular:
-            conn.execute(self._insert_writes, regular)
-        for row in special:  # one by one: an upsert of several cannot name a key twice
-            conn.execute(self._replace_writes, row)
+        regular: Rows,
+        special: Rows,
+        unless_pruned: CheckpointKey | None,
+    ) -> Batch:
+        """What stores a task's writes.
+
+        Args:
+            regular: Writes of which the first stays.
+            special: Writes of which the last stays.
+            unless_pruned: Their checkpoint, if others may have deleted it as too old.
+        """
+        stores = [(self.writes, regular), (self.special_writes, special)]
+        return Batch([(store, rows) for store, rows in stores if rows], unless_pruned=unless_pruned)
+
+    def removals(
+        self, thread_key: bytes, doomed: Iterable[tuple[bytes, str]]
+    ) -> list[tuple[Removal, Rows]]:
+        """What deletes checkpoints, given by namespace key and id, with their writes."""
+        rows = [
+            {"gone_thread_key": thread_key, "gone_ns_key": ns_key, "gone_checkpoint_id": name}
+            for ns_key, name in doomed
+        ]
+        return [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -175,8 +185,8 @@ class Operations:
         """A checkpoint, or the newest, once for each of its writes (once if it has none)."""
         wanted = {"thread": thread_key, "ns": ns_key}
         if checkpoint_id is None:
-            return conn.execute(self._latest_with_writes, wanted).all()
-        return conn.execute(self._named_with_writes, wanted | {"checkpoint": checkpoint_id}).all()
+            return self._latest_with_writes.all(conn, wanted)
+        return self._named_with_writes.all(conn, wanted | {"checkpoint": checkpoint_id})
 
     def get_chains(
         self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]
@@ -298,12 +308,68 @@ class Operations:
 
     # -- deleting and copying -----------------------------------------------------------------
 
-    def delete_thread(self, conn: Connection, thread_key: bytes) -> None:
-        """Delete a thread, what it projected, and its session if the saver made that for it."""
+    def delete_thread(
+        self, conn: Connection, thread_key: bytes, *, idle_since: datetime | None = None
+    ) -> bool:
+        """Delete a thread, what it projected, and its session if the saver made that for it.
+
+        Args:
+            conn: A transaction, which takes `PIECE` rows at most.
+            thread_key: The thread.
+            idle_since: Leave a thread that was written to since then.
+
+        Returns:
+            Whether something is left, for other transactions.
+        """
         row = self.threads.find(conn, thread_key)
-        if row is None:
-            return
-        t = self.tables
+        if row is None or (idle_since is not None and row.updated_at >= idle_since):
+            return False
+        if self._delete_checkpoints_piece(conn, thread_key) or self._delete_blobs_piece(
+            conn, thread_key
+        ):
+            when = {} if idle_since is None else {"updated_at": row.updated_at}
+            self.threads.change(conn, thread_key, when)
+            return True
+        self._delete_rest(conn, row)
+        return False
+
+    def _delete_checkpoints_piece(self, conn: Connection, thread_key: bytes) -> bool:
+        """Delete the first of too many checkpoints with their writes; False if they are few."""
+        t, c = self.tables, self.tables.checkpoints.c
+        query = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
+        rows = conn.execute(query.order_by(c.ns_key, c.checkpoint_id).limit(PIECE + 1)).all()
+        if len(rows) <= PIECE:
+            return False
+        last = {row.ns_key: row.checkpoint_id for row in rows[:PIECE]}
+        for ns_key, checkpoint_id in last.items():
+            for table in (t.writes, t.checkpoints):
+                of_thread = (table.c.thread_key == thread_key, table.c.ns_key == ns_key)
+                until = table.c.checkpoint_id <= checkpoint_id
+                conn.execute(delete(table).where(*of_thread, until))
+        return True
+
+    def _delete_blobs_piece(self, conn: Connection, thread_key: bytes) -> bool:
+        """Delete the deepest of too many blobs; False if they are few."""
+        b = self.tables.blobs.c
+        counted = select(b.depth, func.count()).where(b.thread_key == thread_key)
+        depths = conn.execute(counted.group_by(b.depth).order_by(b.depth.desc())).all()
+        if sum(count for _, count in depths) <= PIECE:
+            return False
+        left = PIECE
+        for depth, count in depths:
+            doomed: list[Any] = [b.thread_key == thread_key, b.depth == depth]
+            if count > left:
+                keys = select(b.blob_key).where(*doomed).order_by(b.blob_key)
+                last = conn.execute(keys.offset(left).limit(1)).scalar_one()
+                doomed.append(b.blob_key < last)
+            conn.execute(delete(self.tables.blobs).where(*doomed))
+            left -= count
+            if left <= 0:
+                break
+        return True
+
+    def _delete_rest(self, conn: Connection, row: Any) -> None:
+        t, thread_key = self.tables, row.thread_key
         for table in (t.writes, t.checkpoints, *self.threads.child_tables()):
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
         conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
@@ -321,10 +387,14 @@ class Operations:
             found |= set(conn.execute(select(c.thread_key).where(c.run_id.in_(batch))).scalars())
         return sorted(found)
 
-    def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Row[Any]]:
-        """All checkpoints of a thread, hidden ones too."""
-        c = self.tables.checkpoints
-        return conn.execute(select(c).where(c.c.thread_key == thread_key)).all()
+    def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Any]:
+        """All checkpoints of a thread, hidden ones too, without what they hold."""
+        c = self.tables.checkpoints.c
+        columns = (
+            c.ns_key, c.checkpoint_id, c.checkpoint_ns, c.parent_checkpoint_id,
+            c.root_checkpoint_id, c.run_id, c.hidden, c.refs,
+        )  # fmt: skip
+        return conn.execute(select(*columns).where(c.thread_key == thread_key)).all()
 
     def delete_checkpoints(
         self, conn: Connection, thread_key: bytes, doomed: Iterable[tuple[bytes, str]]
@@ -383,20 +453,6 @@ class Operations:
                         b.thread_key == thread_key, b.blob_key.in_(batch)
                     )
                 )
-
-    def is_pruned(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
-    ) -> bool:
-        """Whether a checkpoint went because newer ones came; the thread's row is locked."""
-        oldest = conn.execute(self._oldest_root, {"thread": thread_key}).scalar()
-        if oldest is None or checkpoint_id >= oldest:
-            return False
-        wanted = {"thread": thread_key, "ns": ns_key, "checkpoint": checkpoint_id}
-        return not conn.execute(self._has_checkpoint, wanted).scalar()
-
-    def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
-        """Delete writes that came for a checkpoint after that was pruned."""
-        conn.execute(self._delete_late_writes, {"thread": thread_key, "before": before})
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; False if there is no such source."""

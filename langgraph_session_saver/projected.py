@@ -10,12 +10,16 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, update
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.operations import ROW_KEY, Operations, batches
+from langgraph_session_saver.operations import Operations, batches
 from langgraph_session_saver.projections import Problem, Step
-from langgraph_session_saver.status import DONE, PENDING, RUNNING, SEVERITY, Incident
+from langgraph_session_saver.statements import Statements
+from langgraph_session_saver.status import RUNNING, SEVERITY, Incident, Reached, status_at
+from langgraph_session_saver.steps import Store
 from langgraph_session_saver.tables import Tables
-from langgraph_session_saver.threads import Head, ThreadRef
+from langgraph_session_saver.threads import Head, ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
+
+ROW_KEY = ("thread_key", "row_key")
 
 
 class StaleViewError(Exception):
@@ -31,11 +35,22 @@ class ProjectedRows:
         self._tables: Tables = operations.tables
         self._dialect: Dialect = operations.dialect
         t, d = self._tables, self._dialect
-        self._upsert_messages = d.upsert(
-            t.messages, ROW_KEY, ["role", "content", "removed_at", "session_id"]
+        self.messages = Store(
+            t.messages,
+            ROW_KEY,
+            ("session_id", "thread_key", "row_key", "message_id", "role", "content", "timestamp",
+             "removed_at"),
+            ("role", "content", "removed_at", "session_id"),
+        )  # fmt: skip
+        self.usage = Store(
+            t.token_usage,
+            ROW_KEY,
+            ("session_id", "thread_key", "row_key", "timestamp", "agent_type", "model",
+             "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
+        )  # fmt: skip
+        self._update_session_row = Statements(
+            lambda _names: update(t.sessions).where(t.sessions.c.id == bindparam("session"))
         )
-        self._update_session_row = update(t.sessions).where(t.sessions.c.id == bindparam("session"))
-        self._insert_usage = d.insert_ignore(t.token_usage, ROW_KEY)
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
         e = t.errors.c
         self._recover = update(t.errors).where(
@@ -62,21 +77,18 @@ class ProjectedRows:
         if not changes.is_whole and head.checkpoint_id != changes.base:
             raise StaleViewError
         if head.is_first:
-            self._update_session(conn, head.session_id, changes)
+            self._change_session(conn, head.session_id, self.session_values(changes))
         owner = {"session_id": head.session_id, "thread_key": thread.key}
         is_new = head.checkpoint_id is None
         seen = self._store_messages(conn, owner, changes, is_new=is_new)
         # A message that was there was paid for, in a copied thread by the one it is a copy of.
         usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in seen]
         if usage:
-            conn.execute(self._insert_usage, usage)
+            self._operations.batches.put(conn, self.usage, usage)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
             if head.is_first and version is not None:
-                conn.execute(
-                    self._update_session_row,
-                    {"session": head.session_id, "current_version": version},
-                )
+                self._change_session(conn, head.session_id, {"current_version": version})
             if self._keep_versions is not None and version is not None:
                 # The page that was the current one is so no longer.
                 self._drop_old_pages(conn, head.session_id, version - self._keep_versions)
@@ -85,10 +97,16 @@ class ProjectedRows:
         for problem in changes.problems:
             conn.execute(self._insert_error, {**owner, **_problem_row(problem, step)})
 
-    def _update_session(self, conn: Connection, session_id: str, changes: Changes) -> None:
-        values = {**changes.columns, "checkpoint_id": changes.checkpoint_id}
-        values["updated_at"] = utc_now()
-        conn.execute(self._update_session_row, {"session": session_id, **values})
+    def session_values(self, changes: Changes) -> dict[str, Any]:
+        """What a step changes in its session's row."""
+        return {
+            **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": utc_now(),
+        }  # fmt: skip
+
+    def _change_session(self, conn: Connection, session_id: str, values: Mapping[str, Any]) -> None:
+        values = {"updated_at": utc_now(), **values}
+        statement = self._update_session_row.of(values)
+        statement.run(conn, {"session": session_id, **values})
 
     def _store_messages(
         self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
@@ -99,7 +117,8 @@ class ProjectedRows:
         if changes.compare_messages and not is_new:
             rows, removed, seen = self._differences(conn, owner["thread_key"], rows)
         if rows:
-            conn.execute(self._upsert_messages, [{**row, **owner} for row in rows])
+            rows = [{**row, **owner} for row in rows]
+            self._operations.batches.put(conn, self.messages, rows)
         m = self._tables.messages
         for batch in batches(removed):
             conn.execute(
@@ -196,47 +215,34 @@ class ProjectedRows:
         conn: Connection,
         thread: ThreadRef,
         head: Head,
-        checkpoint_id: str,
-        due: Sequence[str],
-        step: int | None,
+        reached: Reached,
         revision: int,
-    ) -> None:
-        """Move a thread's head to its newest root checkpoint, and say what it does now.
-
-        A late `put` never clears what a `put_writes` for the same checkpoint has set.
-        """
-        now = utc_now()
-        values: dict[str, Any] = {
-            "checkpoint_id": checkpoint_id,
-            "revision": revision,
-            "updated_at": now,
-        }
-        if head.status_checkpoint_id is None or checkpoint_id > head.status_checkpoint_id:
-            values |= {
-                "status": PENDING if due else DONE,
-                "status_node": ", ".join(due) or None,
-                "status_step": step,
-                "status_since": now,
-                "status_checkpoint_id": checkpoint_id,
-            }
-            if head.status == "error":
-                conn.execute(self._recover, {"thread": thread.key, "recovered_at": now})
-        elif checkpoint_id == head.status_checkpoint_id and step is not None:
-            values["status_step"] = step + 1
-            if head.status == "error":  # one that came first could not tell its step
-                conn.execute(self._number_errors, {"thread": thread.key, "step": step + 1})
+    ) -> Head:
+        """Move a thread's head to its newest root checkpoint, and say what it does now."""
+        if head.status == "error":
+            when = {"thread": thread.key, "recovered_at": utc_now()}
+            if head.status_checkpoint_id is None or head.status_checkpoint_id < reached.id:
+                conn.execute(self._recover, when)
+            elif head.status_checkpoint_id == reached.id and reached.step is not None:
+                # One that came first could not tell its step.
+                number = {"thread": thread.key, "step": reached.step + 1}
+                conn.execute(self._number_errors, number)
+        values = {"revision": revision, **status_at(reached, head.status_checkpoint_id)}
         self._operations.threads.change(conn, thread.key, values)
+        return head.changed(values)
 
     def note_resumed(
         self, conn: Connection, thread: ThreadRef, head: Head, about: Mapping[str, Any]
-    ) -> None:
+    ) -> Head:
         """A thread that waited for an answer, or had failed, runs again."""
-        if head.status in SEVERITY:
-            self._operations.threads.change(
-                conn,
-                thread.key,
-                {"status": RUNNING, "status_since": utc_now(), "status_step": about["step"]},
-            )
+        if head.status not in SEVERITY:
+            return head
+        values = {
+            "status": RUNNING, "status_since": utc_now(), "status_step": about["step"],
+            "revision": new_revision(),
+        }  # fmt: skip
+        self._operations.threads.change(conn, thread.key, values)
+        return head.changed(values)
 
     def note_incidents(
         self,
@@ -247,7 +253,7 @@ class ProjectedRows:
         about: Mapping[str, Any],
         *,
         record: bool,
-    ) -> None:
+    ) -> Head:
         """Store errors as rows, and set the thread's status to the gravest incident.
 
         Args:
@@ -279,30 +285,28 @@ class ProjectedRows:
                     },
                 )
         gravest = max(found, key=lambda incident: SEVERITY[incident.status])
-        if self._outranks(conn, thread, gravest, root_id):
-            self._operations.threads.change(
-                conn,
-                thread.key,
-                {
-                    "status": gravest.status,
-                    "status_node": gravest.node,
-                    "status_step": about["step"],
-                    "status_since": utc_now(),
-                    "status_checkpoint_id": root_id,
-                },
-            )
+        if not _outranks(head, gravest, root_id):
+            return head
+        values = {
+            "status": gravest.status,
+            "status_node": gravest.node,
+            "status_step": about["step"],
+            "status_since": utc_now(),
+            "status_checkpoint_id": root_id,
+            "revision": new_revision(),
+        }
+        self._operations.threads.change(conn, thread.key, values)
+        return head.changed(values)
 
-    def _outranks(
-        self, conn: Connection, thread: ThreadRef, incident: Incident, root_id: str | None
-    ) -> bool:
-        """Whether an incident says more than the status that its thread has."""
-        row = self._operations.threads.find(conn, thread.key)
-        if row is None or root_id is None:
-            return False
-        if row.status_checkpoint_id is None or row.status_checkpoint_id < root_id:
-            return True
-        known = SEVERITY.get(row.status, 0)
-        return row.status_checkpoint_id == root_id and known < SEVERITY[incident.status]
+
+def _outranks(head: Head, incident: Incident, root_id: str | None) -> bool:
+    """Whether an incident says more than the status that its thread has."""
+    if root_id is None:
+        return False
+    if head.status_checkpoint_id is None or head.status_checkpoint_id < root_id:
+        return True
+    known = SEVERITY.get(head.status or "", 0)
+    return head.status_checkpoint_id == root_id and known < SEVERITY[incident.status]
 
 
 def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:

@@ -26,7 +26,9 @@ class WriterQueue:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for the turn, blocking this thread."""
-        self._ask().result()
+        asked = self._ask()
+        if asked is not None:
+            asked.result()
         try:
             yield
         finally:
@@ -36,26 +38,27 @@ class WriterQueue:
     async def aturn(self) -> AsyncIterator[None]:
         """Wait for the turn, leaving the event loop free."""
         asked = self._ask()
-        try:
-            await asyncio.wrap_future(asked)
-        except asyncio.CancelledError:
-            if not asked.cancelled():  # the turn came in the same moment
-                self._pass_on()
-            raise
+        if asked is not None:
+            try:
+                await asyncio.wrap_future(asked)
+            except asyncio.CancelledError:
+                if not asked.cancelled():  # the turn came in the same moment
+                    self._pass_on()
+                raise
         try:
             yield
         finally:
             self._pass_on()
 
-    def _ask(self) -> Future[None]:
-        asked: Future[None] = Future()
+    def _ask(self) -> Future[None] | None:
+        """Take the turn, or stand in line for it; None if it is taken."""
         with self._lock:
-            if self._held:
-                self._waiting.append(asked)
-                return asked
-            self._held = True
-        asked.set_result(None)
-        return asked
+            if not self._held:
+                self._held = True
+                return None
+            asked: Future[None] = Future()
+            self._waiting.append(asked)
+            return asked
 
     def _pass_on(self) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -32,7 +33,7 @@ ANCESTORS = 512
 Known = Callable[[bytes, bytes], Value | None]
 
 
-@dataclass(slots=True)
+@dataclass
 class Saved:
     """A checkpoint's row, decoded but for its channels' values."""
 
@@ -52,9 +53,19 @@ class Saved:
         """The checkpoint, for errors."""
         return f"checkpoint {self.row.checkpoint_id!r} of thread {self.place.thread.thread_id!r}"
 
+    @cached_property
+    def keys(self) -> dict[str, bytes]:
+        """The key of every channel's value."""
+        ns = self.row.checkpoint_ns
+        return {channel: blob_key(ns, channel, at) for channel, at in self.versions.items()}
+
+    def channel_name(self, channel: str) -> str:
+        """One of its channels, for errors."""
+        return f"channel {channel!r} of {self.name}"
+
     def key(self, channel: str) -> bytes:
         """The key of a channel's value."""
-        return blob_key(self.row.checkpoint_ns, channel, self.versions[channel])
+        return self.keys[channel]
 
 
 def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> Saved:
@@ -121,11 +132,9 @@ class Reading:
             return None
         saved = decode(serde, place, rows[0])
         values = yield from self._values([saved], core.cache.get)
-        for channel in saved.versions:
-            value = values.get((place.thread.key, saved.key(channel)))
-            if value is not None:
-                core.cache.put(place.thread.key, value)
-                core.cache.set_tip(place.thread.key, place.ns_key, channel, value.key)
+        for value in values.values():
+            core.cache.put(place.thread.key, value)
+        core.cache.set_tips(place.thread.key, place.ns_key, saved.keys)
         writes = [row for row in rows if row.task_id is not None]
         found = self._assemble(serde, saved, values, _ordered(writes), "write_")
         self._remember(saved, found)
@@ -149,8 +158,8 @@ class Reading:
         found: dict[tuple[bytes, bytes], Value] = {}
         missing: dict[tuple[bytes, bytes], tuple[Saved, str]] = {}
         for one in saved:
-            for channel in one.versions:
-                at = (one.row.thread_key, one.key(channel))
+            for channel, key in one.keys.items():
+                at = (one.row.thread_key, key)
                 value = known(*at)
                 if value is not None:
                     found[at] = value
@@ -183,9 +192,9 @@ class Reading:
     ) -> CheckpointTuple:
         row, place = saved.row, saved.place
         channel_values = {
-            channel: load(serde, value.typed, f"channel {channel!r} of {saved.name}")
-            for channel in saved.versions
-            if (value := values.get((row.thread_key, saved.key(channel)))) is not None
+            channel: load(serde, value.typed, partial(saved.channel_name, channel))
+            for channel, key in saved.keys.items()
+            if (value := values.get((row.thread_key, key))) is not None
         }
         parent = row.parent_checkpoint_id
         return CheckpointTuple(

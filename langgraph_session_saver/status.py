@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.plain import clean_text, shorten
+from langgraph_session_saver.types import utc_now
 
 PENDING, RUNNING, DONE = "pending", "running", "done"
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
@@ -37,6 +38,40 @@ class Incident:
     stack: str | None
     key: bytes
     """The same for an error in a subgraph and the parent's task that it passes through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The newest root checkpoint of a thread, as far as its status depends on it."""
+
+    id: str
+    due: Sequence[str]
+    """Nodes that run next."""
+    step: int | None
+
+
+def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
+    """The columns of a thread's row at a checkpoint.
+
+    A late `put` never clears what a `put_writes` for the same checkpoint has set.
+
+    Args:
+        reached: The checkpoint.
+        known_id: The checkpoint that the status is of so far.
+    """
+    now = utc_now()
+    values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": now}
+    if known_id is None or reached.id > known_id:
+        values |= {
+            "status": PENDING if reached.due else DONE,
+            "status_node": ", ".join(reached.due) or None,
+            "status_step": reached.step,
+            "status_since": now,
+            "status_checkpoint_id": reached.id,
+        }
+    elif reached.id == known_id and reached.step is not None:
+        values["status_step"] = reached.step + 1
+    return values
 
 
 def due_nodes(values: Mapping[str, Any]) -> list[str]:

@@ -215,6 +215,8 @@ class _Builder:
             Column("run_id", Id(THREAD_ID_LENGTH)),
             # Kept only because a DeltaChannel replays from it: not listed.
             Column("hidden", Boolean, nullable=False, default=False),
+            # What retention needs to know of it: `references.pack`.
+            Column("refs", Bytes(), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
             Column("metadata_type", String(64), nullable=False),

@@ -14,13 +14,14 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.codec import dump, frame
 from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
-from langgraph_session_saver.core import ATTEMPTS, Core, Script, writing
+from langgraph_session_saver.core import ATTEMPTS, Core, Script, storing, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.parents import refuse_unknown_parent
 from langgraph_session_saver.projections import check_writes
 from langgraph_session_saver.status import Incident, incidents
-from langgraph_session_saver.threads import ThreadRef
+from langgraph_session_saver.steps import Batch
+from langgraph_session_saver.threads import Head, ThreadRef
 
 
 class TaskWrites:
@@ -74,63 +75,50 @@ class TaskWrites:
         sends = noted.sends if noted is not None else ()
         found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
         resumes = any(channel == RESUME for channel, _ in writes)
+        unless_pruned = key if core.keep_last is not None else None
+        batch = core.operations.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
-            must_lock = found or resumes or self._must_lock(place.thread)
-            locked = place if must_lock else None
+            known = core.known.get(place.thread.key)
             try:
-                yield writing(
-                    self._operation(locked, regular, special, found, about, resumes=resumes)
-                )
-                break
+                if known is not None and known.suits(place.thread) and not (found or resumes):
+                    if batch.stores:
+                        yield storing(lambda conn: core.operations.batches.run(conn, batch))
+                    return
+                operation = self._operation(place, batch, found, about, resumes=resumes)
+                head, was = yield writing(operation)
             except BrokenReferenceError:
-                core.threads.forget(place.thread.key)
+                core.forget_row(place.thread.key)
                 if attempt == ATTEMPTS - 1:
                     raise
-        core.threads.put(place.thread.key, place.thread)
-
-    def _must_lock(self, thread: ThreadRef) -> bool:
-        """Whether the thread may be missing, disagree with what the call names, or be pruned."""
-        known = self._core.threads.get(thread.key)
-        return (
-            self._core.keep_last is not None
-            or known is None
-            or (thread.is_named and known != thread)
-        )
+            else:
+                core.learn(place.thread, head, was.revision)
+                return
 
     def _operation(
         self,
-        locked: Place | None,
-        regular: list[dict[str, Any]],
-        special: list[dict[str, Any]],
+        place: Place,
+        batch: Batch,
         found: list[Incident],
         about: Mapping[str, Any],
         *,
         resumes: bool,
-    ) -> Callable[[Connection], None]:
-        core = self._core
+    ) -> Callable[[Connection], tuple[Head, Head]]:
+        """Stores writes under the lock of the thread's row; returns the row after and before."""
+        core, thread = self._core, place.thread
 
-        def operation(conn: Connection) -> None:
-            if locked is None:
-                core.operations.put_writes(conn, regular, special)
-                return
-            head = core.operations.threads.lock(conn, locked.thread)
-            if not self._comes_too_late(conn, locked):
-                core.operations.put_writes(conn, regular, special)
+        def operation(conn: Connection) -> tuple[Head, Head]:
+            was = head = core.operations.threads.lock(conn, thread)
+            if batch.stores:
+                core.operations.batches.run(conn, batch)
             if resumes:
-                core.projected.note_resumed(conn, locked.thread, head, about)
+                head = core.projected.note_resumed(conn, thread, head, about)
             if found:
-                core.projected.note_incidents(
-                    conn, locked.thread, head, found, about, record=core.records_errors
+                head = core.projected.note_incidents(
+                    conn, thread, head, found, about, record=core.records_errors
                 )
+            return head, was
 
         return operation
-
-    def _comes_too_late(self, conn: Connection, place: Place) -> bool:
-        """Whether `keep_last` took the checkpoint before its writes came: none can need them."""
-        core, checkpoint_id = self._core, str(place.checkpoint_id)
-        return core.keep_last is not None and core.operations.is_pruned(
-            conn, place.thread.key, place.ns_key, checkpoint_id
-        )
 
     def _encode_writes(
         self,

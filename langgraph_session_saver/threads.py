@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.statements import Statement, Statements
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.types import utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,13 @@ class Head:
     revision: int
     status: str | None
 
+    def changed(self, values: Mapping[str, Any]) -> Head:
+        """The row after some of its columns were set."""
+        known = {name: values[name] for name in _REMEMBERED if name in values}
+        return replace(self, **known)
+
+
+_REMEMBERED = ("checkpoint_id", "status_checkpoint_id", "revision", "status")
 
 _NOT_PROJECTED = frozenset(
     ("id", "created_at", "updated_at", "owner_id", "scope_type", "scope_id", "status",
@@ -65,29 +74,35 @@ class Threads:
         self.tables = tables
         t, d = tables, dialect
         parent = t.checkpoints.alias("parent")
-        self._lock_thread = d.locked(
-            select(t.threads, parent.c.checkpoint_id.label("parent_id"))
-            .outerjoin(
-                parent,
-                and_(
-                    parent.c.thread_key == t.threads.c.thread_key,
-                    parent.c.ns_key == bindparam("ns"),
-                    parent.c.checkpoint_id == bindparam("parent"),
-                ),
+        self._lock_thread = Statement(
+            d.locked(
+                select(t.threads, parent.c.checkpoint_id.label("parent_id"))
+                .outerjoin(
+                    parent,
+                    and_(
+                        parent.c.thread_key == t.threads.c.thread_key,
+                        parent.c.ns_key == bindparam("ns"),
+                        parent.c.checkpoint_id == bindparam("parent"),
+                    ),
+                )
+                .where(t.threads.c.thread_key == bindparam("thread")),
+                t.threads,
             )
-            .where(t.threads.c.thread_key == bindparam("thread")),
-            t.threads,
         )
-        self._lock_session = d.locked(
-            select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
+        self._lock_session = Statement(
+            d.locked(
+                select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
+            )
         )
-        self._count_threads = (
+        self._count_threads = Statement(
             select(func.count()).select_from(t.threads)
             .where(t.threads.c.session_id == bindparam("session"))
         )  # fmt: skip
-        self._update_thread = update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
-        self._insert_session = d.insert_ignore(t.sessions, ["id"])
-        self._insert_thread = d.insert_ignore(t.threads, ["thread_key"])
+        self._change_thread = Statements(
+            lambda _names: update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
+        )
+        self._insert_session = Statements(lambda _names: d.insert_ignore(t.sessions, ["id"]))
+        self._insert_thread = Statements(lambda _names: d.insert_ignore(t.threads, ["thread_key"]))
 
     def lock(
         self, conn: Connection, thread: ThreadRef, ns_key: bytes = b"", parent: str | None = None
@@ -98,20 +113,21 @@ class Threads:
             SessionConflictError: The call names another session or owner than the thread has.
         """
         wanted = {"thread": thread.key, "ns": ns_key, "parent": parent}
-        row = conn.execute(self._lock_thread, wanted).one_or_none()
+        row = self._lock_thread.first(conn, wanted)
         if row is None:
             session_id = thread.session_id or thread.thread_id
             self._make_session(conn, session_id, thread.owner_id)
             # Whoever was making both, and let us wait for the session, is done: its next step
             # locks the thread and then the session, and so do we.
-            row = conn.execute(self._lock_thread, wanted).one_or_none()
+            row = self._lock_thread.first(conn, wanted)
         if row is None:
             self._make(conn, thread, session_id)
-            row = conn.execute(self._lock_thread, wanted).one()
-        session_id, is_first = self._agree(conn, thread, row)
+            row = self._lock_thread.first(conn, wanted)
+        if self._agree(conn, thread, row):
+            row = self._lock_thread.first(conn, wanted)
         return Head(
-            session_id=session_id,
-            is_first=is_first,
+            session_id=row.session_id,
+            is_first=row.is_first,
             checkpoint_id=row.checkpoint_id,
             status_checkpoint_id=row.status_checkpoint_id,
             has_parent=row.parent_id is not None,
@@ -119,44 +135,45 @@ class Threads:
             status=row.status,
         )
 
-    def find(self, conn: Connection, thread_key: bytes) -> Row[Any] | None:
+    def find(self, conn: Connection, thread_key: bytes) -> Any:
         """Lock a thread's row if there is one."""
         wanted = {"thread": thread_key, "ns": b"", "parent": None}
-        return conn.execute(self._lock_thread, wanted).one_or_none()
+        return self._lock_thread.first(conn, wanted)
+
+    def exists(self, conn: Connection, thread_key: bytes) -> bool:
+        """Whether there is such a thread."""
+        t = self.tables.threads.c
+        found = conn.execute(select(t.thread_key).where(t.thread_key == thread_key)).first()
+        return found is not None
 
     def _make(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
-        conn.execute(self._lock_session, {"session": session_id}).one()
-        conn.execute(
-            self._insert_thread,
-            {
-                "thread_key": thread.key,
-                "thread_id": thread.thread_id,
-                "session_id": session_id,
-                "session_named": thread.session_id is not None,
-                "owner_id": thread.owner_id,
-                "is_first": not self._count_in(conn, session_id),
-                "revision": new_revision(),
-            },
-        )
+        self._lock_session.first(conn, {"session": session_id})
+        row = {
+            "thread_key": thread.key,
+            "thread_id": thread.thread_id,
+            "session_id": session_id,
+            "session_named": thread.session_id is not None,
+            "owner_id": thread.owner_id,
+            "is_first": not self._count_in(conn, session_id),
+            "revision": new_revision(),
+        }
+        self._insert_thread.of(row).run(conn, row)
 
     def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
-        conn.execute(
-            self._insert_session,
-            {"id": session_id, "owner_id": owner_id, "made_by_saver": True},
-        )
+        row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
+        self._insert_session.of(row).run(conn, row)
 
     def _count_in(self, conn: Connection, session_id: str) -> int:
-        count: int = conn.execute(self._count_threads, {"session": session_id}).scalar_one()
+        count: int = self._count_threads.scalar(conn, {"session": session_id})
         return count
 
-    def _agree(self, conn: Connection, thread: ThreadRef, row: Row[Any]) -> tuple[str, bool]:
+    def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
         """Check what a call names against what the thread has; the first to name one sets it.
 
-        Returns the thread's session, and whether it is the first one there.
+        Returns whether the thread's row was changed.
         """
-        session_id: str = row.session_id
-        is_first: bool = row.is_first
-        if thread.owner_id is not None and row.owner_id != thread.owner_id:
+        takes_owner = thread.owner_id is not None and row.owner_id != thread.owner_id
+        if takes_owner:
             if row.owner_id is not None:
                 raise SessionConflictError(
                     f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
@@ -165,32 +182,26 @@ class Threads:
             self.change(conn, thread.key, {"owner_id": thread.owner_id})
             t = self.tables.sessions
             conn.execute(
-                update(t).where(t.c.id == session_id, t.c.owner_id.is_(None)),
+                update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None)),
                 {"owner_id": thread.owner_id},
             )
-        if thread.session_id is not None and not (
-            row.session_named and session_id == thread.session_id
-        ):
-            if row.session_named:
-                raise SessionConflictError(
-                    f"thread {thread.thread_id!r} belongs to session {session_id!r}, and this "
-                    f"call names {thread.session_id!r}: use another thread_id, or leave "
-                    "session_id out"
-                )
-            if session_id != thread.session_id:
-                is_first = self._move(conn, thread, session_id, was_first=is_first)
-                session_id = thread.session_id
-            self.change(conn, thread.key, {"session_named": True})
-        return session_id, is_first
+        if thread.session_id is None or (row.session_named and row.session_id == thread.session_id):
+            return takes_owner
+        if row.session_named:
+            raise SessionConflictError(
+                f"thread {thread.thread_id!r} belongs to session {row.session_id!r}, and this "
+                f"call names {thread.session_id!r}: use another thread_id, or leave session_id out"
+            )
+        if row.session_id != thread.session_id:
+            self._move(conn, thread, row.session_id, was_first=row.is_first)
+        self.change(conn, thread.key, {"session_named": True})
+        return True
 
-    def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> bool:
-        """Bring a thread, and what it projected, to the session that a call names first.
-
-        Returns whether it is the first one there.
-        """
+    def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
+        """Bring a thread, and what it projected, to the session that a call names first."""
         new = str(thread.session_id)
         self._make_session(conn, new, thread.owner_id)
-        conn.execute(self._lock_session, {"session": new}).one()
+        self._lock_session.first(conn, {"session": new})
         is_first = not self._count_in(conn, new)
         self.change(conn, thread.key, {"session_id": new, "is_first": is_first})
         v = self.tables.versions
@@ -204,7 +215,6 @@ class Threads:
         if was_first:
             self.promote_next(conn, old)
         self.drop_empty_session(conn, old)
-        return is_first
 
     def _move_columns(self, conn: Connection, old: str, new: str, offset: int) -> None:
         """Copy what was projected into a session's columns."""
@@ -255,8 +265,9 @@ class Threads:
         )
 
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
-        """Change columns of a thread's row."""
-        conn.execute(self._update_thread, {"key": thread_key, **values})
+        """Change columns of a thread's row, and its revision, so that nobody trusts the old row."""
+        values = {"revision": new_revision(), "updated_at": utc_now(), **values}
+        self._change_thread.of(values).run(conn, {"key": thread_key, **values})
 
     def child_tables(self) -> tuple[Table, ...]:
         """The tables that steps of a thread project rows into."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,6 +101,21 @@ def RowId() -> BigInteger:  # noqa: N802
     return BigInteger().with_variant(Integer(), "sqlite")
 
 
-def Json() -> JSON:  # noqa: N802
-    """JSON; JSONB on PostgreSQL. Python's None is SQL's NULL."""
-    return JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+class JsonText(str):
+    """JSON that is written out already."""
+
+    __slots__ = ()
+
+
+class Json(TypeDecorator[Any]):
+    """JSON; JSONB on PostgreSQL. Python's None is SQL's NULL, and `JsonText` is stored as it is."""
+
+    impl = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Write a value as JSON."""
+        write = super().bind_processor(dialect)
+        if write is None:
+            return None
+        return lambda value: str(value) if isinstance(value, JsonText) else write(value)

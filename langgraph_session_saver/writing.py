@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,26 +19,28 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
+from langgraph_session_saver import references
 from langgraph_session_saver.chains import StoredBlob, Value, extend, whole
-from langgraph_session_saver.changes import Changes
-from langgraph_session_saver.codec import blob_key, dump, frame
+from langgraph_session_saver.changes import Changes, Kept
+from langgraph_session_saver.codec import blob_key, dump, frame, kept_items
 from langgraph_session_saver.configs import Place, check_channels, place_of
-from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, writing
+from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, storing, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
-    CorruptBlobError,
     HistoryLostError,
     ProjectionError,
-    SerializationError,
 )
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
 from langgraph_session_saver.projected import StaleViewError
 from langgraph_session_saver.projections import Step
-from langgraph_session_saver.retention import Contents, Stored, keep_last
-from langgraph_session_saver.status import due_nodes, send_nodes
+from langgraph_session_saver.references import References
+from langgraph_session_saver.retention import Contents, Stored, Thinned, keep_last
+from langgraph_session_saver.status import Reached, due_nodes, send_nodes, status_at
+from langgraph_session_saver.steps import Batch, Gate
 from langgraph_session_saver.thinning import carry_out, read_contents
 from langgraph_session_saver.threads import Head, new_revision
+from langgraph_session_saver.types import utc_now
 
 logger = logging.getLogger("langgraph_session_saver")
 
@@ -47,7 +50,7 @@ UNUSED_BLOBS = 16
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(slots=True)
+@dataclass
 class _Saved:
     """One `put`, as LangGraph gives it, and as it is stored."""
 
@@ -56,7 +59,8 @@ class _Saved:
     metadata: dict[str, Any]
     new_versions: ChannelVersions
     serde: SerializerProtocol
-    values: list[tuple[str, Value]] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,8 +78,7 @@ class _Saved:
 
     def stored(self) -> Stored:
         """What retention needs to know of this checkpoint."""
-        versions, values = self.checkpoint["channel_versions"], self.checkpoint["channel_values"]
-        place = self.place
+        place, refers_to = self.place, self.references
         return Stored(
             ns_key=place.ns_key,
             checkpoint_id=self.checkpoint["id"],
@@ -83,14 +86,25 @@ class _Saved:
             parent_id=place.checkpoint_id,
             root_id=self.root_id,
             run_id=self.run_id,
-            ts=self.checkpoint["ts"],
+            ts=refers_to.ts,
             is_hidden=False,
-            replayed=frozenset(self.metadata.get("counters_since_delta_snapshot") or ()),
-            valued=frozenset(versions) & frozenset(values),
-            blobs=frozenset(
-                blob_key(place.checkpoint_ns, channel, version)
-                for channel, version in versions.items()
-            ),
+            replayed=frozenset(refers_to.replayed),
+            valued=frozenset(refers_to.blobs),
+            blobs=frozenset(refers_to.blobs.values()),
+        )
+
+    @cached_property
+    def references(self) -> References:
+        """The rows that this checkpoint keeps alive."""
+        values, ns = self.checkpoint["channel_values"], self.place.checkpoint_ns
+        return References(
+            ts=self.checkpoint["ts"],
+            replayed=self.metadata.get("counters_since_delta_snapshot") or (),
+            blobs={
+                channel: blob_key(ns, channel, version)
+                for channel, version in self.checkpoint["channel_versions"].items()
+                if channel in values
+            },
         )
 
     @property
@@ -100,6 +114,11 @@ class _Saved:
             return None
         root_id: str | None = (self.metadata.get("parents") or {}).get("")
         return root_id
+
+    def reached(self) -> Reached:
+        """What the thread's status depends on."""
+        due = due_nodes(self.checkpoint["channel_values"]) if self.place.is_root else []
+        return Reached(self.checkpoint["id"], due, self.step_number)
 
     def step(self, *, whole: bool) -> Step:
         thread, values = self.place.thread, self.checkpoint["channel_values"]
@@ -150,82 +169,159 @@ class Writing:
         yield from refuse_unknown_parent(self._core, place, saved.checkpoint["id"])
         rows = self._encode(saved)
         changes = self._project(saved)
+        if not (yield from self._store_known(saved, rows, changes)):
+            changes = yield from self._store_unknown(saved, rows, changes)
+        self._remember(saved, changes)
+        return place.at(saved.checkpoint["id"])
+
+    def _store_known(
+        self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
+    ) -> Script[bool]:
+        """Store a step of a thread whose row is known; False if it is not, or not as known."""
+        core, thread = self._core, saved.place.thread
+        known = core.known.get(thread.key)
+        if known is None or not known.suits(thread) or not _goes_on(saved, changes, known.head):
+            return False
+        head, thinned = known.head, None
+        revision = new_revision()
+        if core.keep_last is not None:
+            thinned = self._thinned(saved, rows, head.revision, revision)
+            if thinned is None or thinned.unused or thinned.newly_hidden:
+                return False
+        values = self._thread_values(saved, head, revision)
+        batch = self._batch(saved, rows, changes, head, values)
+        if thinned is not None and thinned.gone:
+            batch.removals = core.operations.removals(thread.key, [r.key for r in thinned.gone])
+        if thinned is not None and thinned.oldest_root is not None:
+            batch.late = (thread.key, thinned.oldest_root)
+        try:
+            stored = yield storing(lambda conn: core.operations.batches.run(conn, batch))
+        except BrokenReferenceError:
+            stored = False
+        if not stored:
+            core.forget_row(thread.key)
+            return False
+        core.learn(thread, head.changed(values), head.revision)
+        if thinned is not None:
+            core.contents.put(thread.key, thinned.contents)
+        return True
+
+    def _thread_values(self, saved: _Saved, head: Head, revision: int) -> dict[str, Any]:
+        values = {"revision": revision, "updated_at": utc_now()}
+        if saved.place.is_root:
+            values |= status_at(saved.reached(), head.status_checkpoint_id)
+        return values
+
+    def _batch(
+        self,
+        saved: _Saved,
+        rows: CheckpointRows,
+        changes: Changes | None,
+        head: Head,
+        values: dict[str, Any],
+    ) -> Batch:
+        """All that a step of a known thread writes, but for what it prunes."""
+        core, thread = self._core, saved.place.thread
+        ops, projected = core.operations, core.projected
+        parent_id = rows.parent_id
+        parent = (saved.place.ns_key, parent_id) if parent_id is not None else None
+        batch = Batch([], Gate(thread.key, head.revision, values, parent))
+        if rows.blobs:
+            batch.stores.append((ops.blobs, rows.blobs))
+        if changes is not None:
+            owner = {"session_id": head.session_id, "thread_key": thread.key}
+            for store, made in (
+                (projected.messages, changes.messages),
+                (projected.usage, changes.usage),
+            ):
+                if made:
+                    batch.stores.append((store, [{**row, **owner} for row in made]))
+            if head.is_first:
+                batch.session = projected.session_values(changes)
+                batch.session["in_session"] = head.session_id
+        batch.stores.append((ops.checkpoints, [rows.checkpoint]))
+        return batch
+
+    def _store_unknown(
+        self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
+    ) -> Script[Changes | None]:
+        """Store a step under the lock of its thread's row, whatever that says."""
+        core, place = self._core, saved.place
         for attempt in range(ATTEMPTS):
             try:
-                contents = yield writing(self._put_operation(saved, rows, changes))
+                operation = self._put_operation(saved, rows, changes)
+                was, head, contents = yield writing(operation)
                 break
             except ParentGoneError:
                 if _has_just_looked(saved):
                     raise unknown_parent(place) from None
-                self._core.forget_thread(place.thread.key)
+                core.forget_thread(place.thread.key)
                 _refuse_lost_deltas(saved)
                 rows = self._encode(saved, everything=True)
             except StaleViewError:
-                self._core.views.forget(place.thread.key)
+                core.views.forget(place.thread.key)
                 changes = self._project(saved, whole=True)
             except BrokenReferenceError:
                 if attempt == ATTEMPTS - 1:
                     raise
-                self._core.forget_thread(place.thread.key)
+                core.forget_thread(place.thread.key)
                 rows = self._encode(saved, everything=not rows.needs_parent)
         else:
             raise HistoryLostError(
                 f"{saved.name} could not be saved: others kept deleting what it refers to"
             )
+        core.learn(place.thread, head, was.revision)
         if contents is not None:
-            self._core.contents.put(place.thread.key, contents)
-        self._remember(saved, changes)
-        return place.at(saved.checkpoint["id"])
+            core.contents.put(place.thread.key, contents)
+        return changes
 
     def _put_operation(
         self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
-    ) -> Callable[[Connection], Contents | None]:
+    ) -> Callable[[Connection], tuple[Head, Head, Contents | None]]:
         core, thread = self._core, saved.place.thread
-        checkpoint_id = saved.checkpoint["id"]
-        due = due_nodes(saved.checkpoint["channel_values"]) if saved.place.is_root else []
-        revision = new_revision()
+        reached, revision = saved.reached(), new_revision()
 
-        def operation(conn: Connection) -> Contents | None:
-            head = core.operations.put(conn, rows)
-            is_newest = head.checkpoint_id is None or checkpoint_id >= head.checkpoint_id
+        def operation(conn: Connection) -> tuple[Head, Head, Contents | None]:
+            was = head = core.operations.put(conn, rows)
+            is_newest = head.checkpoint_id is None or reached.id >= head.checkpoint_id
             if saved.place.is_root and is_newest:
-                if changes is not None and checkpoint_id != head.checkpoint_id:
+                if changes is not None and reached.id != head.checkpoint_id:
                     step = saved.step(whole=changes.is_whole)
                     core.projected.apply(conn, thread, head, step, changes)
-                core.projected.note_checkpoint(
-                    conn, thread, head, checkpoint_id, due, saved.step_number, revision
-                )
+                head = core.projected.note_checkpoint(conn, thread, head, reached, revision)
             else:
                 core.operations.threads.change(conn, thread.key, {"revision": revision})
+                head = head.changed({"revision": revision})
             if core.keep_last is None:
-                return None
-            return self._retain(conn, saved, rows, head, revision)
+                return was, head, None
+            return was, head, self._retain(conn, saved, rows, was.revision, revision)
 
         return operation
 
     def _retain(
-        self, conn: Connection, saved: _Saved, rows: CheckpointRows, head: Head, revision: int
-    ) -> Contents | None:
-        """Delete what `keep_last` no longer keeps, a little with each step.
-
-        A step is worth more than tidiness: a thread with checkpoints that this serde cannot read
-        is left as it is.
-        """
+        self, conn: Connection, saved: _Saved, rows: CheckpointRows, known: int, revision: int
+    ) -> Contents:
+        """Delete what `keep_last` no longer keeps, a little with each step."""
         core, thread = self._core, saved.place.thread
-        known = core.contents.get(thread.key)
-        if known is not None and known.revision == head.revision:
-            blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in rows.blobs}
-            known = known.with_step(revision, saved.stored(), blobs)
-        else:
-            try:
-                known = read_contents(core.operations, conn, saved.serde, thread, revision)
-            except (SerializationError, CorruptBlobError) as exc:
-                logger.warning("thread %r is not pruned: %s", thread.thread_id, exc)
-                return None
-        choice = keep_last(list(known.rows.values()), int(core.keep_last or 1))
-        thinned = known.thinned(choice, slack=UNUSED_BLOBS)
+        thinned = self._thinned(saved, rows, known, revision)
+        if thinned is None:
+            thinned = self._thin(read_contents(core.operations, conn, thread.key, revision))
         carry_out(core.operations, conn, thread.key, thinned)
         return thinned.contents
+
+    def _thinned(
+        self, saved: _Saved, rows: CheckpointRows, known: int, revision: int
+    ) -> Thinned | None:
+        """What this step leaves of its thread; None if what it stored is not known."""
+        contents = self._core.contents.get(saved.place.thread.key)
+        if contents is None or contents.revision != known:
+            return None
+        blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in rows.blobs}
+        return self._thin(contents.with_step(revision, saved.stored(), blobs))
+
+    def _thin(self, contents: Contents) -> Thinned:
+        choice = keep_last(list(contents.rows.values()), int(self._core.keep_last or 1))
+        return contents.thinned(choice, slack=UNUSED_BLOBS)
 
     def _encode(self, saved: _Saved, *, everything: bool = False) -> CheckpointRows:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
@@ -246,6 +342,7 @@ class Writing:
                 "root_checkpoint_id": saved.root_id,
                 "run_id": saved.run_id,
                 "hidden": False,
+                "refs": references.pack(saved.references),
                 "type": typ,
                 "data": self._core.check_size(frame(data), saved.name),
                 "metadata_type": metadata_type,
@@ -264,12 +361,15 @@ class Writing:
     def _encode_channel(self, saved: _Saved, channel: str, version: Any) -> dict[str, Any]:
         place = saved.place
         what = f"channel {channel!r} of {saved.name}"
-        key = blob_key(place.checkpoint_ns, channel, version)
+        key = saved.references.blobs[channel]
         typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what)
         if _is_unique(version):
             previous = self._core.cache.tip(place.thread.key, place.ns_key, channel)
             value, stored = extend(previous, key, typed)
-            saved.values.append((channel, value))
+            saved.values.append(value)
+            if channel in self._core.projector.message_channels:
+                count = kept_items(previous.typed, typed) if previous is not None else 0
+                saved.kept[channel] = Kept(key, previous.key if previous else None, count)
         else:
             value, stored = whole(key, typed)
         self._core.check_size(stored.data, what)
@@ -278,14 +378,13 @@ class Writing:
     def _remember(self, saved: _Saved, changes: Changes | None) -> None:
         core, place = self._core, saved.place
         core.not_found.put((place.thread.key, place.ns_key, saved.checkpoint["id"]), False)  # noqa: FBT003
-        for channel, value in saved.values:
+        for value in saved.values:
             core.cache.put(place.thread.key, value)
-            core.cache.set_tip(place.thread.key, place.ns_key, channel, value.key)
+        core.cache.set_tips(place.thread.key, place.ns_key, saved.references.blobs)
         for channel, version in saved.new_versions.items():
             if channel not in saved.checkpoint["channel_values"]:
                 key = blob_key(place.checkpoint_ns, channel, version)
                 core.cache.set_empty(place.thread.key, key)
-        core.threads.put(place.thread.key, place.thread)
         if changes is not None and changes.view is not None:
             core.views.put(place.thread.key, changes.view)
             for problem in changes.problems:
@@ -304,7 +403,7 @@ class Writing:
             return None
         view = core.views.get(place.thread.key)
         changes = core.projector.project(
-            saved.step(whole=whole), place.checkpoint_id, view, whole=whole
+            saved.step(whole=whole), place.checkpoint_id, view, whole=whole, kept=saved.kept
         )
         if core.policy == "raise":
             self._raise_first_problem(saved, changes)
@@ -340,6 +439,22 @@ def _merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, A
         key: _SURROGATES.sub("", value) if isinstance(value, str) else value
         for key, value in merged.items()
     }
+
+
+def _goes_on(saved: _Saved, changes: Changes | None, head: Head) -> bool:
+    """Whether a step only adds to what its thread's row and its rows show.
+
+    A root checkpoint is the newest, follows the one that was, and nothing failed there; what it
+    projects are columns, messages and usage alone.
+    """
+    if not saved.place.is_root:
+        return True
+    if head.checkpoint_id is None or head.status == "error":
+        return False
+    new_id = saved.checkpoint["id"]
+    if new_id <= head.checkpoint_id or new_id <= (head.status_checkpoint_id or ""):
+        return False
+    return changes is None or (changes.base == head.checkpoint_id and changes.only_adds)
 
 
 def _has_just_looked(saved: _Saved) -> bool:

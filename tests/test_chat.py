@@ -125,14 +125,9 @@ def test_a_late_turn_stores_as_many_bytes_as_an_early_one(told: Told) -> None:
 
 # -- statements ---------------------------------------------------------------------------------
 
-PUT_INPUT = [
-    "SELECT session_threads",
-    "INSERT session_blobs",
-    "INSERT session_checkpoints",
-    "UPDATE sessions",
-    "UPDATE session_threads",
-]
-PUT_MESSAGE = [*PUT_INPUT[:4], "INSERT messages", *PUT_INPUT[4:]]
+IN_TURN = ["UPDATE session_threads", "INSERT session_blobs", "INSERT session_checkpoints"]
+PUT_INPUT = [*IN_TURN, "UPDATE sessions"]
+PUT_MESSAGE = [*IN_TURN[:2], "INSERT messages", "INSERT session_checkpoints", "UPDATE sessions"]
 TURN = [
     ("aput", PUT_INPUT),
     ("aput_writes", ["INSERT session_writes"]),
@@ -140,6 +135,8 @@ TURN = [
     ("aput_writes", ["INSERT session_writes"]),
     ("aput", PUT_MESSAGE),
 ]
+AT_ONCE = {"aput": ["WITH session_checkpoints"], "aput_writes": ["INSERT session_writes"]}
+"""On PostgreSQL a call is one statement, whatever it writes."""
 
 
 class Calls(InMemorySaver):
@@ -193,7 +190,8 @@ async def test_each_call_of_a_warm_turn_sends_exactly_these_statements(
             await getattr(saver, name)(*arguments)
         sent.append((name, statements))
 
-    assert sent == TURN
+    at_once = [(name, AT_ONCE[name]) for name, _ in TURN]
+    assert sent == (at_once if make_saver.backend.name == "postgresql" else TURN)
 
 
 async def test_a_warm_read_is_one_statement(make_saver: SaverFactory) -> None:

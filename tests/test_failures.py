@@ -70,13 +70,13 @@ def own_engine(make_saver: SaverFactory, **options: Any) -> Engine | AsyncEngine
 
 @contextmanager
 def hook(
-    engine: Engine | AsyncEngine, start: str, act: Callable[[Connection], object], times: int = 1
+    engine: Engine | AsyncEngine, part: str, act: Callable[[Connection], object], times: int = 1
 ) -> Iterator[list[int]]:
-    """Act before the first statements that start so; yields the count of all that did."""
+    """Act before the first statements that contain a part; yields the count of all that do."""
     seen = [0]
 
     def look(conn: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
-        if statement.startswith(start):
+        if part in statement:
             seen[0] += 1
             if seen[0] <= times:
                 act(conn)
@@ -199,22 +199,25 @@ async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend,
     saver = make_saver(engine=engine)
     await put(saver, "1", build_status="pending")
     other = backend.engine(poolclass=NullPool)
-    holds, put_holds = threading.Event(), threading.Event()
+    holds = threading.Event()
 
     def cross() -> None:
         with other.connect() as conn:
             conn.execute(text("UPDATE sessions SET title = 'crossed' WHERE id = '1'"))
             _make_the_dearer_one(conn)
             holds.set()
-            assert put_holds.wait(30)
+            while not _waits(backend, sql):  # until the put holds the thread's row
+                assert not putting.done()
             conn.execute(text("UPDATE session_threads SET owner_id = 'me' WHERE thread_id = '1'"))
             conn.commit()
 
+    putting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     with ThreadPoolExecutor(1) as pool:
         crossing = pool.submit(cross)
         assert holds.wait(30)
-        with hook(engine, "UPDATE sessions", lambda _conn: put_holds.set()) as seen:
+        with hook(engine, "UPDATE sessions", lambda _conn: None) as seen:
             await put(saver, "1", build_status="building")
+            putting.set_result(None)
         crossing.result()
     assert seen == [2], "the put was not the victim"
     assert sql("SELECT title, build_status FROM sessions") == [

@@ -294,17 +294,17 @@ async def orphan_blobs(
 
 
 def orphan_writes(sql: Sql, thread_id: str, kept: Kept) -> list[str]:
-    """The writes of a thread whose checkpoint is not there; only young ones may be."""
+    """The writes of a thread whose checkpoint is not there: young ones, or such as crossed with
+    the step that pruned it and go with the next.
+    """
     rows = sql(
         "SELECT w.ns_key, w.checkpoint_id FROM session_writes w "
         "JOIN session_threads t ON t.thread_key = w.thread_key WHERE t.thread_id = :thread",
         thread=thread_id,
     )
     there = {(namespace_key(ns), name) for ns, name in kept.listed | kept.hidden}
-    orphans = [
+    return [
         row["checkpoint_id"]
         for row in rows
         if (bytes(row["ns_key"]), row["checkpoint_id"]) not in there
     ]
-    assert not kept.roots or all(name >= kept.roots[-1] for name in orphans)
-    return orphans

@@ -1,0 +1,44 @@
+"""What a checkpoint refers to, in a column that retention reads without the saver's serde. Pure.
+
+A MessagePack array: the checkpoint's timestamp, the channels that are replayed from ancestors,
+and the blob key of each channel that has a value. Pruning a thread of 100,000 checkpoints then
+reads 100 bytes of each, builds no value, and needs no key under an encrypting serde.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import ormsgpack
+
+from langgraph_session_saver.errors import CorruptBlobError
+
+
+class References(NamedTuple):
+    """What keeps other rows alive."""
+
+    ts: str
+    """When the checkpoint was made (ISO 8601)."""
+    replayed: Collection[str]
+    """Channels whose value is replayed from ancestors."""
+    blobs: Mapping[str, bytes]
+    """Channels that have a value, and the blobs that hold it."""
+
+
+def pack(references: References) -> bytes:
+    """Write references as bytes."""
+    ts, replayed, blobs = references
+    return ormsgpack.packb([ts, sorted(replayed), dict(blobs)])
+
+
+def unpack(packed: bytes) -> References:
+    """Read what `pack` wrote.
+
+    Raises:
+        CorruptBlobError: The bytes are nothing that it writes.
+    """
+    try:
+        return References(*ormsgpack.unpackb(packed))
+    except (TypeError, ValueError) as exc:
+        raise CorruptBlobError(f"a checkpoint's references do not decode: {exc}") from exc

@@ -1,0 +1,212 @@
+"""A statement that is compiled once and run on the driver's own cursor.
+
+Measured on a SQLite file: a SELECT by key takes 5 µs on `sqlite3`, 52 µs through
+`Connection.execute` and 35 µs through `exec_driver_sql`, most of it for a result object that
+nobody here needs. Statements that every step runs go this way; rare ones go SQLAlchemy's.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, LargeBinary
+from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DBAPIError
+
+Process = Callable[[Any], Any]
+
+
+class Statement:
+    """A statement of a fixed text, whose parameters are given by name.
+
+    Args:
+        executable: A SQLAlchemy construct without expanding parameters.
+        columns: The columns that an INSERT or UPDATE sets from parameters.
+    """
+
+    def __init__(self, executable: Any, columns: Iterable[str] = ()) -> None:
+        self._executable = executable
+        self._columns = list(columns)
+        self._compiled: _Compiled | None = None
+
+    def all(self, conn: Connection, params: Mapping[str, Any]) -> list[Any]:
+        """Run it; its rows, as named tuples."""
+        compiled = self._for(conn)
+        rows, _ = execute(conn, compiled.sql, compiled.bound(params))
+        return [compiled.row(row) for row in rows]
+
+    def first(self, conn: Connection, params: Mapping[str, Any]) -> Any:
+        """Run it; its only row, as a named tuple, or None."""
+        compiled = self._for(conn)
+        rows, _ = execute(conn, compiled.sql, compiled.bound(params))
+        return compiled.row(rows[0]) if rows else None
+
+    def scalar(self, conn: Connection, params: Mapping[str, Any]) -> Any:
+        """Run it; the first column of its only row, or None."""
+        row = self.first(conn, params)
+        return None if row is None else row[0]
+
+    def run(self, conn: Connection, params: Mapping[str, Any]) -> int:
+        """Run it; the number of rows that it matched."""
+        compiled = self._for(conn)
+        return execute(conn, compiled.sql, compiled.bound(params))[1]
+
+    def run_each(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it once for each row of parameters, in one round trip where the driver can."""
+        if len(rows) == 1:
+            self.run(conn, rows[0])
+            return
+        compiled = self._for(conn)
+        execute(conn, compiled.sql, [compiled.bound(row) for row in rows], many=True)
+
+    def _for(self, conn: Connection) -> _Compiled:
+        compiled = self._compiled
+        if compiled is None or compiled.dialect is not conn.dialect:
+            # Not before there is a connection: what a dialect writes depends on the server.
+            compiled = _Compiled(self._executable, self._columns, conn.dialect)
+            self._compiled = compiled
+        return compiled
+
+
+class Statements:
+    """Statements that differ in the columns they set, each made when it is first wanted."""
+
+    def __init__(self, make: Callable[[Sequence[str]], Any]) -> None:
+        self._make = make
+        self._made: dict[tuple[str, ...], Statement] = {}
+
+    def of(self, columns: Iterable[str]) -> Statement:
+        """The statement that sets these columns."""
+        names = tuple(sorted(columns))
+        found = self._made.get(names)
+        if found is None:
+            found = self._made[names] = Statement(self._make(names), names)
+        return found
+
+
+class _Compiled:
+    """A statement's text in one dialect, and how its values cross over."""
+
+    def __init__(self, executable: Any, columns: list[str], dialect: Dialect) -> None:
+        compiled: Any = executable.compile(dialect=dialect, column_keys=columns or None)
+        self.dialect = dialect
+        self.sql = str(compiled)
+        binds = compiled.binds
+        self._names: list[str] = list(compiled.positiontup or binds)
+        self._is_positional = bool(compiled.positional)
+        self._constants = {
+            name: bind.effective_value for name, bind in binds.items() if not bind.required
+        }
+        self._defaults = {c.key: _maker(c.default) for c in compiled.insert_prefetch}
+        self._defaults |= {c.key: _maker(c.onupdate) for c in compiled.update_prefetch}
+        processors = {
+            name: process
+            for name, bind in binds.items()
+            if (process := _crossing(bind.type, dialect, "bind")) is not None
+        }
+        self._processed = [
+            (place if self._is_positional else name, processors[name])
+            for place, name in enumerate(self._names)
+            if name in processors
+        ]
+        results = list(getattr(compiled, "_result_columns", ()))
+        self._row = _row_type(results)
+        self._read = [
+            (place, process)
+            for place, entry in enumerate(results)
+            if (process := _crossing(entry.type, dialect, "result")) is not None
+        ]
+
+    def bound(self, params: Mapping[str, Any]) -> Any:
+        """Parameters as the driver takes them."""
+        if self._constants or self._defaults:
+            made = {name: make() for name, make in self._defaults.items() if name not in params}
+            params = {**self._constants, **made, **params}
+        values: Any
+        if self._is_positional:
+            values = [params[name] for name in self._names]
+        else:
+            values = {name: params[name] for name in self._names}
+        for place, process in self._processed:
+            values[place] = process(values[place])
+        return tuple(values) if self._is_positional else values
+
+    def row(self, values: Sequence[Any]) -> Any:
+        """A row as a named tuple of Python values."""
+        if self._read:
+            values = list(values)
+            for place, process in self._read:
+                values[place] = process(values[place])
+        return self._row(*values)
+
+
+def _row_type(results: Sequence[Any]) -> Callable[..., Any]:
+    names = [entry.keyname for entry in results]
+    return namedtuple("Row", names)  # noqa: PYI024
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    """A function that makes a column's default value."""
+    if default.is_callable:
+        return lambda: default.arg(None)
+    return lambda: default.arg
+
+
+def _crossing(type_: Any, dialect: Dialect, way: str) -> Process | None:
+    """What SQLAlchemy does to a value on its way, None for nothing."""
+    impl = type_.dialect_impl(dialect)
+    if isinstance(impl, LargeBinary | mysql.LONGBLOB | mysql.VARBINARY):
+        return None  # every driver takes and gives bytes as they are
+    if way == "bind":
+        found: Process | None = impl.bind_processor(dialect)
+    else:
+        found = impl.result_processor(dialect, None)
+    return found
+
+
+def execute(
+    conn: Connection, sql: str, bound: Any = (), *, many: bool = False
+) -> tuple[Sequence[Any], int]:
+    """Run SQL in the connection's transaction; its rows, and how many it matched.
+
+    Args:
+        conn: The connection.
+        sql: In the driver's own style of parameters.
+        bound: The parameters; with `many` a list of them.
+        many: Whether to run it once for each.
+
+    Raises:
+        DBAPIError: What the driver raised, in SQLAlchemy's wrapping.
+    """
+    if _is_heard(conn):
+        # An application listens to its engine, to trace or to time: let it hear these too.
+        result = conn.exec_driver_sql(sql, bound)
+        return (result.fetchall() if result.returns_rows else ()), result.rowcount
+    cursor = conn.connection.cursor()
+    try:
+        (cursor.executemany if many else cursor.execute)(sql, bound)
+        return (cursor.fetchall() if cursor.description else ()), cursor.rowcount
+    except conn.dialect.loaded_dbapi.Error as exc:
+        raise _wrapped(conn, sql, exc) from exc
+    finally:
+        cursor.close()
+
+
+def _is_heard(conn: Any) -> bool:
+    """Whether anybody listens to what happens on a connection."""
+    return bool(conn.engine._has_events or conn._has_events or conn.dialect._has_events)  # noqa: SLF001
+
+
+def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
+    """The driver's error as SQLAlchemy's; a connection that is lost leaves its pool."""
+    dialect = conn.dialect
+    is_lost = dialect.is_disconnect(exc, conn.connection, None)  # type: ignore[arg-type]
+    wrapped = DBAPIError.instance(
+        sql, None, exc, dialect.loaded_dbapi.Error, hide_parameters=True,
+        connection_invalidated=is_lost, dialect=dialect,
+    )  # fmt: skip
+    if is_lost:
+        conn.invalidate(exc)
+    return wrapped

@@ -1,0 +1,377 @@
+"""Storing a step in as few statements as its database allows.
+
+A process that saved a thread's last checkpoint knows all that a step needs of the thread's row.
+Instead of locking and reading the row, it changes it on condition that nobody else has: the
+revision is still the one it knows. Where it is not, nothing is written, and the step is stored
+as one of a thread of which nothing is known (`Operations.put`).
+
+PostgreSQL takes all of it as one statement, of a part for each table: one round trip, and no
+transaction to open and end. The others run the parts in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    column,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    update,
+    values,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeDecorator
+
+from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.statements import Statement, Statements
+from langgraph_session_saver.tables import Tables
+
+FEW = 4
+"""Rows up to which a statement has a parameter for each value."""
+
+Rows = Sequence[Mapping[str, Any]]
+
+CheckpointKey = tuple[bytes, bytes, str]
+"""Thread key, namespace key and checkpoint id."""
+
+
+def names(table: Table) -> tuple[str, ...]:
+    """A table's columns."""
+    return tuple(column.name for column in table.c)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Rows of a table that are put by a key: a known one stays, or gets new values."""
+
+    table: Table
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    """All that a row gives."""
+    replaced: tuple[str, ...] = ()
+    """What a row of a known key changes; nothing leaves it as it is."""
+
+    def statement(self, dialect: Dialect) -> Any:
+        """Its INSERT."""
+        if self.replaced:
+            return dialect.upsert(self.table, self.key, self.replaced)
+        return dialect.insert_ignore(self.table, self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """Rows of a table that are deleted by a key."""
+
+    table: Table
+    key: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Gate:
+    """A thread's row on condition that it is as it was known."""
+
+    thread_key: bytes
+    known_revision: int
+    values: dict[str, Any]
+    """What it becomes."""
+    parent: tuple[bytes, str] | None = None
+    """A checkpoint that must be there: its namespace's key and its id."""
+
+    def params(self) -> dict[str, Any]:
+        """Parameters of the statement."""
+        ns_key, parent_id = self.parent or (b"", None)
+        return {
+            "gate_thread": self.thread_key, "gate_revision": self.known_revision,
+            "gate_ns": ns_key, "gate_parent": parent_id, **self.values,
+        }  # fmt: skip
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is stored together."""
+
+    stores: list[tuple[Store, Rows]]
+    gate: Gate | None = None
+    session: dict[str, Any] = field(default_factory=dict)
+    """New values of a session's row, and under `in_session` its id."""
+    removals: list[tuple[Removal, Rows]] = field(default_factory=list)
+    late: tuple[bytes, str] | None = None
+    """A thread's key and a checkpoint's id: older writes without a checkpoint are deleted."""
+    unless_pruned: CheckpointKey | None = None
+    """A checkpoint without which nothing is stored, if newer ones of its thread are there."""
+
+
+class InTurn:
+    """Runs a batch's parts one after another, in the caller's transaction."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tables = tables
+        self._dialect = dialect
+        self._stores: dict[Store, Statement] = {}
+        self._removals: dict[Removal, Statement] = {}
+        self._sessions = Statements(
+            lambda _names: update(tables.sessions).where(
+                tables.sessions.c.id == bindparam("in_session")
+            )
+        )
+        self._gates = {
+            with_parent: Statements(partial(_gate, tables, with_parent))
+            for with_parent in (False, True)
+        }
+        self._pruned = Statement(select(literal(1)).where(_is_pruned(tables)))
+        self._late = Statement(_delete_late(tables))
+
+    def run(self, conn: Connection, batch: Batch) -> bool:
+        """Store a batch; False, and nothing is written, if its thread is not as it was known."""
+        gate = batch.gate
+        if gate is not None:
+            statement = self._gates[gate.parent is not None].of(gate.values)
+            if not statement.run(conn, gate.params()):
+                return False
+        if batch.unless_pruned is not None and self._pruned.all(conn, _pruned_params(batch)):
+            return True
+        for store, rows in batch.stores:
+            self.put(conn, store, rows)
+        if batch.session:
+            names = batch.session.keys() - {"in_session"}
+            self._sessions.of(names).run(conn, batch.session)
+        for removal, rows in batch.removals:
+            self._removal(removal).run_each(conn, rows)
+        if batch.late is not None:
+            self.delete_late_writes(conn, *batch.late)
+        return True
+
+    def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
+        """Delete writes of a thread that came for a checkpoint after it was pruned."""
+        self._late.run(conn, {"late_thread": thread_key, "late_before": before})
+
+    def put(self, conn: Connection, store: Store, rows: Rows) -> None:
+        """Store rows of one table."""
+        statement = self._stores.get(store)
+        if statement is None:
+            statement = Statement(store.statement(self._dialect), store.columns)
+            self._stores[store] = statement
+        statement.run_each(conn, rows)
+
+    def _removal(self, removal: Removal) -> Statement:
+        statement = self._removals.get(removal)
+        if statement is None:
+            c = removal.table.c
+            where = [
+                c[name] == bindparam(f"gone_{name}", type_=c[name].type) for name in removal.key
+            ]
+            statement = self._removals[removal] = Statement(delete(removal.table).where(*where))
+        return statement
+
+
+class AtOnce(InTurn):
+    """Runs a batch as one statement: an INSERT, with the other parts as CTEs before it."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        super().__init__(tables, dialect)
+        self._shapes: dict[Any, Statement] = {}
+
+    def run(self, conn: Connection, batch: Batch) -> bool:
+        """As `InTurn.run`."""
+        shape = _shape(batch)
+        statement = self._shapes.get(shape)
+        if statement is None:
+            statement = self._shapes[shape] = Statement(self._build(batch))
+        params = _pruned_params(batch)
+        if batch.late is not None:
+            params |= {"late_thread": batch.late[0], "late_before": batch.late[1]}
+        if batch.gate is not None:
+            gate = batch.gate.params()
+            params |= {name: gate[name] for name in gate if name.startswith("gate_")}
+            params |= {f"thread_{name}": value for name, value in batch.gate.values.items()}
+        params |= {f"session_{name}": value for name, value in batch.session.items()}
+        for number, (store, rows) in enumerate(batch.stores):
+            params |= _params(f"p{number}", store.columns, rows)
+        for number, (removal, rows) in enumerate(batch.removals):
+            params |= _params(f"r{number}", removal.key, [_bare(row) for row in rows])
+        # Counts the rows of the last store, of which there is always at least one.
+        return statement.run(conn, params) > 0 or batch.gate is None
+
+    def put(self, conn: Connection, store: Store, rows: Rows) -> None:
+        """Store rows of one table, in one round trip however many."""
+        self.run(conn, Batch([(store, rows)]))
+
+    def _build(self, batch: Batch) -> Any:
+        head = None
+        if batch.gate is not None:
+            c = self._tables.threads.c
+            gate = _gate(self._tables, batch.gate.parent is not None)
+            values = {
+                name: bindparam(f"thread_{name}", type_=c[name].type) for name in batch.gate.values
+            }
+            head = gate.values(values).returning(c.thread_key).cte("head")
+        ctes = []
+        if batch.session:
+            ctes.append(self._session_part(batch, head))
+        for number, (removal, rows) in enumerate(batch.removals):
+            ctes.append(_removal_part(f"r{number}", removal, head, len(rows)))
+        if batch.late is not None:
+            late = _delete_late(self._tables)
+            ctes.append((late if head is None else late.where(_passed(head))).cte("late"))
+        *others, last = [
+            self._store_part(f"p{number}", store, head, batch, len(rows))
+            for number, (store, rows) in enumerate(batch.stores)
+        ]
+        ctes += [part.cte(f"stored_{number}") for number, part in enumerate(others)]
+        return last.add_cte(*ctes)
+
+    def _session_part(self, batch: Batch, head: Any) -> Any:
+        s = self._tables.sessions
+        values = {
+            name: bindparam(f"session_{name}", type_=s.c[name].type)
+            for name in batch.session
+            if name != "in_session"
+        }
+        key = bindparam("session_in_session", type_=Text())
+        part = update(s).where(s.c.id == key, _passed(head)).values(values)
+        return part.cte("in_session")
+
+    def _store_part(self, prefix: str, store: Store, head: Any, batch: Batch, count: int) -> Any:
+        rows = _given(prefix, store.table, store.columns, count)
+        if batch.unless_pruned is not None:
+            rows = rows.where(~_is_pruned(self._tables))
+        if head is not None:
+            rows = rows.where(_passed(head))
+        insert = store.statement(self._dialect)
+        return insert.from_select(list(store.columns), rows, include_defaults=False)
+
+
+def _gate(tables: Tables, with_parent: bool, _names: Sequence[str] = ()) -> Any:  # noqa: FBT001
+    """Change a thread's row if its revision is the one that is known.
+
+    Whoever deletes a checkpoint of a thread changes its revision; the parent is looked for all
+    the same, for rows that were deleted by hand.
+    """
+    t, c = tables.threads.c, tables.checkpoints.c
+    gate = update(tables.threads).where(
+        t.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
+        t.revision == bindparam("gate_revision", type_=t.revision.type),
+    )
+    if with_parent:
+        parent = select(literal(1)).where(
+            c.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
+            c.ns_key == bindparam("gate_ns", type_=c.ns_key.type),
+            c.checkpoint_id == bindparam("gate_parent", type_=Text()),
+        )
+        gate = gate.where(parent.exists())
+    return gate
+
+
+def _is_pruned(tables: Tables) -> Any:
+    """Whether a checkpoint is not there, and older than the oldest of its thread's root."""
+    c = tables.checkpoints.c
+    thread = c.thread_key == bindparam("late_thread", type_=c.thread_key.type)
+    checkpoint_id = bindparam("late_checkpoint", type_=Text())
+    oldest = select(func.min(c.checkpoint_id)).where(thread, c.ns_key == b"", c.hidden.is_(False))
+    there = select(literal(1)).where(
+        thread,
+        c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
+        c.checkpoint_id == checkpoint_id,
+    )
+    return and_(checkpoint_id < func.coalesce(oldest.scalar_subquery(), ""), ~there.exists())
+
+
+def _delete_late(tables: Tables) -> Any:
+    w, c = tables.writes.c, tables.checkpoints.c
+    its_checkpoint = select(literal(1)).where(
+        c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
+    )
+    return delete(tables.writes).where(
+        w.thread_key == bindparam("late_thread", type_=w.thread_key.type),
+        w.checkpoint_id < bindparam("late_before", type_=Text()),
+        ~its_checkpoint.exists(),
+    )
+
+
+def _pruned_params(batch: Batch) -> dict[str, Any]:
+    if batch.unless_pruned is None:
+        return {}
+    thread_key, ns_key, checkpoint_id = batch.unless_pruned
+    return {"late_thread": thread_key, "late_ns": ns_key, "late_checkpoint": checkpoint_id}
+
+
+def _shape(batch: Batch) -> Any:
+    """What two batches that are the same statement have in common."""
+    gate = batch.gate
+    return (
+        None if gate is None else (tuple(gate.values), gate.parent is not None),
+        tuple((store, min(len(rows), FEW + 1)) for store, rows in batch.stores),
+        tuple(batch.session),
+        tuple((removal, min(len(rows), FEW + 1)) for removal, rows in batch.removals),
+        batch.unless_pruned is not None,
+        batch.late is not None,
+    )
+
+
+def _removal_part(prefix: str, removal: Removal, head: Any, count: int) -> Any:
+    table = removal.table
+    doomed = _given(prefix, table, removal.key, count)
+    matches = tuple_(*(table.c[name] for name in removal.key)).in_(doomed)
+    return delete(table).where(matches, _passed(head)).cte(f"removed_{prefix}")
+
+
+def _passed(head: Any) -> Any:
+    return true() if head is None else select(head.c.thread_key).exists()
+
+
+def _given(prefix: str, table: Table, names: Sequence[str], count: int) -> Any:
+    """Rows that are parameters: a few value by value, more as an array for each column.
+
+    Arrays make it one text for any number of rows; single values are cheaper to send.
+    """
+    types = [_plain_type(table.c[name].type) for name in names]
+    columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
+    if count <= FEW:
+        rows = [
+            tuple(
+                cast(bindparam(f"{prefix}_{row}_{c.name}", type_=c.type), c.type) for c in columns
+            )
+            for row in range(count)
+        ]
+        return select(*values(*columns, name=f"given_{prefix}").data(rows).c)
+    arrays = [bindparam(f"{prefix}_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]
+    return select(*func.unnest(*arrays).table_valued(*columns).render_derived().c)
+
+
+def _params(prefix: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
+    if len(rows) <= FEW:
+        return {
+            f"{prefix}_{number}_{name}": row[name]
+            for number, row in enumerate(rows)
+            for name in names
+        }
+    return {f"{prefix}_{name}": [row[name] for row in rows] for name in names}
+
+
+def _plain_type(type_: Any) -> Any:
+    """A column's type without length and collation, which a cast would not take."""
+    if isinstance(type_, LargeBinary):
+        return postgresql.BYTEA()
+    if isinstance(type_, TypeDecorator):
+        return postgresql.TIMESTAMP(timezone=True)
+    return Text() if isinstance(type_, String) else type_
+
+
+def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix("gone_"): value for name, value in row.items()}
