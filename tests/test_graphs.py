@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 from sqlalchemy import Engine
 from typing_extensions import TypedDict
@@ -20,34 +18,21 @@ from typing_extensions import TypedDict
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.errors import HistoryLostError, SerializationError
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, thread, underlying
+from tests.support.graphs import (
+    DELTA,
+    Delta,
+    Driver,
+    Log,
+    ask,
+    counts,
+    line_of,
+    nested,
+    says,
+    thread,
+    underlying,
+)
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
-
-
-class Log(TypedDict, total=False):
-    log: Annotated[list[str], operator.add]
-    number: int
-    big: str
-
-
-def says(word: str) -> Any:
-    def node(state: Log) -> Log:
-        return {"log": [word], "number": state.get("number", 0) + 1}
-
-    return node
-
-
-def line_of(*nodes: tuple[str, Any], state: Any = Log) -> StateGraph[Any]:
-    """A graph that runs nodes one after the other."""
-    builder: StateGraph[Any] = StateGraph(state)
-    before = START
-    for name, node in nodes:
-        builder.add_node(name, node)
-        builder.add_edge(before, name)
-        before = name
-    builder.add_edge(before, END)
-    return builder
 
 
 def sync_engine(saver: SessionSaver) -> Engine:
@@ -70,13 +55,6 @@ def described(state: Any) -> Any:
 
 
 # -- interrupts ---------------------------------------------------------------------------------
-
-
-def ask(question: str) -> Any:
-    def node(state: Log) -> Log:
-        return {"log": [f"{question} {interrupt(question)}"]}
-
-    return node
 
 
 async def test_an_interrupted_graph_goes_on_with_the_answer_in_another_process(
@@ -249,25 +227,6 @@ async def test_a_run_from_a_checkpoint_that_does_not_exist_is_refused(
 # -- subgraphs ----------------------------------------------------------------------------------
 
 
-def nested(checkpointer: Any) -> StateGraph[Any]:
-    """A root with a subgraph that has one of its own, which asks."""
-    innermost = line_of(("ask", ask("deep?")), ("tell", says("told"))).compile(
-        checkpointer=checkpointer
-    )
-    inner = line_of(("prepare", says("prepared")), ("innermost", innermost)).compile(
-        checkpointer=checkpointer
-    )
-
-    def again(state: Log) -> Literal["inner", "__end__"]:
-        return "inner" if state.get("number", 0) < 8 and len(state["log"]) < 12 else "__end__"
-
-    builder: StateGraph[Any] = StateGraph(Log)
-    builder.add_node("inner", inner)
-    builder.add_edge(START, "inner")
-    builder.add_conditional_edges("inner", again)
-    return builder
-
-
 async def dive(make: Callable[[], Driver]) -> list[Any]:
     config, seen = thread("nested"), []
     given: Any = {"log": ["in"], "number": 0}
@@ -302,24 +261,6 @@ def without_paths(item: Any) -> Any:
 
 
 # -- DeltaChannel -------------------------------------------------------------------------------
-
-
-def extended(items: Any, writes: Sequence[list[str]]) -> list[str]:
-    return [*(items or []), *(item for write in writes for item in write)]
-
-
-class Delta(TypedDict, total=False):
-    items: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=4)]
-    rare: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=1_000)]
-    number: int
-
-
-def counts(state: Delta) -> Delta:
-    number = state.get("number", 0) + 1
-    return {"items": [f"item {number}"], "rare": [f"rare {number}"], "number": number}
-
-
-DELTA = line_of(("one", counts), ("two", counts), ("three", counts), state=Delta)
 
 
 async def delta_script(driver: Driver, prune: Callable[[], Any] | None) -> list[Any]:

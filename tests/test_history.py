@@ -7,7 +7,6 @@ import json
 import operator
 import sqlite3
 import sys
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from sqlalchemy import create_engine
@@ -35,7 +34,7 @@ from langgraph_session_saver import (
 )
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, thread
+from tests.support.graphs import Driver, extended, line_of, thread
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
 
@@ -55,17 +54,6 @@ def engine_of(saver: Any) -> Any:
     return inner._runner.sync_engine
 
 
-def graph_of(*nodes: tuple[str, Any], state: Any = Chat) -> StateGraph[Any]:
-    builder: StateGraph[Any] = StateGraph(state)
-    before = START
-    for name, node in nodes:
-        builder.add_node(name, node)
-        builder.add_edge(before, name)
-        before = name
-    builder.add_edge(before, END)
-    return builder
-
-
 def answers(state: Chat) -> Chat:
     return {"messages": [AIMessage("hi", id="a1")], "score": 3.5}
 
@@ -80,7 +68,7 @@ def fails(state: Chat) -> Chat:
     return {"words": ["good"]}
 
 
-ASKING = graph_of(("answer", answers), ("ask", asks))
+ASKING = line_of(("answer", answers), ("ask", asks), state=Chat)
 
 
 def steps(history: History) -> list[tuple[Any, ...]]:
@@ -91,7 +79,7 @@ def steps(history: History) -> list[tuple[Any, ...]]:
 
 
 async def test_a_finished_thread_tells_each_step(saver: SessionSaver) -> None:
-    driver = Driver(graph_of(("answer", answers)), saver)
+    driver = Driver(line_of(("answer", answers), state=Chat), saver)
     await driver.invoke({"messages": [HumanMessage("yo", id="h1")]}, thread("plain"))
 
     history = await saver.ahistory("plain")
@@ -112,7 +100,7 @@ async def test_sizes_are_those_of_the_serialised_values(saver: SessionSaver, sql
     def adds(state: Chat) -> Chat:
         return {"words": [f"word {len(state['words'])} " * 40]}
 
-    driver = Driver(graph_of(*((f"n{i}", adds) for i in range(12))), saver)
+    driver = Driver(line_of(*((f"n{i}", adds) for i in range(12)), state=Chat), saver)
     await driver.invoke({"words": ["first"]}, thread("sizes"))
 
     history = await saver.ahistory("sizes")
@@ -153,7 +141,7 @@ async def test_an_interrupt_is_shown_until_it_is_answered(saver: SessionSaver) -
 
 
 async def test_an_error_is_shown_until_the_node_gets_through(saver: SessionSaver) -> None:
-    driver = Driver(graph_of(("fail", fails)), saver)
+    driver = Driver(line_of(("fail", fails), state=Chat), saver)
     with pytest.raises(ValueError, match="no good"):
         await driver.invoke({"score": 1.0}, thread("failed"))
     before = await saver.ahistory("failed")
@@ -216,8 +204,8 @@ async def test_tasks_of_sends_and_joins_are_named(saver: SessionSaver) -> None:
 
 
 async def test_a_subgraph_has_a_history_of_its_own(saver: SessionSaver) -> None:
-    inner = graph_of(("inside", answers), ("ask", asks)).compile()
-    driver = Driver(graph_of(("outer", inner)), saver)
+    inner = line_of(("inside", answers), ("ask", asks), state=Chat).compile()
+    driver = Driver(line_of(("outer", inner), state=Chat), saver)
     await driver.invoke({"score": 1.0}, thread("nested"))
     spaces = {
         item.config["configurable"]["checkpoint_ns"] async for item in saver.alist(thread("nested"))
@@ -234,7 +222,7 @@ async def test_a_subgraph_has_a_history_of_its_own(saver: SessionSaver) -> None:
 
 
 async def test_a_run_saved_at_its_exit_is_shown(saver: SessionSaver) -> None:
-    driver = Driver(graph_of(("answer", answers)), saver)
+    driver = Driver(line_of(("answer", answers), state=Chat), saver)
     await driver.invoke({"score": 1.0}, thread("exit"), durability="exit")
 
     history = await saver.ahistory("exit")
@@ -482,10 +470,6 @@ async def test_a_huge_value_is_cut_and_says_so(saver: SessionSaver) -> None:
     assert len(json.dumps(diff.to_dict())) < 4_000_000
 
 
-def extended(items: Any, writes: Sequence[list[str]]) -> list[str]:
-    return [*(items or []), *(item for write in writes for item in write)]
-
-
 class Deltas(TypedDict, total=False):
     rare: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=1_000)]
     often: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=3)]
@@ -497,7 +481,7 @@ async def test_delta_channels_are_put_together_from_their_writes(saver: SessionS
         return {"rare": [word], "often": [word]}
 
     nodes = [(f"n{n}", node) for n in range(6)]
-    driver = Driver(graph_of(*nodes, state=Deltas), saver)
+    driver = Driver(line_of(*nodes, state=Deltas), saver)
     await driver.invoke({"rare": ["w0"], "often": ["w0"]}, thread("deltas"))
     history = await saver.ahistory("deltas")
 
@@ -637,7 +621,7 @@ async def test_untrusted_state_is_harmless_in_html_and_in_a_terminal(saver: Sess
     def speaks(state: Any) -> Any:
         return {"words": [NASTY], "page": NASTY * 9, "facts": {NASTY: NASTY}}
 
-    driver = Driver(graph_of((NASTY.replace(":", ""), speaks)), saver)
+    driver = Driver(line_of((NASTY.replace(":", ""), speaks), state=Chat), saver)
     await driver.invoke({"words": [NASTY], "page": "x" * 99}, thread(NASTY))
     history = await saver.ahistory(NASTY)
     diff = await saver.adiff(NASTY, history[1].checkpoint_id)

@@ -24,7 +24,7 @@ from langgraph_session_saver.housekeeping import Counts
 from langgraph_session_saver.retention import Stored, keep_last, keep_latest, keep_since
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, thread
+from tests.support.graphs import DELTA, Driver, Log, ask, extended, line_of, nested, says, thread
 from tests.support.kept import Beside, Kept, check_kept, in_tables, orphan_blobs, orphan_writes
 from tests.support.rows import (
     chain,
@@ -40,7 +40,6 @@ from tests.support.rows import (
 )
 from tests.support.savers import SaverFactory
 from tests.support.zygote import Zygote
-from tests.test_graphs import DELTA, Log, ask, extended, line_of, nested, says
 
 BACKENDS_AND_FACES = EACH_ONCE
 

@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 from langgraph_session_saver import SessionSaver
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, thread
+from tests.support.graphs import Driver, extended, thread
 from tests.support.kept import Beside, check_kept, in_tables
 from tests.support.savers import SaverFactory
 
@@ -41,10 +41,6 @@ def merged(old: dict[str, int], new: dict[str, int]) -> dict[str, int]:
 
 def greater(old: str, new: str) -> str:
     return max(old, new)
-
-
-def extended(items: Any, writes: Sequence[list[str]]) -> list[str]:
-    return [*(items or []), *(item for write in writes for item in write)]
 
 
 class Plain(TypedDict, total=False):
