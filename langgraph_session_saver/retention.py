@@ -6,10 +6,11 @@ Retention counts the root namespace. Subgraphs keep what a kept root checkpoint 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,9 @@ class Stored:
     checkpoint_ns: str = field(compare=False)
     parent_id: str | None = field(compare=False)
     root_id: str | None = field(compare=False)
-    """For a subgraph's: the root checkpoint that its call started from."""
+    """The root checkpoint that a subgraph's call, or for a root's own its run, started from."""
+    caller: tuple[str, str] | None = field(compare=False)
+    """For a subgraph's: namespace and id of the checkpoint whose task called it."""
     run_id: str | None = field(compare=False)
     ts: str = field(compare=False)
     is_hidden: bool = field(compare=False)
@@ -56,19 +59,32 @@ def keep_latest(rows: Sequence[Stored]) -> Choice:
 def keep_last(rows: Sequence[Stored], count: int) -> Choice:
     """Keep the newest root checkpoints, and of subgraphs what these need.
 
-    A subgraph call's namespace carries task ids, and goes with the root checkpoint that the call
-    started from. One without task ids outlives its calls: of it the newest from before the oldest
-    kept root stays too, for a replay starts there. Namespaces that name no root keep as many.
+    A subgraph call's namespace carries task ids, and stays as long as a checkpoint that a run can
+    go on from calls it. One without task ids is a memory that outlives its calls. Namespaces that
+    name no root keep as many as the root's does.
     """
-    listed = [row for row in rows if not row.is_hidden]
-    namespaces: dict[bytes, list[Stored]] = {}
-    for row in sorted(listed, key=lambda row: row.checkpoint_id, reverse=True):
-        namespaces.setdefault(row.ns_key, []).append(row)
-    roots = namespaces.pop(b"", [])[:count]
-    oldest = roots[-1].checkpoint_id if roots else ""
-    kept = set(roots)
-    for others in namespaces.values():
-        kept |= _needed_of_namespace(others, oldest, count)
+    namespaces: dict[str, list[Stored]] = {}
+    for row in sorted(rows, key=lambda row: row.checkpoint_id):
+        if not row.is_hidden:
+            namespaces.setdefault(row.checkpoint_ns, []).append(row)
+    roots = namespaces.pop("", [])[-count:]
+    oldest = roots[0].checkpoint_id if roots else ""
+    replayed = {root.parent_id for root in roots} | {root.root_id for root in roots}
+    bounds = {oldest, *(name for name in replayed if name is not None and name < oldest)}
+    kept, callers = set(roots), {("", row.checkpoint_id) for row in roots}
+    # A caller's namespace is above its calls', and memories are called by nobody in particular.
+    for ns in sorted(namespaces, key=lambda ns: (_is_call(ns), ns.count("|"))):
+        found = namespaces[ns]
+        needed = [row for row in found if row.root_id is not None and row.root_id >= oldest]
+        if len(needed) < len(found):
+            rooted = [row for row in found if row.root_id is not None]
+            needed += [row for row in found if row.root_id is None][-count:]
+            if _is_call(ns):
+                needed += [row for row in rooted if row.caller in callers]
+            else:
+                needed += _remembered(rooted, bounds)
+        kept.update(needed)
+        callers.update([(ns, row.checkpoint_id) for row in needed])
     return Choice(kept, replayed_ancestors(rows, kept) - kept)
 
 
@@ -93,16 +109,23 @@ def keep_nothing(rows: Sequence[Stored]) -> Choice:
     return Choice(set(), set())
 
 
-def _needed_of_namespace(newest_first: list[Stored], oldest: str, count: int) -> set[Stored]:
-    unrooted = [row for row in newest_first if row.root_id is None]
-    rooted = [row for row in newest_first if row.root_id is not None]
-    needed = [row for row in rooted if str(row.root_id) >= oldest]
-    if not _is_call(newest_first[0].checkpoint_ns):
-        # By their own ids, as a replay looks for them: a run that started from an older root may
-        # still write after a newer one is there.
-        needed += [row for row in rooted if row.checkpoint_id >= oldest]
-        needed += [row for row in rooted if row.checkpoint_id < oldest][:1]
-    return {*unrooted[:count], *needed}
+def _remembered(oldest_first: Sequence[Stored], bounds: Collection[str]) -> Iterable[Stored]:
+    """Of a memory: its checkpoints from the oldest kept root on, and those that replays start at.
+
+    By their own ids, as a replay looks for them: a run that started from an older root may still
+    write after a newer one is there. A replay takes the newest before a bound: before the root
+    that is replayed or, if that is a fork or a copy, what it was made from; and so does one that
+    is under way and has outrun the root it started from.
+
+    Args:
+        oldest_first: The memory.
+        bounds: The oldest kept root, and older ones.
+    """
+    ids = [row.checkpoint_id for row in oldest_first]
+    for bound in bounds:
+        at = bisect_left(ids, bound)
+        yield from oldest_first[max(at - 1, 0) : at]
+    yield from oldest_first[bisect_left(ids, max(bounds)) :]
 
 
 def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[Stored]:
@@ -124,6 +147,59 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
 
 def _is_call(checkpoint_ns: str) -> bool:
     return ":" in checkpoint_ns
+
+
+def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Namespace and id of the checkpoint whose task runs in a subgraph's namespace.
+
+    Args:
+        checkpoint_ns: `node:task|inner:task`, the caller's with one more node; a number after that
+            counts the subgraphs that one task calls.
+        metadata: A checkpoint's; its `parents` name one of each namespace above.
+    """
+    parts = checkpoint_ns.split("|")
+    while len(parts) > 1 and parts[-1].isdigit():
+        parts.pop()
+    above = "|".join(parts[:-1])
+    name = (metadata.get("parents") or {}).get(above) if checkpoint_ns else None
+    return None if name is None else (above, str(name))
+
+
+class Origin(NamedTuple):
+    """The root checkpoints before which replays look for a memory's newest checkpoint."""
+
+    run: str | None
+    """For the run that made this checkpoint; None if it goes on from what is newest."""
+    replay: str
+    """For a replay of this checkpoint."""
+    step: int | None
+
+
+def origin_of(
+    checkpoint_id: str,
+    parent_id: str | None,
+    metadata: Mapping[str, Any],
+    parent: Origin | None,
+) -> Origin:
+    """What a root checkpoint's origin is, by LangGraph's rules.
+
+    Args:
+        checkpoint_id: The checkpoint.
+        parent_id: The one it follows.
+        metadata: Its metadata.
+        parent: The origin of the one it follows, if that is known.
+    """
+    source = metadata.get("source")
+    step = number if isinstance(number := metadata.get("step"), int) else None
+    if source not in {"update", "fork"}:
+        run = parent.run if parent is not None and source == "loop" else None
+        return Origin(run, checkpoint_id, step)
+    run = parent_id
+    if source == "fork" and parent is not None and parent.step is not None:
+        # A copy follows what its original follows, and is numbered after the original.
+        is_copy = step != parent.step + 1
+        run = parent_id if is_copy else parent.replay
+    return Origin(run, parent_id or checkpoint_id, step)
 
 
 Bases = Mapping[bytes, "tuple[bytes | None, int]"]

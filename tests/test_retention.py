@@ -6,6 +6,7 @@ import asyncio
 import operator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Annotated, Any
 
 import pytest
@@ -21,7 +22,15 @@ from typing_extensions import TypedDict
 
 from langgraph_session_saver import InvalidConfigError, SessionSaver
 from langgraph_session_saver.housekeeping import Counts
-from langgraph_session_saver.retention import Stored, keep_last, keep_latest, keep_since
+from langgraph_session_saver.retention import (
+    Origin,
+    Stored,
+    caller_of,
+    keep_last,
+    keep_latest,
+    keep_since,
+    origin_of,
+)
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import DELTA, Driver, Log, ask, extended, line_of, nested, says, thread
@@ -242,6 +251,96 @@ async def test_a_subgraph_with_a_memory_of_its_own_is_replayed_from_every_kept_c
             at = thread("kept", checkpoint_id=name)
             await beside.driver.invoke(None, at)
             await beside.check()
+
+
+def remembering(memory: Any) -> StateGraph[Any]:
+    """A subgraph with a memory of its own, reached at once, or by a detour if the state says so."""
+
+    def goes_on(state: Log) -> str:
+        return "detour" if state.get("big") == "detour" else "memory"
+
+    builder: StateGraph[Any] = StateGraph(Log)
+    for name in ("first", "detour", "longer", "longest", "after"):
+        builder.add_node(name, says(name))
+    builder.add_node("memory", memory.compile(checkpointer=True))
+    builder.add_edge(START, "first")
+    builder.add_conditional_edges("first", goes_on, ["detour", "memory"])
+    for before, after in pairwise(("detour", "longer", "longest", "memory", "after")):
+        builder.add_edge(before, after)
+    return builder
+
+
+REMEMBERING = remembering(line_of(("inner", says("inner"))))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+async def test_a_fork_that_goes_another_way_finds_the_memory_from_before_what_it_was_made_from(
+    make_saver: SaverFactory, sql: Sql, count: int
+) -> None:
+    beside = Run(make_saver, remembering(ASKING), count, sql)
+    await beside.invoke({"log": ["one"]})
+    await beside.invoke(Command(resume="1"))
+    await beside.invoke({"log": ["two"]})  # what its memory holds by now, the fork must not see
+    past = thread("kept", checkpoint_id=in_tables(sql, "kept").roots[0])
+
+    beside.driver = beside.another_process()
+    fork = await beside.driver.update(past, {"big": "detour"}, as_node="first")
+    await beside.driver.invoke(None, fork)
+    await beside.check()
+    ended = await beside.invoke(Command(resume="2"))
+
+    assert ended["log"][-3:] == ["who? 2", "after", "after"]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+async def test_a_fork_is_replayed_from_the_memory_before_what_it_was_made_from(
+    make_saver: SaverFactory, sql: Sql, count: int
+) -> None:
+    beside = Run(make_saver, REMEMBERING, count, sql)
+    for turn in range(2):
+        await beside.invoke({"log": [f"{turn}"]})
+    oldest = thread("kept", checkpoint_id=in_tables(sql, "kept").roots[-1])
+    fork = await beside.driver.update(oldest, {"log": ["forked"]}, as_node="first")
+    for turn in range(count - 1):  # what the fork was made from goes, the fork itself stays
+        await beside.driver.update(beside.config, {"log": [f"by hand {turn}"]}, as_node="after")
+    await beside.check()
+
+    ended = await beside.driver.invoke(None, fork)
+
+    assert ended["log"][-2:] == ["inner", "after"]
+    await beside.check()
+
+
+async def test_a_copy_of_a_checkpoint_needs_nothing_that_went(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    beside = Run(make_saver, REMEMBERING, 1, sql)
+    await beside.invoke({"log": ["in"], "big": "x" * 3_000}, interrupt_after=["first"])
+
+    copy = await beside.driver.update(beside.config, None, as_node="__copy__")
+    await beside.check()
+    ended = await beside.driver.invoke(None, copy)
+
+    assert (ended["log"][-1], ended["big"]) == ("after", "x" * 3_000)
+    await beside.check()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_call_that_a_memory_waits_for_goes_on_though_the_root_that_called_is_gone(
+    make_saver: SaverFactory, sql: Sql, count: int
+) -> None:
+    call = line_of(("ask", ask("deep?")), ("told", says("told"))).compile()
+    beside = Run(make_saver, remembering(line_of(("call", call))), count, sql)
+    await beside.invoke({"log": ["in"]})
+    for turn in range(count):  # each makes the memory due again
+        await beside.driver.update(beside.config, {"log": [f"by hand {turn}"]}, as_node="first")
+        await beside.check()
+    beside.driver = beside.another_process()
+    await beside.invoke(None)
+
+    ended = await beside.invoke(Command(resume="yes"))
+
+    assert ended["log"][-2:] == ["told", "after"]
 
 
 async def test_a_fork_from_the_oldest_kept_checkpoint_outlives_what_it_was_made_from(
@@ -947,6 +1046,7 @@ def stored(
 ) -> Stored:
     """A checkpoint as retention sees it."""
     facts: dict[str, Any] = {
+        "caller": None,
         "run_id": None,
         "ts": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=name)).isoformat(),
         "is_hidden": False,
@@ -1047,6 +1147,78 @@ def test_calls_whose_root_is_older_than_the_oldest_kept_go(rows: list[Stored], c
     calls = [row for row in kept if row.checkpoint_ns.startswith("call:")]
     assert all(str(row.root_id) >= oldest for row in calls)
     assert sum(row.checkpoint_ns == "foreign" for row in kept) <= count
+
+
+def test_a_call_stays_as_long_as_the_memory_that_made_it() -> None:
+    waiting = stored(2, "memory", root=1)
+    call = stored(3, "memory|call:a", root=1, caller=("memory", "0002"))
+    deeper = stored(4, "memory|call:a|call:b", root=1, caller=("memory|call:a", "0003"))
+    other = stored(5, "memory|call:c", root=1, caller=("memory", "0001"))
+    rows = [stored(1), waiting, call, deeper, other, stored(6, parent=1)]
+
+    assert keep_last(rows, 1).kept == {rows[-1], waiting, call, deeper}
+    moved_on = stored(7, "memory", root=6)
+    assert keep_last([*rows, moved_on, stored(8, parent=6)], 1).kept == {
+        waiting, call, deeper, moved_on, stored(8),
+    }  # fmt: skip
+    assert keep_last([*rows, moved_on, stored(8, parent=6), stored(9, parent=8)], 1).kept == {
+        moved_on, stored(9),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("namespace", "caller"),
+    [
+        ("", None),
+        ("node:a", ("", "r")),
+        ("node:a|1", ("", "r")),
+        ("memory", ("", "r")),
+        ("memory|node:a", ("memory", "m")),
+        ("memory|node:a|2|node:b", ("memory|node:a|2", "n")),
+        ("elsewhere|node:a", None),
+    ],
+)
+def test_the_caller_is_the_parent_from_the_namespace_above(namespace: str, caller: Any) -> None:
+    parents = {"": "r", "memory": "m", "memory|node:a|2": "n", "memory|node:a": "o"}
+
+    assert caller_of(namespace, {"parents": parents}) == caller
+    assert caller_of(namespace, {}) is None
+
+
+def origins(*made: tuple[str, str, int]) -> list[Origin]:
+    """Of root checkpoints 1, 2 …, given as the one that each follows, its source and step."""
+    known: dict[str, Origin] = {}
+    for number, (parent, source, step) in enumerate(made, 1):
+        about = {"source": source, "step": step}
+        known[f"{number}"] = origin_of(f"{number}", parent or None, about, known.get(parent))
+    return list(known.values())
+
+
+def test_a_run_that_goes_on_from_the_newest_has_nothing_to_look_before() -> None:
+    found = origins(("", "input", -1), ("1", "loop", 0), ("2", "input", 1), ("3", "loop", 2))
+
+    assert [origin.run for origin in found] == [None] * 4
+    assert [origin.replay for origin in found] == ["1", "2", "3", "4"]
+
+
+def test_all_steps_of_a_replay_look_before_what_it_started_from() -> None:
+    found = origins(("", "input", -1), ("1", "loop", 0), ("1", "fork", 0), ("3", "loop", 1))
+
+    assert [origin.run for origin in found[2:]] == ["1", "1"]
+    assert [origin.replay for origin in found[2:]] == ["1", "4"]
+
+
+def test_a_replay_of_an_update_by_hand_looks_before_what_was_updated() -> None:
+    found = origins(("", "loop", 0), ("1", "update", 1), ("2", "fork", 2), ("3", "loop", 3))
+
+    assert [origin.run for origin in found] == [None, "1", "1", "1"]
+    assert found[1].replay == "1"
+
+
+def test_a_copy_looks_before_what_its_original_follows() -> None:
+    found = origins(("", "loop", 0), ("1", "update", 1), ("2", "loop", 2), ("2", "fork", 3))
+
+    assert (found[3].run, found[3].replay) == ("2", "2")
 
 
 @pure

@@ -200,22 +200,59 @@ def everything_of(saver: BaseCheckpointSaver[Any], thread_id: str) -> list[Check
 
 def needed(all_of_it: Sequence[CheckpointTuple], count: int) -> set[tuple[str, str]]:
     """Namespaces and ids of what `keep_last` keeps of a thread, read from its whole history."""
-    roots: dict[tuple[str, str], str | None] = {}
-    for found in all_of_it:
-        _, ns, name = ids(found.config)
-        roots[ns, name] = (found.metadata.get("parents") or {}).get("")
-    kept_roots = sorted((name for ns, name in roots if not ns), reverse=True)[:count]
+    by_key = {ids(found.config)[1:]: found for found in all_of_it}
+    parents = {key: found.metadata.get("parents") or {} for key, found in by_key.items()}
+    kept_roots = sorted((name for ns, name in by_key if not ns), reverse=True)[:count]
     oldest = kept_roots[-1] if kept_roots else ""
+    bounds = {bound for name in kept_roots for bound in _replayed_before(by_key, name)}
     kept = {("", name) for name in kept_roots}
-    for ns in {ns for ns, _ in roots} - {""}:
-        newest_first = sorted((name for each, name in roots if each == ns), reverse=True)
-        kept |= {(ns, name) for name in newest_first if (roots[ns, name] or "") >= oldest}
-        kept |= {(ns, n) for n in [n for n in newest_first if roots[ns, n] is None][:count]}
-        if ":" not in ns:
-            rooted = [name for name in newest_first if roots[ns, name] is not None]
+    namespaces = {ns for ns, _ in by_key} - {""}
+    for ns in sorted(namespaces, key=lambda ns: (":" in ns, ns.count("|"))):
+        newest_first = sorted((name for each, name in by_key if each == ns), reverse=True)
+        rooted = [name for name in newest_first if "" in parents[ns, name]]
+        kept |= {(ns, n) for n in [n for n in newest_first if n not in rooted][:count]}
+        kept |= {(ns, name) for name in rooted if parents[ns, name][""] >= oldest}
+        if ":" in ns:
+            kept |= {(ns, name) for name in rooted if _caller(parents[ns, name]) in kept}
+        else:
             kept |= {(ns, name) for name in rooted if name >= oldest}
-            kept |= {(ns, name) for name in [n for n in rooted if n < oldest][:1]}
+            for bound in bounds:
+                kept |= {(ns, name) for name in [n for n in rooted if n < bound][:1]}
     return kept
+
+
+def _caller(parents: Mapping[str, str]) -> tuple[str, str]:
+    """The checkpoint that a subgraph's was called from, of those that are its ancestors."""
+    return max(parents.items(), key=lambda item: len(item[0]))
+
+
+def _replayed_before(by_key: Mapping[tuple[str, str], CheckpointTuple], name: str) -> set[str]:
+    """Before which root checkpoints a memory is looked up, by a replay of a root and by its run.
+
+    LangGraph asks for the newest before the checkpoint that is replayed, or, where that is a fork
+    or was made by hand, before its parent.
+    """
+
+    def parent_of(name: str) -> str | None:
+        config = by_key["", name].parent_config
+        return None if config is None else ids(config)[2]
+
+    def source_of(name: str) -> str | None:
+        return by_key["", name].metadata.get("source")
+
+    def replay_of(name: str) -> str:
+        parent = parent_of(name) if source_of(name) in {"update", "fork"} else None
+        return parent or name
+
+    bounds = {name, parent_of(name)}
+    while source_of(name) == "loop" and (parent := parent_of(name)):
+        name = parent
+    parent = parent_of(name)
+    if parent is not None and source_of(name) in {"update", "fork"}:
+        steps = [by_key["", each].metadata.get("step", -2) for each in (parent, name)]
+        is_copy = steps[1] != steps[0] + 1
+        bounds.add(parent if source_of(name) == "update" or is_copy else replay_of(parent))
+    return {bound for bound in bounds if bound is not None}
 
 
 def in_tables(sql: Sql, thread_id: str) -> Kept:
