@@ -20,7 +20,7 @@ from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
-from langgraph_session_saver.retention import Contents
+from langgraph_session_saver.retention import Contents, Origin
 from langgraph_session_saver.schema import is_current, set_up, verify
 from langgraph_session_saver.steps import CheckpointKey
 from langgraph_session_saver.tables import Tables
@@ -79,11 +79,13 @@ class Known(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """What an error's row says of the checkpoint that its task started from."""
+    """What the writes of a checkpoint's tasks, and the checkpoint that follows, say of it."""
 
     sends: tuple[str, ...]
     """The nodes of its `Send` tasks."""
     step: int | None
+    origin: Origin | None
+    """None for a subgraph's."""
 
 
 class Core:

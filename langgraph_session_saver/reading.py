@@ -24,6 +24,7 @@ from langgraph_session_saver.codec import blob_key, load, unframe
 from langgraph_session_saver.configs import Place, configurable_of, place_of
 from langgraph_session_saver.core import Core, Noted, Script, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
 from langgraph_session_saver.threads import ThreadRef
 
@@ -145,7 +146,9 @@ class Reading:
         self._core.not_found.put(key, False)  # noqa: FBT003
         step = found.metadata.get("step")
         sends = send_nodes(found.checkpoint["channel_values"])
-        self._core.noted.put(key, Noted(sends, step if isinstance(step, int) else None))
+        self._core.noted.put(
+            key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
+        )
         if found.pending_writes:
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             self._core.written.put(key, channels)
@@ -384,6 +387,14 @@ def _resolve(
         lambda wanted: rows.get((thread_key, wanted)),
         lambda wanted: found.get((thread_key, wanted)) or known(thread_key, wanted),
     )
+
+
+def _origin(saved: Saved, found: CheckpointTuple) -> Origin | None:
+    if not saved.place.is_root:
+        return None
+    row = saved.row
+    origin = origin_of(row.checkpoint_id, row.parent_checkpoint_id, found.metadata, None)
+    return origin._replace(run=row.root_checkpoint_id)
 
 
 def _place_of_row(row: Row[Any]) -> Place:

@@ -1,7 +1,7 @@
 """What a checkpoint refers to, in a column that retention reads without the saver's serde. Pure.
 
 A MessagePack array: the checkpoint's timestamp, the channels that are replayed from ancestors,
-and the blob key of each channel that has a value. Pruning a thread of 100,000 checkpoints then
+the blob key of each channel that has a value, and the checkpoint whose task called the graph. Pruning a thread of 100,000 checkpoints then
 reads 100 bytes of each, builds no value, and needs no key under an encrypting serde.
 """
 
@@ -24,12 +24,14 @@ class References(NamedTuple):
     """Channels whose value is replayed from ancestors."""
     blobs: Mapping[str, bytes]
     """Channels that have a value, and the blobs that hold it."""
+    caller: tuple[str, str] | None
+    """For a subgraph's: namespace and id of the checkpoint whose task runs it."""
 
 
 def pack(references: References) -> bytes:
     """Write references as bytes."""
-    ts, replayed, blobs = references
-    return ormsgpack.packb([ts, sorted(replayed), dict(blobs)])
+    ts, replayed, blobs, caller = references
+    return ormsgpack.packb([ts, sorted(replayed), dict(blobs), caller])
 
 
 def unpack(packed: bytes) -> References:
@@ -39,6 +41,7 @@ def unpack(packed: bytes) -> References:
         CorruptBlobError: The bytes are nothing that it writes.
     """
     try:
-        return References(*ormsgpack.unpackb(packed))
+        ts, replayed, blobs, caller = ormsgpack.unpackb(packed)
+        return References(ts, replayed, blobs, tuple(caller) if caller else None)
     except (TypeError, ValueError) as exc:
         raise CorruptBlobError(f"a checkpoint's references do not decode: {exc}") from exc

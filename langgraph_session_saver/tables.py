@@ -210,7 +210,8 @@ class _Builder:
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH), primary_key=True),
             Column("checkpoint_ns", LongText(), nullable=False),
             Column("parent_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
-            # The root namespace's checkpoint that a subgraph's belongs to.
+            # The root namespace's checkpoint that a subgraph's call started from, or, for one of
+            # the root namespace itself, its run.
             Column("root_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("run_id", Id(THREAD_ID_LENGTH)),
             # Kept only because a DeltaChannel replays from it: not listed.

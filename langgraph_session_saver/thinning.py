@@ -64,6 +64,7 @@ def _stored(row: Row[Any]) -> Stored:
         checkpoint_ns=row.checkpoint_ns,
         parent_id=row.parent_checkpoint_id,
         root_id=row.root_checkpoint_id,
+        caller=found.caller,
         run_id=row.run_id,
         ts=found.ts,
         is_hidden=row.hidden,

@@ -35,7 +35,15 @@ from langgraph_session_saver.parents import refuse_unknown_parent, unknown_paren
 from langgraph_session_saver.projected import StaleViewError
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.references import References
-from langgraph_session_saver.retention import Contents, Stored, Thinned, keep_last
+from langgraph_session_saver.retention import (
+    Contents,
+    Origin,
+    Stored,
+    Thinned,
+    caller_of,
+    keep_last,
+    origin_of,
+)
 from langgraph_session_saver.status import Reached, due_nodes, send_nodes, status_at
 from langgraph_session_saver.steps import Batch, Gate
 from langgraph_session_saver.thinning import carry_out, read_contents
@@ -59,6 +67,8 @@ class _Saved:
     metadata: dict[str, Any]
     new_versions: ChannelVersions
     serde: SerializerProtocol
+    origin: Origin | None = None
+    """None for a subgraph's."""
     values: list[Value] = field(default_factory=list)
     kept: dict[str, Kept] = field(default_factory=dict)
 
@@ -85,6 +95,7 @@ class _Saved:
             checkpoint_ns=place.checkpoint_ns,
             parent_id=place.checkpoint_id,
             root_id=self.root_id,
+            caller=refers_to.caller,
             run_id=self.run_id,
             ts=refers_to.ts,
             is_hidden=False,
@@ -105,13 +116,14 @@ class _Saved:
                 for channel, version in self.checkpoint["channel_versions"].items()
                 if channel in values
             },
+            caller=caller_of(ns, self.metadata),
         )
 
     @property
     def root_id(self) -> str | None:
-        """For a subgraph's: the root checkpoint that its call started from."""
-        if self.place.is_root:
-            return None
+        """The root checkpoint that its call, or a root's own run, started from."""
+        if self.origin is not None:
+            return self.origin.run
         root_id: str | None = (self.metadata.get("parents") or {}).get("")
         return root_id
 
@@ -158,11 +170,23 @@ class Writing:
         place = place_of(config)
         check_channels(list(checkpoint["channel_versions"]))
         saved = _Saved(place, checkpoint, _merged(config, metadata), new_versions, serde)
+        if place.is_root:
+            saved.origin = self._origin(saved)
         self._core.noted.put(
             (place.thread.key, place.ns_key, checkpoint["id"]),
-            Noted(send_nodes(checkpoint["channel_values"]), saved.step_number),
+            Noted(send_nodes(checkpoint["channel_values"]), saved.step_number, saved.origin),
         )
         return self._store(saved)
+
+    def _origin(self, saved: _Saved) -> Origin:
+        place = saved.place
+        parent = self._core.noted.get((place.thread.key, place.ns_key, str(place.checkpoint_id)))
+        return origin_of(
+            saved.checkpoint["id"],
+            place.checkpoint_id,
+            saved.metadata,
+            None if parent is None else parent.origin,
+        )
 
     def _store(self, saved: _Saved) -> Script[RunnableConfig]:
         place = saved.place
@@ -460,10 +484,11 @@ def _goes_on(saved: _Saved, changes: Changes | None, head: Head) -> bool:
 def _has_just_looked(saved: _Saved) -> bool:
     """Whether a step is the first of a call that has just asked for its parent in vain.
 
-    LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from.
+    LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from. (A copy
+    follows what its original follows, and nobody asked for that.)
     """
-    source = saved.metadata.get("source")
-    return saved.place.is_root and (source in {"update", "fork"} or saved.step_number == -1)
+    is_update = saved.metadata.get("source") == "update"
+    return saved.place.is_root and (is_update or saved.step_number == -1)
 
 
 def _refuse_lost_deltas(saved: _Saved) -> None:
