@@ -7,9 +7,10 @@ import json
 import operator
 import sqlite3
 import sys
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -355,10 +356,24 @@ async def test_a_page_takes_the_same_few_statements_however_long_the_thread(
 
 
 class CountingCursor(sqlite3.Cursor):
+    """Counts what is fetched: rows, and the bytes of their texts and blobs."""
+
+    rows = 0
     fetched = 0
 
     def fetchall(self) -> list[Any]:
-        rows = super().fetchall()
+        return self._counted(super().fetchall())
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        return self._counted(super().fetchmany(size))
+
+    def fetchone(self) -> Any:
+        row = super().fetchone()
+        self._counted([] if row is None else [row])
+        return row
+
+    def _counted(self, rows: list[Any]) -> list[Any]:
+        CountingCursor.rows += len(rows)
         for row in rows:
             CountingCursor.fetched += sum(len(v) for v in row if isinstance(v, str | bytes))
         return rows
@@ -369,11 +384,32 @@ class CountingConnection(sqlite3.Connection):
         return super().cursor(factory)
 
 
-def test_the_first_page_of_2000_checkpoints_costs_what_that_of_100_does(tmp_path: Path) -> None:
+class Cost(NamedTuple):
+    """Of one page of a history."""
+
+    statements: int
+    rows: int
+    fetched: int
+    memory: int
+
+
+def test_a_page_of_2000_checkpoints_costs_what_one_of_100_does(tmp_path: Path) -> None:
     engine = create_engine(
         f"sqlite:///{tmp_path / 'long.db'}", connect_args={"factory": CountingConnection}
     )
-    saver, costs = SessionSaver(engine, projections=False), []
+    saver = SessionSaver(engine, projections=False)
+
+    def cost(name: str, before: Any = None) -> tuple[History, Cost]:
+        saver.history(name, before=before)  # whose statements are then compiled
+        CountingCursor.rows = CountingCursor.fetched = 0
+        tracemalloc.start()
+        with recorded_statements(engine) as seen:
+            history = saver.history(name, before=before)
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return history, Cost(len(seen), CountingCursor.rows, CountingCursor.fetched, memory)
+
+    costs = {}
     for name, length in (("short", 100), ("long", 2_000)):
         config, words = thread(name, checkpoint_ns=""), []
         for n in range(length):
@@ -384,16 +420,17 @@ def test_the_first_page_of_2000_checkpoints_costs_what_that_of_100_does(tmp_path
             }  # fmt: skip
             metadata: Any = {"source": "loop", "step": n, "parents": {}}
             config = saver.put(config, made, metadata, version)  # type: ignore[arg-type]
-        CountingCursor.fetched = 0
-        with recorded_statements(engine) as seen:
-            history = saver.history(name)
-        costs.append((len(history), len(seen), CountingCursor.fetched))
+        history, costs[name] = cost(name)
+        assert len(history) == 50
         assert history[0].size == len(saver.serde.dumps_typed(words)[1])
+    _, costs["in its middle"] = cost("long", f"{1_000:08}")
     engine.dispose()
 
-    (_, statements, fetched), (_, later_statements, later_fetched) = costs
-    assert later_statements == statements
-    assert later_fetched < 1.25 * fetched + 2_000
+    short = costs.pop("short")
+    for each in costs.values():
+        assert each[:2] == short[:2]
+        assert each.fetched < 1.25 * short.fetched + 2_000
+        assert each.memory < 1.25 * short.memory + 20_000
 
 
 async def test_a_diff_takes_four_statements(saver: SessionSaver) -> None:
