@@ -34,8 +34,17 @@ from langgraph_session_saver.retention import (
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import DELTA, Driver, Log, ask, extended, line_of, nested, says, thread
-from tests.support.kept import Beside, Kept, check_kept, in_tables, orphan_blobs, orphan_writes
+from tests.support.kept import (
+    SLACK_ROWS,
+    Beside,
+    Kept,
+    check_kept,
+    in_tables,
+    orphan_blobs,
+    orphan_writes,
+)
 from tests.support.rows import (
+    STORAGE,
     chain,
     checkpoint,
     config,
@@ -599,6 +608,25 @@ async def test_writes_that_come_before_their_checkpoint_stay(
     found = await saver.aget_tuple(config())
     assert found is not None
     assert found.pending_writes == [("early", "note", 5)]
+
+
+async def test_no_more_is_stored_after_three_hundred_steps_than_after_one_hundred(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, where = make_saver(keep_last=5), config(checkpoint_ns="")
+    most: list[tuple[int, int]] = []
+    for number in range(1, 301):
+        where = await put(saver, number, {"note": f"{number:06} " * 200, "number": number}, where)
+        await saver.aput_writes(where, [("note", number)], f"task {number}")
+        if number % 10 == 0:
+            rows = counts(sql)
+            data = sql("SELECT sum(length(data)) AS n FROM session_blobs")[0]["n"]
+            most.append((sum(rows[table] for table in STORAGE), int(data)))
+
+    rows, data = map(max, zip(*most[:10], strict=True))
+    later_rows, later_data = map(max, zip(*most[10:], strict=True))
+    assert later_rows <= rows <= 1 + 5 * (1 + 2 + 1) + SLACK_ROWS
+    assert later_data <= 1.2 * data
 
 
 def test_the_file_is_no_larger_after_six_hundred_steps_than_after_three_hundred(
