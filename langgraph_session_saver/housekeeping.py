@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -74,7 +74,7 @@ class Housekeeping:
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""
-        wanted = {str(run_id) for run_id in run_ids}
+        wanted = {str(run_id) for run_id in _several("run_ids", run_ids)}
         if not wanted:
             return
         ops = self._core.operations
@@ -98,7 +98,7 @@ class Housekeeping:
             raise InvalidConfigError(
                 "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the saver"
             )
-        for thread_id in thread_ids:
+        for thread_id in _several("thread_ids", thread_ids):
             if strategy == "delete":
                 yield from self.delete_thread(thread_id)
                 continue
@@ -255,6 +255,13 @@ class Housekeeping:
             core.operations.threads.change(conn, thread.key, shown)
 
         yield writing(operation)
+
+
+def _several(what: str, ids: Any) -> Sequence[Any]:
+    """Ids, and not one id, whose characters would be taken for ids of other threads or runs."""
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidConfigError(f"{what} is {ids!r:.80}: pass a list of ids")
+    return list(ids)
 
 
 def _status_of(found: CheckpointTuple) -> dict[str, Any]:

@@ -692,6 +692,17 @@ async def test_pruning_a_thread_that_does_not_exist_does_nothing(
     assert counts(sql) == before
 
 
+@pytest.mark.parametrize("ids", ["t", None, 5], ids=repr)
+async def test_one_id_in_place_of_several_is_refused_before_anything_goes(ids: Any) -> None:
+    with SessionSaver.from_conn_string(":memory:") as saver:
+        await put(saver, 1, {"note": 1}, run_id="t")
+        with pytest.raises(InvalidConfigError, match=r"thread_ids is .*: pass a list of ids"):
+            saver.prune(ids, strategy="delete")
+        with pytest.raises(InvalidConfigError, match=r"run_ids is .*: pass a list of ids"):
+            await saver.adelete_for_runs(ids)
+        assert len(await listed(saver, config())) == 1
+
+
 BAD_COUNTS: tuple[Any, ...] = (0, -1, True, False, 1.5, 2.0, "3", [4])
 
 
