@@ -1,8 +1,9 @@
 """What a checkpoint refers to, in a column that retention reads without the saver's serde. Pure.
 
 A MessagePack array: the checkpoint's timestamp, the channels that are replayed from ancestors,
-the blob key of each channel that has a value, and the checkpoint whose task called the graph. Pruning a thread of 100,000 checkpoints then
-reads 100 bytes of each, builds no value, and needs no key under an encrypting serde.
+the blob key of each channel that has a value, and the checkpoint whose task called the graph.
+Pruning a thread of 100,000 checkpoints then reads 100 bytes of each, builds no value, and needs
+no key under an encrypting serde.
 """
 
 from __future__ import annotations

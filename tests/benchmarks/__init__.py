@@ -1,1 +1,1 @@
-"""Measurements beside the official savers."""
+"""Measurements beside the official savers: `python -m tests.benchmarks --help`."""
