@@ -13,7 +13,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection, Row
 
 from langgraph_session_saver.configs import Place, check_thread_id, thread_key
-from langgraph_session_saver.core import Core, Script, reading, writing
+from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
+from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
@@ -21,6 +22,7 @@ from langgraph_session_saver.retention import (
     Choice,
     Contents,
     Stored,
+    Thinned,
     keep_last,
     keep_latest,
     keep_nothing,
@@ -28,7 +30,7 @@ from langgraph_session_saver.retention import (
     keep_since,
 )
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
-from langgraph_session_saver.thinning import carry_out, first_piece, read_contents
+from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
@@ -67,10 +69,26 @@ class Housekeeping:
 
     def _delete(self, key: bytes, idle_since: datetime | None = None) -> Script[None]:
         """Delete a thread, in as many transactions as it takes."""
-        ops = self._core.operations
-        while (yield writing(lambda conn: ops.delete_thread(conn, key, idle_since=idle_since))):
+        ops, left = self._core.operations, "everything"
+        while left != "nothing":
+            left = yield writing(lambda conn: ops.delete_thread(conn, key, idle_since=idle_since))
             self._core.forget_thread(key)
-        self._core.forget_thread(key)
+            if left == "blobs":
+                yield from self._delete_blobs(key)
+
+    def _delete_blobs(self, key: bytes) -> Script[None]:
+        """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them."""
+        ops = self._core.operations
+        blobs = yield reading(lambda conn: ops.blob_bases(conn, key))
+        depths = {name: depth for name, (_, depth) in blobs.items()}
+        everything = Thinned(Contents(0, {}, {}), [], [], depths, oldest_root=None)
+        for piece in in_pieces(everything):
+            try:
+                yield writing(
+                    lambda conn, piece=piece: ops.delete_blobs(conn, key, piece.unused, {})  # type: ignore[misc]
+                )
+            except BrokenReferenceError:
+                return
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""
@@ -149,7 +167,7 @@ class Housekeeping:
         counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
         if not dry_run:
             yield from self._delete(key, idle_since=cutoff)
-            if (yield reading(lambda conn: ops.threads.exists(conn, key))):
+            if (yield reading(lambda conn: ops.threads.look_up(conn, key))):
                 return Counts()
         return replace(counts, threads=1, deleted_threads=1)
 
@@ -177,61 +195,93 @@ class Housekeeping:
         *,
         dry_run: bool = False,
     ) -> Script[Counts]:
-        """Delete all but the chosen checkpoints of a thread, a piece a transaction."""
-        total, known = Counts(), None
-        while True:
-            operation = self._thinning(key, choose, known, dry_run=dry_run)
-            counts, known, shows_older = yield writing(operation)
-            total += counts
-            self._core.forget_thread(key)
-            if known is None:
-                break
-            if not known.rows:
-                yield from self._delete(key)
-                break
-        if shows_older is not None:
-            yield from self._project_again(serde, ThreadRef(key, shows_older))
-        return Counts(int(bool(total.checkpoints)), total.checkpoints, total.blobs)
+        """Delete all but the chosen checkpoints of a thread, a piece a transaction.
 
-    def _thinning(
-        self,
-        key: bytes,
-        choose: Callable[[Sequence[Stored]], Choice],
-        known: Contents | None,
-        *,
-        dry_run: bool,
-    ) -> Callable[[Connection], tuple[Counts, Contents | None, str | None]]:
-        """Deletes a piece of what a choice leaves out.
-
-        The operation returns what it deleted; what the thread stores now, None if that is what is
-        to stay; and the thread's id if its rows show a checkpoint that is gone.
+        What to delete is worked out before a transaction is open, and again if somebody else has
+        changed the thread meanwhile; at the last attempt nobody can.
         """
+        total = Counts()
+        for attempt in range(ATTEMPTS):
+            plan = partial(self._plan, key, choose)
+            if attempt == ATTEMPTS - 1:
+                counts, thread_id = yield writing(partial(self._carry_out_locked, key, plan))
+                total += counts
+                break
+            found: _Plan | None = yield reading(plan)
+            if found is None:
+                return total
+            if dry_run:
+                return _counted(found.thinned)
+            if not found.thinned.contents.rows:
+                yield from self._delete(key)
+                return _counted(found.thinned)
+            counts, is_done = yield from self._carry_out(key, found)
+            total += counts
+            if is_done:
+                thread_id = found.thread_id
+                break
+        self._core.forget_thread(key)
+        yield from self._show_newest(serde, ThreadRef(key, thread_id))
+        return replace(total, threads=int(bool(total.checkpoints)))
+
+    def _plan(
+        self, key: bytes, choose: Callable[[Sequence[Stored]], Choice], conn: Connection
+    ) -> _Plan | None:
+        ops = self._core.operations
+        thread = ops.threads.look_up(conn, key)
+        if thread is None:
+            return None
+        contents = read_contents(ops, conn, key, thread.revision)
+        return _Plan(thread.thread_id, contents.thinned(choose(list(contents.rows.values()))))
+
+    def _carry_out(self, key: bytes, plan: _Plan) -> Script[tuple[Counts, bool]]:
+        """Carry out a plan; whether it was to the end, for the thread stayed as it was."""
+        ops, total = self._core.operations, Counts()
+        revision = plan.thinned.contents.revision
+
+        def operation(conn: Connection, piece: Thinned, known: int, following: int) -> bool:
+            thread = ops.threads.find(conn, key)
+            if thread is None or thread.revision != known:
+                return False
+            carry_out(ops, conn, key, piece)
+            ops.threads.change(conn, key, {"revision": following, "updated_at": thread.updated_at})
+            return True
+
+        for piece in in_pieces(plan.thinned):
+            following = new_revision()
+            delete_piece = partial(operation, piece=piece, known=revision, following=following)
+            if not (yield writing(delete_piece)):
+                return total, False
+            revision = following
+            total += _counted(piece)
+        return total, True
+
+    def _carry_out_locked(
+        self, key: bytes, plan: Callable[[Connection], _Plan | None], conn: Connection
+    ) -> tuple[Counts, str]:
+        """Plan and delete in one transaction, for a thread that is written to all the time."""
+        ops = self._core.operations
+        thread = ops.threads.find(conn, key)
+        found = plan(conn) if thread is not None else None
+        if found is None:
+            return Counts(), ""
+        if not found.thinned.contents.rows:
+            ops.delete_thread(conn, key)
+        else:
+            carry_out(ops, conn, key, found.thinned)
+            ops.threads.change(conn, key, {})
+        return _counted(found.thinned), found.thread_id
+
+    def _show_newest(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:
+        """Make a thread's rows show its newest checkpoint, if they show one that is gone."""
         ops = self._core.operations
 
-        def operation(conn: Connection) -> tuple[Counts, Contents | None, str | None]:
-            thread = ops.threads.find(conn, key)
-            if thread is None:
-                return Counts(), None, None
-            contents = known
-            if contents is None or contents.revision != thread.revision:
-                contents = read_contents(ops, conn, key, thread.revision)
-            thinned = contents.thinned(choose(list(contents.rows.values())))
-            counts = Counts(checkpoints=len(thinned.gone), blobs=len(thinned.unused))
-            if dry_run:
-                return counts, None, None
-            if not thinned.contents.rows:
-                return counts, thinned.contents, None
-            piece, is_last = first_piece(contents, thinned)
-            carry_out(ops, conn, key, piece)
-            revision = new_revision()
-            ops.threads.change(conn, key, {"revision": revision})
-            counts = Counts(checkpoints=len(piece.gone), blobs=len(piece.unused))
-            if not is_last:
-                return counts, replace(piece.contents, revision=revision), None
-            has_new_head = ops.latest_root(conn, key) != thread.checkpoint_id
-            return counts, None, thread.thread_id if has_new_head else None
+        def is_gone(conn: Connection) -> bool:
+            row = ops.threads.look_up(conn, thread.key)
+            return row is not None and ops.latest_root(conn, thread.key) != row.checkpoint_id
 
-        return operation
+        if (yield reading(is_gone)):
+            yield from self._project_again(serde, thread)
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
@@ -255,6 +305,22 @@ class Housekeeping:
             core.operations.threads.change(conn, thread.key, shown)
 
         yield writing(operation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to go from a thread."""
+
+    thread_id: str
+    thinned: Thinned
+
+
+def _counted(thinned: Thinned) -> Counts:
+    return Counts(
+        threads=int(bool(thinned.gone)),
+        checkpoints=len(thinned.gone),
+        blobs=len(thinned.unused),
+    )
 
 
 def _several(what: str, ids: Any) -> Sequence[Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
@@ -31,6 +32,8 @@ from langgraph_session_saver.threads import Head, ThreadRef, Threads
 
 PIECE = 5_000
 """Checkpoints, or blobs, that one transaction deletes: about 0.1 s."""
+
+Left = Literal["nothing", "checkpoints", "blobs"]
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
@@ -310,28 +313,31 @@ class Operations:
 
     def delete_thread(
         self, conn: Connection, thread_key: bytes, *, idle_since: datetime | None = None
-    ) -> bool:
+    ) -> Left:
         """Delete a thread, what it projected, and its session if the saver made that for it.
 
         Args:
-            conn: A transaction, which takes `PIECE` rows at most.
+            conn: A transaction, which takes `PIECE` checkpoints at most.
             thread_key: The thread.
             idle_since: Leave a thread that was written to since then.
 
         Returns:
-            Whether something is left, for other transactions.
+            What is too much to be deleted here: checkpoints are left for the same call again,
+            blobs for `delete_blobs` first.
         """
         row = self.threads.find(conn, thread_key)
         if row is None or (idle_since is not None and row.updated_at >= idle_since):
-            return False
-        if self._delete_checkpoints_piece(conn, thread_key) or self._delete_blobs_piece(
-            conn, thread_key
-        ):
-            when = {} if idle_since is None else {"updated_at": row.updated_at}
-            self.threads.change(conn, thread_key, when)
-            return True
-        self._delete_rest(conn, row)
-        return False
+            return "nothing"
+        left: Left = "nothing"
+        if self._delete_checkpoints_piece(conn, thread_key):
+            left = "checkpoints"
+        elif self._has_many_blobs(conn, thread_key):
+            left = "blobs"
+        if left == "nothing":
+            self._delete_rest(conn, row)
+        else:
+            self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
+        return left
 
     def _delete_checkpoints_piece(self, conn: Connection, thread_key: bytes) -> bool:
         """Delete the first of too many checkpoints with their writes; False if they are few."""
@@ -348,25 +354,10 @@ class Operations:
                 conn.execute(delete(table).where(*of_thread, until))
         return True
 
-    def _delete_blobs_piece(self, conn: Connection, thread_key: bytes) -> bool:
-        """Delete the deepest of too many blobs; False if they are few."""
+    def _has_many_blobs(self, conn: Connection, thread_key: bytes) -> bool:
         b = self.tables.blobs.c
-        counted = select(b.depth, func.count()).where(b.thread_key == thread_key)
-        depths = conn.execute(counted.group_by(b.depth).order_by(b.depth.desc())).all()
-        if sum(count for _, count in depths) <= PIECE:
-            return False
-        left = PIECE
-        for depth, count in depths:
-            doomed: list[Any] = [b.thread_key == thread_key, b.depth == depth]
-            if count > left:
-                keys = select(b.blob_key).where(*doomed).order_by(b.blob_key)
-                last = conn.execute(keys.offset(left).limit(1)).scalar_one()
-                doomed.append(b.blob_key < last)
-            conn.execute(delete(self.tables.blobs).where(*doomed))
-            left -= count
-            if left <= 0:
-                break
-        return True
+        some = select(b.blob_key).where(b.thread_key == thread_key).limit(PIECE + 1).subquery()
+        return bool(conn.execute(select(func.count()).select_from(some)).scalar_one() > PIECE)
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
@@ -397,22 +388,39 @@ class Operations:
         return conn.execute(select(*columns).where(c.thread_key == thread_key)).all()
 
     def delete_checkpoints(
-        self, conn: Connection, thread_key: bytes, doomed: Iterable[tuple[bytes, str]]
+        self,
+        conn: Connection,
+        thread_key: bytes,
+        doomed: Iterable[tuple[bytes, str]],
+        staying: Iterable[tuple[bytes, str]],
     ) -> None:
-        """Delete checkpoints of a thread, given as namespace keys and ids, with their writes."""
+        """Delete checkpoints of a thread with their writes.
+
+        Args:
+            conn: A transaction that holds the thread's row.
+            thread_key: The thread.
+            doomed: Namespace keys and ids of those to delete.
+            staying: Of all the others that there are.
+        """
         by_namespace: dict[bytes, list[str]] = {}
         for ns_key, checkpoint_id in doomed:
             by_namespace.setdefault(ns_key, []).append(checkpoint_id)
-        for table in (self.tables.writes, self.tables.checkpoints):
-            for ns_key, ids in by_namespace.items():
+        others: dict[bytes, list[str]] = {}
+        for ns_key, checkpoint_id in staying:
+            others.setdefault(ns_key, []).append(checkpoint_id)
+        for ns_key, ids in by_namespace.items():
+            first, last = min(ids), max(ids)
+            between = [name for name in others.get(ns_key, ()) if first < name < last]
+            for table in (self.tables.writes, self.tables.checkpoints):
+                of_thread = (table.c.thread_key == thread_key, table.c.ns_key == ns_key)
+                name = table.c.checkpoint_id
+                if len(between) <= BATCH:
+                    # As a range: to name 5,000 ids takes longer than to delete them.
+                    wanted = [name.between(first, last), name.not_in(between)]
+                    conn.execute(delete(table).where(*of_thread, *wanted))
+                    continue
                 for batch in batches(ids):
-                    conn.execute(
-                        delete(table).where(
-                            table.c.thread_key == thread_key,
-                            table.c.ns_key == ns_key,
-                            table.c.checkpoint_id.in_(batch),
-                        )
-                    )
+                    conn.execute(delete(table).where(*of_thread, name.in_(batch)))
 
     def hide(
         self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]
@@ -439,15 +447,31 @@ class Operations:
         return {row.blob_key: (row.base_key, row.depth) for row in rows}
 
     def delete_blobs(
-        self, conn: Connection, thread_key: bytes, doomed: Mapping[bytes, int]
+        self,
+        conn: Connection,
+        thread_key: bytes,
+        doomed: Mapping[bytes, int],
+        staying: Bases,
     ) -> None:
-        """Delete blobs, given with their depths: changes before what they change."""
+        """Delete blobs of a thread, changes before what they change.
+
+        Args:
+            conn: A transaction that holds the thread's row.
+            thread_key: The thread.
+            doomed: Keys and depths of those to delete.
+            staying: All the others within the range of their keys.
+        """
         b = self.tables.blobs.c
-        by_depth: dict[int, list[bytes]] = {}
-        for key, depth in doomed.items():
-            by_depth.setdefault(depth, []).append(key)
-        for depth in sorted(by_depth, reverse=True):
-            for batch in batches(by_depth[depth]):
+        deepest_first = sorted(doomed, key=lambda key: (-doomed[key], key))
+        for depth, found in groupby(deepest_first, key=doomed.__getitem__):
+            keys = list(found)
+            others = [k for k, (_, at) in staying.items() if at == depth and keys[0] < k < keys[-1]]
+            of_depth = (b.thread_key == thread_key, b.depth == depth)
+            if not depth and len(keys) > BATCH >= len(others):
+                wanted = [b.blob_key.between(keys[0], keys[-1]), b.blob_key.not_in(others)]
+                conn.execute(delete(self.tables.blobs).where(*of_depth, *wanted))
+                continue
+            for batch in batches(keys):
                 conn.execute(
                     delete(self.tables.blobs).where(
                         b.thread_key == thread_key, b.blob_key.in_(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,31 +16,29 @@ from langgraph_session_saver.retention import Contents, Stored, Thinned
 def read_contents(
     operations: Operations, conn: Connection, thread_key: bytes, revision: int
 ) -> Contents:
-    """Read what a thread stores; its row is locked."""
+    """Read what a thread stores at a revision of its row."""
     rows = [_stored(row) for row in operations.checkpoint_rows(conn, thread_key)]
     blobs = operations.blob_bases(conn, thread_key)
     return Contents(revision, {row.key: row for row in rows}, blobs)
 
 
-def first_piece(contents: Contents, thinned: Thinned) -> tuple[Thinned, bool]:
-    """As much of what is to go as one transaction takes, and whether that is all.
+def in_pieces(thinned: Thinned) -> Iterator[Thinned]:
+    """What is to go, in pieces of as much as one transaction takes; always one at least.
 
     Checkpoints go first, the oldest before the others, then blobs, changes before what they are
     changes of: what is there at any moment can be read.
     """
-    if len(thinned.gone) + len(thinned.unused) <= PIECE:
-        return thinned, True
-    gone = sorted(thinned.gone, key=lambda row: row.checkpoint_id)[:PIECE]
-    unused: dict[bytes, int] = {}
-    if not gone:
-        deepest = sorted(thinned.unused.items(), key=lambda item: item[1], reverse=True)
-        unused = dict(deepest[:PIECE])
-    doomed = {row.key for row in gone}
-    rows = {key: row for key, row in contents.rows.items() if key not in doomed}
-    rows |= {row.key: replace(row, is_hidden=True) for row in thinned.newly_hidden}
-    blobs = {key: blob for key, blob in contents.blobs.items() if key not in unused}
-    left = Contents(contents.revision, rows, blobs)
-    return replace(thinned, contents=left, gone=gone, unused=unused, oldest_root=None), False
+    gone = sorted(thinned.gone, key=lambda row: row.checkpoint_id)
+    unused = sorted(thinned.unused.items(), key=lambda item: (-item[1], item[0]))
+    if len(gone) + len(unused) <= PIECE:
+        yield thinned
+        return
+    nothing = replace(thinned, gone=[], newly_hidden=[], unused={})
+    yield replace(nothing, gone=gone[:PIECE], newly_hidden=thinned.newly_hidden)
+    for start in range(PIECE, len(gone), PIECE):
+        yield replace(nothing, gone=gone[start : start + PIECE])
+    for start in range(0, len(unused), PIECE):
+        yield replace(nothing, unused=dict(unused[start : start + PIECE]))
 
 
 def carry_out(
@@ -47,11 +46,12 @@ def carry_out(
 ) -> None:
     """Delete what is to go from a thread."""
     if thinned.gone:
-        operations.delete_checkpoints(conn, thread_key, [row.key for row in thinned.gone])
+        gone = [row.key for row in thinned.gone]
+        operations.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
     if thinned.newly_hidden:
         operations.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
     if thinned.unused:
-        operations.delete_blobs(conn, thread_key, thinned.unused)
+        operations.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
     if thinned.oldest_root is not None:
         operations.batches.delete_late_writes(conn, thread_key, thinned.oldest_root)
 

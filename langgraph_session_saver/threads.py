@@ -140,11 +140,10 @@ class Threads:
         wanted = {"thread": thread_key, "ns": b"", "parent": None}
         return self._lock_thread.first(conn, wanted)
 
-    def exists(self, conn: Connection, thread_key: bytes) -> bool:
-        """Whether there is such a thread."""
-        t = self.tables.threads.c
-        found = conn.execute(select(t.thread_key).where(t.thread_key == thread_key)).first()
-        return found is not None
+    def look_up(self, conn: Connection, thread_key: bytes) -> Any:
+        """A thread's row if there is one, without a lock."""
+        t = self.tables.threads
+        return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
 
     def _make(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
         self._lock_session.first(conn, {"session": session_id})
