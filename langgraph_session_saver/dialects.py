@@ -15,6 +15,9 @@ from langgraph_session_saver.statements import execute
 
 GIB = 1 << 30
 
+ENFORCES_REFERENCES = "session_saver_enforces_references"
+"""Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
+
 
 class Dialect:
     """What every database does, in the words of the SQL standard; each subclass says the rest."""
@@ -108,7 +111,9 @@ class SQLite(_OnConflict):
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
         driver: Any = conn.connection.dbapi_connection
         file: Any = conn.connection.driver_connection
-        enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
+        enforced = ENFORCES_REFERENCES in conn.info or bool(
+            execute(conn, "PRAGMA foreign_keys")[0][0][0]
+        )
         if file.in_transaction:
             execute(conn, "COMMIT")  # an application's "begin" listener opened one
         # SQLAlchemy's isolation levels would put back its own default, not the application's.

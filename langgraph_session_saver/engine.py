@@ -31,7 +31,7 @@ from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from langgraph_session_saver.dialects import Dialect, dialect_for
+from langgraph_session_saver.dialects import ENFORCES_REFERENCES, Dialect, dialect_for
 from langgraph_session_saver.errors import (
     DatabaseError,
     DatabaseUnavailableError,
@@ -140,12 +140,13 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     """
     options: dict[str, Any] = {"hide_parameters": True}
     is_async = url.get_dialect().is_async
+    # Operations end the transactions that they open: to end one at every return to the pool, as an
+    # engine does by itself, is a round trip on MySQL.
+    options["pool_reset_on_return"] = None
     if url.get_backend_name() == "sqlite":
         options |= _sqlite_options(url, is_async=is_async)
     else:
-        # Operations open the transactions that they need: to end one at every return to the
-        # pool, as an engine does by itself, is a round trip on MySQL.
-        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        options["isolation_level"] = "AUTOCOMMIT"
     try:
         if is_async:
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
@@ -184,12 +185,15 @@ def _is_file(database: str | None) -> bool:
     return bool(database) and database != ":memory:" and "mode=memory" not in str(database)
 
 
-def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
+def _configure_sqlite(dbapi_connection: Any, record: Any) -> None:
     cursor = dbapi_connection.cursor()
     # As durable as the official saver: WAL, and synchronous left at FULL.
     for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    # Nobody else has this connection: transactions need not look whether that still holds.
+    dbapi_connection.isolation_level = None
+    record.info[ENFORCES_REFERENCES] = True
 
 
 class Runner:
