@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,8 @@ from sqlalchemy import make_url, text
 
 import langgraph_session_saver
 from langgraph_session_saver import SessionSaver
-from tests.benchmarks import chat
+from tests.benchmarks.report import markdown
+from tests.benchmarks.results import RESULTS, Results
 from tests.support.backends import Backend
 from tests.support.readme import README, blocks
 
@@ -137,20 +137,27 @@ def test_the_capabilities_are_those_that_the_conformance_suite_detects() -> None
     assert [int(cell) for cell in cells] == detected
 
 
-def test_the_sizes_are_those_that_were_measured() -> None:
-    measured = json.loads(chat.RESULT.read_text())
-    assert measured["about"]["turns"] == 400
+def test_the_figures_are_those_that_were_measured() -> None:
+    assert markdown(Results.read(RESULTS).rows) in TEXT
 
-    def megabytes(saver: str) -> str:
-        return f"{measured['bytes'][saver] / 1e6:.1f} MB"
+
+def test_the_sizes_are_those_that_were_measured() -> None:
+    results = Results.read(RESULTS)
+    sizes = {
+        (name, row.database): f"{figure.median:.1f} MB"
+        for row in results.rows
+        if row.workload == "size" and "vacuumed" in row.what
+        for name, figure in ((row.ours, row.value), (row.peer, row.peer_value))
+        if figure is not None
+    }
 
     assert row_of("a chat of 400 turns (0.4 MB of text) on disk") == [
-        megabytes("SqliteSaver"),
-        megabytes("PostgresSaver"),
-        " on SQLite, ".join(map(megabytes, ("SessionSaver, SQLite", "SessionSaver, PostgreSQL")))
+        sizes["SqliteSaver", "SQLite"],
+        sizes["PostgresSaver", "PostgreSQL"],
+        " on SQLite, ".join(sizes["SessionSaver", name] for name in ("SQLite", "PostgreSQL"))
         + " on PostgreSQL",
     ]
-    packages = measured["about"]["packages"]
+    packages = results.about["packages"]
     for name in ("checkpoint-sqlite", "checkpoint-postgres"):
         assert f"{name} {packages[f'langgraph-{name}']}" in TEXT
 

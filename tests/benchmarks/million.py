@@ -1,0 +1,102 @@
+"""A database of a million checkpoints, beside one that is all but empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from random import Random
+
+from sqlalchemy import create_engine, select
+
+from langgraph_session_saver.tables import build_tables
+from tests.benchmarks.bench import Bench, Workload
+from tests.benchmarks.calls import of_thread, play, recorded, timed
+from tests.benchmarks.contenders import OURS, Contender
+from tests.benchmarks.databases import Database
+from tests.benchmarks.filling import CHECKPOINTS, OWNERS, fill_database, thread_name
+from tests.benchmarks.graphs import chat
+from tests.benchmarks.measuring import Bar, Row, Sample
+from tests.benchmarks.retention import KEEPING
+from tests.benchmarks.saving import WARM
+from tests.benchmarks.subjects import milliseconds, named
+
+THREADS, SHORT_THREADS = 50_000, 500
+FEW = THREADS // OWNERS
+"""Threads of the database that is all but empty: as many as each owner has in the other."""
+
+READS = 100
+TURNS = 20
+BAR = Bar(1.2)
+
+
+def million(bench: Bench) -> Iterator[Row]:
+    """Measure single steps and reads."""
+    threads = bench.sized(THREADS, SHORT_THREADS)
+    full_name, empty_name = f"{threads * CHECKPOINTS:,} checkpoints", "all but empty"
+    for site in bench.on(["SQLite", "PostgreSQL"]):
+        with ExitStack() as stack:
+            samples: dict[str, Sample] = {}
+            for name, number, owners in ((full_name, threads, OWNERS), (empty_name, FEW, 1)):
+                bench.say(f"million on {site.kind}: filling {number:,} threads")
+                database = stack.enter_context(site.fresh())
+                fill_database(database, number, owners=owners)
+                samples[name] = _sample(database, number)
+            found = bench.measure(MILLION.name, site.kind, samples)
+        for quantity, bar in (
+            ("put + put_writes", BAR),
+            ("put + put_writes, keep_last=20", BAR),
+            ("get_tuple, not read before", BAR),
+            ("an owner's newest 20 sessions, in SQL", None),
+        ):
+            what = f"{quantity}, {full_name}"
+            yield found.row(quantity, "ms", full_name, empty_name, bar, what=what)
+
+
+def _sample(database: Database, threads: int) -> Callable[[], dict[str, float]]:
+    numbers = count()
+    rng = Random(0)
+
+    def sample() -> dict[str, float]:
+        chosen = [thread_name(rng.randrange(threads)) for _ in range(READS)]
+        return {
+            "put + put_writes": _step(OURS, database, f"new-{next(numbers)}"),
+            "put + put_writes, keep_last=20": _step(KEEPING, database, f"new-{next(numbers)}"),
+            "get_tuple, not read before": _reads(database, chosen),
+            "an owner's newest 20 sessions, in SQL": _sessions(database),
+        }
+
+    return sample
+
+
+def _step(contender: Contender, database: Database, thread_id: str) -> float:
+    with contender.open(database) as saver:
+        calls = of_thread(recorded(chat(TURNS), saver), thread_id)
+        play(calls[:WARM], saver)
+        return timed(calls[WARM:], saver).milliseconds()["step"]
+
+
+def _reads(database: Database, thread_ids: list[str]) -> float:
+    with OURS.open(database) as saver:
+        saver.get_tuple(named("template"))
+        ids = iter(thread_ids)
+        return milliseconds(lambda: saver.get_tuple(named(next(ids))), len(thread_ids))
+
+
+def _sessions(database: Database) -> float:
+    sessions = build_tables().sessions
+    query = (
+        select(sessions)
+        .where(sessions.c.owner_id == "owner-0")
+        .order_by(sessions.c.updated_at.desc())
+        .limit(20)
+    )
+    engine = create_engine(database.url)
+    with engine.connect() as conn:
+        conn.execute(query).all()
+        taken = milliseconds(lambda: conn.execute(query).all(), 20)
+    engine.dispose()
+    return taken
+
+
+MILLION = Workload("million", "a database of 1,000,000 checkpoints over 50,000 threads", million)
