@@ -16,6 +16,7 @@ from langgraph_session_saver.configs import Place, check_thread_id, thread_key
 from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.operations import Left
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.retention import (
@@ -67,14 +68,27 @@ class Housekeeping:
         key = thread_key(check_thread_id(thread_id))
         yield from self._delete(key)
 
-    def _delete(self, key: bytes, idle_since: datetime | None = None) -> Script[None]:
-        """Delete a thread, in as many transactions as it takes."""
-        ops, left = self._core.operations, "everything"
-        while left != "nothing":
-            left = yield writing(lambda conn: ops.delete_thread(conn, key, idle_since=idle_since))
+    def _delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
+        """Delete a thread, in as many transactions as it takes.
+
+        Args:
+            key: The thread.
+            only_if: What must be true of its row at the beginning; once begun, it is finished.
+
+        Returns:
+            Whether the thread is gone.
+        """
+        ops = self._core.operations
+        while True:
+            left: Left = yield writing(
+                lambda conn, only_if=only_if: ops.delete_thread(conn, key, only_if)  # type: ignore[misc]
+            )
             self._core.forget_thread(key)
+            if left in {"nothing", "thread"}:
+                return left == "nothing"
             if left == "blobs":
                 yield from self._delete_blobs(key)
+            only_if = None
 
     def _delete_blobs(self, key: bytes) -> Script[None]:
         """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them."""
@@ -163,12 +177,11 @@ class Housekeeping:
         dry_run: bool,  # noqa: FBT001
     ) -> Script[Counts]:
         """Delete a thread that is still idle once its row is locked."""
-        key, ops = thread.thread_key, self._core.operations
+        key = thread.thread_key
         counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
-        if not dry_run:
-            yield from self._delete(key, idle_since=cutoff)
-            if (yield reading(lambda conn: ops.threads.look_up(conn, key))):
-                return Counts()
+        is_idle = lambda row: bool(row.updated_at < cutoff)  # noqa: E731
+        if not dry_run and not (yield from self._delete(key, is_idle)):
+            return Counts()
         return replace(counts, threads=1, deleted_threads=1)
 
     def copy_thread(
@@ -212,9 +225,11 @@ class Housekeeping:
                 return total
             if dry_run:
                 return _counted(found.thinned)
+            revision = found.thinned.contents.revision
             if not found.thinned.contents.rows:
-                yield from self._delete(key)
-                return _counted(found.thinned)
+                if (yield from self._delete(key, partial(_is_at, revision))):
+                    return _counted(found.thinned)
+                continue
             counts, is_done = yield from self._carry_out(key, found)
             total += counts
             if is_done:
@@ -265,11 +280,8 @@ class Housekeeping:
         found = plan(conn) if thread is not None else None
         if found is None:
             return Counts(), ""
-        if not found.thinned.contents.rows:
-            ops.delete_thread(conn, key)
-        else:
-            carry_out(ops, conn, key, found.thinned)
-            ops.threads.change(conn, key, {})
+        carry_out(ops, conn, key, found.thinned)
+        ops.threads.change(conn, key, {})
         return _counted(found.thinned), found.thread_id
 
     def _show_newest(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:
@@ -313,6 +325,11 @@ class _Plan:
 
     thread_id: str
     thinned: Thinned
+
+
+def _is_at(revision: int, row: Any) -> bool:
+    """Whether nobody has written to a thread since a plan was made for it."""
+    return bool(row.revision == revision)
 
 
 def _counted(thinned: Thinned) -> Counts:

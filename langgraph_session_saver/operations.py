@@ -6,9 +6,8 @@ saver is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ from langgraph_session_saver.threads import Head, ThreadRef, Threads
 PIECE = 5_000
 """Checkpoints, or blobs, that one transaction deletes: about 0.1 s."""
 
-Left = Literal["nothing", "checkpoints", "blobs"]
+Left = Literal["nothing", "checkpoints", "blobs", "thread"]
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
@@ -312,22 +311,24 @@ class Operations:
     # -- deleting and copying -----------------------------------------------------------------
 
     def delete_thread(
-        self, conn: Connection, thread_key: bytes, *, idle_since: datetime | None = None
+        self, conn: Connection, thread_key: bytes, only_if: Callable[[Any], bool] | None = None
     ) -> Left:
         """Delete a thread, what it projected, and its session if the saver made that for it.
 
         Args:
             conn: A transaction, which takes `PIECE` checkpoints at most.
             thread_key: The thread.
-            idle_since: Leave a thread that was written to since then.
+            only_if: What must be true of its row; else the thread stays.
 
         Returns:
-            What is too much to be deleted here: checkpoints are left for the same call again,
-            blobs for `delete_blobs` first.
+            What is left because it is too much to be deleted here: checkpoints are for the same
+            call again, blobs for `delete_blobs` first.
         """
         row = self.threads.find(conn, thread_key)
-        if row is None or (idle_since is not None and row.updated_at >= idle_since):
+        if row is None:
             return "nothing"
+        if only_if is not None and not only_if(row):
+            return "thread"
         left: Left = "nothing"
         if self._delete_checkpoints_piece(conn, thread_key):
             left = "checkpoints"
