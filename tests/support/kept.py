@@ -103,8 +103,10 @@ class Beside(BaseCheckpointSaver[Any]):
         return await asyncio.shield(under_way)
 
     async def settled(self) -> None:
-        """Wait for what was cancelled and goes on."""
-        await asyncio.gather(*self._under_way)
+        """Wait for what was cancelled and goes on, and for what waits for that."""
+        while self._under_way:
+            await asyncio.gather(*self._under_way)
+            await asyncio.sleep(0)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return self._checked(config, self.pruned.get_tuple(config))
