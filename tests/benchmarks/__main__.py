@@ -103,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _directory(options.directory) as directory, log.status("starting") as status:
         sites = _sites(options, directory, log.print)
         bench = Bench(sites, options.repeat, short=options.short, say=_teller(log, status.update))
+        known = results.about.get("databases", {})
         results.about = about(sites.values(), directory)
+        results.about["databases"] = known | results.about["databases"]
         for doubt in results.about["doubts"]:
             log.print(f"[yellow]not a fair measurement: {doubt}")
         for name in names:
