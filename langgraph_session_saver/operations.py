@@ -65,7 +65,7 @@ class Operations:
         self.tables = tables
         self.dialect = dialect
         self.threads = Threads(tables, dialect)
-        self.batches = (AtOnce if dialect.takes_batches else InTurn)(tables, dialect)
+        self.steps = (AtOnce if dialect.takes_batches else InTurn)(tables, dialect)
         self._build_writing()
         self._build_reading()
 
@@ -149,8 +149,8 @@ class Operations:
         if rows.needs_parent and rows.parent_id is not None and not head.has_parent:
             raise ParentGoneError
         if rows.blobs:
-            self.batches.put(conn, self.blobs, rows.blobs)
-        self.batches.put(conn, self.checkpoints, [rows.checkpoint])
+            self.steps.put(conn, self.blobs, rows.blobs)
+        self.steps.put(conn, self.checkpoints, [rows.checkpoint])
         return head
 
     def writes_batch(
@@ -174,7 +174,7 @@ class Operations:
     ) -> list[tuple[Removal, Rows]]:
         """What deletes checkpoints, given by namespace key and id, with their writes."""
         rows = [
-            {"gone_thread_key": thread_key, "gone_ns_key": ns_key, "gone_checkpoint_id": name}
+            {"thread_key": thread_key, "ns_key": ns_key, "checkpoint_id": name}
             for ns_key, name in doomed
         ]
         return [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]

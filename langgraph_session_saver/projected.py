@@ -12,7 +12,6 @@ from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.operations import Operations, batches
 from langgraph_session_saver.projections import Problem, Step
-from langgraph_session_saver.statements import Statements
 from langgraph_session_saver.status import RUNNING, SEVERITY, Incident, Reached, status_at
 from langgraph_session_saver.steps import Store
 from langgraph_session_saver.tables import Tables
@@ -48,9 +47,6 @@ class ProjectedRows:
             ("session_id", "thread_key", "row_key", "timestamp", "agent_type", "model",
              "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
         )  # fmt: skip
-        self._update_session_row = Statements(
-            lambda _names: update(t.sessions).where(t.sessions.c.id == bindparam("session"))
-        )
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
         e = t.errors.c
         self._recover = update(t.errors).where(
@@ -76,19 +72,24 @@ class ProjectedRows:
         """
         if not changes.is_whole and head.checkpoint_id != changes.base:
             raise StaleViewError
+        steps = self._operations.steps
         if head.is_first:
-            self._change_session(conn, head.session_id, self.session_values(changes))
+            self._operations.steps.change_session(
+                conn, head.session_id, self.session_values(changes)
+            )
         owner = {"session_id": head.session_id, "thread_key": thread.key}
         is_new = head.checkpoint_id is None
         seen = self._store_messages(conn, owner, changes, is_new=is_new)
         # A message that was there was paid for, in a copied thread by the one it is a copy of.
         usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in seen]
         if usage:
-            self._operations.batches.put(conn, self.usage, usage)
+            steps.put(conn, self.usage, usage)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
             if head.is_first and version is not None:
-                self._change_session(conn, head.session_id, {"current_version": version})
+                self._operations.steps.change_session(
+                    conn, head.session_id, {"current_version": version}
+                )
             if self._keep_versions is not None and version is not None:
                 # The page that was the current one is so no longer.
                 self._drop_old_pages(conn, head.session_id, version - self._keep_versions)
@@ -103,11 +104,6 @@ class ProjectedRows:
             **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": utc_now(),
         }  # fmt: skip
 
-    def _change_session(self, conn: Connection, session_id: str, values: Mapping[str, Any]) -> None:
-        values = {"updated_at": utc_now(), **values}
-        statement = self._update_session_row.of(values)
-        statement.run(conn, {"session": session_id, **values})
-
     def _store_messages(
         self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
     ) -> frozenset[bytes]:
@@ -118,7 +114,7 @@ class ProjectedRows:
             rows, removed, seen = self._differences(conn, owner["thread_key"], rows)
         if rows:
             rows = [{**row, **owner} for row in rows]
-            self._operations.batches.put(conn, self.messages, rows)
+            self._operations.steps.put(conn, self.messages, rows)
         m = self._tables.messages
         for batch in batches(removed):
             conn.execute(

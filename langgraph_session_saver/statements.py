@@ -71,10 +71,10 @@ class Statement:
 
 
 class Statements:
-    """Statements that differ in the columns they set, each made when it is first wanted."""
+    """A construct with whichever columns are set, compiled when such a set first comes."""
 
-    def __init__(self, make: Callable[[Sequence[str]], Any]) -> None:
-        self._make = make
+    def __init__(self, executable: Any) -> None:
+        self._executable = executable
         self._made: dict[tuple[str, ...], Statement] = {}
 
     def of(self, columns: Iterable[str]) -> Statement:
@@ -82,7 +82,7 @@ class Statements:
         names = tuple(sorted(columns))
         found = self._made.get(names)
         if found is None:
-            found = self._made[names] = Statement(self._make(names), names)
+            found = self._made[names] = Statement(self._executable, names)
         return found
 
 

@@ -11,9 +11,8 @@ transaction to open and end. The others run the parts in turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -41,6 +40,7 @@ from sqlalchemy.types import TypeDecorator
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.statements import Statement, Statements
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.types import utc_now
 
 FEW = 4
 """Rows up to which a statement has a parameter for each value."""
@@ -108,8 +108,8 @@ class Batch:
 
     stores: list[tuple[Store, Rows]]
     gate: Gate | None = None
-    session: dict[str, Any] = field(default_factory=dict)
-    """New values of a session's row, and under `in_session` its id."""
+    session: tuple[str, dict[str, Any]] | None = None
+    """A session's id, and new values of its row."""
     removals: list[tuple[Removal, Rows]] = field(default_factory=list)
     late: tuple[bytes, str] | None = None
     """A thread's key and a checkpoint's id: older writes without a checkpoint are deleted."""
@@ -125,13 +125,10 @@ class InTurn:
         self._dialect = dialect
         self._stores: dict[Store, Statement] = {}
         self._removals: dict[Removal, Statement] = {}
-        self._sessions = Statements(
-            lambda _names: update(tables.sessions).where(
-                tables.sessions.c.id == bindparam("in_session")
-            )
-        )
+        s = tables.sessions
+        self._sessions = Statements(update(s).where(s.c.id == bindparam("session")))
         self._gates = {
-            with_parent: Statements(partial(_gate, tables, with_parent))
+            with_parent: Statements(_gate(tables, with_parent=with_parent))
             for with_parent in (False, True)
         }
         self._pruned = Statement(select(literal(1)).where(_is_pruned(tables)))
@@ -148,14 +145,18 @@ class InTurn:
             return True
         for store, rows in batch.stores:
             self.put(conn, store, rows)
-        if batch.session:
-            names = batch.session.keys() - {"in_session"}
-            self._sessions.of(names).run(conn, batch.session)
+        if batch.session is not None:
+            self.change_session(conn, *batch.session)
         for removal, rows in batch.removals:
             self._removal(removal).run_each(conn, rows)
         if batch.late is not None:
             self.delete_late_writes(conn, *batch.late)
         return True
+
+    def change_session(self, conn: Connection, session_id: str, values: Mapping[str, Any]) -> None:
+        """Change columns of a session's row."""
+        values = {"updated_at": utc_now(), **values}
+        self._sessions.of(values).run(conn, {"session": session_id, **values})
 
     def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
         """Delete writes of a thread that came for a checkpoint after it was pruned."""
@@ -173,9 +174,7 @@ class InTurn:
         statement = self._removals.get(removal)
         if statement is None:
             c = removal.table.c
-            where = [
-                c[name] == bindparam(f"gone_{name}", type_=c[name].type) for name in removal.key
-            ]
+            where = [c[name] == bindparam(name, type_=c[name].type) for name in removal.key]
             statement = self._removals[removal] = Statement(delete(removal.table).where(*where))
         return statement
 
@@ -200,11 +199,14 @@ class AtOnce(InTurn):
             gate = batch.gate.params()
             params |= {name: gate[name] for name in gate if name.startswith("gate_")}
             params |= {f"thread_{name}": value for name, value in batch.gate.values.items()}
-        params |= {f"session_{name}": value for name, value in batch.session.items()}
+        if batch.session is not None:
+            session_id, values = batch.session
+            params |= {"in_session": session_id}
+            params |= {f"session_{name}": value for name, value in values.items()}
         for number, (store, rows) in enumerate(batch.stores):
             params |= _params(f"p{number}", store.columns, rows)
         for number, (removal, rows) in enumerate(batch.removals):
-            params |= _params(f"r{number}", removal.key, [_bare(row) for row in rows])
+            params |= _params(f"r{number}", removal.key, rows)
         # Counts the rows of the last store, of which there is always at least one.
         return statement.run(conn, params) > 0 or batch.gate is None
 
@@ -216,14 +218,14 @@ class AtOnce(InTurn):
         head = None
         if batch.gate is not None:
             c = self._tables.threads.c
-            gate = _gate(self._tables, batch.gate.parent is not None)
+            gate = _gate(self._tables, with_parent=batch.gate.parent is not None)
             values = {
                 name: bindparam(f"thread_{name}", type_=c[name].type) for name in batch.gate.values
             }
             head = gate.values(values).returning(c.thread_key).cte("head")
         ctes = []
-        if batch.session:
-            ctes.append(self._session_part(batch, head))
+        if batch.session is not None:
+            ctes.append(self._session_part(batch.session[1], head))
         for number, (removal, rows) in enumerate(batch.removals):
             ctes.append(_removal_part(f"r{number}", removal, head, len(rows)))
         if batch.late is not None:
@@ -236,16 +238,11 @@ class AtOnce(InTurn):
         ctes += [part.cte(f"stored_{number}") for number, part in enumerate(others)]
         return last.add_cte(*ctes)
 
-    def _session_part(self, batch: Batch, head: Any) -> Any:
+    def _session_part(self, names: Iterable[str], head: Any) -> Any:
         s = self._tables.sessions
-        values = {
-            name: bindparam(f"session_{name}", type_=s.c[name].type)
-            for name in batch.session
-            if name != "in_session"
-        }
-        key = bindparam("session_in_session", type_=Text())
-        part = update(s).where(s.c.id == key, _passed(head)).values(values)
-        return part.cte("in_session")
+        values = {name: bindparam(f"session_{name}", type_=s.c[name].type) for name in names}
+        its_row = s.c.id == bindparam("in_session", type_=Text())
+        return update(s).where(its_row, _passed(head)).values(values).cte("in_session")
 
     def _store_part(self, prefix: str, store: Store, head: Any, batch: Batch, count: int) -> Any:
         rows = _given(prefix, store.table, store.columns, count)
@@ -257,7 +254,7 @@ class AtOnce(InTurn):
         return insert.from_select(list(store.columns), rows, include_defaults=False)
 
 
-def _gate(tables: Tables, with_parent: bool, _names: Sequence[str] = ()) -> Any:  # noqa: FBT001
+def _gate(tables: Tables, *, with_parent: bool) -> Any:
     """Change a thread's row if its revision is the one that is known.
 
     Whoever deletes a checkpoint of a thread changes its revision; the parent is looked for all
@@ -317,7 +314,7 @@ def _shape(batch: Batch) -> Any:
     return (
         None if gate is None else (tuple(gate.values), gate.parent is not None),
         tuple((store, min(len(rows), FEW + 1)) for store, rows in batch.stores),
-        tuple(batch.session),
+        None if batch.session is None else tuple(batch.session[1]),
         tuple((removal, min(len(rows), FEW + 1)) for removal, rows in batch.removals),
         batch.unless_pruned is not None,
         batch.late is not None,
@@ -371,7 +368,3 @@ def _plain_type(type_: Any) -> Any:
     if isinstance(type_, TypeDecorator):
         return postgresql.TIMESTAMP(timezone=True)
     return Text() if isinstance(type_, String) else type_
-
-
-def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix("gone_"): value for name, value in row.items()}

@@ -82,7 +82,7 @@ class TaskWrites:
             try:
                 if known is not None and known.suits(place.thread) and not (found or resumes):
                     if batch.stores:
-                        yield storing(lambda conn: core.operations.batches.run(conn, batch))
+                        yield storing(lambda conn: core.operations.steps.run(conn, batch))
                     return
                 operation = self._operation(place, batch, found, about, resumes=resumes)
                 head, was = yield writing(operation)
@@ -109,7 +109,7 @@ class TaskWrites:
         def operation(conn: Connection) -> tuple[Head, Head]:
             was = head = core.operations.threads.lock(conn, thread)
             if batch.stores:
-                core.operations.batches.run(conn, batch)
+                core.operations.steps.run(conn, batch)
             if resumes:
                 head = core.projected.note_resumed(conn, thread, head, about)
             if found:

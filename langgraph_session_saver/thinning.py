@@ -53,7 +53,7 @@ def carry_out(
     if thinned.unused:
         operations.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
     if thinned.oldest_root is not None:
-        operations.batches.delete_late_writes(conn, thread_key, thinned.oldest_root)
+        operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)
 
 
 def _stored(row: Row[Any]) -> Stored:

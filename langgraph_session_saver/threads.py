@@ -99,10 +99,10 @@ class Threads:
             .where(t.threads.c.session_id == bindparam("session"))
         )  # fmt: skip
         self._change_thread = Statements(
-            lambda _names: update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
+            update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
         )
-        self._insert_session = Statements(lambda _names: d.insert_ignore(t.sessions, ["id"]))
-        self._insert_thread = Statements(lambda _names: d.insert_ignore(t.threads, ["thread_key"]))
+        self._insert_session = Statements(d.insert_ignore(t.sessions, ["id"]))
+        self._insert_thread = Statements(d.insert_ignore(t.threads, ["thread_key"]))
 
     def lock(
         self, conn: Connection, thread: ThreadRef, ns_key: bytes = b"", parent: str | None = None

@@ -219,7 +219,7 @@ class Writing:
         if thinned is not None and thinned.oldest_root is not None:
             batch.late = (thread.key, thinned.oldest_root)
         try:
-            stored = yield storing(lambda conn: core.operations.batches.run(conn, batch))
+            stored = yield storing(lambda conn: core.operations.steps.run(conn, batch))
         except BrokenReferenceError:
             stored = False
         if not stored:
@@ -261,8 +261,7 @@ class Writing:
                 if made:
                     batch.stores.append((store, [{**row, **owner} for row in made]))
             if head.is_first:
-                batch.session = projected.session_values(changes)
-                batch.session["in_session"] = head.session_id
+                batch.session = (head.session_id, projected.session_values(changes))
         batch.stores.append((ops.checkpoints, [rows.checkpoint]))
         return batch
 
