@@ -409,19 +409,22 @@ class Operations:
         others: dict[bytes, list[str]] = {}
         for ns_key, checkpoint_id in staying:
             others.setdefault(ns_key, []).append(checkpoint_id)
+        w, c = self.tables.writes, self.tables.checkpoints
         for ns_key, ids in by_namespace.items():
             first, last = min(ids), max(ids)
             between = [name for name in others.get(ns_key, ()) if first < name < last]
-            for table in (self.tables.writes, self.tables.checkpoints):
-                of_thread = (table.c.thread_key == thread_key, table.c.ns_key == ns_key)
-                name = table.c.checkpoint_id
-                if len(between) <= BATCH:
-                    # As a range: to name 5,000 ids takes longer than to delete them.
-                    wanted = [name.between(first, last), name.not_in(between)]
-                    conn.execute(delete(table).where(*of_thread, *wanted))
-                    continue
-                for batch in batches(ids):
-                    conn.execute(delete(table).where(*of_thread, name.in_(batch)))
+            ranges: list[Any] = [c.c.checkpoint_id.in_(batch) for batch in batches(ids)]
+            if len(between) <= BATCH:
+                # As a range: to name 5,000 ids takes longer than to delete them.
+                name = c.c.checkpoint_id
+                ranges = [and_(name.between(first, last), name.not_in(between))]
+            for doomed_here in ranges:
+                where = (c.c.thread_key == thread_key, c.c.ns_key == ns_key, doomed_here)
+                # Of checkpoints that are there: writes may come before their checkpoint does.
+                theirs = w.c.checkpoint_id.in_(select(c.c.checkpoint_id).where(*where))
+                of_thread = (w.c.thread_key == thread_key, w.c.ns_key == ns_key)
+                conn.execute(delete(w).where(*of_thread, theirs))
+                conn.execute(delete(c).where(*where))
 
     def hide(
         self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]

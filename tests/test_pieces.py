@@ -81,3 +81,20 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
 
     assert len(plans) == 2
     assert await listed(saver, config()) == [checkpoint_id(STEPS - 1)]
+
+
+async def test_writes_that_wait_for_their_checkpoint_survive_a_deletion_around_them(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver = make_saver()
+    at = await put(saver, 0, {"note": 0}, run_id="other")
+    for number, run_id in ((1, "doomed"), (3, "doomed"), (4, "other")):
+        at = await put(saver, number, {"note": number}, at, run_id=run_id)
+    await saver.aput_writes(
+        config(checkpoint_ns="", checkpoint_id=checkpoint_id(2)), [("note", 2)], "t"
+    )
+
+    await saver.adelete_for_runs(["doomed"])
+
+    assert await listed(saver, config()) == [checkpoint_id(4), checkpoint_id(0)]
+    assert counts(sql)["session_writes"] == 1
