@@ -9,8 +9,7 @@ reading its chain would cost more than twice the value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph_session_saver.codec import Typed, frame, unframe
 from langgraph_session_saver.delta import Change, apply, combine, diff, pack, unpack
@@ -23,8 +22,7 @@ WORTH = 128
 """Bytes a change must save: about what its index entry costs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One change in a chain."""
 
     key: bytes
@@ -33,8 +31,7 @@ class Link:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A channel's serialised value, with the chain that it is stored as."""
 
     key: bytes
@@ -49,8 +46,7 @@ class Value:
         return len(self.typed[1])
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
+class StoredBlob(NamedTuple):
     """A row of `session_blobs`, without its thread."""
 
     key: bytes

@@ -50,8 +50,7 @@ class Kept(NamedTuple):
     """Items in front that are all of the earlier one's."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What this process knows to be projected of a thread."""
 
     checkpoint_id: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -41,6 +42,7 @@ def hash_key(*parts: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
+@lru_cache(maxsize=4_096)
 def namespace_key(checkpoint_ns: str) -> bytes:
     """The key of a namespace: empty for the root, which most rows belong to."""
     return hash_key(checkpoint_ns) if checkpoint_ns else b""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
@@ -20,8 +20,7 @@ from langgraph_session_saver.types import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a call reads or writes: thread, namespace and checkpoint."""
 
     thread: ThreadRef
@@ -45,6 +44,7 @@ class Place:
         }
 
 
+@lru_cache(maxsize=4_096)
 def thread_key(thread_id: str) -> bytes:
     """The key of a thread's rows."""
     return hash_key(thread_id)

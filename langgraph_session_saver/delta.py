@@ -31,25 +31,34 @@ MAX_REGIONS = 64
 BLOCK = 1 << 16
 """Most bytes compared at once: longer slices would be mapped and unmapped each time."""
 
+SHORT = 1 << 10
+"""Bytes whose first difference is found as whole numbers: two 1 KB ones take 2 µs."""
+
+SMALL = 256
+"""A changed region that is stored as it is, without a look for what is equal inside it."""
+
 
 def diff(base: bytes, target: bytes) -> Change:
     """Describe a target as a change of a base.
 
-    Walks both in step: equal bytes are copied, and after each difference the nearest place
-    where both agree again is looked for. What comes after the last such place is compared from
-    its end. Linear in the sizes; an append, an edit and a removal are each as small as they are.
+    What is equal at both ends is copied. If what is left is more than `SMALL`, it is walked in
+    step: after each difference the nearest place where both agree again is looked for. Linear in
+    the sizes; an append, an edit and a removal are each as small as they are.
     """
-    segments: list[Segment] = []
-    i = j = 0
+    i = j = _common_prefix(base, target, 0, 0)
+    segments: list[Segment] = [(0, i)]
     for _ in range(MAX_REGIONS):
-        equal = _common_prefix(base, target, i, j)
-        segments.append((i, equal))
-        i, j = i + equal, j + equal
+        equal = _common_suffix(base, target, i, j)
+        if max(len(base) - i, len(target) - j) - equal <= SMALL:
+            break
         skip = _resynchronise(base, target, i, j)
         if skip is None:
             break
         segments.append(target[j : j + skip[1]])
         i, j = i + skip[0], j + skip[1]
+        again = _common_prefix(base, target, i, j)
+        segments.append((i, again))
+        i, j = i + again, j + again
     equal = _common_suffix(base, target, i, j)
     segments.append(target[j : len(target) - equal])
     segments.append((len(base) - equal, equal))
@@ -168,23 +177,43 @@ def _joined(segments: Iterable[Segment]) -> Change:
 
 
 def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
-    """Equal bytes from two positions on: gallop over equal blocks, halve the one that differs."""
+    """Equal bytes from two positions on: gallop over equal blocks, then look into the other."""
     limit = min(len(base) - i, len(target) - j)
     equal, step = 0, 256
     while equal < limit:
         step = min(step, limit - equal)
-        if _same(base, target, i + equal, j + equal, step):
-            equal += step
-            step = min(step * 4, BLOCK)
-            continue
-        while step > 1:
-            half = step // 2
-            if _same(base, target, i + equal, j + equal, half):
-                equal += half
-                step -= half
-            else:
-                step = half
-        break
+        if not _same(base, target, i + equal, j + equal, step):
+            while step > SHORT:
+                half = step // 2
+                if _same(base, target, i + equal, j + equal, half):
+                    equal, step = equal + half, step - half
+                else:
+                    step = half
+            i, j = i + equal, j + equal
+            return equal + _equal_in_front(base[i : i + step], target[j : j + step])
+        equal += step
+        step = min(step * 4, BLOCK)
+    return equal
+
+
+def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
+    """Equal bytes before the two ends, down to two positions."""
+    limit = min(len(base) - i, len(target) - j)
+    end, there = len(base), len(target)
+    equal, step = 0, 256
+    while equal < limit:
+        step = min(step, limit - equal)
+        if not _same(base, target, end - equal - step, there - equal - step, step):
+            while step > SHORT:
+                half = step // 2
+                if _same(base, target, end - equal - half, there - equal - half, half):
+                    equal, step = equal + half, step - half
+                else:
+                    step = half
+            end, there = end - equal, there - equal
+            return equal + _equal_at_end(base[end - step : end], target[there - step : there])
+        equal += step
+        step = min(step * 4, BLOCK)
     return equal
 
 
@@ -192,19 +221,16 @@ def _same(base: bytes, target: bytes, i: int, j: int, length: int) -> bool:
     return base[i : i + length] == target[j : j + length]
 
 
-def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
-    """Equal bytes before the two ends, down to two positions."""
-    limit = min(len(base) - i, len(target) - j)
-    equal, step = 0, 256
-    while equal < limit:
-        step = min(step, limit - equal)
-        at, there = len(base) - equal - step, len(target) - equal - step
-        if not _same(base, target, at, there, step):
-            last = base[at : at + step][::-1], target[there : there + step][::-1]
-            return equal + _common_prefix(*last, 0, 0)
-        equal += step
-        step = min(step * 4, BLOCK)
-    return equal
+def _equal_in_front(one: bytes, other: bytes) -> int:
+    """Equal bytes in front of two texts of one length that differ."""
+    differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
+    return len(one) - (differing.bit_length() + 7) // 8
+
+
+def _equal_at_end(one: bytes, other: bytes) -> int:
+    """Equal bytes at the end of two texts of one length that differ."""
+    differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
+    return ((differing & -differing).bit_length() - 1) // 8
 
 
 def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Executable, Insert, Select, Table, bindparam, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -12,6 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
 from langgraph_session_saver.statements import execute
+
+T = TypeVar("T")
 
 GIB = 1 << 30
 
@@ -29,11 +30,10 @@ class Dialect:
     transient_codes: frozenset[int] = frozenset()
     single_writer = False
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
-        """A real transaction on a fresh checkout, whatever the engine's isolation level."""
+    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Run an operation in a real transaction, whatever the engine's isolation level."""
         with conn.begin():
-            yield
+            return operation(conn)
 
     def leave_transactions(self, conn: Connection) -> None:
         """Make single statements transactions of their own, where that costs no round trip."""
@@ -106,15 +106,13 @@ class SQLite(_OnConflict):
     single_writer = True
     _limit = 1_000_000_000
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
+    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
+        if ENFORCES_REFERENCES in conn.info:
+            return _immediately(conn, operation)
         driver: Any = conn.connection.dbapi_connection
-        file: Any = conn.connection.driver_connection
-        enforced = ENFORCES_REFERENCES in conn.info or bool(
-            execute(conn, "PRAGMA foreign_keys")[0][0][0]
-        )
-        if file.in_transaction:
+        enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
+        if _is_in_transaction(conn):
             execute(conn, "COMMIT")  # an application's "begin" listener opened one
         # SQLAlchemy's isolation levels would put back its own default, not the application's.
         level = driver.isolation_level
@@ -123,14 +121,7 @@ class SQLite(_OnConflict):
         try:
             if not enforced:
                 execute(conn, "PRAGMA foreign_keys=ON")
-            execute(conn, "BEGIN IMMEDIATE")
-            try:
-                yield
-                execute(conn, "COMMIT")
-            except BaseException:
-                if file.in_transaction:  # a full disk has rolled back already
-                    execute(conn, "ROLLBACK")
-                raise
+            return _immediately(conn, operation)
         finally:
             if not enforced:
                 execute(conn, "PRAGMA foreign_keys=OFF")
@@ -167,12 +158,10 @@ class PostgreSQL(_OnConflict):
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     _setup_lock = 0x6C67_7373  # "lgss"
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
+    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """READ COMMITTED: its drivers send it with BEGIN, so it costs no round trip."""
         conn.execution_options(isolation_level="READ COMMITTED")
-        with conn.begin():
-            yield
+        return super().in_transaction(conn, operation)
 
     def leave_transactions(self, conn: Connection) -> None:
         """Autocommit is a setting of the drivers, of which the server hears nothing."""
@@ -196,21 +185,19 @@ class MySQL(Dialect):
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
+    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN, unless the drivers did: setting an isolation level costs round trips."""
         if not _autocommits(conn):
-            with conn.begin():
-                yield
-            return
+            return super().in_transaction(conn, operation)
         execute(conn, "BEGIN")
         try:
-            yield
+            result = operation(conn)
             execute(conn, "COMMIT")
         except BaseException:
             if not conn.invalidated:
                 execute(conn, "ROLLBACK")
             raise
+        return result
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""
@@ -275,6 +262,23 @@ def dialect_for(name: str) -> Dialect:
         raise InvalidConfigError(
             f"the database {name!r} is not supported: use one of {', '.join(_DIALECTS)}"
         ) from None
+
+
+def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:
+    execute(conn, "BEGIN IMMEDIATE")
+    try:
+        result = operation(conn)
+        execute(conn, "COMMIT")
+    except BaseException:
+        if _is_in_transaction(conn):  # a full disk has rolled back already
+            execute(conn, "ROLLBACK")
+        raise
+    return result
+
+
+def _is_in_transaction(conn: Connection) -> bool:
+    file: Any = conn.connection.driver_connection
+    return bool(file.in_transaction)
 
 
 def _autocommits(conn: Connection) -> bool:

@@ -11,8 +11,8 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -208,6 +208,7 @@ class Runner:
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
+        self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def _writer_queue(self) -> WriterQueue | None:
@@ -232,51 +233,64 @@ class Runner:
         """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
-        return self._retrying(lambda: self._run_once(operation, kind))
+        try:
+            try:
+                return self._run_once(operation, kind)
+            except Exception as exc:
+                if not self._is_transient(exc):
+                    raise
+                _pause_before_retry()
+            return Retrying(**self._retry_policy())(self._run_once, operation, kind)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc) from exc
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
         if not self.is_async:
             return await asyncio.to_thread(self.run, operation, kind)
 
-        async def attempt() -> T:  # tenacity awaits only what it can tell is a coroutine function
-            return await self._arun_once(operation, kind)
-
-        return await self._aretrying(attempt)  # type: ignore[no-any-return]
+        try:
+            try:
+                return await self._arun_once(operation, kind)
+            except Exception as exc:
+                if not self._is_transient(exc):
+                    raise
+                await asyncio.sleep(_FIRST_PAUSE)
+            retrying = AsyncRetrying(**self._retry_policy())
+            return await retrying(self._arun_once, operation, kind)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        turn = self._queue.turn() if self._queue and self._needs_turn(kind) else nullcontext()
-        with turn, self._connection() as conn:
+        with self._turn(kind), self._connect() as conn:
             return self._execute(conn, operation, kind)
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
-        turn = self._queue.aturn() if self._queue and self._needs_turn(kind) else nullcontext()
-        async with turn, self._aconnection() as conn:
+        async with self._turn(kind), self._aconnection() as conn:
             return await conn.run_sync(self._execute, operation, kind)  # type: ignore[no-any-return]
 
-    def _needs_turn(self, kind: Kind) -> bool:
+    def _turn(self, kind: Kind) -> WriterQueue | nullcontext[None]:
         """Writers take turns; over one shared connection, so do readers."""
-        return kind != "read" or isinstance(self.sync_engine.pool, StaticPool)
+        if self._queue is None or (kind == "read" and not self._shares_connection):
+            return _NO_TURN
+        return self._queue
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind == "write" or (kind == "batch" and not self.dialect.takes_batches):
-            with self.dialect.transaction(conn):
-                return operation(conn)
+            return self.dialect.in_transaction(conn, operation)
         self.dialect.leave_transactions(conn)
         return operation(conn)
 
     # -- connections ------------------------------------------------------------------------
 
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connect(self) -> Connection:
         self._refuse_closed()
         try:
             conn = self.sync_engine.connect()
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from exc
         self._reached = True
-        with conn:
-            yield conn
+        return conn
 
     @asynccontextmanager
     async def _aconnection(self) -> AsyncIterator[Any]:
@@ -317,30 +331,6 @@ class Runner:
         if isinstance(exc, UnreachableError):
             return exc.transient
         return self.dialect.is_transient(exc)
-
-    def _retrying(self, attempt: Callable[[], T]) -> T:
-        try:
-            try:
-                return attempt()
-            except Exception as exc:
-                if not self._is_transient(exc):
-                    raise
-                _pause_before_retry()
-                return Retrying(**self._retry_policy())(attempt)
-        except SQLAlchemyError as exc:
-            raise self._translated(exc) from exc
-
-    async def _aretrying(self, attempt: Callable[[], Any]) -> Any:
-        try:
-            try:
-                return await attempt()
-            except Exception as exc:
-                if not self._is_transient(exc):
-                    raise
-                await asyncio.sleep(_FIRST_PAUSE)
-                return await AsyncRetrying(**self._retry_policy())(attempt)
-        except SQLAlchemyError as exc:
-            raise self._translated(exc) from exc
 
     def _retry_policy(self) -> dict[str, Any]:
         return {
@@ -423,6 +413,7 @@ def _holds_several(pool: Pool) -> bool:
 
 
 _FIRST_PAUSE = 0.005
+_NO_TURN = nullcontext()
 
 
 def _pause_before_retry() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.retention import Bases
+from langgraph_session_saver.retention import Bases, Thinned
 from langgraph_session_saver.statements import Statement
 from langgraph_session_saver.steps import (
     AtOnce,
@@ -86,6 +86,7 @@ class Operations:
         )
         self.pruned_writes = Removal(t.writes, checkpoint_key)
         self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)
+        self.unused_blobs = Removal(t.blobs, ("thread_key", "blob_key"))
 
     def _build_reading(self) -> None:
         t = self.tables
@@ -169,15 +170,20 @@ class Operations:
         stores = [(self.writes, regular), (self.special_writes, special)]
         return Batch([(store, rows) for store, rows in stores if rows], unless_pruned=unless_pruned)
 
-    def removals(
-        self, thread_key: bytes, doomed: Iterable[tuple[bytes, str]]
-    ) -> list[tuple[Removal, Rows]]:
-        """What deletes checkpoints, given by namespace key and id, with their writes."""
+    def removals(self, thread_key: bytes, thinned: Thinned) -> list[tuple[Removal, Rows]]:
+        """What deletes the checkpoints that are to go, their writes, and unused blobs."""
         rows = [
-            {"thread_key": thread_key, "ns_key": ns_key, "checkpoint_id": name}
-            for ns_key, name in doomed
+            {"thread_key": thread_key, "ns_key": row.ns_key, "checkpoint_id": row.checkpoint_id}
+            for row in thinned.gone
         ]
-        return [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]
+        unused = sorted(thinned.unused, key=thinned.unused.__getitem__, reverse=True)
+        blobs = [{"thread_key": thread_key, "blob_key": key} for key in unused]
+        removals: list[tuple[Removal, Rows]] = []
+        if rows:
+            removals += [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]
+        if blobs:
+            removals.append((self.unused_blobs, blobs))
+        return removals
 
     # -- reading ----------------------------------------------------------------------------
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakValueDictionary
 
 
@@ -23,19 +21,16 @@ class WriterQueue:
         self._held = False
         self._waiting: deque[Future[None]] = deque()
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Wait for the turn, blocking this thread."""
         asked = self._ask()
         if asked is not None:
             asked.result()
-        try:
-            yield
-        finally:
-            self._pass_on()
 
-    @asynccontextmanager
-    async def aturn(self) -> AsyncIterator[None]:
+    def __exit__(self, *_exc: object) -> None:
+        self._pass_on()
+
+    async def __aenter__(self) -> None:
         """Wait for the turn, leaving the event loop free."""
         asked = self._ask()
         if asked is not None:
@@ -45,10 +40,9 @@ class WriterQueue:
                 if not asked.cancelled():  # the turn came in the same moment
                     self._pass_on()
                 raise
-        try:
-            yield
-        finally:
-            self._pass_on()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._pass_on()
 
     def _ask(self) -> Future[None] | None:
         """Take the turn, or stand in line for it; None if it is taken."""

@@ -223,7 +223,10 @@ class Contents:
 
     revision: int
     rows: Mapping[tuple[bytes, str], Stored]
+    """Oldest first."""
     blobs: Bases
+    released: int = 0
+    """At least as many as the blobs that nothing uses."""
 
     def weight(self) -> int:
         """Entries held in memory."""
@@ -232,7 +235,28 @@ class Contents:
     def with_step(self, revision: int, row: Stored, blobs: Bases) -> Contents:
         """What is stored after one more checkpoint."""
         # A blob that is there already stays as it is.
-        return Contents(revision, {**self.rows, row.key: row}, {**blobs, **self.blobs})
+        blobs = {**self.blobs, **{k: at for k, at in blobs.items() if k not in self.blobs}}
+        return Contents(revision, {**self.rows, row.key: row}, blobs, self.released)
+
+    def keeping_last(self, count: int, slack: int) -> Thinned:
+        """What goes if `keep_last` roots stay, with what they need.
+
+        Args:
+            count: Roots that stay.
+            slack: Unused blobs that may stay until there are more, to be deleted together.
+        """
+        if any(row.checkpoint_ns or row.is_hidden or row.replayed for row in self.rows.values()):
+            return self.thinned(keep_last(list(self.rows.values()), count), slack=slack)
+        # Roots that need no other: the oldest go.
+        rows = list(self.rows.values())
+        gone, left = rows[:-count], rows[-count:]
+        if not gone:
+            return Thinned(self, [], [], {}, oldest_root=None)
+        released = self.released
+        for row, following in zip(gone, rows[1:], strict=False):
+            released += len(row.blobs - following.blobs)
+        staying = {row.key: row for row in left}
+        return self._without(staying, gone, [], left[0].checkpoint_id, released, slack)
 
     def thinned(self, choice: Choice, *, slack: int = 0) -> Thinned:
         """What goes if only a choice stays.
@@ -241,21 +265,38 @@ class Contents:
             choice: What stays.
             slack: Unused blobs that may stay until there are more, to be deleted together.
         """
-        staying = {row.key: row for row in (*choice.kept, *choice.hidden)}
+        chosen = choice.kept | choice.hidden
+        staying = {key: row for key, row in self.rows.items() if row in chosen}
         gone = [row for key, row in self.rows.items() if key not in staying]
         newly_hidden = [row for row in choice.hidden if not row.is_hidden]
         for row in newly_hidden:
             staying[row.key] = replace(row, is_hidden=True)
-        used = (key for row in staying.values() for key in row.blobs)
-        unused = unused_blobs(self.blobs, used)
-        if len(unused) <= slack:
-            unused = {}
-        left = {key: blob for key, blob in self.blobs.items() if key not in unused}
         roots = [row.checkpoint_id for row in choice.kept if not row.checkpoint_ns]
-        return Thinned(
-            Contents(self.revision, staying, left), gone, newly_hidden, unused,
-            oldest_root=min(roots, default=None),
-        )  # fmt: skip
+        return self._without(
+            staying, gone, newly_hidden, min(roots, default=None), len(self.blobs), slack
+        )
+
+    def _without(
+        self,
+        staying: Mapping[tuple[bytes, str], Stored],
+        gone: list[Stored],
+        newly_hidden: list[Stored],
+        oldest_root: str | None,
+        released: int,
+        slack: int,
+    ) -> Thinned:
+        """What is left, without the blobs that nothing uses if they may be more than the slack."""
+        left, unused = self.blobs, dict[bytes, int]()
+        if released > slack:
+            unused = unused_blobs(left, (key for row in staying.values() for key in row.blobs))
+            released = len(unused)
+            if released > slack // 2:
+                left = {key: blob for key, blob in left.items() if key not in unused}
+                released = 0
+            else:
+                unused = {}
+        contents = Contents(self.revision, staying, left, released)
+        return Thinned(contents, gone, newly_hidden, unused, oldest_root)
 
 
 @dataclass(frozen=True, slots=True)

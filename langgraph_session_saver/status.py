@@ -11,7 +11,7 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
@@ -40,8 +40,7 @@ class Incident:
     """The same for an error in a subgraph and the parent's task that it passes through."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(NamedTuple):
     """The newest root checkpoint of a thread, as far as its status depends on it."""
 
     id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -68,7 +67,7 @@ class TaskWrites:
         core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
         yield from refuse_unknown_parent(core, place)
         if parent := core.doubtful.get(key):
-            yield from refuse_unknown_parent(core, replace(place, checkpoint_id=parent))
+            yield from refuse_unknown_parent(core, place._replace(checkpoint_id=parent))
         regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
         about = self._about(config, place, task_id)
         noted = core.noted.get(key)

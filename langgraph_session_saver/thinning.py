@@ -19,7 +19,8 @@ def read_contents(
     """Read what a thread stores at a revision of its row."""
     rows = [_stored(row) for row in operations.checkpoint_rows(conn, thread_key)]
     blobs = operations.blob_bases(conn, thread_key)
-    return Contents(revision, {row.key: row for row in rows}, blobs)
+    rows.sort(key=lambda row: row.checkpoint_id)
+    return Contents(revision, {row.key: row for row in rows}, blobs, released=len(blobs))
 
 
 def in_pieces(thinned: Thinned) -> Iterator[Thinned]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 
@@ -20,8 +19,7 @@ from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.types import utc_now
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadRef:
+class ThreadRef(NamedTuple):
     """A thread, and the session and owner that a call names for it, if it does."""
 
     key: bytes
@@ -35,8 +33,7 @@ class ThreadRef:
         return self.session_id is not None or self.owner_id is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A locked thread row, and whether a parent checkpoint is there."""
 
     session_id: str
@@ -50,7 +47,7 @@ class Head:
     def changed(self, values: Mapping[str, Any]) -> Head:
         """The row after some of its columns were set."""
         known = {name: values[name] for name in _REMEMBERED if name in values}
-        return replace(self, **known)
+        return self._replace(**known)
 
 
 _REMEMBERED = ("checkpoint_id", "status_checkpoint_id", "revision", "status")

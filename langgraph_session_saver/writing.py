@@ -41,7 +41,6 @@ from langgraph_session_saver.retention import (
     Stored,
     Thinned,
     caller_of,
-    keep_last,
     origin_of,
 )
 from langgraph_session_saver.status import Reached, due_nodes, send_nodes, status_at
@@ -210,12 +209,12 @@ class Writing:
         revision = new_revision()
         if core.keep_last is not None:
             thinned = self._thinned(saved, rows, head.revision, revision)
-            if thinned is None or thinned.unused or thinned.newly_hidden:
+            if thinned is None or thinned.newly_hidden:
                 return False
         values = self._thread_values(saved, head, revision)
         batch = self._batch(saved, rows, changes, head, values)
-        if thinned is not None and thinned.gone:
-            batch.removals = core.operations.removals(thread.key, [r.key for r in thinned.gone])
+        if thinned is not None:
+            batch.removals = core.operations.removals(thread.key, thinned)
         if thinned is not None and thinned.oldest_root is not None:
             batch.late = (thread.key, thinned.oldest_root)
         try:
@@ -343,8 +342,7 @@ class Writing:
         return self._thin(contents.with_step(revision, saved.stored(), blobs))
 
     def _thin(self, contents: Contents) -> Thinned:
-        choice = keep_last(list(contents.rows.values()), int(self._core.keep_last or 1))
-        return contents.thinned(choice, slack=UNUSED_BLOBS)
+        return contents.keeping_last(int(self._core.keep_last or 1), UNUSED_BLOBS)
 
     def _encode(self, saved: _Saved, *, everything: bool = False) -> CheckpointRows:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
