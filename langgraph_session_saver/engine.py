@@ -240,7 +240,8 @@ class Runner:
                 if not self._is_transient(exc):
                     raise
                 _pause_before_retry()
-            return Retrying(**self._retry_policy())(self._run_once, operation, kind)
+            retrying = Retrying(**self._retry_policy())
+            return retrying(self._run_once, operation, kind)  # type: ignore[no-any-return]
         except SQLAlchemyError as exc:
             raise self._translated(exc) from exc
 

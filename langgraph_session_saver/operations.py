@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, 
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases, Thinned
-from langgraph_session_saver.statements import Statement
+from langgraph_session_saver.statements import Lists, Statement
 from langgraph_session_saver.steps import (
     AtOnce,
     Batch,
@@ -99,16 +99,23 @@ class Operations:
         named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
         self._latest_with_writes = Statement(self._with_writes(latest))
         self._named_with_writes = Statement(self._with_writes(named))
-        self._writes_of = select(w).where(
-            w.c.thread_key.in_(bindparam("threads", expanding=True)),
-            w.c.checkpoint_id.in_(bindparam("checkpoints", expanding=True)),
+        self._writes_of = Lists(
+            lambda threads, checkpoints: select(w).where(
+                w.c.thread_key.in_(threads), w.c.checkpoint_id.in_(checkpoints)
+            ),
+            threads=w.c.thread_key.type,
+            checkpoints=w.c.checkpoint_id.type,
         )
+        self._chains_of = Lists(
+            self._chains, threads=b.c.thread_key.type, keys=b.c.blob_key.type
+        )
+
+    def _chains(self, threads: list[Any], keys: list[Any]) -> Any:
+        """The blobs of these keys, and all that they are changes of."""
+        b = self.tables.blobs
         links = (
             select(b.c.thread_key, b.c.blob_key, b.c.base_key)
-            .where(
-                b.c.thread_key.in_(bindparam("threads", expanding=True)),
-                b.c.blob_key.in_(bindparam("keys", expanding=True)),
-            )
+            .where(b.c.thread_key.in_(threads), b.c.blob_key.in_(keys))
             .cte("links", recursive=True)
         )
         base = b.alias("base")
@@ -118,7 +125,7 @@ class Operations:
                 and_(base.c.thread_key == links.c.thread_key, base.c.blob_key == links.c.base_key),
             )
         )
-        self._chains_of = select(b).join(
+        return select(b).join(
             chain, and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
         )
 
@@ -204,9 +211,7 @@ class Operations:
         wanted = sorted(set(keys))
         for batch in batches(wanted):
             threads = sorted({thread for thread, _ in batch})
-            rows = conn.execute(
-                self._chains_of, {"threads": threads, "keys": [key for _, key in batch]}
-            )
+            rows = self._chains_of.all(conn, threads=threads, keys=[key for _, key in batch])
             found |= {(row.thread_key, row.blob_key): row for row in rows}
         return found
 
@@ -306,11 +311,9 @@ class Operations:
         """The writes of several checkpoints, by thread, namespace and checkpoint."""
         found: dict[tuple[bytes, bytes, str], list[Row[Any]]] = {}
         for batch in batches(list(checkpoints)):
-            wanted = {
-                "threads": sorted({row.thread_key for row in batch}),
-                "checkpoints": sorted({row.checkpoint_id for row in batch}),
-            }
-            for row in conn.execute(self._writes_of, wanted):
+            threads = sorted({row.thread_key for row in batch})
+            names = sorted({row.checkpoint_id for row in batch})
+            for row in self._writes_of.all(conn, threads=threads, checkpoints=names):
                 found.setdefault((row.thread_key, row.ns_key, row.checkpoint_id), []).append(row)
         return found
 

@@ -132,9 +132,7 @@ class Reading:
                     core.not_found.put(key, True)  # noqa: FBT003
             return None
         saved = decode(serde, place, rows[0])
-        values = yield from self._values([saved], core.cache.get)
-        for value in values.values():
-            core.cache.put(place.thread.key, value)
+        values = yield from self._values([saved], core.cache.get, core.cache.put)
         core.cache.set_tips(place.thread.key, place.ns_key, saved.keys)
         writes = [row for row in rows if row.task_id is not None]
         found = self._assemble(serde, saved, values, _ordered(writes), "write_")
@@ -154,9 +152,15 @@ class Reading:
             self._core.written.put(key, channels)
 
     def _values(
-        self, saved: Sequence[Saved], known: Known
+        self, saved: Sequence[Saved], known: Known, learn: Callable[[bytes, Value], None] | None
     ) -> Script[dict[tuple[bytes, bytes], Value]]:
-        """The values that checkpoints refer to, from memory where they are remembered."""
+        """The values that checkpoints refer to, from memory where they are remembered.
+
+        Args:
+            saved: The checkpoints.
+            known: Looks up a value.
+            learn: Takes each value that had to be read, with its thread's key.
+        """
         core = self._core
         found: dict[tuple[bytes, bytes], Value] = {}
         missing: dict[tuple[bytes, bytes], tuple[Saved, str]] = {}
@@ -175,6 +179,8 @@ class Reading:
         for at in sorted(missing, key=lambda at: rows[at].depth if at in rows else 0):
             if at in rows:
                 found[at] = _resolve(at, rows, found, known)
+                if learn is not None:
+                    learn(at[0], found[at])
                 continue
             one, channel = missing[at]
             if channel not in one.absent:
@@ -271,7 +277,7 @@ class Reading:
         def known(thread_key: bytes, key: bytes) -> Value | None:
             return page.resolved.get((thread_key, key)) or core.cache.get(thread_key, key)
 
-        values = yield from self._values(saved, known)
+        values = yield from self._values(saved, known, learn=None)
         page.resolved = values
         writes = yield reading(lambda conn: core.operations.get_writes(conn, rows))
         return [
@@ -402,7 +408,9 @@ def _place_of_row(row: Row[Any]) -> Place:
     return Place(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id)
 
 
-def _ordered(writes: Sequence[Row[Any]]) -> list[Row[Any]]:
+def _ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    if len(writes) < 2:
+        return writes
     return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
 
 

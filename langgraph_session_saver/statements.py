@@ -11,7 +11,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, LargeBinary
+from sqlalchemy import Connection, Dialect, LargeBinary, bindparam
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
 
@@ -84,6 +84,39 @@ class Statements:
         if found is None:
             found = self._made[names] = Statement(self._executable, names)
         return found
+
+
+class Lists:
+    """A construct with lists of values, compiled once for each power of two of their lengths.
+
+    A shorter list repeats its last value: its statement must mean the same by that, as IN does.
+
+    Args:
+        build: Makes the construct of each list's parameters.
+        types: The type of each list's values.
+    """
+
+    def __init__(self, build: Callable[..., Any], **types: Any) -> None:
+        self._build = build
+        self._types = types
+        self._made: dict[tuple[int, ...], Statement] = {}
+
+    def all(self, conn: Connection, **lists: Sequence[Any]) -> list[Any]:
+        """Run it with lists of one value at least; its rows, as named tuples."""
+        sizes = {name: 1 << (len(given) - 1).bit_length() for name, given in lists.items()}
+        found = self._made.get(tuple(sizes.values()))
+        if found is None:
+            parameters = {
+                name: [bindparam(f"{name}_{n}", type_=self._types[name]) for n in range(size)]
+                for name, size in sizes.items()
+            }
+            found = self._made[tuple(sizes.values())] = Statement(self._build(**parameters))
+        params = {
+            f"{name}_{n}": given[min(n, len(given) - 1)]
+            for name, given in lists.items()
+            for n in range(sizes[name])
+        }
+        return found.all(conn, params)
 
 
 class _Compiled:
