@@ -51,6 +51,11 @@ class Request(NamedTuple):
 Script: TypeAlias = Generator[Request, Any, T]
 
 
+def looking_up(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation that only reads, with compiled statements."""
+    return Request(operation, "lookup")
+
+
 def reading(operation: Callable[[Connection], Any]) -> Request:
     """Ask for an operation that only reads."""
     return Request(operation, "read")

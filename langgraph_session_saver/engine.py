@@ -42,6 +42,7 @@ from langgraph_session_saver.errors import (
     WrongFaceError,
 )
 from langgraph_session_saver.queueing import WriterQueue, queue_for
+from langgraph_session_saver.statements import Checkout, is_heard
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -49,8 +50,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["read", "write", "batch"]
-"""A batch is one statement where the database takes it as one, else a transaction."""
+Kind = Literal["lookup", "read", "write", "batch"]
+"""A batch is one statement where the database takes it as one, else a transaction.
+
+Lookups and batches are of compiled statements alone.
+"""
 
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 APP_NAME = "langgraph-session-saver"
@@ -263,7 +267,7 @@ class Runner:
             raise self._translated(exc) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        with self._turn(kind), self._connect() as conn:
+        with self._turn(kind), self._connect(kind) as conn:
             return self._execute(conn, operation, kind)
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
@@ -272,7 +276,7 @@ class Runner:
 
     def _turn(self, kind: Kind) -> WriterQueue | nullcontext[None]:
         """Writers take turns; over one shared connection, so do readers."""
-        if self._queue is None or (kind == "read" and not self._shares_connection):
+        if self._queue is None or (kind in _READS and not self._shares_connection):
             return _NO_TURN
         return self._queue
 
@@ -284,10 +288,12 @@ class Runner:
 
     # -- connections ------------------------------------------------------------------------
 
-    def _connect(self) -> Connection:
+    def _connect(self, kind: Kind) -> Connection | Checkout:
         self._refuse_closed()
+        engine = self.sync_engine
+        is_plain = self.owned and kind in _COMPILED and not is_heard(engine)
         try:
-            conn = self.sync_engine.connect()
+            conn = Checkout(engine) if is_plain else engine.connect()
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from exc
         self._reached = True
@@ -415,6 +421,7 @@ def _holds_several(pool: Pool) -> bool:
 
 _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
+_READS, _COMPILED = frozenset(("lookup", "read")), frozenset(("lookup", "batch"))
 
 
 def _pause_before_retry() -> None:

@@ -22,7 +22,7 @@ from sqlalchemy import Row
 from langgraph_session_saver.chains import Value, resolve
 from langgraph_session_saver.codec import blob_key, load, unframe
 from langgraph_session_saver.configs import Place, configurable_of, place_of
-from langgraph_session_saver.core import Core, Noted, Script, reading
+from langgraph_session_saver.core import Core, Noted, Script, looking_up, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
@@ -120,7 +120,7 @@ class Reading:
 
     def _get_tuple(self, serde: SerializerProtocol, place: Place) -> Script[CheckpointTuple | None]:
         core = self._core
-        rows = yield reading(
+        rows = yield looking_up(
             lambda conn: core.operations.get_checkpoint(
                 conn, place.thread.key, place.ns_key, place.checkpoint_id
             )
@@ -174,7 +174,7 @@ class Reading:
                     missing[at] = (one, channel)
         if not missing:
             return found
-        rows = yield reading(lambda conn: core.operations.get_chains(conn, missing))
+        rows = yield looking_up(lambda conn: core.operations.get_chains(conn, missing))
         # Oldest first: a chain then ends at once, at the value before.
         for at in sorted(missing, key=lambda at: rows[at].depth if at in rows else 0):
             if at in rows:
