@@ -106,9 +106,7 @@ class Operations:
             threads=w.c.thread_key.type,
             checkpoints=w.c.checkpoint_id.type,
         )
-        self._chains_of = Lists(
-            self._chains, threads=b.c.thread_key.type, keys=b.c.blob_key.type
-        )
+        self._chains_of = Lists(self._chains, threads=b.c.thread_key.type, keys=b.c.blob_key.type)
 
     def _chains(self, threads: list[Any], keys: list[Any]) -> Any:
         """The blobs of these keys, and all that they are changes of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -18,7 +18,7 @@ from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.parents import refuse_unknown_parent
 from langgraph_session_saver.projections import check_writes
-from langgraph_session_saver.status import Incident, incidents
+from langgraph_session_saver.status import KINDS, incidents
 from langgraph_session_saver.steps import Batch
 from langgraph_session_saver.threads import Head, ThreadRef
 
@@ -69,21 +69,17 @@ class TaskWrites:
         if parent := core.doubtful.get(key):
             yield from refuse_unknown_parent(core, place._replace(checkpoint_id=parent))
         regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
-        about = self._about(config, place, task_id)
-        noted = core.noted.get(key)
-        sends = noted.sends if noted is not None else ()
-        found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
-        resumes = any(channel == RESUME for channel, _ in writes)
+        says_status = any(channel in KINDS or channel == RESUME for channel, _ in writes)
         unless_pruned = key if core.keep_last is not None else None
         batch = core.operations.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
             known = core.known.get(place.thread.key)
             try:
-                if known is not None and known.suits(place.thread) and not (found or resumes):
+                if known is not None and known.suits(place.thread) and not says_status:
                     if batch.stores:
                         yield storing(lambda conn: core.operations.steps.run(conn, batch))
                     return
-                operation = self._operation(place, batch, found, about, resumes=resumes)
+                operation = self._operation(config, place, batch, writes, task_id, task_path)
                 head, was = yield writing(operation)
             except BrokenReferenceError:
                 core.forget_row(place.thread.key)
@@ -95,22 +91,28 @@ class TaskWrites:
 
     def _operation(
         self,
+        config: RunnableConfig,
         place: Place,
         batch: Batch,
-        found: list[Incident],
-        about: Mapping[str, Any],
-        *,
-        resumes: bool,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
     ) -> Callable[[Connection], tuple[Head, Head]]:
         """Stores writes under the lock of the thread's row; returns the row after and before."""
         core, thread = self._core, place.thread
+        key = (thread.key, place.ns_key, str(place.checkpoint_id))
 
         def operation(conn: Connection) -> tuple[Head, Head]:
             was = head = core.operations.threads.lock(conn, thread)
             if batch.stores:
                 core.operations.steps.run(conn, batch)
-            if resumes:
+            # Not before the lock is held: the `put` that says a step's number and nodes may have
+            # been under way.
+            about, noted = self._about(config, place, task_id), core.noted.get(key)
+            sends = noted.sends if noted is not None else ()
+            if any(channel == RESUME for channel, _ in writes):
                 head = core.projected.note_resumed(conn, thread, head, about)
+            found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
             if found:
                 head = core.projected.note_incidents(
                     conn, thread, head, found, about, record=core.records_errors
