@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -14,36 +11,32 @@ from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver import references
-from langgraph_session_saver.chains import StoredBlob, Value, extend, whole
+from langgraph_session_saver.chains import StoredBlob, extend, whole
 from langgraph_session_saver.changes import Changes, Kept
 from langgraph_session_saver.codec import blob_key, dump, frame, kept_items
-from langgraph_session_saver.configs import Place, check_channels, place_of
+from langgraph_session_saver.configs import check_channels, place_of
 from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, storing, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
     HistoryLostError,
     ProjectionError,
 )
+from langgraph_session_saver.incoming import Incoming, merged
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
 from langgraph_session_saver.projected import StaleViewError
-from langgraph_session_saver.projections import Step
-from langgraph_session_saver.references import References
 from langgraph_session_saver.retention import (
     Contents,
     Origin,
-    Stored,
     Thinned,
-    caller_of,
     origin_of,
 )
-from langgraph_session_saver.status import Reached, due_nodes, send_nodes, status_at
+from langgraph_session_saver.status import send_nodes, status_at
 from langgraph_session_saver.steps import Batch, Gate
 from langgraph_session_saver.thinning import carry_out, read_contents
 from langgraph_session_saver.threads import Head, new_revision
@@ -53,96 +46,6 @@ logger = logging.getLogger("langgraph_session_saver")
 
 UNUSED_BLOBS = 16
 """Blobs that nothing uses may wait until there are more, to go in one statement."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-@dataclass
-class _Saved:
-    """One `put`, as LangGraph gives it, and as it is stored."""
-
-    place: Place
-    checkpoint: Checkpoint
-    metadata: dict[str, Any]
-    new_versions: ChannelVersions
-    serde: SerializerProtocol
-    origin: Origin | None = None
-    """None for a subgraph's."""
-    values: list[Value] = field(default_factory=list)
-    kept: dict[str, Kept] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"checkpoint {self.checkpoint['id']!r} of thread {self.place.thread.thread_id!r}"
-
-    @property
-    def run_id(self) -> str | None:
-        run_id = self.metadata.get("run_id")
-        return None if run_id is None else str(run_id)[:255]
-
-    @property
-    def step_number(self) -> int | None:
-        number = self.metadata.get("step")
-        return number if isinstance(number, int) else None
-
-    def stored(self) -> Stored:
-        """What retention needs to know of this checkpoint."""
-        place, refers_to = self.place, self.references
-        return Stored(
-            ns_key=place.ns_key,
-            checkpoint_id=self.checkpoint["id"],
-            checkpoint_ns=place.checkpoint_ns,
-            parent_id=place.checkpoint_id,
-            root_id=self.root_id,
-            caller=refers_to.caller,
-            run_id=self.run_id,
-            ts=refers_to.ts,
-            is_hidden=False,
-            replayed=frozenset(refers_to.replayed),
-            valued=frozenset(refers_to.blobs),
-            blobs=frozenset(refers_to.blobs.values()),
-        )
-
-    @cached_property
-    def references(self) -> References:
-        """The rows that this checkpoint keeps alive."""
-        values, ns = self.checkpoint["channel_values"], self.place.checkpoint_ns
-        return References(
-            ts=self.checkpoint["ts"],
-            replayed=self.metadata.get("counters_since_delta_snapshot") or (),
-            blobs={
-                channel: blob_key(ns, channel, version)
-                for channel, version in self.checkpoint["channel_versions"].items()
-                if channel in values
-            },
-            caller=caller_of(ns, self.metadata),
-        )
-
-    @property
-    def root_id(self) -> str | None:
-        """The root checkpoint that its call, or a root's own run, started from."""
-        if self.origin is not None:
-            return self.origin.run
-        root_id: str | None = (self.metadata.get("parents") or {}).get("")
-        return root_id
-
-    def reached(self) -> Reached:
-        """What the thread's status depends on."""
-        due = due_nodes(self.checkpoint["channel_values"]) if self.place.is_root else []
-        return Reached(self.checkpoint["id"], due, self.step_number)
-
-    def step(self, *, whole: bool) -> Step:
-        thread, values = self.place.thread, self.checkpoint["channel_values"]
-        return Step(
-            session_id=thread.session_id or thread.thread_id,
-            thread_id=thread.thread_id,
-            checkpoint_id=self.checkpoint["id"],
-            run_id=self.run_id,
-            metadata=self.metadata,
-            values=values,
-            changed=frozenset(values if whole else self.new_versions),
-            versions=self.checkpoint["channel_versions"],
-        )
 
 
 class Writing:
@@ -168,7 +71,7 @@ class Writing:
         """
         place = place_of(config)
         check_channels(list(checkpoint["channel_versions"]))
-        saved = _Saved(place, checkpoint, _merged(config, metadata), new_versions, serde)
+        saved = Incoming(place, checkpoint, merged(config, metadata), new_versions, serde)
         if place.is_root:
             saved.origin = self._origin(saved)
         self._core.noted.put(
@@ -177,7 +80,7 @@ class Writing:
         )
         return self._store(saved)
 
-    def _origin(self, saved: _Saved) -> Origin:
+    def _origin(self, saved: Incoming) -> Origin:
         place = saved.place
         parent = self._core.noted.get((place.thread.key, place.ns_key, str(place.checkpoint_id)))
         return origin_of(
@@ -187,7 +90,7 @@ class Writing:
             None if parent is None else parent.origin,
         )
 
-    def _store(self, saved: _Saved) -> Script[RunnableConfig]:
+    def _store(self, saved: Incoming) -> Script[RunnableConfig]:
         place = saved.place
         yield from refuse_unknown_parent(self._core, place, saved.checkpoint["id"])
         rows = self._encode(saved)
@@ -198,12 +101,12 @@ class Writing:
         return place.at(saved.checkpoint["id"])
 
     def _store_known(
-        self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
+        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
     ) -> Script[bool]:
         """Store a step of a thread whose row is known; False if it is not, or not as known."""
         core, thread = self._core, saved.place.thread
         known = core.known.get(thread.key)
-        if known is None or not known.suits(thread) or not _goes_on(saved, changes, known.head):
+        if known is None or not known.suits(thread) or not saved.goes_on(known.head, changes):
             return False
         head, thinned = known.head, None
         revision = new_revision()
@@ -229,7 +132,7 @@ class Writing:
             core.contents.put(thread.key, thinned.contents)
         return True
 
-    def _thread_values(self, saved: _Saved, head: Head, revision: int) -> dict[str, Any]:
+    def _thread_values(self, saved: Incoming, head: Head, revision: int) -> dict[str, Any]:
         values = {"revision": revision, "updated_at": utc_now()}
         if saved.place.is_root:
             values |= status_at(saved.reached(), head.status_checkpoint_id)
@@ -237,7 +140,7 @@ class Writing:
 
     def _batch(
         self,
-        saved: _Saved,
+        saved: Incoming,
         rows: CheckpointRows,
         changes: Changes | None,
         head: Head,
@@ -265,7 +168,7 @@ class Writing:
         return batch
 
     def _store_unknown(
-        self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
+        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
     ) -> Script[Changes | None]:
         """Store a step under the lock of its thread's row, whatever that says."""
         core, place = self._core, saved.place
@@ -275,10 +178,10 @@ class Writing:
                 was, head, contents = yield writing(operation)
                 break
             except ParentGoneError:
-                if _has_just_looked(saved):
+                if saved.has_just_looked:
                     raise unknown_parent(place) from None
                 core.forget_thread(place.thread.key)
-                _refuse_lost_deltas(saved)
+                saved.refuse_lost_deltas()
                 rows = self._encode(saved, everything=True)
             except StaleViewError:
                 core.views.forget(place.thread.key)
@@ -298,7 +201,7 @@ class Writing:
         return changes
 
     def _put_operation(
-        self, saved: _Saved, rows: CheckpointRows, changes: Changes | None
+        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
     ) -> Callable[[Connection], tuple[Head, Head, Contents | None]]:
         core, thread = self._core, saved.place.thread
         reached, revision = saved.reached(), new_revision()
@@ -321,7 +224,7 @@ class Writing:
         return operation
 
     def _retain(
-        self, conn: Connection, saved: _Saved, rows: CheckpointRows, known: int, revision: int
+        self, conn: Connection, saved: Incoming, rows: CheckpointRows, known: int, revision: int
     ) -> Contents:
         """Delete what `keep_last` no longer keeps, a little with each step."""
         core, thread = self._core, saved.place.thread
@@ -332,7 +235,7 @@ class Writing:
         return thinned.contents
 
     def _thinned(
-        self, saved: _Saved, rows: CheckpointRows, known: int, revision: int
+        self, saved: Incoming, rows: CheckpointRows, known: int, revision: int
     ) -> Thinned | None:
         """What this step leaves of its thread; None if what it stored is not known."""
         contents = self._core.contents.get(saved.place.thread.key)
@@ -344,7 +247,7 @@ class Writing:
     def _thin(self, contents: Contents) -> Thinned:
         return contents.keeping_last(int(self._core.keep_last or 1), UNUSED_BLOBS)
 
-    def _encode(self, saved: _Saved, *, everything: bool = False) -> CheckpointRows:
+    def _encode(self, saved: Incoming, *, everything: bool = False) -> CheckpointRows:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
         place, checkpoint = saved.place, saved.checkpoint
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
@@ -379,7 +282,7 @@ class Writing:
                 rows.blobs.append(self._encode_channel(saved, channel, version))
         return rows
 
-    def _encode_channel(self, saved: _Saved, channel: str, version: Any) -> dict[str, Any]:
+    def _encode_channel(self, saved: Incoming, channel: str, version: Any) -> dict[str, Any]:
         place = saved.place
         what = f"channel {channel!r} of {saved.name}"
         key = saved.references.blobs[channel]
@@ -396,7 +299,7 @@ class Writing:
         self._core.check_size(stored.data, what)
         return _blob_row(place.thread.key, channel, stored)
 
-    def _remember(self, saved: _Saved, changes: Changes | None) -> None:
+    def _remember(self, saved: Incoming, changes: Changes | None) -> None:
         core, place = self._core, saved.place
         core.not_found.put((place.thread.key, place.ns_key, saved.checkpoint["id"]), False)  # noqa: FBT003
         for value in saved.values:
@@ -413,7 +316,7 @@ class Writing:
 
     # -- projections ------------------------------------------------------------------------
 
-    def _project(self, saved: _Saved, *, whole: bool = False) -> Changes | None:
+    def _project(self, saved: Incoming, *, whole: bool = False) -> Changes | None:
         """What the step changes in projected rows; None where it projects nothing.
 
         Raises:
@@ -434,7 +337,7 @@ class Writing:
                 logger.warning("%s: %s", saved.name, problem)
         return changes
 
-    def _raise_first_problem(self, saved: _Saved, changes: Changes) -> None:
+    def _raise_first_problem(self, saved: Incoming, changes: Changes) -> None:
         """Raise for a bad value, unless a reducer made it of writes that were good.
 
         LangGraph would reapply the stored writes at every resume, and the thread could never go
@@ -451,53 +354,6 @@ class Writing:
                     f"{saved.name}: {problem}. The checkpoint was not saved: mend the node (or the "
                     "input) and run the thread again"
                 )
-
-
-def _merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """LangGraph's merge of metadata and config, without what no text column takes."""
-    merged = get_checkpoint_metadata(config, metadata)
-    return {
-        key: _SURROGATES.sub("", value) if isinstance(value, str) else value
-        for key, value in merged.items()
-    }
-
-
-def _goes_on(saved: _Saved, changes: Changes | None, head: Head) -> bool:
-    """Whether a step only adds to what its thread's row and its rows show.
-
-    A root checkpoint is the newest, follows the one that was, and nothing failed there; what it
-    projects are columns, messages and usage alone.
-    """
-    if not saved.place.is_root:
-        return True
-    if head.checkpoint_id is None or head.status == "error":
-        return False
-    new_id = saved.checkpoint["id"]
-    if new_id <= head.checkpoint_id or new_id <= (head.status_checkpoint_id or ""):
-        return False
-    return changes is None or (changes.base == head.checkpoint_id and changes.only_adds)
-
-
-def _has_just_looked(saved: _Saved) -> bool:
-    """Whether a step is the first of a call that has just asked for its parent in vain.
-
-    LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from. (A copy
-    follows what its original follows, and nobody asked for that.)
-    """
-    is_update = saved.metadata.get("source") == "update"
-    return saved.place.is_root and (is_update or saved.step_number == -1)
-
-
-def _refuse_lost_deltas(saved: _Saved) -> None:
-    """A `DeltaChannel` between snapshots lives in its ancestors alone."""
-    counters = saved.metadata.get("counters_since_delta_snapshot") or {}
-    lost = [c for c in counters if c not in saved.checkpoint["channel_values"]]
-    if lost:
-        raise HistoryLostError(
-            f"thread {saved.place.thread.thread_id!r} was deleted or pruned while it ran, and its "
-            f"DeltaChannel {', '.join(map(repr, lost))} is stored as changes of what is gone: "
-            f"{saved.name} was not saved. Run the thread again from its beginning"
-        )
 
 
 def _is_unique(version: Any) -> bool:

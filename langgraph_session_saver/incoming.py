@@ -1,0 +1,171 @@
+"""A checkpoint on its way into the database: what LangGraph gives, and what is stored of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from langgraph_session_saver.chains import Value
+from langgraph_session_saver.changes import Changes, Kept
+from langgraph_session_saver.codec import blob_key
+from langgraph_session_saver.configs import Place
+from langgraph_session_saver.errors import HistoryLostError
+from langgraph_session_saver.projections import Step
+from langgraph_session_saver.references import References
+from langgraph_session_saver.retention import Origin, Stored, caller_of
+from langgraph_session_saver.status import Reached, due_nodes
+from langgraph_session_saver.threads import Head
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass
+class Incoming:
+    """One `put`, as LangGraph gives it, and as it is stored."""
+
+    place: Place
+    checkpoint: Checkpoint
+    metadata: dict[str, Any]
+    new_versions: ChannelVersions
+    serde: SerializerProtocol
+    origin: Origin | None = None
+    """None for a subgraph's."""
+    values: list[Value] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint, for errors."""
+        return f"checkpoint {self.checkpoint['id']!r} of thread {self.place.thread.thread_id!r}"
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that made it."""
+        run_id = self.metadata.get("run_id")
+        return None if run_id is None else str(run_id)[:255]
+
+    @property
+    def step_number(self) -> int | None:
+        """The super-step that it ends."""
+        number = self.metadata.get("step")
+        return number if isinstance(number, int) else None
+
+    def stored(self) -> Stored:
+        """What retention needs to know of this checkpoint."""
+        place, refers_to = self.place, self.references
+        return Stored(
+            ns_key=place.ns_key,
+            checkpoint_id=self.checkpoint["id"],
+            checkpoint_ns=place.checkpoint_ns,
+            parent_id=place.checkpoint_id,
+            root_id=self.root_id,
+            caller=refers_to.caller,
+            run_id=self.run_id,
+            ts=refers_to.ts,
+            is_hidden=False,
+            replayed=frozenset(refers_to.replayed),
+            valued=frozenset(refers_to.blobs),
+            blobs=frozenset(refers_to.blobs.values()),
+        )
+
+    @cached_property
+    def references(self) -> References:
+        """The rows that this checkpoint keeps alive."""
+        values, ns = self.checkpoint["channel_values"], self.place.checkpoint_ns
+        return References(
+            ts=self.checkpoint["ts"],
+            replayed=self.metadata.get("counters_since_delta_snapshot") or (),
+            blobs={
+                channel: blob_key(ns, channel, version)
+                for channel, version in self.checkpoint["channel_versions"].items()
+                if channel in values
+            },
+            caller=caller_of(ns, self.metadata),
+        )
+
+    @property
+    def root_id(self) -> str | None:
+        """The root checkpoint that its call, or a root's own run, started from."""
+        if self.origin is not None:
+            return self.origin.run
+        root_id: str | None = (self.metadata.get("parents") or {}).get("")
+        return root_id
+
+    def reached(self) -> Reached:
+        """What the thread's status depends on."""
+        due = due_nodes(self.checkpoint["channel_values"]) if self.place.is_root else []
+        return Reached(self.checkpoint["id"], due, self.step_number)
+
+    def step(self, *, whole: bool) -> Step:
+        """What projections see of it; with `whole`, all its channels count as changed."""
+        thread, values = self.place.thread, self.checkpoint["channel_values"]
+        return Step(
+            session_id=thread.session_id or thread.thread_id,
+            thread_id=thread.thread_id,
+            checkpoint_id=self.checkpoint["id"],
+            run_id=self.run_id,
+            metadata=self.metadata,
+            values=values,
+            changed=frozenset(values if whole else self.new_versions),
+            versions=self.checkpoint["channel_versions"],
+        )
+
+    def goes_on(self, head: Head, changes: Changes | None) -> bool:
+        """Whether it only adds to what its thread's row and its rows show.
+
+        A root checkpoint is the newest, follows the one that was, and nothing failed there; what
+        it projects are columns, messages and usage alone.
+        """
+        if not self.place.is_root:
+            return True
+        if head.checkpoint_id is None or head.status == "error":
+            return False
+        new_id = self.checkpoint["id"]
+        if new_id <= head.checkpoint_id or new_id <= (head.status_checkpoint_id or ""):
+            return False
+        return changes is None or (changes.base == head.checkpoint_id and changes.only_adds)
+
+    @property
+    def has_just_looked(self) -> bool:
+        """Whether it is the first of a call that has just asked for its parent in vain.
+
+        LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from. (A copy
+        follows what its original follows, and nobody asked for that.)
+        """
+        is_update = self.metadata.get("source") == "update"
+        return self.place.is_root and (is_update or self.step_number == -1)
+
+    def refuse_lost_deltas(self) -> None:
+        """Refuse a `DeltaChannel` between snapshots, which lives in its ancestors alone.
+
+        Raises:
+            HistoryLostError: It has one, and the ancestors are gone.
+        """
+        counters = self.metadata.get("counters_since_delta_snapshot") or {}
+        lost = [c for c in counters if c not in self.checkpoint["channel_values"]]
+        if lost:
+            raise HistoryLostError(
+                f"thread {self.place.thread.thread_id!r} was deleted or pruned while it ran, and "
+                f"its DeltaChannel {', '.join(map(repr, lost))} is stored as changes of what is "
+                f"gone: {self.name} was not saved. Run the thread again from its beginning"
+            )
+
+
+def merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """LangGraph's merge of metadata and config, without what no text column takes."""
+    found = get_checkpoint_metadata(config, metadata)
+    return {
+        key: _SURROGATES.sub("", value) if isinstance(value, str) else value
+        for key, value in found.items()
+    }
