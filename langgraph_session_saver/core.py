@@ -48,7 +48,14 @@ class Request(NamedTuple):
     kind: Kind
 
 
-Script: TypeAlias = Generator[Request, Any, T]
+class Aside(NamedTuple):
+    """Work that needs no connection of ours: reading a file, asking another saver."""
+
+    call: Callable[[], Any]
+    """On the async face it is awaited if it is a coroutine function, else run in a thread."""
+
+
+Script: TypeAlias = Generator[Request | Aside, Any, T]
 
 
 def looking_up(operation: Callable[[Connection], Any]) -> Request:
@@ -64,6 +71,11 @@ def reading(operation: Callable[[Connection], Any]) -> Request:
 def writing(operation: Callable[[Connection], Any]) -> Request:
     """Ask for an operation in a transaction of its own."""
     return Request(operation, "write")
+
+
+def aside(call: Callable[[], Any]) -> Aside:
+    """Ask for work that needs no connection."""
+    return Aside(call)
 
 
 def storing(operation: Callable[[Connection], Any]) -> Request:

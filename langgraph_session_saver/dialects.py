@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Executable, Insert, Select, Table, bindparam, text
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -34,6 +45,16 @@ class Dialect:
         """Run an operation in a real transaction, whatever the engine's isolation level."""
         with conn.begin():
             return operation(conn)
+
+    @contextmanager
+    def snapshot(self, conn: Connection) -> Iterator[None]:
+        """A transaction on a fresh checkout that reads the database as it is at one moment."""
+        conn.execution_options(isolation_level="REPEATABLE READ")
+        with conn.begin():
+            yield
+
+    def continue_ids(self, conn: Connection, table: Table) -> None:
+        """Let a table's generated ids go on after the greatest that was inserted."""
 
     def leave_transactions(self, conn: Connection) -> None:
         """Make single statements transactions of their own, where that costs no round trip."""
@@ -128,6 +149,27 @@ class SQLite(_OnConflict):
             if level is not None:
                 driver.isolation_level = level
 
+    @contextmanager
+    def snapshot(self, conn: Connection) -> Iterator[None]:
+        """BEGIN: what the first SELECT sees, all the others do."""
+        driver: Any = conn.connection.dbapi_connection
+        file: Any = conn.connection.driver_connection
+        if file.in_transaction:
+            execute(conn, "COMMIT")
+        level = driver.isolation_level
+        if level is not None:
+            driver.isolation_level = None
+        try:
+            execute(conn, "BEGIN")
+            try:
+                yield
+            finally:
+                if file.in_transaction:
+                    execute(conn, "ROLLBACK")
+        finally:
+            if level is not None:
+                driver.isolation_level = level
+
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """BEGIN IMMEDIATE has locked everything already."""
         del table
@@ -169,6 +211,17 @@ class PostgreSQL(_OnConflict):
         if not driver.autocommit:
             conn.execution_options(isolation_level="AUTOCOMMIT")
 
+    def continue_ids(self, conn: Connection, table: Table) -> None:
+        """Explicit ids leave a sequence where it was: move it, but never back."""
+        greatest = select(func.max(table.c.id)).scalar_subquery()
+        name = conn.dialect.identifier_preparer.format_table(table)
+        sequence = conn.scalar(select(func.pg_get_serial_sequence(name, "id")))
+        if sequence is None or (last := conn.scalar(select(greatest))) is None:
+            return
+        at = conn.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 - quoted by it
+        if last > int(at or 0):
+            conn.execute(select(func.setval(sequence, last)))
+
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
@@ -184,6 +237,17 @@ class MySQL(Dialect):
 
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
+
+    @contextmanager
+    def snapshot(self, conn: Connection) -> Iterator[None]:
+        """WITH CONSISTENT SNAPSHOT: else it begins with the first row that is read."""
+        execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        execute(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            yield
+        finally:
+            if not conn.invalidated:
+                execute(conn, "ROLLBACK")
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN, unless the drivers did: setting an isolation level costs round trips."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from langgraph_session_saver.core import Core, Request, Script
+from langgraph_session_saver.core import Aside, Core, Request, Script
 from langgraph_session_saver.engine import Runner
 
 T = TypeVar("T")
@@ -32,6 +32,12 @@ class Driver:
             await self._adrive(self._core.prepare())
         return await self._adrive(script)
 
+    async def arun_here(self, script: Script[T]) -> T:
+        """As `arun`, but asides are awaited on this event loop, over a plain engine too."""
+        if not self._core.is_ready:
+            await self._adrive(self._core.prepare())
+        return await self._adrive(script)
+
     def set_up(self) -> None:
         """Create what is missing in the database, `auto_setup` or not."""
         self._drive(self._core.set_up())
@@ -43,12 +49,22 @@ class Driver:
         else:
             await asyncio.to_thread(self.set_up)
 
+    def _do(self, request: Request | Aside) -> Any:
+        return request.call() if isinstance(request, Aside) else self._runner.run(*request)
+
+    async def _ado(self, request: Request | Aside) -> Any:
+        if not isinstance(request, Aside):
+            return await self._runner.arun(*request)
+        if asyncio.iscoroutinefunction(request.call):
+            return await request.call()
+        return await asyncio.to_thread(request.call)
+
     def _drive(self, script: Script[T]) -> T:
         try:
             request = next(script)
             while True:
                 try:
-                    result = self._runner.run(*request)
+                    result = self._do(request)
                 except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
                     request = script.throw(exc)
                 else:
@@ -58,10 +74,10 @@ class Driver:
 
     async def _adrive(self, script: Script[T]) -> T:
         try:
-            request: Request = next(script)
+            request = next(script)
             while True:
                 try:
-                    result = await self._runner.arun(*request)
+                    result = await self._ado(request)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:

@@ -14,6 +14,12 @@ SessionSaverError
 ├── DatabaseError (RuntimeError)            any other refusal of the database
 ├── DriverNotInstalledError (ImportError)
 ├── StoragePermissionError (PermissionError)
+├── NotABackupError (ValueError)            a file to restore that is none of ours
+│   ├── DamagedBackupError                  … or was, before it was cut or changed
+│   └── NewerBackupError                    … or is one that this code is too old for
+├── BackupFileError (OSError)               a backup's file cannot be written or read
+├── TransferConflictError (ValueError)      the target has another row under the same key
+├── TransferMismatchError (RuntimeError)    both sides were read, and differ
 ├── SchemaError (RuntimeError)              missing, foreign or newer tables
 └── WrongFaceError (RuntimeError)           a sync call where only an async one can work
 """
@@ -81,3 +87,27 @@ class SchemaError(SessionSaverError, RuntimeError):
 
 class WrongFaceError(SessionSaverError, RuntimeError):
     """A sync call was made where only the async one can work."""
+
+
+class NotABackupError(SessionSaverError, ValueError):
+    """A file is not a backup that can be restored; nothing was written."""
+
+
+class DamagedBackupError(NotABackupError):
+    """A backup was cut off or changed since it was made; nothing was written."""
+
+
+class NewerBackupError(NotABackupError):
+    """A backup was made by a newer version of this package; nothing was written."""
+
+
+class BackupFileError(SessionSaverError, OSError):
+    """A backup's file cannot be written or read; nothing half-written has its name."""
+
+
+class TransferConflictError(SessionSaverError, ValueError):
+    """The database has another row under the key of one that is to be written."""
+
+
+class TransferMismatchError(SessionSaverError, RuntimeError):
+    """Source and target of a copy were both read, and differ."""

@@ -41,6 +41,7 @@ from langgraph_session_saver.projections import (
 from langgraph_session_saver.reading import Page, Reading
 from langgraph_session_saver.tables import build_tables
 from langgraph_session_saver.task_writes import TaskWrites
+from langgraph_session_saver.transfer.face import Moves
 from langgraph_session_saver.versions import next_version
 from langgraph_session_saver.writing import Writing
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-class SessionSaver(BaseCheckpointSaver[str]):
+class SessionSaver(Moves, BaseCheckpointSaver[str]):
     """A LangGraph checkpointer in the application's own SQL database.
 
     One instance serves `invoke` and `ainvoke`, from any thread. Over an `AsyncEngine`, sync calls

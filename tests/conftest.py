@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import platform
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from tempfile import mkdtemp
+from typing import Any, TypeAlias, cast
 
 import pytest
 from sqlalchemy import make_url
@@ -29,6 +31,7 @@ from tests.support.zygote import Zygote
 
 PARK = pytest.StashKey[ServerPark]()
 MISSING = pytest.StashKey[dict[str, str]]()
+MakeBackend: TypeAlias = Callable[[BackendName], Backend]
 REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
 
 
@@ -137,21 +140,30 @@ def face(request: pytest.FixtureRequest) -> FaceName:
 
 
 @pytest.fixture
-def _database(
-    backend_name: BackendName, request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Backend]:
+def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
+    """``make_backend(name)``: another fresh, empty database of a kind."""
     config = request.config
-    try:
-        context = fresh_backend(backend_name, config.stash[PARK], tmp_path)
-        made = context.__enter__()
-    except BackendMissingError as error:
-        config.stash[MISSING][backend_name] = str(error)
-        reason = f"{backend_name} is missing: {error}"
-        if config.getoption("--require-backends"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    yield made
-    context.__exit__(None, None, None)
+    with ExitStack() as made:
+
+        def make(name: BackendName) -> Backend:
+            directory = Path(mkdtemp(dir=tmp_path))
+            try:
+                backend = made.enter_context(fresh_backend(name, config.stash[PARK], directory))
+            except BackendMissingError as error:
+                config.stash[MISSING][name] = str(error)
+                reason = f"{name} is missing: {error}"
+                if config.getoption("--require-backends"):
+                    pytest.fail(reason, pytrace=False)
+                pytest.skip(reason)
+            made.callback(backend.log.dispose)
+            return backend
+
+        yield make
+
+
+@pytest.fixture
+def _database(backend_name: BackendName, make_backend: MakeBackend) -> Backend:
+    return make_backend(backend_name)
 
 
 @pytest.fixture
