@@ -5,13 +5,17 @@ with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
 """
 
 from langgraph_session_saver.errors import (
+    BackupFileError,
     CheckpointNotFoundError,
     CorruptBlobError,
+    DamagedBackupError,
     DatabaseError,
     DatabaseUnavailableError,
     DriverNotInstalledError,
     HistoryLostError,
     InvalidConfigError,
+    NewerBackupError,
+    NotABackupError,
     ProjectionError,
     SchemaError,
     SerializationError,
@@ -19,6 +23,8 @@ from langgraph_session_saver.errors import (
     SessionSaverError,
     StoragePermissionError,
     ThreadNotFoundError,
+    TransferConflictError,
+    TransferMismatchError,
     ValueTooLargeError,
     WrongFaceError,
 )
@@ -42,15 +48,19 @@ from langgraph_session_saver.schemas import (
     RoutingMetadata,
     SessionMetadata,
 )
+from langgraph_session_saver.transfer import Imported, Progress, Transferred
+from langgraph_session_saver.transfer import copy as copy_database
 
 __all__ = [
     "AestheticScore",
+    "BackupFileError",
     "BuildInfo",
     "BuildStatus",
     "Change",
     "ChannelDiff",
     "CheckpointNotFoundError",
     "CorruptBlobError",
+    "DamagedBackupError",
     "DatabaseError",
     "DatabaseUnavailableError",
     "Diff",
@@ -59,11 +69,15 @@ __all__ = [
     "GraphState",
     "History",
     "HistoryLostError",
+    "Imported",
     "InvalidConfigError",
     "MessageRows",
     "ModelUsage",
+    "NewerBackupError",
+    "NotABackupError",
     "Older",
     "PageVersions",
+    "Progress",
     "Projection",
     "ProjectionError",
     "RoutingMetadata",
@@ -77,6 +91,10 @@ __all__ = [
     "Step",
     "StoragePermissionError",
     "ThreadNotFoundError",
+    "TransferConflictError",
+    "TransferMismatchError",
+    "Transferred",
     "ValueTooLargeError",
     "WrongFaceError",
+    "copy_database",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any, TypeVar
 
 from langgraph_session_saver.core import Aside, Core, Request, Script
@@ -55,7 +56,7 @@ class Driver:
     async def _ado(self, request: Request | Aside) -> Any:
         if not isinstance(request, Aside):
             return await self._runner.arun(*request)
-        if asyncio.iscoroutinefunction(request.call):
+        if inspect.iscoroutinefunction(request.call):
             return await request.call()
         return await asyncio.to_thread(request.call)
 

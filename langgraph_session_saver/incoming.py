@@ -43,6 +43,8 @@ class Incoming:
     """None for a subgraph's."""
     values: list[Value] = field(default_factory=list)
     kept: dict[str, Kept] = field(default_factory=dict)
+    is_orphan: bool = False
+    """Whether its parent is known to be gone, so that all of it is to be stored."""
 
     @property
     def name(self) -> str:

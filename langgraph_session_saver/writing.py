@@ -63,6 +63,8 @@ class Writing:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        *,
+        is_orphan: bool = False,
     ) -> Script[RunnableConfig]:
         """Check a checkpoint; the script that is returned stores it, and returns its config.
 
@@ -72,6 +74,7 @@ class Writing:
         place = place_of(config)
         check_channels(list(checkpoint["channel_versions"]))
         saved = Incoming(place, checkpoint, merged(config, metadata), new_versions, serde)
+        saved.is_orphan = is_orphan
         if place.is_root:
             saved.origin = self._origin(saved)
         self._core.noted.put(
@@ -92,8 +95,9 @@ class Writing:
 
     def _store(self, saved: Incoming) -> Script[RunnableConfig]:
         place = saved.place
-        yield from refuse_unknown_parent(self._core, place, saved.checkpoint["id"])
-        rows = self._encode(saved)
+        if not saved.is_orphan:
+            yield from refuse_unknown_parent(self._core, place, saved.checkpoint["id"])
+        rows = self._encode(saved, everything=saved.is_orphan)
         changes = self._project(saved)
         if not (yield from self._store_known(saved, rows, changes)):
             changes = yield from self._store_unknown(saved, rows, changes)

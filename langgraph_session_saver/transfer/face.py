@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
 from langgraph_session_saver.transfer.archive import PathLike
 from langgraph_session_saver.transfer.backing_up import BackingUp
+from langgraph_session_saver.transfer.importing import Imported, Importing
+from langgraph_session_saver.transfer.peers import peer_of
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
 
 if TYPE_CHECKING:
     from langgraph_session_saver.core import Core
     from langgraph_session_saver.driving import Driver
+    from langgraph_session_saver.housekeeping import Housekeeping
 
 
 class Moves:
@@ -20,6 +26,7 @@ class Moves:
 
     _core: Core
     _driver: Driver
+    _housekeeping: Housekeeping
     serde: Any
 
     def backup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:
@@ -72,3 +79,42 @@ class Moves:
         work = BackingUp(self._core)
         with closing(await asyncio.to_thread(work.check, path)) as archive:
             return await self._driver.arun(work.restore(archive, progress))
+
+    def import_from(
+        self,
+        other: BaseCheckpointSaver[Any],
+        progress: OnProgress | None = None,
+        thread_ids: Iterable[str] | None = None,
+    ) -> Imported:
+        """Take over the threads of another saver: they resume here, with all their history.
+
+        Every checkpoint comes with its parent, metadata and pending writes, and its steps project
+        rows as they would have here. What is here already stays, so that a second call changes
+        nothing and one that was killed goes on. A thread that is another one here, or went on
+        here, is left as it is, with a warning and a reason in `skipped`.
+
+        Args:
+            other: Any saver; it is only read.
+            progress: Called with a `Progress` after each checkpoint.
+            thread_ids: The threads; default all.
+
+        Raises:
+            ThreadNotFoundError: The other saver has no thread of a given id.
+            WrongFaceError: It can only be read with await: use `aimport_from`.
+        """
+        peer = peer_of(other, async_face=False)
+        return self._driver.run(self._importing().import_from(peer, progress, thread_ids))
+
+    async def aimport_from(
+        self,
+        other: BaseCheckpointSaver[Any],
+        progress: OnProgress | None = None,
+        thread_ids: Iterable[str] | None = None,
+    ) -> Imported:
+        """As `import_from`; a saver without async methods is read in a thread."""
+        peer = peer_of(other, async_face=True)
+        script = self._importing().import_from(peer, progress, thread_ids)
+        return await self._driver.arun_here(script)
+
+    def _importing(self) -> Importing:
+        return Importing(self._core, self.serde, self._housekeeping)

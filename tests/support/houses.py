@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -13,6 +16,7 @@ from sqlalchemy import create_engine, insert
 
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.transfer import Progress, copy
 from langgraph_session_saver.transfer.records import all_records
 from tests.support.backends import Backend
 from tests.support.graphs import DELTA, ask, line_of, nested, thread
@@ -90,3 +94,17 @@ def fill_disk(connection: sqlite3.Connection) -> None:
     """Let a SQLite database grow no further."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count={pages}")
+
+
+def copy_and_tell(source: str, target: str) -> None:
+    """For a zygote's child: copies, says each page, and waits to be killed after the blobs."""
+
+    pages = count(1)
+
+    def tell(progress: Progress) -> None:
+        sys.stdout.write(f"copied {next(pages)}\n")
+        sys.stdout.flush()
+        if progress.what == "session_writes":
+            signal.pause()
+
+    copy(source, target, tell)
