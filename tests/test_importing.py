@@ -425,6 +425,15 @@ def test_a_thread_that_the_other_saver_has_not_is_said(
         ours.import_from(memory, thread_ids=["none"])
 
 
+def test_threads_of_a_saver_like_this_one_come_too(
+    memory: InMemorySaver, ours: SessionSaver, make_backend: MakeBackend
+) -> None:
+    with SessionSaver.from_conn_string(make_backend("sqlite").url) as other:
+        other.import_from(memory)
+        ours.import_from(other)
+    assert history(ours) == history(memory)
+
+
 # -- faces ----------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,36 @@ class Archive:
     largest: tuple[int, str] = (0, "")
     """Bytes of the largest value, and its table."""
 
+    def verify(self, known: Mapping[str, Records]) -> None:
+        """Read all of it, and see that it is whole and that its rows can be restored.
+
+        Raises:
+            NotABackupError: It is something else, or damaged, or newer than this code.
+        """
+        digests = {name: Digest() for name in known}
+        for name, rows in self.pages():
+            records = self._refuse_unknown(name, known)
+            try:
+                for values in rows:
+                    digests[name].add(records.fingerprint(values))
+            except (ValueError, TypeError, IndexError, AttributeError) as exc:
+                raise self._damaged(f"a row of {name} does not decode: {exc}") from exc
+            sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
+            self.largest = max(self.largest, (max(sizes, default=0), name))
+        rows_of = {name: digest.rows for name, digest in digests.items()}
+        sums = {name: str(digest) for name, digest in digests.items()}
+        if (rows_of, sums) != (self.rows, self.digests):
+            raise self._damaged("its rows are not those that its end counts")
+
+    def _refuse_unknown(self, name: str, known: Mapping[str, Records]) -> Records:
+        columns = dict(self.tables)[name]
+        if name not in known or tuple(columns) != known[name].columns:
+            raise NewerBackupError(
+                f"{self.path} holds rows of {name} with the columns {', '.join(columns)}, which "
+                "this code does not know: restore it with the version that made it"
+            )
+        return known[name]
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()
@@ -240,7 +270,7 @@ class Archive:
 
 
 def opened(path: PathLike, every: Sequence[Records]) -> Archive:
-    """Read a backup to its end and see that it is whole and can be restored.
+    """Open a backup, after reading it to its end.
 
     Raises:
         NotABackupError: It is something else, or damaged, or newer than this code.
@@ -251,35 +281,8 @@ def opened(path: PathLike, every: Sequence[Records]) -> Archive:
         archive = Archive(target.open("rb"), target)
     try:
         with _said(target, "read"):
-            _verify(archive, {records.name: records for records in every})
+            archive.verify({records.name: records for records in every})
     except BaseException:
         archive.close()
         raise
     return archive
-
-
-def _verify(archive: Archive, known: Mapping[str, Records]) -> None:
-    digests = {name: Digest() for name in known}
-    for name, rows in archive.pages():
-        records = _known(archive, known, name)
-        try:
-            for values in rows:
-                digests[name].add(records.fingerprint(values))
-        except (ValueError, TypeError, IndexError, AttributeError) as exc:
-            raise archive._damaged(f"a row of {name} does not decode: {exc}") from exc  # noqa: SLF001
-        size = max(len(v) for values in rows for v in values if isinstance(v, str | bytes))
-        archive.largest = max(archive.largest, (size, name))
-    counted = {name: digest.rows for name, digest in digests.items()}
-    if counted != archive.rows or {n: str(d) for n, d in digests.items()} != archive.digests:
-        raise archive._damaged("its rows are not those that its end counts")  # noqa: SLF001
-
-
-def _known(archive: Archive, known: Mapping[str, Records], name: str) -> Records:
-    records = known.get(name)
-    columns = dict(archive.tables)[name]
-    if records is None or tuple(columns) != records.columns:
-        raise NewerBackupError(
-            f"{archive.path} holds rows of {name} with the columns {', '.join(columns)}, which "
-            "this code does not know: restore it with the version that made it"
-        )
-    return records

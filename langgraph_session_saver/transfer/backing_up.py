@@ -67,7 +67,8 @@ class BackingUp:
     ) -> Transferred:
         dialect = self._core.dialect
         meter = Meter(progress, sum(archive.rows.values()))
-        done = Transferred()
+        names = [records.name for records in self._records]
+        done = Transferred(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
         by_name = {records.name: records for records in self._records}
         empty = {name: merging.is_empty(conn, records) for name, records in by_name.items()}
         for name, rows in archive.pages():

@@ -91,7 +91,8 @@ class _Copy:
         return self._source.run(self._copy, "read")
 
     def _copy(self, conn: Connection) -> Transferred:
-        done = Transferred()
+        names = [records.name for records in self._records]
+        done = Transferred(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
         with self._source.dialect.snapshot(conn):
             total = sum(count(conn, records) for records in self._records)
             meter = Meter(self._progress, 2 * total)

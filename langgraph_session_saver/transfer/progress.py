@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 
@@ -23,16 +23,16 @@ OnProgress: TypeAlias = Callable[[Progress], object]
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What a restore, a copy or an import did, by table (by kind, for an import)."""
+    """What a restore or a copy did, by table."""
 
-    written: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int]
+    kept: dict[str, int]
     """What was there already, with the same content."""
 
     def add(self, name: str, written: int, kept: int) -> None:
         """Count some more."""
-        self.written[name] = self.written.get(name, 0) + written
-        self.kept[name] = self.kept.get(name, 0) + kept
+        self.written[name] += written
+        self.kept[name] += kept
 
 
 class Meter:
