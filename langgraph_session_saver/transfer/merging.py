@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select, tuple_
+from sqlalchemy import Connection, insert, select
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import TransferConflictError
@@ -166,15 +166,13 @@ def _taken_ids(conn: Connection, records: Records, rows: list[Values]) -> set[in
 
 
 def _find(
-    conn: Connection, records: Records, key: Sequence[str], keys: Iterable[tuple[Any, ...]]
+    conn: Connection, records: Records, key: Sequence[str], keys: Sequence[tuple[Any, ...]]
 ) -> list[Values]:
-    columns = [records.table.c[name] for name in key]
-    wanted: ColumnElement[bool]
-    if len(columns) == 1:
-        wanted = columns[0].in_([key[0] for key in keys])
-    else:
-        wanted = tuple_(*columns).in_(list(keys))
-    rows = conn.execute(select(*records.table.c).where(wanted))
+    if not keys:
+        return []
+    padded = [*keys, *[keys[-1]] * (BATCH - len(keys))]  # always one text, compiled once
+    params = {f"k{n}_{at}": v for n, given in enumerate(padded) for at, v in enumerate(given)}
+    rows = conn.execute(records.lookup(tuple(key), BATCH), params)
     return [records.pack(row) for row in rows]
 
 

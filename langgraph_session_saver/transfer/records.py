@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 import ormsgpack
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import Connection, Select, Table, and_, bindparam, func, or_, select
 
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.types import Json, JsonText, UTCDateTime
@@ -51,6 +51,9 @@ class Records:
     has_row_id: bool = False
     """Whether `id` is a number that the database gave, to which nothing refers."""
     _places: dict[str, int] = field(init=False, repr=False, default_factory=dict)
+    _lookups: dict[tuple[str, ...], Select[Any]] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self._places.update({name: at for at, name in enumerate(self.columns)})
@@ -116,6 +119,20 @@ class Records:
     def select(self) -> Select[Any]:
         """All rows, each after those that it refers to."""
         return select(*self.table.c).order_by(*(self.table.c[name] for name in self.order))
+
+    def lookup(self, key: tuple[str, ...], count: int) -> Select[Any]:
+        """The rows that have one of so many keys: `k0_0`, `k0_1` … are the first one's columns.
+
+        Each key is a condition of its own. SQLite reads the whole table for (a, b) IN (VALUES …).
+        """
+        if key not in self._lookups:
+            columns = [self.table.c[name] for name in key]
+            matches = (
+                and_(*(c == bindparam(f"k{n}_{at}", type_=c.type) for at, c in enumerate(columns)))
+                for n in range(count)
+            )
+            self._lookups[key] = select(*self.table.c).where(or_(*matches))
+        return self._lookups[key]
 
 
 def all_records(tables: Tables) -> tuple[Records, ...]:
