@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 from langgraph_session_saver import SessionSaver
 from tests.support.backends import BACKEND_NAMES, Backend, BackendName, Sql, fresh_backend, run_sql
 from tests.support.faces import FACE_NAMES, FaceName
+from tests.support.houses import furnish, furnish_by_hand
 from tests.support.savers import SaverFactory
 from tests.support.servers import (
     BackendMissingError,
@@ -142,23 +143,43 @@ def face(request: pytest.FixtureRequest) -> FaceName:
 @pytest.fixture
 def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
     """``make_backend(name)``: another fresh, empty database of a kind."""
-    config = request.config
     with ExitStack() as made:
+        yield partial(_make_backend, request.config, made, tmp_path)
 
-        def make(name: BackendName) -> Backend:
-            directory = Path(mkdtemp(dir=tmp_path))
-            try:
-                backend = made.enter_context(fresh_backend(name, config.stash[PARK], directory))
-            except BackendMissingError as error:
-                config.stash[MISSING][name] = str(error)
-                reason = f"{name} is missing: {error}"
-                if config.getoption("--require-backends"):
-                    pytest.fail(reason, pytrace=False)
-                pytest.skip(reason)
-            made.callback(backend.log.dispose)
-            return backend
 
-        yield make
+@pytest.fixture(scope="module")
+def make_lasting_backend(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeBackend]:
+    """As ``make_backend``, for what all tests of a module read and none changes."""
+    with ExitStack() as made:
+        yield partial(_make_backend, request.config, made, tmp_path_factory.mktemp("lasting"))
+
+
+def _make_backend(
+    config: pytest.Config, made: ExitStack, directory: Path, name: BackendName
+) -> Backend:
+    place = Path(mkdtemp(dir=directory))
+    try:
+        backend = made.enter_context(fresh_backend(name, config.stash[PARK], place))
+    except BackendMissingError as error:
+        config.stash[MISSING][name] = str(error)
+        reason = f"{name} is missing: {error}"
+        if config.getoption("--require-backends"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    made.callback(backend.log.dispose)
+    return backend
+
+
+@pytest.fixture(scope="module")
+def house(make_lasting_backend: MakeBackend) -> Backend:
+    """A SQLite database with something in every table, to be read only."""
+    backend = make_lasting_backend("sqlite")
+    with SessionSaver.from_conn_string(backend.url) as saver:
+        furnish(saver)
+    furnish_by_hand(backend)
+    return backend
 
 
 @pytest.fixture

@@ -26,29 +26,27 @@ from langgraph_session_saver.transfer.archive import opened
 from tests.conftest import MakeBackend
 from tests.support.backends import BACKEND_NAMES, EACH_ONCE, Backend
 from tests.support.faces import FACE_NAMES
-from tests.support.houses import RECORDS, TABLES, everything, fill_disk, furnish, furnish_by_hand
+from tests.support.houses import RECORDS, TABLES, everything, fill_disk, furnish_by_hand
 from tests.support.rows import chain, config
 from tests.support.savers import SaverFactory
 
 BACKENDS_AND_FACES = EACH_ONCE
 
 
-@pytest.fixture
-def house(make_backend: MakeBackend) -> Backend:
-    """A SQLite database with something in every table."""
-    backend = make_backend("sqlite")
-    with SessionSaver.from_conn_string(backend.url) as saver:
-        furnish(saver)
-    furnish_by_hand(backend)
-    return backend
-
-
-@pytest.fixture
-def file(house: Backend, tmp_path: Path) -> Path:
-    """A backup of it."""
-    path = tmp_path / "house.backup"
+@pytest.fixture(scope="module")
+def content(house: Backend, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a backup of it holds."""
+    path = tmp_path_factory.mktemp("backup") / "house.backup"
     with SessionSaver.from_conn_string(house.url) as saver:
         saver.backup(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def file(content: bytes, tmp_path: Path) -> Path:
+    """A backup of it."""
+    path = tmp_path / "house.backup"
+    path.write_bytes(content)
     return path
 
 

@@ -18,19 +18,9 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.transfer import Progress, copy
 from tests.conftest import MakeBackend
 from tests.support.backends import BACKEND_NAMES, Backend, BackendName
-from tests.support.houses import everything, furnish, furnish_by_hand
+from tests.support.houses import everything
 from tests.support.rows import chain, config
 from tests.support.zygote import Zygote
-
-
-@pytest.fixture
-def house(make_backend: MakeBackend) -> Backend:
-    """A SQLite database with something in every table."""
-    backend = make_backend("sqlite")
-    with SessionSaver.from_conn_string(backend.url) as saver:
-        furnish(saver)
-    furnish_by_hand(backend)
-    return backend
 
 
 @pytest.mark.parametrize("other", BACKEND_NAMES)

@@ -12,11 +12,11 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph_session_saver.transfer.archive import PathLike
 from langgraph_session_saver.transfer.backing_up import BackingUp
 from langgraph_session_saver.transfer.importing import Imported, Importing
-from langgraph_session_saver.transfer.peers import peer_of
+from langgraph_session_saver.transfer.peers import Peer, peer_of
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
 
 if TYPE_CHECKING:
-    from langgraph_session_saver.core import Core
+    from langgraph_session_saver.core import Core, Script
     from langgraph_session_saver.driving import Driver
     from langgraph_session_saver.housekeeping import Housekeeping
 
@@ -103,7 +103,7 @@ class Moves:
             WrongFaceError: It can only be read with await: use `aimport_from`.
         """
         peer = peer_of(other, async_face=False)
-        return self._driver.run(self._importing().import_from(peer, progress, thread_ids))
+        return self._driver.run(self._import_from(peer, progress, thread_ids))
 
     async def aimport_from(
         self,
@@ -113,8 +113,10 @@ class Moves:
     ) -> Imported:
         """As `import_from`; a saver without async methods is read in a thread."""
         peer = peer_of(other, async_face=True)
-        script = self._importing().import_from(peer, progress, thread_ids)
-        return await self._driver.arun_here(script)
+        return await self._driver.arun_here(self._import_from(peer, progress, thread_ids))
 
-    def _importing(self) -> Importing:
-        return Importing(self._core, self.serde, self._housekeeping)
+    def _import_from(
+        self, peer: Peer, progress: OnProgress | None, thread_ids: Iterable[str] | None
+    ) -> Script[Imported]:
+        work = Importing(self._core, self.serde, self._housekeeping)
+        return (yield from work.import_from(peer, progress, thread_ids))

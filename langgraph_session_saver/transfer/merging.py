@@ -13,7 +13,7 @@ from langgraph_session_saver.errors import TransferConflictError
 from langgraph_session_saver.operations import batches
 from langgraph_session_saver.transfer.records import Records, Values
 
-BATCH = 100
+BATCH = 128
 """Keys named in one statement; each has up to five columns."""
 
 
@@ -170,9 +170,10 @@ def _find(
 ) -> list[Values]:
     if not keys:
         return []
-    padded = [*keys, *[keys[-1]] * (BATCH - len(keys))]  # always one text, compiled once
+    count = 1 << (len(keys) - 1).bit_length()  # few texts, each compiled once
+    padded = [*keys, *[keys[-1]] * (count - len(keys))]
     params = {f"k{n}_{at}": v for n, given in enumerate(padded) for at, v in enumerate(given)}
-    rows = conn.execute(records.lookup(tuple(key), BATCH), params)
+    rows = conn.execute(records.lookup(tuple(key), count), params)
     return [records.pack(row) for row in rows]
 
 

@@ -51,7 +51,7 @@ class Records:
     has_row_id: bool = False
     """Whether `id` is a number that the database gave, to which nothing refers."""
     _places: dict[str, int] = field(init=False, repr=False, default_factory=dict)
-    _lookups: dict[tuple[str, ...], Select[Any]] = field(
+    _lookups: dict[tuple[tuple[str, ...], int], Select[Any]] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -125,14 +125,14 @@ class Records:
 
         Each key is a condition of its own. SQLite reads the whole table for (a, b) IN (VALUES …).
         """
-        if key not in self._lookups:
+        if (key, count) not in self._lookups:
             columns = [self.table.c[name] for name in key]
             matches = (
                 and_(*(c == bindparam(f"k{n}_{at}", type_=c.type) for at, c in enumerate(columns)))
                 for n in range(count)
             )
-            self._lookups[key] = select(*self.table.c).where(or_(*matches))
-        return self._lookups[key]
+            self._lookups[key, count] = select(*self.table.c).where(or_(*matches))
+        return self._lookups[key, count]
 
 
 def all_records(tables: Tables) -> tuple[Records, ...]:
