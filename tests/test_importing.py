@@ -411,12 +411,12 @@ def test_a_parent_that_was_pruned_there_is_still_named(ours: SessionSaver) -> No
 
 
 def test_a_value_that_this_database_would_not_take_is_said(
-    memory: InMemorySaver, make_backend: MakeBackend
+    memory: InMemorySaver, make_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = make_backend("sqlite")
     SessionSaver(backend.engine()).setup()
     with SessionSaver(backend.engine()) as ours:
-        ours._core.dialect.value_limit = lambda _conn: 20  # type: ignore[method-assign]
+        monkeypatch.setattr(ours._core.dialect, "value_limit", lambda _conn: 20)
         with pytest.raises(ValueTooLargeError, match="takes at most 20"):
             ours.import_from(memory)
 

@@ -23,11 +23,11 @@ from langgraph_session_saver.types import Json, JsonText, UTCDateTime
 Values = list[Any]
 """A row, in the order of its table's columns."""
 
-PAGE_ROWS = 200
-PAGE_BYTES = 256 << 10
+PAGE_ROWS = 1_000
+PAGE_BYTES = 1 << 20
 """A page of rows ends with the row that reaches either."""
 
-FETCHED = 50
+FETCHED = 100
 """Rows that a cursor on a server sends at a time."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
