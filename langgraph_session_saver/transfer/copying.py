@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.engine import Runner, make_engine, parse_url
+from langgraph_session_saver.engine import BrokenReferenceError, Runner, make_engine, parse_url
 from langgraph_session_saver.errors import (
     InvalidConfigError,
     TransferConflictError,
@@ -106,10 +106,13 @@ class _Copy:
         dialect: Dialect = self._target.dialect
         was_empty = self._target.run(partial(merging.is_empty, records=records), "read")
         for page in stream(conn, records):
-            add = partial(
-                merging.add, dialect=dialect, records=records, rows=page, was_empty=was_empty
-            )
-            done.add(records.name, *self._target.run(add, "write"))
+            add = partial(merging.add, dialect=dialect, records=records, rows=page)
+            try:
+                counts = self._target.run(partial(add, was_empty=was_empty), "write")
+            except BrokenReferenceError:
+                # The connection was lost in a commit that was done, so the retry met its own rows.
+                counts = self._target.run(partial(add, was_empty=False), "write")
+            done.add(records.name, *counts)
             meter.advance(len(page), records.name)
         if records.has_row_id and done.written.get(records.name):
             self._target.run(partial(dialect.continue_ids, table=records.table), "write")
