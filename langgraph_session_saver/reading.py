@@ -142,11 +142,12 @@ class Reading:
     def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
         key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
         self._core.not_found.put(key, False)  # noqa: FBT003
-        step = found.metadata.get("step")
-        sends = send_nodes(found.checkpoint["channel_values"])
-        self._core.noted.put(
-            key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
-        )
+        if self._core.noted.get(key) is None:
+            step = found.metadata.get("step")
+            sends = send_nodes(found.checkpoint["channel_values"])
+            self._core.noted.put(
+                key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
+            )
         if found.pending_writes:
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             self._core.written.put(key, channels)
