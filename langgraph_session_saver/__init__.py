@@ -16,10 +16,12 @@ from langgraph_session_saver.errors import (
     SchemaError,
     SerializationError,
     SessionConflictError,
+    SessionNotFoundError,
     SessionSaverError,
     StoragePermissionError,
     ThreadNotFoundError,
     ValueTooLargeError,
+    VersionNotFoundError,
     WrongFaceError,
 )
 from langgraph_session_saver.inspection.comparing import Change
@@ -42,6 +44,15 @@ from langgraph_session_saver.schemas import (
     RoutingMetadata,
     SessionMetadata,
 )
+from langgraph_session_saver.sessions.records import (
+    ErrorRecord,
+    MessageRecord,
+    Page,
+    SessionRecord,
+    UsageRecord,
+    UsageSummary,
+    VersionRecord,
+)
 
 __all__ = [
     "AestheticScore",
@@ -56,13 +67,16 @@ __all__ = [
     "Diff",
     "DriverNotInstalledError",
     "Entry",
+    "ErrorRecord",
     "GraphState",
     "History",
     "HistoryLostError",
     "InvalidConfigError",
+    "MessageRecord",
     "MessageRows",
     "ModelUsage",
     "Older",
+    "Page",
     "PageVersions",
     "Projection",
     "ProjectionError",
@@ -72,11 +86,17 @@ __all__ = [
     "SessionColumns",
     "SessionConflictError",
     "SessionMetadata",
+    "SessionNotFoundError",
+    "SessionRecord",
     "SessionSaver",
     "SessionSaverError",
     "Step",
     "StoragePermissionError",
     "ThreadNotFoundError",
+    "UsageRecord",
+    "UsageSummary",
     "ValueTooLargeError",
+    "VersionNotFoundError",
+    "VersionRecord",
     "WrongFaceError",
 ]

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Executable, Insert, Select, Table, bindparam, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Date,
+    Executable,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    func,
+    text,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -53,6 +66,10 @@ class Dialect:
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """Delete a thread's blobs in an order in which no link outlives its base."""
         return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
+
+    def day(self, moment: Any) -> ColumnElement[date]:
+        """The day, in UTC, of a column of moments."""
+        return func.date(moment, type_=Date())
 
     def is_transient(self, exc: BaseException) -> bool:
         """Whether the same transaction may well succeed on a fresh connection."""
@@ -172,6 +189,10 @@ class PostgreSQL(_OnConflict):
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
+
+    def day(self, moment: Any) -> ColumnElement[date]:
+        """The session's time zone may be any."""
+        return cast(func.timezone("UTC", moment), Date)
 
     def value_limit(self, conn: Connection) -> int:
         """A field holds 1 GiB, and text protocols double it on the way."""

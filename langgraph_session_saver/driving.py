@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from langgraph_session_saver.borrowing import ARun, Run, arunner_on, runner_on
 from langgraph_session_saver.core import Core, Request, Script
 from langgraph_session_saver.engine import Runner
 
@@ -18,14 +19,24 @@ class Driver:
         self._runner = runner
         self._core = core
 
-    def run(self, script: Script[T]) -> T:
-        """Run a script to its end, blocking."""
+    def run(self, script: Script[T], connection: Any = None) -> T:
+        """Run a script to its end, blocking.
+
+        Args:
+            script: The script.
+            connection: A caller's `Connection` or ORM `Session` to run it on, as part of the
+                caller's transaction.
+        """
+        if connection is not None:
+            return self._drive(script, runner_on(connection, self._core))
         if not self._core.is_ready:
             self._drive(self._core.prepare())
         return self._drive(script)
 
-    async def arun(self, script: Script[T]) -> T:
+    async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script to its end: on the event loop, or over a plain engine in a thread."""
+        if connection is not None:
+            return await self._adrive(script, await arunner_on(connection, self._core))
         if not self._runner.is_async:
             return await asyncio.to_thread(self.run, script)
         if not self._core.is_ready:
@@ -43,12 +54,13 @@ class Driver:
         else:
             await asyncio.to_thread(self.set_up)
 
-    def _drive(self, script: Script[T]) -> T:
+    def _drive(self, script: Script[T], run: Run | None = None) -> T:
+        run = run or self._runner.run
         try:
             request = next(script)
             while True:
                 try:
-                    result = self._runner.run(*request)
+                    result = run(*request)
                 except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
                     request = script.throw(exc)
                 else:
@@ -56,12 +68,13 @@ class Driver:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
-    async def _adrive(self, script: Script[T]) -> T:
+    async def _adrive(self, script: Script[T], run: ARun | None = None) -> T:
+        run = run or self._runner.arun
         try:
             request: Request = next(script)
             while True:
                 try:
-                    result = await self._runner.arun(*request)
+                    result = await run(*request)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:

@@ -5,6 +5,8 @@ SessionSaverError
 ├── SessionConflictError (ValueError)       a call names another session or owner
 ├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
 ├── ThreadNotFoundError (LookupError)       a thread to look into that is not there
+├── SessionNotFoundError (LookupError)      a session to change that is not there
+├── VersionNotFoundError (LookupError)      a page that its session does not have
 ├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
 ├── CorruptBlobError (ValueError)           stored bytes that are not what was written
 ├── SerializationError (TypeError)          a value the serde cannot write, or may not read
@@ -81,3 +83,11 @@ class SchemaError(SessionSaverError, RuntimeError):
 
 class WrongFaceError(SessionSaverError, RuntimeError):
     """A sync call was made where only the async one can work."""
+
+
+class SessionNotFoundError(SessionSaverError, LookupError):
+    """There is no session with this id."""
+
+
+class VersionNotFoundError(SessionSaverError, LookupError):
+    """A session has no page of this number."""

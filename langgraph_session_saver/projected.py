@@ -90,9 +90,9 @@ class ProjectedRows:
                 self._operations.steps.change_session(
                     conn, head.session_id, {"current_version": version}
                 )
-            if self._keep_versions is not None and version is not None:
+            if version is not None:
                 # The page that was the current one is so no longer.
-                self._drop_old_pages(conn, head.session_id, version - self._keep_versions)
+                self.drop_old_pages(conn, head.session_id, version)
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
@@ -175,14 +175,16 @@ class ProjectedRows:
         conn.execute(self._insert_page, {**page, **owner, "version": version})
         return int(version)
 
-    def _drop_old_pages(self, conn: Connection, session_id: str, last: int) -> None:
-        """Delete pages up to a number, but for pinned ones and the current one."""
+    def drop_old_pages(self, conn: Connection, session_id: str, newest: int) -> None:
+        """Delete pages that `keep_versions` does not keep, nor a pin, and are not the current."""
+        if self._keep_versions is None:
+            return
         s, v = self._tables.sessions, self._tables.versions
         current = select(s.c.current_version).where(s.c.id == session_id).scalar_subquery()
         conn.execute(
             delete(v).where(
                 v.c.session_id == session_id,
-                v.c.version <= last,
+                v.c.version <= newest - self._keep_versions,
                 v.c.pinned.is_(False),
                 v.c.version != current,
             )
@@ -235,7 +237,7 @@ class ProjectedRows:
             return head
         values = {
             "status": RUNNING, "status_since": utc_now(), "status_step": about["step"],
-            "revision": new_revision(),
+            "revision": new_revision(head.revision),
         }  # fmt: skip
         self._operations.threads.change(conn, thread.key, values)
         return head.changed(values)
@@ -289,7 +291,7 @@ class ProjectedRows:
             "status_step": about["step"],
             "status_since": utc_now(),
             "status_checkpoint_id": root_id,
-            "revision": new_revision(),
+            "revision": new_revision(head.revision),
         }
         self._operations.threads.change(conn, thread.key, values)
         return head.changed(values)
