@@ -151,7 +151,7 @@ class ProjectedRows:
         """Number a page after the newest of its session, unless it is that one again.
 
         A fork goes back to a page that has its number; the others keep theirs. Returns the
-        number if it is another than the last step's.
+        number that is now the current one, which may have been rolled back.
         """
         s, v = self._tables.sessions, self._tables.versions
         session_id = owner["session_id"]

@@ -143,8 +143,9 @@ class Reading:
         self, serde: SerializerProtocol, place: Place, wanted: Callable[[str], bool]
     ) -> Script[dict[str, Any] | None]:
         """Read the values of some channels of a checkpoint; None if it is not there."""
-        rows = yield reading(
-            lambda conn: self._core.operations.get_checkpoint(
+        core = self._core
+        rows = yield looking_up(
+            lambda conn: core.operations.get_checkpoint(
                 conn, place.thread.key, place.ns_key, place.checkpoint_id
             )
         )
@@ -152,7 +153,7 @@ class Reading:
             return None
         saved = decode(serde, place, rows[0])
         saved.keys = {channel: key for channel, key in saved.keys.items() if wanted(channel)}
-        values = yield from self._values([saved], self._core.cache.get)
+        values = yield from self._values([saved], core.cache.get, core.cache.put)
         return {
             channel: load(serde, value.typed, saved.channel_name(channel))
             for channel, key in saved.keys.items()
