@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session, scoped_session
 
 from langgraph_session_saver.core import Core
 from langgraph_session_saver.dialects import dialect_for
@@ -22,6 +21,7 @@ from langgraph_session_saver.schema import is_current
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session, scoped_session
 
     SyncConnection: TypeAlias = Connection | Session | scoped_session[Any]
     AnyConnection: TypeAlias = SyncConnection | AsyncConnection | AsyncSession
@@ -84,18 +84,24 @@ async def _in_threads(conn: Connection, core: Core) -> ARun:
 
 
 def _is_async(given: Any) -> bool:
-    """Whether it is of SQLAlchemy's async kind, without importing that: it needs greenlet."""
-    extension = sys.modules.get("sqlalchemy.ext.asyncio")
-    if extension is None:
-        return False
-    kinds = (extension.AsyncConnection, extension.AsyncSession, extension.async_scoped_session)
-    return isinstance(given, kinds)
+    kinds = ("AsyncConnection", "AsyncSession", "async_scoped_session")
+    return _is_one_of(given, "sqlalchemy.ext.asyncio", kinds)
+
+
+def _is_one_of(given: Any, module: str, names: Sequence[str]) -> bool:
+    """Whether it is an instance of one of a module's classes, without importing that.
+
+    Who has such an object has imported it; for others it would be slow, or need greenlet.
+    """
+    found = sys.modules.get(module)
+    return found is not None and isinstance(given, tuple(getattr(found, name) for name in names))
 
 
 def _connection_of(given: Any) -> Connection:
-    if isinstance(given, Session | scoped_session):
+    if _is_one_of(given, "sqlalchemy.orm", ("Session", "scoped_session")):
         given.flush()  # what the session holds back may be the rows that ours refer to
-        return given.connection()
+        conn: Connection = given.connection()
+        return conn
     if isinstance(given, Connection):
         return given
     raise InvalidConfigError(

@@ -166,9 +166,8 @@ class ProjectedRows:
             v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
         )
         if newest is not None and newest.html == page["html"]:
-            version = newest.version
-        else:
-            version = conn.execute(again).scalar()
+            return int(newest.version)
+        version = conn.execute(again).scalar()
         if version is not None:
             return int(version) if is_fork else None
         version = 0 if newest is None else newest.version + 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -473,6 +475,63 @@ async def test_a_graph_s_page_follows_one_by_hand_and_stays_rolled_back_till_the
     assert unmoved is not None
     assert moved is not None
     assert (unmoved.version, moved.version, moved.html) == (0, 2, "<p>graph again")
+
+
+@sqlite_once
+async def test_a_graph_that_makes_the_newest_page_again_makes_it_the_current_one(
+    saver: SessionSaver,
+) -> None:
+    await run(chain(saver, {"html": "<p>1"}), {})
+    await run(chain(saver, {"html": "<p>2"}), {})
+    await saver.sessions.arollback("t", 0)
+
+    await run(chain(saver, {"html": "<p>2"}), {})
+
+    current = await saver.sessions.aversion("t")
+    assert current is not None
+    assert (current.version, len(await saver.sessions.aversions("t"))) == (1, 2)
+
+
+@sqlite_once
+async def test_what_is_added_is_not_added_again_when_its_commit_was_not_heard_of(
+    make_saver: SaverFactory, backend: Backend, sql: Sql
+) -> None:
+    engine = backend.engine()
+    saver = make_saver(engine=engine)
+    await saver.asetup()
+    for add in (
+        lambda: saver.sessions.acreate("s"),
+        lambda: saver.sessions.aadd_message("s", "user", "hi", message_id="m"),
+        lambda: saver.sessions.aadd_version("s", "<p>"),
+        lambda: saver.sessions.aadd_token_usage(
+            "s", agent_type="a", model="m", input_tokens=1, output_tokens=1, cost_usd=0.1
+        ),
+    ):
+        with lost_after_commit(engine) as lost:
+            made = await add()
+        assert lost == ["COMMIT"]
+        assert getattr(made, "session_id", "s") == "s"
+
+    assert {name: n for name, n in counts(sql).items() if n} == {
+        "sessions": 1, "messages": 1, "versions": 1, "token_usage": 1,
+    }  # fmt: skip
+
+
+@contextmanager
+def lost_after_commit(engine: Engine) -> Iterator[list[str]]:
+    """The first commit comes through, and its connection seems to be lost."""
+    lost: list[str] = []
+
+    def lose(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement == "COMMIT" and not lost:
+            lost.append(statement)
+            busy = sqlite3.OperationalError("as if it had not come through")
+            busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise busy
+
+    event.listen(engine, "after_cursor_execute", lose)
+    yield lost
+    event.remove(engine, "after_cursor_execute", lose)
 
 
 # -- token usage and errors -----------------------------------------------------------------------

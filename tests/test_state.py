@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,6 +204,34 @@ async def test_what_is_set_by_hand_while_a_thread_waits_for_an_answer_is_written
         "building", {"build_status": "building", "note": 1},
     )  # fmt: skip
     assert row["checkpoint_id"] == (await listed(saver, config()))[0]
+
+
+async def test_changes_by_hand_and_steps_that_meet_are_all_there(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, other = make_saver(), make_saver()
+    await run(chain(saver, {"note": 0}), {})
+
+    async def go_on() -> None:
+        for number in range(1, 6):
+            said = [("user", str(number))]
+            await run(chain(saver, {"note": number, "messages": said, "html": f"<p>{number}"}), {})
+
+    async def change() -> None:
+        for number in range(5):
+            await other.state.aupdate_build_status("t", "failed")
+            await other.sessions.aadd_version("t", f"<p>by hand {number}")
+            await other.sessions.aadd_message("t", "user", "by hand")
+            await other.sessions.aupdate("t", owner_id="ada")
+
+    await asyncio.gather(go_on(), change())
+    await run(chain(saver, {"note": "last"}), {})
+
+    row = one(sql, "sessions")
+    assert row["checkpoint_id"] == (await listed(saver, config()))[0]
+    assert from_json(row["graph_state"])["note"] == "last"
+    assert [v.version for v in await saver.sessions.aversions("t")] == list(range(10))
+    assert len(await saver.sessions.amessages("t")) == 10
 
 
 @on_sqlite
