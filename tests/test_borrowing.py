@@ -52,7 +52,11 @@ async def test_both_are_committed_together_and_rolled_back_together(
     saver = make_saver(engine=engine)
     await saver.asetup()
     sql("CREATE TABLE orders (name VARCHAR(20))")
-    await run(chain(saver, {"other": "x" * 3_000}), {}, config("kept", owner_id="ada"))
+    await run(
+        chain(saver, {"other": "y"}, {"other": "x" * 3_001}, {"other": "x" * 3_000}),
+        {},
+        config("kept", owner_id="ada"),
+    )
     before = counts(sql)
 
     async def change(connection: Any) -> None:
@@ -118,6 +122,22 @@ async def test_what_an_orm_session_holds_back_is_there_before_what_refers_to_it(
         assert [message.content for message in made.messages] == ["hi"]
         session.rollback()
         session.close()
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("face", ["sync"], indirect=True)
+async def test_a_page_is_numbered_after_those_that_a_transaction_does_not_see_yet(
+    make_saver: SaverFactory, backend: Backend
+) -> None:
+    engine = backend.engine()
+    saver = make_saver(engine=engine)
+    await saver.sessions.acreate("s")
+    with engine.begin() as connection:
+        assert await saver.sessions.aversion("s", connection=connection) is None
+        await saver.sessions.aadd_version("s", "<p>other")
+        added = await saver.sessions.aadd_version("s", "<p>", connection=connection)
+
+    assert added.version == 1
 
 
 @ON_SQLITE

@@ -301,7 +301,7 @@ async def test_a_session_is_deleted_with_all_that_it_owns_and_nothing_else(
 def told(name: str) -> list[dict[str, Any]]:
     usage: Any = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
     said = AIMessage(f"hello {name}", id=name, name="writer", usage_metadata=usage)
-    return [{"messages": [said], "other": "x" * 900}, {"html": f"<p>{name}", "note": 1}]
+    return [{"messages": [said], "other": "x" * 900}, {"html": f"<p>{name}", "other": "x" * 901}]
 
 
 def fail(_state: Any) -> dict[str, Any]:
@@ -315,6 +315,28 @@ async def fill(saver: SessionSaver, session_id: str) -> None:
     await saver.sessions.aadd_token_usage(
         session_id, agent_type="hand", model="m", input_tokens=1, output_tokens=2
     )
+
+
+@pytest.mark.parametrize("face", ["async-engine"], indirect=True)
+@pytest.mark.parametrize("backend_name", ["sqlite", "mariadb"], indirect=True)
+async def test_much_is_deleted_in_pieces(
+    make_saver: SaverFactory, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("operations", "sessions.scripts"):
+        monkeypatch.setattr(f"langgraph_session_saver.{module}.PIECE", 2)
+    saver = make_saver()
+    steps: list[Any] = [{"other": "x" * 900 + str(number)} for number in range(4)]
+    for name in ("one", "two"):
+        await run(chain(saver, *steps), {}, config(name, session_id="s"))
+    for number in range(4):
+        await saver.sessions.aadd_message("s", "user", str(number))
+
+    with recorded_statements(engine_of(saver)) as statements:
+        assert await saver.sessions.adelete("s")
+
+    assert not any(counts(sql).values())
+    assert statements.count("DELETE messages") == 2 + 2 + 1  # pieces, with each thread, the rest
+    assert statements.count("DELETE session_checkpoints") == 2 * 3
 
 
 @pytest.mark.parametrize("who", ["the same saver", "another process's saver"])

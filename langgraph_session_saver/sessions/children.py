@@ -199,10 +199,13 @@ class ChildScripts:
             "description": None if description is None else self._text("description", description),
             "created_at": now,
         }
+        newest = select(v.c.version).where(v.c.session_id == session_id)
+        newest = newest.order_by(v.c.version.desc()).limit(1)
+        # Locked to read what is there now: a caller's transaction may see an older state.
+        newest = self._core.dialect.locked(newest, v)
 
         def insert_row(conn: Connection) -> VersionRecord:
             self._sessions.touch(conn, session_id)  # the row's lock: numbers are given in turn
-            newest = select(func.max(v.c.version)).where(v.c.session_id == session_id)
             last = conn.execute(newest).scalar()
             number = 0 if last is None else last + 1
             conn.execute(insert(v), row | {"version": number})
