@@ -20,11 +20,15 @@ from langgraph_session_saver.errors import InvalidConfigError, SchemaError, Wron
 from langgraph_session_saver.schema import is_current
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
     SyncConnection: TypeAlias = Connection | Session | scoped_session[Any]
-    AnyConnection: TypeAlias = SyncConnection | AsyncConnection | AsyncSession
+    AnyConnection: TypeAlias = (
+        SyncConnection | AsyncConnection | AsyncSession | async_scoped_session[Any]
+    )
+
+_ASYNC = "sqlalchemy.ext.asyncio"
 
 Run = Callable[[Operation[Any], Kind], Any]
 ARun = Callable[[Operation[Any], Kind], Awaitable[Any]]
@@ -57,7 +61,7 @@ async def arunner_on(given: Any, core: Core) -> ARun:
     """
     if not _is_async(given):
         return await _in_threads(_connection_of(given), core)
-    if hasattr(given, "sync_session"):
+    if _is_one_of(given, _ASYNC, ("AsyncSession", "async_scoped_session")):
         await given.flush()
         given = await given.connection()
     conn = cast("AsyncConnection", given)
@@ -85,7 +89,7 @@ async def _in_threads(conn: Connection, core: Core) -> ARun:
 
 def _is_async(given: Any) -> bool:
     kinds = ("AsyncConnection", "AsyncSession", "async_scoped_session")
-    return _is_one_of(given, "sqlalchemy.ext.asyncio", kinds)
+    return _is_one_of(given, _ASYNC, kinds)
 
 
 def _is_one_of(given: Any, module: str, names: Sequence[str]) -> bool:

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from langgraph_session_saver import (
@@ -122,6 +127,25 @@ async def test_what_an_orm_session_holds_back_is_there_before_what_refers_to_it(
         assert [message.content for message in made.messages] == ["hi"]
         session.rollback()
         session.close()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("face", ["async"], indirect=True)
+async def test_an_async_session_of_either_kind_is_taken(
+    make_saver: SaverFactory, backend: Backend
+) -> None:
+    engine = backend.async_engine()
+    saver = make_saver(engine=engine)
+    await saver.asetup()
+    scoped = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+
+    for session in (AsyncSession(engine), scoped):
+        made = models.Session(title="Mine")
+        session.add(made)
+        added = await saver.sessions.aadd_message(made.id, "user", "hi", connection=session)
+        assert added.session_id == made.id
+        await session.rollback()
+        await session.close()
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
