@@ -218,3 +218,27 @@ async def test_what_a_graph_wrote_is_read_through_the_models(
         found.messages.append(Message(role="user", content="Thanks."))
         orm.commit()
     assert [m.content for m in await saver.sessions.amessages("t")] == ["Done.", "Thanks."]
+
+
+def test_each_database_enforces_references_numbers_and_what_goes_with_a_session(
+    backend: Backend,
+) -> None:
+    with SessionSaver.from_conn_string(backend.url) as saver:
+        saver.setup()
+        engine = saver._runner.sync_engine
+        with OrmSession(engine) as orm:
+            orm.add_all([filled(id="s"), filled(id="t")])
+            orm.commit()
+        for refused in (
+            Message(session_id="no such", role="user", content="hi"),
+            Version(session_id="s", version=0, html="<p>again"),
+        ):
+            with OrmSession(engine) as orm:
+                orm.add(refused)
+                with pytest.raises(IntegrityError):
+                    orm.flush()
+        with OrmSession(engine) as orm:
+            orm.delete(orm.get_one(Session, "s"))
+            orm.commit()
+            for model in (Message, Version, TokenUsage):
+                assert set(orm.scalars(select(model.session_id))) == {"t"}
