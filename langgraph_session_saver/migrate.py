@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from alembic.operations import Operations
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import (
@@ -34,10 +35,12 @@ from langgraph_session_saver import schema as schemas
 from langgraph_session_saver.dialects import dialect_for
 from langgraph_session_saver.engine import Kind, Runner, parse_url
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
+from langgraph_session_saver.migrations.comparing import differences
 from langgraph_session_saver.migrations.steps import Steps
 from langgraph_session_saver.tables import Tables, build_tables
 
 T = TypeVar("T")
+IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]
 Way: TypeAlias = Literal["upgrade", "downgrade"]
 
 CHILDREN = ("messages", "versions", "token_usage", "session_threads", "session_errors")
@@ -161,6 +164,7 @@ def sql(
         "as_sql": True,
         "starting_rev": None if first == "base" else first,
         "output_buffer": buffer,
+        "literal_binds": True,
     }
     way: Way = "upgrade" if _order(first) <= _order(last) else "downgrade"
     dialect: Any = url.get_dialect()
@@ -171,6 +175,58 @@ def sql(
     with context.begin_transaction():
         context.run_migrations(steps=_steps(context, tables))
     return dialect_for(url.get_backend_name()).script(buffer.getvalue())
+
+
+def check(
+    bind: Engine | Connection, *, schema: str | None = None, table_prefix: str = ""
+) -> list[str]:
+    """How a database differs from the declared schema; an empty list where it does not.
+
+    What an application added to the tables is no difference.
+    """
+
+    def compare(conn: Connection) -> list[str]:
+        named = None if schema == conn.dialect.default_schema_name else schema
+        tables = build_tables(named, table_prefix)
+        at = schemas.version_of(conn, tables)
+        behind = [] if at == head() else [f"the database is at revision {at}, not {head()}"]
+        return behind + differences(conn, tables)
+
+    return _reading(bind, compare)
+
+
+# -- in an application's own Alembic environment -------------------------------------------------
+
+
+def include(
+    context: EnvironmentContext, *, schema: str | None = None, table_prefix: str = ""
+) -> None:
+    """Upgrade our tables along with an application's; to be called in its `env.py`.
+
+    Does nothing for Alembic's other commands, and in a script (`--sql`) says how to get ours.
+
+    Args:
+        context: `alembic.context`, configured.
+        schema: As for `upgrade`.
+        table_prefix: As for `upgrade`.
+    """
+    running: Any = context.get_context()
+    if getattr(running.opts.get("fn"), "__name__", "") != "upgrade":
+        return
+    if running.as_sql:
+        running.impl.static_output("-- langgraph-session-saver db sql prints what its tables need")
+    else:
+        upgrade(running.connection, schema=schema, table_prefix=table_prefix)
+
+
+def not_ours(*, schema: str | None = None, table_prefix: str = "") -> IncludeName:
+    """An `include_name` for an application's autogenerate, which leaves our tables alone."""
+    names = {table.name for table in build_tables(schema, table_prefix)}
+
+    def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        return kind != "table" or name not in names or parents.get("schema_name") != schema
+
+    return include_name
 
 
 # -- within a transaction ----------------------------------------------------------------------

@@ -49,9 +49,14 @@ class Database:
         if without is not None:
             self._drop_columns(without)
         self.op.execute(text(f"ALTER TABLE {self._format(table)} {', '.join(self._alter(table))}"))
+        if not self.offline:
+            self.add_uniques(table)
+
+    def add_uniques(self, table: Table) -> None:
+        """Add the unique constraints that are missing."""
         there = {key["name"] for key in self._uniques(table)}
         for key in _uniques_of(table):
-            if (key.name not in there) if not self.offline else without is None:
+            if key.name not in there:
                 self.op.execute(AddConstraint(key))
 
     def utc_now(self, table: Table, column: str) -> Any:
@@ -153,6 +158,9 @@ class SQLiteDatabase(Database):
         self.op.execute(text("PRAGMA legacy_alter_table=OFF"))
         for statement in kept:
             self.op.get_bind().exec_driver_sql(statement)
+
+    def add_uniques(self, table: Table) -> None:
+        """The copy has them."""
 
     def utc_now(self, table: Table, column: str) -> Any:
         """In the form in which SQLAlchemy stores datetimes."""

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Column,
+    ColumnElement,
     DateTime,
     Float,
     ForeignKey,
@@ -18,8 +19,9 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    text,
 )
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
 
 from langgraph_session_saver.migrations.steps import Place
 from langgraph_session_saver.types import LongText
@@ -131,8 +133,29 @@ def token_usage(place: Place) -> Table:
     )
 
 
+class _Now(ColumnElement[Any]):
+    """CURRENT_TIMESTAMP, as exact as the column."""
+
+    inherit_cache = True
+
+
+@compiles(_Now)
+def _compile_now(element: _Now, compiler: Any, **kw: Any) -> str:
+    del element, compiler, kw
+    return "CURRENT_TIMESTAMP"
+
+
+@compiles(_Now, "mysql")
+@compiles(_Now, "mariadb")
+def _compile_now_mysql(element: _Now, compiler: Any, **kw: Any) -> str:
+    del element, compiler, kw
+    return "CURRENT_TIMESTAMP(6)"
+
+
 def _now(name: str) -> Column[Any]:
-    return Column(name, DateTime, server_default=text("CURRENT_TIMESTAMP"))
+    # Without a fraction, going back would cut those of the rows.
+    exact = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+    return Column(name, exact, server_default=_Now())
 
 
 def _row_id() -> Column[Any]:

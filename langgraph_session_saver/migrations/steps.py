@@ -86,7 +86,7 @@ class Steps:
         self._create_indexes(table)
 
     def extend(self, name: str, *items: Any) -> None:
-        """Add columns to a table, and indexes of them."""
+        """Add columns to a table, and indexes and constraints of them."""
         table = self.place().table(name, *items)
         there = self._columns(table)
         for column in list(table.c):
@@ -96,6 +96,7 @@ class Steps:
                 )
                 self.op.add_column(table.name, bare, schema=table.schema)
         self._create_indexes(table)
+        self._database.add_uniques(table)
 
     def fill(self, table: Table, **values: Any) -> None:
         """Give columns values where they have none."""
