@@ -88,7 +88,7 @@ def refuse_what_does_not_fit(conn: Connection, tables: Tables, *, recorded: bool
 
     Raises:
         SchemaError: Lists the differences of a table that is somebody else's, or the rows that do
-            not fit.
+            not fit; or another table refers to ours, where that keeps columns from being changed.
     """
     there = _Present(conn, tables)
     if not recorded:
@@ -106,11 +106,31 @@ def refuse_what_does_not_fit(conn: Connection, tables: Tables, *, recorded: bool
         if _seed_name(tables, table)
         for problem in _misfits(conn, there, table)
     ]
+    if not dialect_for(conn.dialect.name).alters_referenced:
+        refuse_references(conn, tables)
     if problems:
         raise SchemaError(
             f"the database holds rows that its new tables would not take: {'; '.join(problems)}. "
             "Nothing was changed: mend or delete these rows, then upgrade again"
         )
+
+
+def refuse_references(conn: Connection, tables: Tables) -> None:
+    """Look for foreign keys of other tables to ours.
+
+    Raises:
+        SchemaError: Names one; nothing was changed.
+    """
+    schema = tables.metadata.schema
+    inspector = inspect(conn)
+    ours = {table.name for table in tables}
+    for name in sorted(set(inspector.get_table_names(schema=schema)) - ours):
+        for key in inspector.get_foreign_keys(name, schema=schema):
+            if key["referred_table"] in ours and key["referred_schema"] == schema:
+                raise SchemaError(
+                    f"a foreign key of the table {name!r}, which is not ours, refers to "
+                    f"{key['referred_table']!r}. Nothing was changed: drop that foreign key first"
+                )
 
 
 def _seed_name(tables: Tables, table: Table) -> str:

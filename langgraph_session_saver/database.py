@@ -12,13 +12,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from sqlalchemy import URL, Connection, Engine, event, inspect, select
+from sqlalchemy import URL, Connection, Engine, event, select
 from sqlalchemy.orm import Session
 
-from langgraph_session_saver.adoption import refuse_what_does_not_fit
+from langgraph_session_saver.adoption import refuse_references, refuse_what_does_not_fit
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.engine import Runner, make_engine, parse_url
-from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
+from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
 from langgraph_session_saver.schema import is_current, known_version, set_up
 from langgraph_session_saver.tables import Tables, build_tables
 
@@ -170,23 +170,10 @@ def _refuse_unconfirmed(url: URL, confirm: str) -> None:
 def _drop(conn: Connection, tables: Tables) -> None:
     if known_version(conn, tables) is None:
         refuse_what_does_not_fit(conn, tables, recorded=False)
-    _refuse_references(conn, tables)
+    refuse_references(conn, tables)
     tables.metadata.drop_all(conn)
 
 
 def _recreate(conn: Connection, tables: Tables, dialect: Dialect) -> None:
     _drop(conn, tables)
     set_up(conn, tables, dialect)
-
-
-def _refuse_references(conn: Connection, tables: Tables) -> None:
-    schema = tables.metadata.schema
-    inspector = inspect(conn)
-    ours = {table.name for table in tables}
-    for name in sorted(set(inspector.get_table_names(schema=schema)) - ours):
-        for key in inspector.get_foreign_keys(name, schema=schema):
-            if key["referred_table"] in ours and key["referred_schema"] == schema:
-                raise SchemaError(
-                    f"the table {name!r} refers to {key['referred_table']!r}, and is not ours. "
-                    "Nothing was dropped: drop it, or its foreign key, first"
-                )

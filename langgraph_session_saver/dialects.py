@@ -32,6 +32,8 @@ class Dialect:
     single_writer = False
     keeps_types = True
     """Whether a column holds only what its type says."""
+    alters_referenced = True
+    """Whether a column to which other tables refer can be altered."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation in a real transaction, whatever the engine's isolation level."""
@@ -227,6 +229,7 @@ class PostgreSQL(_OnConflict):
 class MySQL(Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
+    alters_referenced = False
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
 

@@ -56,11 +56,11 @@ def verify(conn: Connection, tables: Tables) -> None:
         raise SchemaError(
             f"the database's schema is at version {version_of(conn, tables)}, this code needs "
             f"{SCHEMA_VERSION}, and auto_setup is off: call saver.setup(), or run "
-            f"{_command(conn.engine.url, tables)}"
+            f"{command(conn.engine.url, tables)}"
         )
 
 
-def _command(url: URL, tables: Tables) -> str:
+def command(url: URL, tables: Tables) -> str:
     """The command that upgrades a database; its user knows the password."""
     plain = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database)
     prefix = tables.sessions.name.removesuffix("sessions")
