@@ -44,9 +44,16 @@ def _table(
         "unique": said(inspector.get_unique_constraints(name, schema)),
         "indexes": said(inspector.get_indexes(name, schema)),
         "checks": said(inspector.get_check_constraints(name, schema)),
-        "options": _plain(inspector.get_table_options(name, schema), schema, prefix),
+        "options": _plain(_options(inspector, name, schema), schema, prefix),
         "row numbers": _row_numbers(conn, name, schema),
     }
+
+
+def _options(inspector: Inspector, name: str, schema: str | None) -> dict[str, Any]:
+    try:
+        return dict(inspector.get_table_options(name, schema))
+    except NotImplementedError:  # before SQLAlchemy 2.1, where a database has none
+        return {}
 
 
 def _plain(item: Any, schema: str | None, prefix: str) -> str:
