@@ -379,6 +379,31 @@ def test_old_datetimes_are_stored_as_ours_and_missing_ones_are_now(
 
 
 @on_sqlite
+def test_row_numbers_of_deleted_rows_are_not_given_again(backend: Backend, sql: Sql) -> None:
+    engine = backend.engine()
+    make_baseline(engine, "001")
+    sql("DELETE FROM messages WHERE id > 700")
+    migrate.upgrade(engine)
+    sql("INSERT INTO messages (session_id, role, content, timestamp) "
+        "SELECT id, 'user', 'new', updated_at FROM sessions LIMIT 1")  # fmt: skip
+    assert sql("SELECT max(id) AS id FROM messages") == [{"id": 801}]
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
+def test_datetimes_that_have_a_zone_already_stay_the_same_instants(
+    backend: Backend, sql: Sql
+) -> None:
+    engine = backend.engine()
+    rows = make_baseline(engine, "001")
+    sql("SET timezone = 'UTC'; ALTER TABLE sessions ALTER updated_at TYPE TIMESTAMPTZ")
+    sql(f"ALTER DATABASE {make_url(backend.url).database} SET timezone = 'Asia/Tokyo'")
+    migrate.upgrade(engine)
+    for name in ("sessions", "messages"):
+        expected = rows[name]
+        assert read(engine, TABLES.metadata.tables[name], expected[0]) == expected
+
+
+@on_sqlite
 def test_check_names_every_difference(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     migrate.upgrade(engine)

@@ -148,6 +148,7 @@ class SQLiteDatabase(Database):
         for column in extra:
             target.append_column(column)
         kept = self._application_s_own(table, without)
+        highest = self._highest_number(table)
         self._normalise_datetimes(table)
         # Views that name the table are checked at a rename, and it is not there then.
         self.op.execute(text("PRAGMA legacy_alter_table=ON"))
@@ -156,7 +157,7 @@ class SQLiteDatabase(Database):
         ):
             pass
         self.op.execute(text("PRAGMA legacy_alter_table=OFF"))
-        for statement in kept:
+        for statement in kept + highest:
             self.op.get_bind().exec_driver_sql(statement)
 
     def add_uniques(self, table: Table) -> None:
@@ -176,6 +177,22 @@ class SQLiteDatabase(Database):
                     .where(func.length(column) == 19)
                     .values({column.name: func.replace(column, "T", " ").concat(".000000")})
                 )
+
+    def _highest_number(self, table: Table) -> list[str]:
+        """AUTOINCREMENT remembers row numbers that were deleted; the copy is to remember them."""
+        if self.offline or table.autoincrement_column is None:
+            return []
+        if not self._inspector.has_table("sqlite_sequence", schema=self.schema):
+            return []
+        schema = f'"{self.schema}".' if self.schema else ""
+        query = text(f"SELECT seq FROM {schema}sqlite_sequence WHERE name = :name")  # noqa: S608
+        number = self.op.get_bind().execute(query, {"name": table.name}).scalar()
+        if number is None:
+            return []
+        name = table.name.replace("'", "''")
+        delete = f"DELETE FROM {schema}sqlite_sequence WHERE name = '{name}'"  # noqa: S608
+        insert = f"INSERT INTO {schema}sqlite_sequence (name, seq) VALUES ('{name}', {number})"  # noqa: S608
+        return [delete, insert]
 
     def _application_s_own(self, table: Table, without: Table | None) -> list[str]:
         if self.offline:
@@ -203,10 +220,11 @@ class PostgreSQLDatabase(Database):
             if column is table.autoincrement_column:
                 kind = column.type.compile(self.dialect)
                 name = self._format(table).replace("'", "''")
+                sequence = f"pg_get_serial_sequence('{name}', '{column.name}')"
                 self.op.execute(
                     text(
-                        "DO $$ BEGIN EXECUTE 'ALTER SEQUENCE ' || pg_get_serial_sequence("
-                        f"'{name}', '{column.name}') || ' AS {kind}'; END $$"
+                        f"DO $$ BEGIN IF {sequence} IS NOT NULL THEN EXECUTE 'ALTER SEQUENCE ' || "
+                        f"{sequence} || ' AS {kind}'; END IF; END $$"
                     )
                 )
 
