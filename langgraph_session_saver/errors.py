@@ -17,6 +17,7 @@ SessionSaverError
 ├── DriverNotInstalledError (ImportError)
 ├── StoragePermissionError (PermissionError)
 ├── SchemaError (RuntimeError)              missing, foreign or newer tables
+├── NotConfirmedError (ValueError)          a destructive call without its confirmation
 └── WrongFaceError (RuntimeError)           a sync call where only an async one can work
 """
 
@@ -79,6 +80,10 @@ class StoragePermissionError(SessionSaverError, PermissionError):
 
 class SchemaError(SessionSaverError, RuntimeError):
     """The tables are missing, newer than this code, or somebody else's."""
+
+
+class NotConfirmedError(SessionSaverError, ValueError):
+    """A call that destroys rows was made without its confirmation; nothing was changed."""
 
 
 class WrongFaceError(SessionSaverError, RuntimeError):
