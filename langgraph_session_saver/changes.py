@@ -24,6 +24,7 @@ from langgraph_session_saver.projections import (
     Step,
     problem_with,
 )
+from langgraph_session_saver.threads import FROM_STATE
 from langgraph_session_saver.types import JsonText, utc_now
 
 GRAPH_STATE_BYTES = 16 << 10
@@ -31,6 +32,11 @@ GRAPH_STATE_BYTES = 16 << 10
 
 GRAPH_STATE_VALUE_BYTES = 2 << 10
 """What one channel's value may hold there before it becomes a reference."""
+
+_REFERENCE = "$ref"
+
+OMITTED = "$omitted"
+"""Under this name `graph_state` holds how many channels did not fit."""
 
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
@@ -150,6 +156,22 @@ class Projector:
         changes.view = View(step.checkpoint_id, messages, lists, parts, state)
         return changes
 
+    def show_all_columns(self, step: Step, changes: Changes) -> None:
+        """Add the columns that show what a step did not change: others have set them by hand.
+
+        Args:
+            step: The step, with all its channels as changed.
+            changes: What it changes in fact.
+        """
+        shown = Changes(step.checkpoint_id, base=None, is_whole=True)
+        for projection in self.projections:
+            if projection.applies(step):
+                self._apply(projection, step, shown)
+        if changes.view is not None and changes.view.graph_state is not None:
+            shown.columns["graph_state"] = JsonText(changes.view.graph_state)
+        columns = {name: value for name, value in shown.columns.items() if name in FROM_STATE}
+        changes.columns = columns | changes.columns
+
     def _apply(self, projection: Projection, step: Step, changes: Changes) -> None:
         channel = projection.channels[0] if projection.channels else ""
         try:
@@ -255,11 +277,15 @@ class Projector:
 
     # -- graph state ------------------------------------------------------------------------
 
+    def shows(self, channel: str) -> bool:
+        """Whether a channel is part of `graph_state`."""
+        rule = self._graph_state
+        return rule is not None and rule.shows(channel) and channel not in self._elsewhere
+
     def _project_graph_state(
         self, step: Step, view: View | None, changes: Changes
     ) -> tuple[Mapping[str, str], str | None]:
-        rule = self._graph_state
-        if rule is None:
+        if self._graph_state is None:
             return {}, None
         known = view.graph_parts if view is not None else {}
         parts = {
@@ -267,7 +293,7 @@ class Projector:
             if channel in known and channel not in step.changed
             else _graph_part(step, channel)
             for channel in step.values
-            if rule.shows(channel) and channel not in self._elsewhere
+            if self.shows(channel)
         }
         state = _within_limit(parts, step)
         if view is None or view.graph_state != state:
@@ -305,7 +331,15 @@ def _member(name: str, value: Any) -> str:
 
 def _reference(step: Step, channel: str) -> str:
     name, version = clean_text(channel), str(step.versions.get(channel))
-    return _member(name, {"$ref": {"channel": name, "version": version}})
+    return _member(name, {_REFERENCE: {"channel": name, "version": version}})
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value of `graph_state` only refers to a channel's value."""
+    if not isinstance(value, dict) or value.keys() != {_REFERENCE}:
+        return False
+    refers_to = value[_REFERENCE]
+    return isinstance(refers_to, dict) and refers_to.keys() == {"channel", "version"}
 
 
 def _graph_part(step: Step, channel: str) -> str:
@@ -341,7 +375,7 @@ def _as_many_as_fit(members: Mapping[str, str]) -> dict[str, str]:
             break
         fitting[channel] = member
     omitted = len(members) - len(fitting)
-    return {**fitting, "$omitted": _member("$omitted", omitted)}
+    return {**fitting, OMITTED: _member(OMITTED, omitted)}
 
 
 def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:

@@ -48,6 +48,7 @@ def namespace_key(checkpoint_ns: str) -> bytes:
     return hash_key(checkpoint_ns) if checkpoint_ns else b""
 
 
+@lru_cache(maxsize=8_192, typed=True)
 def blob_key(checkpoint_ns: str, channel: str, version: Any) -> bytes:
     """The key of one channel's value at one version."""
     return hash_key(checkpoint_ns, channel, str(version))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -62,17 +62,17 @@ def place_of(config: RunnableConfig | None) -> Place:
             "the config names no thread: pass config={'configurable': {'thread_id': …}}"
         )
     thread_id = check_thread_id(configurable["thread_id"])
-    checkpoint_ns = _check_text(
+    checkpoint_ns = check_text(
         "checkpoint_ns", configurable.get("checkpoint_ns") or "", NAMESPACE_LENGTH
     )
     checkpoint_id = configurable.get("checkpoint_id") or None
     if checkpoint_id is not None:
-        checkpoint_id = _check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
+        checkpoint_id = check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
     thread = ThreadRef(
         thread_key(thread_id),
         thread_id,
-        _check_optional("session_id", configurable.get("session_id")),
-        _check_optional("owner_id", configurable.get("owner_id")),
+        check_optional_id("session_id", configurable.get("session_id")),
+        check_optional_id("owner_id", configurable.get("owner_id")),
     )
     return Place(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
 
@@ -101,7 +101,7 @@ def check_thread_id(thread_id: Any) -> str:
         raise InvalidConfigError(
             f"thread_id is a {type(thread_id).__name__} ({thread_id!r:.80}): pass text or a number"
         )
-    text = _check_text("thread_id", str(thread_id), THREAD_ID_LENGTH)
+    text = check_text("thread_id", str(thread_id), THREAD_ID_LENGTH)
     if not text:
         raise InvalidConfigError("thread_id is empty: pass an id, a UUID for example")
     return text
@@ -114,7 +114,7 @@ def check_channels(channels: Sequence[str]) -> None:
         InvalidConfigError: A name is too long, or holds what no database takes.
     """
     for channel in channels:
-        _check_text("channel name", channel, CHANNEL_LENGTH)
+        check_text("channel name", channel, CHANNEL_LENGTH)
 
 
 def check_filter(wanted: Mapping[str, Any] | None) -> None:
@@ -155,18 +155,51 @@ def check_age(what: str, age: Any) -> None:
         raise InvalidConfigError(f"{what} is {age!r}: pass a positive datetime.timedelta")
 
 
-def _check_optional(what: str, value: Any) -> str | None:
+def check_id(what: str, value: Any) -> str:
+    """An id as text.
+
+    Raises:
+        InvalidConfigError: It is no id that every database could hold.
+    """
+    found = check_optional_id(what, value)
+    if found is None:
+        raise InvalidConfigError(f"{what} is None: pass an id")
+    return found
+
+
+def check_moment(what: str, moment: Any) -> datetime | None:
+    """A moment, if one is given.
+
+    Raises:
+        InvalidConfigError: It is no `datetime` with a time zone.
+    """
+    if moment is None or (isinstance(moment, datetime) and moment.tzinfo is not None):
+        return moment
+    raise InvalidConfigError(f"{what} is {moment!r:.80}: pass a datetime with a time zone")
+
+
+def check_optional_id(what: str, value: Any) -> str | None:
+    """An id as text, if one is given.
+
+    Raises:
+        InvalidConfigError: It is no id that every database could hold.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
-    text = _check_text(what, str(value), THREAD_ID_LENGTH)
+    text = check_text(what, str(value), THREAD_ID_LENGTH)
     if not text:
         raise InvalidConfigError(f"{what} is empty: pass an id, or leave it out")
     return text
 
 
-def _check_text(what: str, value: Any, limit: int) -> str:
+def check_text(what: str, value: Any, limit: int) -> str:
+    """Text that every database could hold.
+
+    Raises:
+        InvalidConfigError: It is not text, too long, or has a NUL or a lone surrogate.
+    """
     if not isinstance(value, str):
         raise InvalidConfigError(f"{what} is a {type(value).__name__} ({value!r:.80}): pass text")
     if value.isascii() and len(value) <= limit and "\x00" not in value:

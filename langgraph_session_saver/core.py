@@ -156,7 +156,7 @@ class Core:
         """Create what is missing in the database."""
         self.value_limit = yield reading(self._already_current)
         if self.value_limit is None:
-            self.value_limit = yield writing(self._set_up)
+            self.value_limit = yield Request(self._set_up, "schema")
 
     def _already_current(self, conn: Connection) -> int | None:
         return self.dialect.value_limit(conn) if is_current(conn, self.tables) else None

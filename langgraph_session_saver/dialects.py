@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Date,
     Executable,
     Insert,
     Select,
     Table,
     bindparam,
+    cast,
     func,
     select,
     text,
@@ -26,6 +30,7 @@ from langgraph_session_saver.statements import execute
 T = TypeVar("T")
 
 GIB = 1 << 30
+_ON_OFF = {True: "ON", False: "OFF"}
 
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
@@ -40,6 +45,10 @@ class Dialect:
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
     single_writer = False
+    keeps_types = True
+    """Whether a column holds only what its type says."""
+    alters_referenced = True
+    """Whether a column to which other tables refer can be altered."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation in a real transaction, whatever the engine's isolation level."""
@@ -55,6 +64,22 @@ class Dialect:
 
     def continue_ids(self, conn: Connection, table: Table) -> None:
         """Let a table's generated ids go on after the greatest that was inserted."""
+
+    def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """As `in_transaction`, in one in which tables may be rebuilt."""
+        return self.in_transaction(conn, operation)
+
+    def join_transaction(self, conn: Connection) -> None:
+        """Make the transaction that the caller began one that the database knows of."""
+
+    def can_rebuild(self, conn: Connection) -> bool:
+        """Whether a table can be replaced without losing the rows that refer to it."""
+        del conn
+        return True
+
+    def script(self, statements: str) -> str:
+        """A script of changes to tables, from its statements."""
+        return statements
 
     def leave_transactions(self, conn: Connection) -> None:
         """Make single statements transactions of their own, where that costs no round trip."""
@@ -74,6 +99,10 @@ class Dialect:
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """Delete a thread's blobs in an order in which no link outlives its base."""
         return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
+
+    def day(self, moment: Any) -> ColumnElement[date]:
+        """The day, in UTC, of a column of moments."""
+        return func.date(moment, type_=Date())
 
     def is_transient(self, exc: BaseException) -> bool:
         """Whether the same transaction may well succeed on a fresh connection."""
@@ -125,14 +154,24 @@ class SQLite(_OnConflict):
 
     insert = staticmethod(sqlite.insert)
     single_writer = True
+    keeps_types = False
     _limit = 1_000_000_000
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
         if ENFORCES_REFERENCES in conn.info:
             return _immediately(conn, operation)
+        return self._with_references(conn, operation, enforced=True)
+
+    def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Foreign keys are off: dropping a table would cascade."""
+        return self._with_references(conn, operation, enforced=False)
+
+    def _with_references(
+        self, conn: Connection, operation: Callable[[Connection], T], *, enforced: bool
+    ) -> T:
         driver: Any = conn.connection.dbapi_connection
-        enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
+        was_enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
         if _is_in_transaction(conn):
             execute(conn, "COMMIT")  # an application's "begin" listener opened one
         # SQLAlchemy's isolation levels would put back its own default, not the application's.
@@ -140,12 +179,12 @@ class SQLite(_OnConflict):
         if level is not None:
             driver.isolation_level = None
         try:
-            if not enforced:
-                execute(conn, "PRAGMA foreign_keys=ON")
+            if was_enforced != enforced:
+                execute(conn, f"PRAGMA foreign_keys={_ON_OFF[enforced]}")
             return _immediately(conn, operation)
         finally:
-            if not enforced:
-                execute(conn, "PRAGMA foreign_keys=OFF")
+            if was_enforced != enforced:
+                execute(conn, f"PRAGMA foreign_keys={_ON_OFF[was_enforced]}")
             if level is not None:
                 driver.isolation_level = level
 
@@ -169,6 +208,22 @@ class SQLite(_OnConflict):
         finally:
             if level is not None:
                 driver.isolation_level = level
+
+    def join_transaction(self, conn: Connection) -> None:
+        """The driver begins one at the first INSERT or UPDATE only."""
+        if not _is_in_transaction(conn):
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def can_rebuild(self, conn: Connection) -> bool:
+        """Only where foreign keys are off."""
+        return not conn.exec_driver_sql("PRAGMA foreign_keys").scalar()
+
+    def script(self, statements: str) -> str:
+        """One transaction, without foreign keys."""
+        return (
+            f"PRAGMA foreign_keys=OFF;\n\nBEGIN IMMEDIATE;\n\n{statements}COMMIT;\n\n"
+            "PRAGMA foreign_keys=ON;\n"
+        )
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """BEGIN IMMEDIATE has locked everything already."""
@@ -226,6 +281,10 @@ class PostgreSQL(_OnConflict):
         """An advisory lock that ends with the transaction."""
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
 
+    def day(self, moment: Any) -> ColumnElement[date]:
+        """The session's time zone may be any."""
+        return cast(func.timezone("UTC", moment), Date)
+
     def value_limit(self, conn: Connection) -> int:
         """A field holds 1 GiB, and text protocols double it on the way."""
         del conn
@@ -235,6 +294,7 @@ class PostgreSQL(_OnConflict):
 class MySQL(Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
+    alters_referenced = False
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
 

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 from typing import Any, TypeVar
 
-from langgraph_session_saver.core import Aside, Core, Request, Script
+from langgraph_session_saver.borrowing import ARun, Run, arunner_on, runner_on
+from langgraph_session_saver.core import Aside, Core, Script
 from langgraph_session_saver.engine import Runner
 
 T = TypeVar("T")
@@ -19,14 +20,24 @@ class Driver:
         self._runner = runner
         self._core = core
 
-    def run(self, script: Script[T]) -> T:
-        """Run a script to its end, blocking."""
+    def run(self, script: Script[T], connection: Any = None) -> T:
+        """Run a script to its end, blocking.
+
+        Args:
+            script: The script.
+            connection: A caller's `Connection` or ORM `Session` to run it on, as part of the
+                caller's transaction.
+        """
+        if connection is not None:
+            return self._drive(script, runner_on(connection, self._core))
         if not self._core.is_ready:
             self._drive(self._core.prepare())
         return self._drive(script)
 
-    async def arun(self, script: Script[T]) -> T:
+    async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script to its end: on the event loop, or over a plain engine in a thread."""
+        if connection is not None:
+            return await self._adrive(script, await arunner_on(connection, self._core))
         if not self._runner.is_async:
             return await asyncio.to_thread(self.run, script)
         if not self._core.is_ready:
@@ -50,22 +61,13 @@ class Driver:
         else:
             await asyncio.to_thread(self.set_up)
 
-    def _do(self, request: Request | Aside) -> Any:
-        return request.call() if isinstance(request, Aside) else self._runner.run(*request)
-
-    async def _ado(self, request: Request | Aside) -> Any:
-        if not isinstance(request, Aside):
-            return await self._runner.arun(*request)
-        if inspect.iscoroutinefunction(request.call):
-            return await request.call()
-        return await asyncio.to_thread(request.call)
-
-    def _drive(self, script: Script[T]) -> T:
+    def _drive(self, script: Script[T], run: Run | None = None) -> T:
+        run = run or self._runner.run
         try:
             request = next(script)
             while True:
                 try:
-                    result = self._do(request)
+                    result = request.call() if isinstance(request, Aside) else run(*request)
                 except Exception as exc:  # noqa: BLE001 - the script knows what to do about it
                     request = script.throw(exc)
                 else:
@@ -73,15 +75,25 @@ class Driver:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
-    async def _adrive(self, script: Script[T]) -> T:
+    async def _adrive(self, script: Script[T], run: ARun | None = None) -> T:
+        run = run or self._runner.arun
         try:
             request = next(script)
             while True:
                 try:
-                    result = await self._ado(request)
+                    if isinstance(request, Aside):
+                        result = await _done(request)
+                    else:
+                        result = await run(*request)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:
                     request = script.send(result)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+
+
+async def _done(aside: Aside) -> Any:
+    if inspect.iscoroutinefunction(aside.call):
+        return await aside.call()
+    return await asyncio.to_thread(aside.call)

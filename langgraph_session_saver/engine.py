@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["lookup", "read", "write", "batch"]
+Kind = Literal["lookup", "read", "write", "batch", "schema"]
 """A batch is one statement where the database takes it as one, else a transaction.
 
 Lookups and batches are of compiled statements alone.
@@ -280,7 +280,20 @@ class Runner:
             return _NO_TURN
         return self._queue
 
+    def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        """Run an operation on a caller's connection, within its transaction if it is in one."""
+        try:
+            if conn.in_transaction():
+                if kind != "read":
+                    self.dialect.join_transaction(conn)
+                return operation(conn)
+            return self._execute(conn, operation, kind)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc) from exc
+
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        if kind == "schema":
+            return self.dialect.in_schema_transaction(conn, operation)
         if kind == "write" or (kind == "batch" and not self.dialect.takes_batches):
             return self.dialect.in_transaction(conn, operation)
         self.dialect.leave_transactions(conn)

@@ -5,6 +5,8 @@ SessionSaverError
 ├── SessionConflictError (ValueError)       a call names another session or owner
 ├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
 ├── ThreadNotFoundError (LookupError)       a thread to look into that is not there
+├── SessionNotFoundError (LookupError)      a session to change that is not there
+├── VersionNotFoundError (LookupError)      a page that its session does not have
 ├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
 ├── CorruptBlobError (ValueError)           stored bytes that are not what was written
 ├── SerializationError (TypeError)          a value the serde cannot write, or may not read
@@ -21,6 +23,7 @@ SessionSaverError
 ├── TransferConflictError (ValueError)      the target has another row under the same key
 ├── TransferMismatchError (RuntimeError)    both sides were read, and differ
 ├── SchemaError (RuntimeError)              missing, foreign or newer tables
+├── NotConfirmedError (ValueError)          a destructive call without its confirmation
 └── WrongFaceError (RuntimeError)           a sync call where only an async one can work
 """
 
@@ -85,6 +88,10 @@ class SchemaError(SessionSaverError, RuntimeError):
     """The tables are missing, newer than this code, or somebody else's."""
 
 
+class NotConfirmedError(SessionSaverError, ValueError):
+    """A call that destroys rows was made without its confirmation; nothing was changed."""
+
+
 class WrongFaceError(SessionSaverError, RuntimeError):
     """A sync call was made where only the async one can work."""
 
@@ -111,3 +118,11 @@ class TransferConflictError(SessionSaverError, ValueError):
 
 class TransferMismatchError(SessionSaverError, RuntimeError):
     """Source and target of a copy were both read, and differ."""
+
+
+class SessionNotFoundError(SessionSaverError, LookupError):
+    """There is no session with this id."""
+
+
+class VersionNotFoundError(SessionSaverError, LookupError):
+    """A session has no page of this number."""

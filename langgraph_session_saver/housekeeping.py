@@ -66,9 +66,9 @@ class Housekeeping:
     def delete_thread(self, thread_id: Any) -> Script[None]:
         """Delete a thread and what it projected."""
         key = thread_key(check_thread_id(thread_id))
-        yield from self._delete(key)
+        yield from self.delete(key)
 
-    def _delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
+    def delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
         """Delete a thread, in as many transactions as it takes.
 
         Args:
@@ -180,7 +180,7 @@ class Housekeeping:
         key = thread.thread_key
         counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
         is_idle = lambda row: bool(row.updated_at < cutoff)  # noqa: E731
-        if not dry_run and not (yield from self._delete(key, is_idle)):
+        if not dry_run and not (yield from self.delete(key, is_idle)):
             return Counts()
         return replace(counts, threads=1, deleted_threads=1)
 
@@ -227,7 +227,7 @@ class Housekeeping:
                 return _counted(found.thinned)
             revision = found.thinned.contents.revision
             if not found.thinned.contents.rows:
-                if (yield from self._delete(key, partial(_is_at, revision))):
+                if (yield from self.delete(key, partial(_is_at, revision))):
                     return _counted(found.thinned)
                 continue
             counts, is_done = yield from self._carry_out(key, found)
@@ -263,7 +263,7 @@ class Housekeeping:
             return True
 
         for piece in in_pieces(plan.thinned):
-            following = new_revision()
+            following = new_revision(revision)
             delete_piece = partial(operation, piece=piece, known=revision, following=following)
             if not (yield writing(delete_piece)):
                 return total, False
@@ -281,7 +281,7 @@ class Housekeeping:
         if found is None:
             return Counts(), ""
         carry_out(ops, conn, key, found.thinned)
-        ops.threads.change(conn, key, {})
+        ops.threads.change(conn, key, {"revision": new_revision(thread.revision)})
         return _counted(found.thinned), found.thread_id
 
     def _show_newest(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:

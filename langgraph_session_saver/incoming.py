@@ -129,6 +129,8 @@ class Incoming:
         A root checkpoint is the newest, follows the one that was, and nothing failed there; what
         it projects are columns, messages and usage alone.
         """
+        if head.is_outdated:
+            return False
         if not self.place.is_root:
             return True
         if head.checkpoint_id is None or head.status == "error":

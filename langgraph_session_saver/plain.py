@@ -31,22 +31,24 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def to_json(value: Any, budget: float = math.inf) -> Any:
+def to_json(value: Any, budget: float = math.inf, *, depth: float = DEPTH) -> Any:
     """A value as plain JSON: models and dataclasses by field, what has no JSON form by its type.
 
     Args:
         value: Any channel value.
         budget: Characters it may take; the work stops there.
+        depth: Levels of nesting it may have.
 
     Raises:
         OverBudgetError: The value takes more, or is nested deeper than databases take.
     """
-    return _Plain(budget).convert(value)
+    return _Plain(budget, depth).convert(value)
 
 
 class _Plain:
-    def __init__(self, budget: float) -> None:
+    def __init__(self, budget: float, deepest: float) -> None:
         self._left = budget
+        self._deepest = deepest
         self._depth = 0
 
     def convert(self, value: Any) -> Any:
@@ -63,8 +65,8 @@ class _Plain:
         if isinstance(value, datetime | date | time):
             return self._spend(value.isoformat(), 32)
         self._depth += 1
-        if self._depth > DEPTH:
-            raise OverBudgetError(f"nested more than {DEPTH} levels deep")
+        if self._depth > self._deepest:
+            raise OverBudgetError(f"nested more than {self._deepest} levels deep")
         found = self._container(value)
         self._depth -= 1
         return found

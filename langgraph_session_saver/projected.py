@@ -90,9 +90,9 @@ class ProjectedRows:
                 self._operations.steps.change_session(
                     conn, head.session_id, {"current_version": version}
                 )
-            if self._keep_versions is not None and version is not None:
+            if version is not None:
                 # The page that was the current one is so no longer.
-                self._drop_old_pages(conn, head.session_id, version - self._keep_versions)
+                self.drop_old_pages(conn, head.session_id, version)
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
@@ -151,7 +151,7 @@ class ProjectedRows:
         """Number a page after the newest of its session, unless it is that one again.
 
         A fork goes back to a page that has its number; the others keep theirs. Returns the
-        number if it is another than the last step's.
+        number that is now the current one, which may have been rolled back.
         """
         s, v = self._tables.sessions, self._tables.versions
         session_id = owner["session_id"]
@@ -166,23 +166,24 @@ class ProjectedRows:
             v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
         )
         if newest is not None and newest.html == page["html"]:
-            version = newest.version
-        else:
-            version = conn.execute(again).scalar()
+            return int(newest.version)
+        version = conn.execute(again).scalar()
         if version is not None:
             return int(version) if is_fork else None
         version = 0 if newest is None else newest.version + 1
         conn.execute(self._insert_page, {**page, **owner, "version": version})
         return int(version)
 
-    def _drop_old_pages(self, conn: Connection, session_id: str, last: int) -> None:
-        """Delete pages up to a number, but for pinned ones and the current one."""
+    def drop_old_pages(self, conn: Connection, session_id: str, newest: int) -> None:
+        """Delete pages that `keep_versions` does not keep, nor a pin, and are not the current."""
+        if self._keep_versions is None:
+            return
         s, v = self._tables.sessions, self._tables.versions
         current = select(s.c.current_version).where(s.c.id == session_id).scalar_subquery()
         conn.execute(
             delete(v).where(
                 v.c.session_id == session_id,
-                v.c.version <= last,
+                v.c.version <= newest - self._keep_versions,
                 v.c.pinned.is_(False),
                 v.c.version != current,
             )
@@ -235,7 +236,7 @@ class ProjectedRows:
             return head
         values = {
             "status": RUNNING, "status_since": utc_now(), "status_step": about["step"],
-            "revision": new_revision(),
+            "revision": new_revision(head.revision),
         }  # fmt: skip
         self._operations.threads.change(conn, thread.key, values)
         return head.changed(values)
@@ -289,7 +290,7 @@ class ProjectedRows:
             "status_step": about["step"],
             "status_since": utc_now(),
             "status_checkpoint_id": root_id,
-            "revision": new_revision(),
+            "revision": new_revision(head.revision),
         }
         self._operations.threads.change(conn, thread.key, values)
         return head.changed(values)

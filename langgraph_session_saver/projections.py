@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -102,17 +103,17 @@ class SessionColumns(Projection):
     ) -> None:
         self.channels = (channel,)
         self.expected = expected
-        self._read = read
+        self.read = read
         self._reduced = reduced
 
     def columns(self, step: Step) -> Columns:
         """The columns for the channel's new value."""
-        return self._read(step.values[self.channels[0]])
+        return self.read(step.values[self.channels[0]])
 
     def check(self, channel: str, value: Any) -> None:
         """Validate a write to the channel."""
         if not self._reduced and channel == self.channels[0]:
-            self._read(value)
+            self.read(value)
 
 
 class MessageRows(Projection):
@@ -261,7 +262,7 @@ def _title() -> SessionColumns:
     text = _text("title", 512)
 
     def read(value: Any) -> Columns:
-        columns = text._read(value)  # noqa: SLF001
+        columns = text.read(value)
         return {"title": columns["title"] or "Untitled session"}
 
     return SessionColumns("title", read, expected=text.expected)
@@ -340,6 +341,13 @@ def _built_in() -> dict[str, Projection]:
         "errors": ErrorRows(),
         "graph_state": GraphState(),
     }  # fmt: skip
+
+
+@cache
+def built_in_columns() -> Mapping[str, SessionColumns]:
+    """The built-in rules for columns of a session, by name."""
+    found = _built_in().items()
+    return {name: rule for name, rule in found if isinstance(rule, SessionColumns)}
 
 
 ProjectionOption = Mapping[str, "str | Callable[[Any], Columns] | Projection | None"]

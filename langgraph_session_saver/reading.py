@@ -139,14 +139,36 @@ class Reading:
         self._remember(saved, found)
         return found
 
+    def get_values(
+        self, serde: SerializerProtocol, place: Place, wanted: Callable[[str], bool]
+    ) -> Script[dict[str, Any] | None]:
+        """Read the values of some channels of a checkpoint; None if it is not there."""
+        core = self._core
+        rows = yield looking_up(
+            lambda conn: core.operations.get_checkpoint(
+                conn, place.thread.key, place.ns_key, place.checkpoint_id
+            )
+        )
+        if not rows:
+            return None
+        saved = decode(serde, place, rows[0])
+        saved.keys = {channel: key for channel, key in saved.keys.items() if wanted(channel)}
+        values = yield from self._values([saved], core.cache.get, core.cache.put)
+        return {
+            channel: load(serde, value.typed, saved.channel_name(channel))
+            for channel, key in saved.keys.items()
+            if (value := values.get((place.thread.key, key))) is not None
+        }
+
     def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
         key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
         self._core.not_found.put(key, False)  # noqa: FBT003
-        step = found.metadata.get("step")
-        sends = send_nodes(found.checkpoint["channel_values"])
-        self._core.noted.put(
-            key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
-        )
+        if self._core.noted.get(key) is None:
+            step = found.metadata.get("step")
+            sends = send_nodes(found.checkpoint["channel_values"])
+            self._core.noted.put(
+                key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
+            )
         if found.pending_writes:
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             self._core.written.put(key, channels)

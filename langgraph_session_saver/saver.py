@@ -39,6 +39,11 @@ from langgraph_session_saver.projections import (
     resolve_projections,
 )
 from langgraph_session_saver.reading import Page, Reading
+from langgraph_session_saver.sessions.children import ChildScripts
+from langgraph_session_saver.sessions.repository import SessionRepository
+from langgraph_session_saver.sessions.scripts import SessionScripts
+from langgraph_session_saver.sessions.state import SessionState
+from langgraph_session_saver.sessions.state_scripts import StateScripts
 from langgraph_session_saver.tables import build_tables
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.face import Moves
@@ -112,6 +117,9 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
         self._housekeeping = Housekeeping(self._core, self._reading)
         self._timeline = Timeline(self._core)
         self._diffing = Diffing(self._core)
+        self._sessions = SessionScripts(self._core, self._housekeeping)
+        self._children = ChildScripts(self._core, self._sessions)
+        self._states = StateScripts(self._core, self._sessions, self._reading)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -404,6 +412,18 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
 
     def _diff(self, *args: Any) -> Script[Diff]:
         return self._diffing.diff(self.serde, *args)
+
+    # -- sessions ---------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> SessionRepository:
+        """The sessions of the database, and what belongs to them."""
+        return SessionRepository(self._driver, self._sessions, self._children)
+
+    @property
+    def state(self) -> SessionState:
+        """What sessions show of their graphs' state."""
+        return SessionState(self._driver, self._states, self.serde)
 
     # -- deleting, pruning, copying ---------------------------------------------------------
 

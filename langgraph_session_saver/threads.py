@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, case, delete, func, select, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SessionConflictError
@@ -44,6 +44,11 @@ class Head(NamedTuple):
     revision: int
     status: str | None
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the session's columns have to be written anew, for they were set by hand."""
+        return self.revision < 0
+
     def changed(self, values: Mapping[str, Any]) -> Head:
         """The row after some of its columns were set."""
         known = {name: values[name] for name in _REMEMBERED if name in values}
@@ -59,9 +64,23 @@ _NOT_PROJECTED = frozenset(
 """Columns of a session that no step of a thread writes."""
 
 
-def new_revision() -> int:
-    """A number for what a thread stores after a change, unlike any that it had."""
-    return secrets.randbits(62)
+FROM_STATE = frozenset(
+    ("graph_state", "build_status", "build_artifacts", "aesthetic_scores", "product_type",
+     "complexity", "skill_id", "doc_tier", "style_reference_mode", "model_classifier",
+     "model_writer", "model_expander", "model_validator", "model_style_refiner")
+)  # fmt: skip
+"""Columns of a session that show its graph's state as of its `checkpoint_id`."""
+
+
+def new_revision(before: int = 0) -> int:
+    """A number for what a thread stores after a change, unlike any that it had.
+
+    Args:
+        before: The one before. Below zero it says that the session's columns no longer show the
+            thread's state, for they were set by hand, until a step writes all of them.
+    """
+    number = secrets.randbits(62)
+    return -1 - number if before < 0 else number
 
 
 class Threads:
@@ -175,7 +194,8 @@ class Threads:
                     f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
                     f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
                 )
-            self.change(conn, thread.key, {"owner_id": thread.owner_id})
+            revision = new_revision(row.revision)
+            self.change(conn, thread.key, {"owner_id": thread.owner_id, "revision": revision})
             t = self.tables.sessions
             conn.execute(
                 update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None)),
@@ -190,7 +210,8 @@ class Threads:
             )
         if row.session_id != thread.session_id:
             self._move(conn, thread, row.session_id, was_first=row.is_first)
-        self.change(conn, thread.key, {"session_named": True})
+        revision = new_revision(row.revision)
+        self.change(conn, thread.key, {"session_named": True, "revision": revision})
         return True
 
     def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
@@ -245,7 +266,7 @@ class Threads:
             .limit(1)
         ).scalar()
         if oldest is not None:
-            self.change(conn, oldest, {"is_first": True})
+            self.change(conn, oldest, {"is_first": True, "revision": new_revision(-1)})
 
     def clear_columns(self, conn: Connection, session_id: str) -> None:
         """Empty a session's columns that show a graph's state, if a step was the last to write.
@@ -259,6 +280,30 @@ class Threads:
             .where(s.c.id == session_id, s.c.checkpoint_id.is_not(None))
             .values(**dict.fromkeys(shown), build_status="pending")
         )
+
+    def outdate_columns(self, conn: Connection, session_id: str) -> None:
+        """Make the next step of a session's first thread write all of the session's columns."""
+        t = self.tables.threads
+        outdated = case((t.c.revision < 0, t.c.revision - 1), else_=-1 - t.c.revision)
+        conn.execute(
+            update(t)
+            .where(t.c.session_id == session_id, t.c.is_first.is_(True))
+            .values(revision=outdated, updated_at=t.c.updated_at)
+        )
+
+    def change_owner(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
+        """Give a session's threads to another owner; no process may trust their old rows."""
+        t = self.tables.threads
+        conn.execute(
+            update(t)
+            .where(t.c.session_id == session_id)
+            .values(owner_id=owner_id, revision=t.c.revision + 1, updated_at=t.c.updated_at)
+        )
+
+    def of_session(self, conn: Connection, session_id: str) -> Sequence[bytes]:
+        """The keys of a session's threads."""
+        t = self.tables.threads.c
+        return conn.execute(select(t.thread_key).where(t.session_id == session_id)).scalars().all()
 
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
         """Change columns of a thread's row, and its revision, so that nobody trusts the old row."""

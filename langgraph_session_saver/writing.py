@@ -216,14 +216,19 @@ class Writing:
             if saved.place.is_root and is_newest:
                 if changes is not None and reached.id != head.checkpoint_id:
                     step = saved.step(whole=changes.is_whole)
+                    if head.is_outdated:
+                        core.projector.show_all_columns(saved.step(whole=True), changes)
                     core.projected.apply(conn, thread, head, step, changes)
-                head = core.projected.note_checkpoint(conn, thread, head, reached, revision)
+                is_again = reached.id == was.checkpoint_id
+                following = new_revision(was.revision) if is_again else revision
+                head = core.projected.note_checkpoint(conn, thread, head, reached, following)
             else:
-                core.operations.threads.change(conn, thread.key, {"revision": revision})
-                head = head.changed({"revision": revision})
+                following = new_revision(was.revision)
+                core.operations.threads.change(conn, thread.key, {"revision": following})
+                head = head.changed({"revision": following})
             if core.keep_last is None:
                 return was, head, None
-            return was, head, self._retain(conn, saved, rows, was.revision, revision)
+            return was, head, self._retain(conn, saved, rows, was.revision, head.revision)
 
         return operation
 

@@ -171,7 +171,8 @@ async def test_without_auto_setup_an_empty_database_is_refused_unchanged(
 ) -> None:
     saver = make_saver(auto_setup=False)
     for _ in range(2):
-        with pytest.raises(SchemaError, match=r"call saver\.setup\(\)"):
+        command = r"call saver\.setup\(\), or run langgraph-session-saver db upgrade --url"
+        with pytest.raises(SchemaError, match=command):
             await saver.aput(on("1"), empty_checkpoint(), {}, {})
     assert table_names(backend.engine()) == set()
     await saver.asetup()

@@ -87,7 +87,7 @@ class _Copy:
         self._source.run(partial(verify, tables=self._tables), "read")
         if not self._target.run(partial(is_current, tables=self._tables), "read"):
             prepare = partial(set_up, tables=self._tables, dialect=self._target.dialect)
-            self._target.run(prepare, "write")
+            self._target.run(prepare, "schema")
         return self._source.run(self._copy, "read")
 
     def _copy(self, conn: Connection) -> Transferred:

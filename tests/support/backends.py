@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import Engine, NullPool, create_engine, text
+import pymysql
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.support.servers import Server, ServerPark
@@ -153,3 +154,24 @@ def run_sql(backend: Backend, statement: str, /, **parameters: Any) -> list[dict
             return [dict(row._mapping) for row in result] if result.returns_rows else []
     finally:
         engine.dispose()
+
+
+def run_script(backend: Backend, script: str) -> None:
+    """Run a script of SQL statements as the database's own client would: all of it at once."""
+    if backend.name == "mariadb":
+        url = make_url(backend.url).update_query_dict(
+            {"client_flag": str(pymysql.constants.CLIENT.MULTI_STATEMENTS)}
+        )
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    else:
+        engine = create_engine(backend.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        if backend.name == "sqlite":
+            driver.executescript(script)
+            return
+        cursor = driver.cursor()
+        cursor.execute(script)
+        while cursor.nextset():
+            pass
+        cursor.close()

@@ -1,0 +1,244 @@
+"""The ORM models: queried, changed and related as usual."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from inspect import getsource as inspect_source
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, func, inspect, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import selectinload
+
+from langgraph_session_saver import SessionSaver
+from langgraph_session_saver.models import (
+    Base,
+    Message,
+    Session,
+    SessionError,
+    Thread,
+    TokenUsage,
+    Version,
+)
+from tests.support.backends import Backend
+from tests.support.rows import chain, config, run
+from tests.support.savers import SaverFactory
+
+MODELS = (Session, Message, Version, TokenUsage, SessionError, Thread)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """A database in memory, with foreign keys enforced."""
+    with SessionSaver.from_conn_string(":memory:") as saver:
+        saver.setup()
+        yield saver._runner.sync_engine
+
+
+@pytest.fixture
+def orm(engine: Engine) -> Iterator[OrmSession]:
+    with OrmSession(engine) as session:
+        yield session
+
+
+def call(**values: Any) -> TokenUsage:
+    made = {"agent_type": "writer", "model": "m", "input_tokens": 2, "output_tokens": 1,
+            "total_tokens": 3, "cost_usd": 0.5}  # fmt: skip
+    return TokenUsage(**made | values)
+
+
+def filled(**values: Any) -> Session:
+    return Session(
+        messages=[Message(role="user", content="hi"), Message(role="assistant", content="ho")],
+        versions=[Version(version=0, html="<p>")],
+        token_usage=[call()],
+        **values,
+    )
+
+
+def test_a_session_is_made_changed_and_read_with_its_defaults(orm: OrmSession) -> None:
+    made = Session()
+    orm.add(made)
+    orm.commit()
+
+    assert len(made.id) == 36
+    assert (made.title, made.build_status, made.current_version) == (
+        "Untitled session", "pending", 0,
+    )  # fmt: skip
+    assert made.created_at.tzinfo is UTC
+    before = made.updated_at
+    made.title = "A bakery"
+    orm.commit()
+    assert made.updated_at > before
+    assert made.created_at < made.updated_at
+    assert orm.scalars(select(Session.title)).all() == ["A bakery"]
+
+
+def test_relations_lead_both_ways(orm: OrmSession) -> None:
+    made = filled(id="s")
+    orm.add(made)
+    orm.commit()
+    orm.expire_all()
+
+    assert [message.content for message in made.messages] == ["hi", "ho"]
+    assert made.versions[0].session is made
+    assert made.token_usage[0].session is made
+    assert (made.errors, made.threads) == ([], [])
+
+
+def test_rows_go_with_their_session_and_when_they_leave_it(orm: OrmSession) -> None:
+    made = filled(id="s")
+    orm.add_all([made, filled(id="t")])
+    orm.commit()
+
+    made.messages.pop()
+    orm.commit()
+    assert orm.scalars(select(Message.session_id).order_by(Message.id)).all() == ["s", "t", "t"]
+    orm.delete(made)
+    orm.commit()
+
+    for model in (Message, Version, TokenUsage):
+        assert set(orm.scalars(select(model.session_id))) == {"t"}
+
+
+def test_a_session_is_deleted_without_reading_what_belongs_to_it(
+    engine: Engine, orm: OrmSession
+) -> None:
+    orm.add(filled(id="s"))
+    orm.commit()
+    seen: list[str] = []
+    event.listen(
+        engine, "before_cursor_execute", lambda _c, _k, statement, *_: seen.append(statement)
+    )
+    found = orm.get_one(Session, "s")
+    orm.delete(found)
+    orm.commit()
+
+    assert [statement.split()[0] for statement in seen] == ["SELECT", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Message(session_id="no such", role="user", content="hi"),
+        call(session_id="no such"),
+        Version(session_id="s", version=0, html="<p>again"),
+        Message(session_id="s", role="user"),
+        Session(id="s"),
+    ],
+    ids=["message of none", "usage of none", "same number", "no content", "same id"],
+)
+def test_the_database_refuses_what_breaks_its_rules(engine: Engine, row: Any) -> None:
+    with OrmSession(engine) as first:
+        first.add(filled(id="s"))
+        first.commit()
+    with OrmSession(engine) as orm:
+        values = {attr.key: getattr(row, attr.key) for attr in inspect(type(row)).column_attrs}
+        orm.add(type(row)(**{key: value for key, value in values.items() if value is not None}))
+        with pytest.raises(IntegrityError):
+            orm.commit()
+
+
+def test_rows_are_counted_summed_up_and_loaded_in_few_statements(orm: OrmSession) -> None:
+    orm.add_all([filled(id="s", owner_id="ada"), filled(id="t"), Session(id="empty")])
+    orm.add(call(session_id="s", timestamp=datetime(2026, 1, 1, tzinfo=UTC), cost_usd=0.25))
+    orm.commit()
+
+    summed = (
+        select(Session.id, func.count(TokenUsage.id), func.sum(TokenUsage.cost_usd))
+        .outerjoin(Session.token_usage)
+        .group_by(Session.id)
+        .order_by(Session.id)
+    )
+    assert orm.execute(summed).all() == [("empty", 0, None), ("s", 2, 0.75), ("t", 1, 0.5)]
+    talked = select(Session).where(Session.messages.any(Message.content == "ho"))
+    found = orm.scalars(talked.options(selectinload(Session.messages)).order_by(Session.id)).all()
+    assert [(session.id, len(session.messages)) for session in found] == [("s", 2), ("t", 2)]
+
+
+def test_each_model_says_what_it_is(orm: OrmSession) -> None:
+    made = filled(id="s", title="A bakery")
+    orm.add(made)
+    orm.commit()
+
+    assert repr(made) == "<Session 's' 'A bakery'>"
+    assert repr(made.messages[0]) == "<Message 1 of 's': user>"
+    assert repr(made.versions[0]) == "<Version 0 of 's'>"
+    assert repr(made.token_usage[0]) == "<TokenUsage 1 of 's': m 3>"
+    assert repr(SessionError(session_id="s", kind="error")).startswith("<SessionError None of 's'")
+    assert repr(Thread(thread_id="t", session_id="s")) == "<Thread 't' of 's': None>"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_type_checker_knows_every_column_that_is_mapped(model: type[Base]) -> None:
+    [definition] = ast.parse(inspect_source(model)).body
+    assert isinstance(definition, ast.ClassDef)
+    [guarded] = [node for node in definition.body if isinstance(node, ast.If)]
+    known = {node.target.id for node in guarded.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
+
+    assert known <= {attr.key for attr in inspect(model).column_attrs}
+    not_ours = {"thread_key", "row_key", "is_first", "session_named", "revision"}
+    assert {column.name for column in inspect(model).local_table.c} - not_ours <= known | {
+        "status_checkpoint_id"
+    }
+
+
+def test_another_schema_is_found_by_translating_its_name(tmp_path: Any) -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as conn:
+        conn.exec_driver_sql("ATTACH ? AS agents", (str(tmp_path / "agents.db"),))
+        there = conn.execution_options(schema_translate_map={None: "agents"})
+        Base.metadata.create_all(there)
+        with OrmSession(there) as orm:
+            orm.add(filled(id="s"))
+            orm.flush()
+            assert conn.exec_driver_sql("SELECT id FROM agents.sessions").scalar() == "s"
+            orm.rollback()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("face", ["async-engine"], indirect=True)
+async def test_what_a_graph_wrote_is_read_through_the_models(
+    make_saver: SaverFactory, backend: Backend
+) -> None:
+    saver = make_saver()
+    update = {"messages": [("ai", "Done.")], "html": "<p>", "build_artifacts": {"pages": ["/"]}}
+    await run(chain(saver, update), {}, config(owner_id="ada"))
+
+    with OrmSession(backend.engine()) as orm:
+        found = orm.scalars(select(Session).where(Session.owner_id == "ada")).one()
+        assert found.build_artifacts == {"pages": ["/"]}
+        assert [m.content for m in found.messages] == ["Done."]
+        assert [v.html for v in found.versions] == ["<p>"]
+        assert [(t.thread_id, t.status) for t in found.threads] == [("t", "done")]
+        found.messages.append(Message(role="user", content="Thanks."))
+        orm.commit()
+    assert [m.content for m in await saver.sessions.amessages("t")] == ["Done.", "Thanks."]
+
+
+def test_each_database_enforces_references_numbers_and_what_goes_with_a_session(
+    backend: Backend,
+) -> None:
+    with SessionSaver.from_conn_string(backend.url) as saver:
+        saver.setup()
+        engine = saver._runner.sync_engine
+        with OrmSession(engine) as orm:
+            orm.add_all([filled(id="s"), filled(id="t")])
+            orm.commit()
+        for refused in (
+            Message(session_id="no such", role="user", content="hi"),
+            Version(session_id="s", version=0, html="<p>again"),
+        ):
+            with OrmSession(engine) as orm:
+                orm.add(refused)
+                with pytest.raises(IntegrityError):
+                    orm.flush()
+        with OrmSession(engine) as orm:
+            orm.delete(orm.get_one(Session, "s"))
+            orm.commit()
+            for model in (Message, Version, TokenUsage):
+                assert set(orm.scalars(select(model.session_id))) == {"t"}
