@@ -5,6 +5,7 @@ with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
 """
 
 from langgraph_session_saver.errors import (
+    AmbiguousIdError,
     BackupFileError,
     CheckpointNotFoundError,
     CorruptBlobError,
@@ -31,6 +32,7 @@ from langgraph_session_saver.errors import (
     VersionNotFoundError,
     WrongFaceError,
 )
+from langgraph_session_saver.health import Health, PoolUse, TableSize
 from langgraph_session_saver.inspection.comparing import Change
 from langgraph_session_saver.inspection.differences import ChannelDiff, Diff
 from langgraph_session_saver.inspection.history import Entry, History, Older
@@ -65,6 +67,7 @@ from langgraph_session_saver.transfer import copy as copy_database
 
 __all__ = [
     "AestheticScore",
+    "AmbiguousIdError",
     "BackupFileError",
     "BuildInfo",
     "BuildStatus",
@@ -80,6 +83,7 @@ __all__ = [
     "Entry",
     "ErrorRecord",
     "GraphState",
+    "Health",
     "History",
     "HistoryLostError",
     "Imported",
@@ -93,6 +97,7 @@ __all__ = [
     "Older",
     "Page",
     "PageVersions",
+    "PoolUse",
     "Progress",
     "Projection",
     "ProjectionError",
@@ -108,6 +113,7 @@ __all__ = [
     "SessionSaverError",
     "Step",
     "StoragePermissionError",
+    "TableSize",
     "ThreadNotFoundError",
     "TransferConflictError",
     "TransferMismatchError",

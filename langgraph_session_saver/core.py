@@ -68,6 +68,11 @@ def reading(operation: Callable[[Connection], Any]) -> Request:
     return Request(operation, "read")
 
 
+def probing(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation that only reads, and that fails at once where it fails."""
+    return Request(operation, "probe")
+
+
 def writing(operation: Callable[[Connection], Any]) -> Request:
     """Ask for an operation in a transaction of its own."""
     return Request(operation, "write")

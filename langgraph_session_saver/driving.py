@@ -44,6 +44,16 @@ class Driver:
             await self._adrive(self._core.prepare())
         return await self._adrive(script)
 
+    def probe(self, script: Script[T]) -> T:
+        """Run a script on whatever database there is, set up or not."""
+        return self._drive(script)
+
+    async def aprobe(self, script: Script[T]) -> T:
+        """As `probe`."""
+        if self._runner.is_async:
+            return await self._adrive(script)
+        return await asyncio.to_thread(self.probe, script)
+
     async def arun_here(self, script: Script[T]) -> T:
         """As `arun`, but asides are awaited on this event loop, over a plain engine too."""
         if not self._core.is_ready:

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["lookup", "read", "write", "batch", "schema"]
+Kind = Literal["lookup", "read", "probe", "write", "batch", "schema"]
 """A batch is one statement where the database takes it as one, else a transaction.
 
-Lookups and batches are of compiled statements alone.
+Lookups and batches are of compiled statements alone. A probe is a read that is not tried again.
 """
 
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
@@ -241,13 +241,13 @@ class Runner:
             try:
                 return self._run_once(operation, kind)
             except Exception as exc:
-                if not self._is_transient(exc):
+                if kind == "probe" or not self._is_transient(exc):
                     raise
                 _pause_before_retry()
             retrying = Retrying(**self._retry_policy())
             return retrying(self._run_once, operation, kind)  # type: ignore[no-any-return]
         except SQLAlchemyError as exc:
-            raise self._translated(exc) from exc
+            raise self._translated(exc, kind) from exc
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
@@ -258,13 +258,13 @@ class Runner:
             try:
                 return await self._arun_once(operation, kind)
             except Exception as exc:
-                if not self._is_transient(exc):
+                if kind == "probe" or not self._is_transient(exc):
                     raise
                 await asyncio.sleep(_FIRST_PAUSE)
             retrying = AsyncRetrying(**self._retry_policy())
             return await retrying(self._arun_once, operation, kind)
         except SQLAlchemyError as exc:
-            raise self._translated(exc) from exc
+            raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
         with self._turn(kind), self._connect(kind) as conn:
@@ -289,7 +289,7 @@ class Runner:
                 return operation(conn)
             return self._execute(conn, operation, kind)
         except SQLAlchemyError as exc:
-            raise self._translated(exc) from exc
+            raise self._translated(exc, kind) from exc
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind == "schema":
@@ -360,14 +360,15 @@ class Runner:
             "reraise": True,
         }
 
-    def _translated(self, exc: SQLAlchemyError) -> Exception:
+    def _translated(self, exc: SQLAlchemyError, kind: Kind) -> Exception:
         if isinstance(exc, IntegrityError):
             return BrokenReferenceError(_safe(exc))
         url = self.sync_engine.url
         if self.dialect.is_transient(exc):
+            tried = "" if kind == "probe" else f" for {RETRY_SECONDS:.0f} seconds"
             return DatabaseUnavailableError(
-                f"the {url.get_backend_name()} database at {_address(url)} kept failing for "
-                f"{RETRY_SECONDS:.0f} seconds: {_safe(exc)}"
+                f"the {url.get_backend_name()} database at {_address(url)} kept failing{tried}: "
+                f"{_safe(exc)}"
             )
         message = f"the {url.get_backend_name()} database refused a statement: {_safe(exc)}"
         if isinstance(exc, DBAPIError) and "readonly" in str(exc.orig).replace("-", ""):
@@ -434,7 +435,8 @@ def _holds_several(pool: Pool) -> bool:
 
 _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
-_READS, _COMPILED = frozenset(("lookup", "read")), frozenset(("lookup", "batch"))
+_READS = frozenset(("lookup", "read", "probe"))
+_COMPILED = frozenset(("lookup", "batch"))
 
 
 def _pause_before_retry() -> None:

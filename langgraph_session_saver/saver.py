@@ -27,6 +27,7 @@ from langgraph_session_saver.core import Core, Script
 from langgraph_session_saver.driving import Driver
 from langgraph_session_saver.engine import Runner, make_engine, parse_url
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.health import Health, HealthCheck
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
 from langgraph_session_saver.inspection.differences import Diff
 from langgraph_session_saver.inspection.diffing import Diffing
@@ -120,6 +121,7 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
         self._sessions = SessionScripts(self._core, self._housekeeping)
         self._children = ChildScripts(self._core, self._sessions)
         self._states = StateScripts(self._core, self._sessions, self._reading)
+        self._health = HealthCheck(self._core, self._runner.sync_engine)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -161,6 +163,21 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
     async def asetup(self) -> None:
         """As `setup`."""
         await self._driver.aset_up()
+
+    def health(self, *, sizes: bool = True) -> Health:
+        """Say whether the database is there, is this code's, and how much it holds.
+
+        Nothing is created, and nothing is raised where the database cannot be reached: `reachable`
+        is then False and `reason` says why.
+
+        Args:
+            sizes: Whether to count rows and bytes, which looks through the tables.
+        """
+        return self._driver.probe(self._health.health(sizes=sizes))
+
+    async def ahealth(self, *, sizes: bool = True) -> Health:
+        """As `health`."""
+        return await self._driver.aprobe(self._health.health(sizes=sizes))
 
     def close(self) -> None:
         """Give up the engine, if `from_conn_string` made it."""

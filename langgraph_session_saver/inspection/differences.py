@@ -197,13 +197,13 @@ def _channel_dict(found: ChannelDiff) -> dict[str, Any]:
         "kind": found.kind,
         "before": found.before,
         "after": found.after,
-        "value": _plain(found.value),
+        "value": plain(found.value),
         "changes": [
             {
                 "path": change.path,
                 "kind": change.kind,
-                "before": _plain(change.before),
-                "after": _plain(change.after),
+                "before": plain(change.before),
+                "after": plain(change.after),
                 "text": None if change.text is None else list(change.text),
                 "by": change.by,
             }
@@ -214,7 +214,7 @@ def _channel_dict(found: ChannelDiff) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A decoded value as JSON has it; one that is too large as its beginning in text."""
     try:
         return to_json(value, budget=MOST_PLAIN)

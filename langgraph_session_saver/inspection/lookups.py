@@ -101,6 +101,18 @@ class Lookups:
             found += conn.execute(query)
         return found
 
+    def writes_of(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
+    ) -> Sequence[Row[Any]]:
+        """All writes of a checkpoint."""
+        w = self.tables.writes
+        query = select(w).where(
+            w.c.thread_key == thread_key,
+            w.c.ns_key == ns_key,
+            w.c.checkpoint_id == checkpoint_id,
+        )
+        return conn.execute(query).all()
+
     def sizes(
         self, conn: Connection, thread_key: bytes, keys: Iterable[bytes]
     ) -> dict[bytes, tuple[int | None, int]]:

@@ -1,0 +1,159 @@
+"""The statements over all threads: which there are, what failed, what it cost, what takes space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, Select, func, select
+
+from langgraph_session_saver.inspection.lookups import BEYOND
+from langgraph_session_saver.tables import Tables
+
+MOST_LISTED = 10_000
+"""Rows that one question answers."""
+
+
+class Overview:
+    """Reads rows of many threads."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    # -- by the start of an id ------------------------------------------------------------------
+
+    def threads_starting_with(self, conn: Connection, prefix: str, limit: int) -> list[str]:
+        """Ids of threads that start so, in order: a whole id comes first."""
+        return _starting_with(conn, self._tables.threads.c.thread_id, prefix, limit)
+
+    def sessions_starting_with(self, conn: Connection, prefix: str, limit: int) -> list[str]:
+        """Ids of sessions that start so, in order: a whole id comes first."""
+        return _starting_with(conn, self._tables.sessions.c.id, prefix, limit)
+
+    # -- lists ----------------------------------------------------------------------------------
+
+    def threads(
+        self,
+        conn: Connection,
+        *,
+        session_id: str | None = None,
+        owner_id: str | None = None,
+        status: str | None = None,
+        limit: int,
+    ) -> tuple[int, Sequence[Any]]:
+        """How many threads there are, and the last that something was written to."""
+        t, c = self._tables.threads.c, self._tables.checkpoints.c
+        wanted = _equal({t.session_id: session_id, t.owner_id: owner_id, t.status: status})
+        checkpoints = (
+            select(func.count())
+            .where(c.thread_key == t.thread_key, c.hidden.is_(False))
+            .scalar_subquery()
+        )
+        query = select(
+            t.thread_id, t.session_id, t.owner_id, t.status, t.status_node, t.status_step,
+            t.created_at, t.updated_at, checkpoints.label("checkpoints"),
+        )  # fmt: skip
+        newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
+        return _count(conn, select(t.thread_key).where(*wanted)), conn.execute(newest).all()
+
+    def errors(
+        self,
+        conn: Connection,
+        *,
+        thread_id: str | None = None,
+        session_id: str | None = None,
+        kind: str | None = None,
+        only_open: bool = False,
+        limit: int,
+    ) -> tuple[int, Sequence[Any]]:
+        """How many errors, interrupts and refused values there are, and the newest of them."""
+        e = self._tables.errors.c
+        wanted = _equal({e.thread_id: thread_id, e.session_id: session_id, e.kind: kind})
+        if only_open:
+            wanted.append(e.recovered_at.is_(None))
+        query = select(
+            e.created_at, e.session_id, e.thread_id, e.checkpoint_id, e.checkpoint_ns, e.run_id,
+            e.kind, e.node, e.step, e.channel, e.type, e.message, e.stack, e.recovered_at,
+        )  # fmt: skip
+        newest = query.where(*wanted).order_by(e.created_at.desc(), e.id.desc()).limit(limit)
+        return _count(conn, select(e.id).where(*wanted)), conn.execute(newest).all()
+
+    def usage(
+        self,
+        conn: Connection,
+        by: Sequence[str],
+        *,
+        session_id: str | None = None,
+        since: datetime | None = None,
+    ) -> Sequence[Any]:
+        """Tokens and cost, summed by columns of `token_usage`, the dearest first."""
+        u = self._tables.token_usage.c
+        wanted = _equal({u.session_id: session_id})
+        if since is not None:
+            wanted.append(u.timestamp >= since)
+        groups = [u[name] for name in by]
+        cost, total = func.sum(u.cost_usd), func.sum(u.total_tokens)
+        query = (
+            select(
+                *groups,
+                func.count().label("calls"),
+                func.sum(u.input_tokens).label("input_tokens"),
+                func.sum(u.output_tokens).label("output_tokens"),
+                total.label("total_tokens"),
+                cost.label("cost_usd"),
+            )
+            .where(*wanted)
+            .group_by(*groups)
+            .order_by(cost.desc(), total.desc(), *groups)
+        )
+        return conn.execute(query.limit(MOST_LISTED)).all()
+
+    # -- space ----------------------------------------------------------------------------------
+
+    def channels_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
+        """Channels by the bytes of their stored values: whole ones, and changes."""
+        b = self._tables.blobs.c
+        stored = func.sum(func.length(b.data))
+        query = (
+            select(
+                b.channel,
+                func.count().label("versions"),
+                func.count(b.base_key).label("changes"),
+                stored.label("bytes"),
+            )
+            .group_by(b.channel)
+            .order_by(stored.desc(), b.channel)
+        )
+        return conn.execute(query.limit(limit)).all()
+
+    def threads_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
+        """Threads by the bytes of their stored values."""
+        t, b = self._tables.threads.c, self._tables.blobs.c
+        stored = func.sum(func.length(b.data))
+        sizes = (
+            select(b.thread_key, func.count().label("versions"), stored.label("bytes"))
+            .group_by(b.thread_key)
+            .order_by(stored.desc())
+            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(t.thread_id, sizes.c.versions, sizes.c.bytes)
+            .join(sizes, sizes.c.thread_key == t.thread_key)
+            .order_by(sizes.c.bytes.desc(), t.thread_id)
+        )
+        return conn.execute(query).all()
+
+
+def _starting_with(conn: Connection, column: Column[Any], prefix: str, limit: int) -> list[str]:
+    query = select(column).where(column >= prefix, column < prefix + BEYOND)
+    return list(conn.execute(query.order_by(column).limit(limit)).scalars())
+
+
+def _equal(wanted: dict[Column[Any], Any]) -> list[Any]:
+    return [column == value for column, value in wanted.items() if value is not None]
+
+
+def _count(conn: Connection, query: Select[Any]) -> int:
+    return int(conn.execute(select(func.count()).select_from(query.subquery())).scalar_one())
