@@ -2,6 +2,7 @@
 
 SessionSaverError
 ├── InvalidConfigError (ValueError)         ids, namespaces, options, filters
+├── AmbiguousIdError (InvalidConfigError)    the start of an id that several have
 ├── SessionConflictError (ValueError)       a call names another session or owner
 ├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
 ├── ThreadNotFoundError (LookupError)       a thread to look into that is not there
@@ -34,6 +35,10 @@ class SessionSaverError(Exception):
 
 class InvalidConfigError(SessionSaverError, ValueError):
     """A config, id, option or filter is not usable; nothing was written."""
+
+
+class AmbiguousIdError(InvalidConfigError):
+    """Several threads, sessions or checkpoints have ids that start so."""
 
 
 class SessionConflictError(SessionSaverError, ValueError):

@@ -120,8 +120,10 @@ class Housekeeping:
         thread_ids: Sequence[Any],
         strategy: str,
         keep_last_count: int | None,
-    ) -> Script[None]:
-        """Carry out a strategy on threads."""
+        *,
+        dry_run: bool = False,
+    ) -> Script[Counts]:
+        """Carry out a strategy on threads, or only count what would go."""
         if strategy not in STRATEGIES:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
@@ -130,15 +132,22 @@ class Housekeeping:
             raise InvalidConfigError(
                 "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the saver"
             )
+        total = Counts()
         for thread_id in _several("thread_ids", thread_ids):
+            key = thread_key(check_thread_id(thread_id))
             if strategy == "delete":
-                yield from self.delete_thread(thread_id)
+                gone = Counts(threads=1, deleted_threads=1)
+                if dry_run:
+                    counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
+                    total += replace(gone, checkpoints=counts.checkpoints, blobs=counts.blobs)
+                elif (yield from self._delete(key)):
+                    total += gone
                 continue
             choose: Callable[[Sequence[Stored]], Choice] = keep_latest
             if keep_last_count is not None and strategy == "keep_last":
                 choose = partial(keep_last, count=keep_last_count)
-            key = thread_key(check_thread_id(thread_id))
-            yield from self._thin_out(serde, key, choose)
+            total += yield from self._thin_out(serde, key, choose, dry_run=dry_run)
+        return total
 
     def sweep(
         self,

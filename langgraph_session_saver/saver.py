@@ -504,7 +504,7 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
 
     def _prune(
         self, thread_ids: Sequence[str], strategy: str, keep_last: int | None
-    ) -> Script[None]:
+    ) -> Script[Counts]:
         count = check_count("keep_last", keep_last) or self._core.keep_last
         return self._housekeeping.prune(self.serde, thread_ids, strategy, count)
 

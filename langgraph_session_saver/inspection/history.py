@@ -128,6 +128,11 @@ class History:
     def __getitem__(self, index: int) -> Entry:
         return self.entries[index]
 
+    @property
+    def id_length(self) -> int:
+        """Characters that tell the checkpoint ids of this page apart."""
+        return _id_length(self.entries)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as dicts, lists, text and numbers."""
         entries = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, func, select
+from sqlalchemy import Column, Connection, Select, and_, func, select
 
 from langgraph_session_saver.inspection.lookups import BEYOND
 from langgraph_session_saver.tables import Tables
@@ -145,10 +145,41 @@ class Overview:
         )
         return conn.execute(query).all()
 
+    # -- damage ---------------------------------------------------------------------------------
+
+    def faults(self, conn: Connection) -> list[tuple[str, int, str]]:
+        """What was looked for, how much of it there is, and in words."""
+        t, b = self._tables, self._tables.blobs
+        base = b.alias("base")
+        orphans = (
+            select(b.c.blob_key)
+            .outerjoin(
+                base,
+                and_(base.c.thread_key == b.c.thread_key, base.c.blob_key == b.c.base_key),
+            )
+            .where(b.c.base_key.is_not(None), base.c.blob_key.is_(None))
+        )
+        threadless = (
+            select(t.checkpoints.c.checkpoint_id)
+            .outerjoin(t.threads, t.threads.c.thread_key == t.checkpoints.c.thread_key)
+            .where(t.threads.c.thread_key.is_(None))
+        )
+        sessionless = (
+            select(t.threads.c.thread_key)
+            .outerjoin(t.sessions, t.sessions.c.id == t.threads.c.session_id)
+            .where(t.sessions.c.id.is_(None))
+        )
+        return [
+            ("stored values", _count(conn, orphans), "changes of a value that is gone"),
+            ("checkpoints", _count(conn, threadless), "checkpoints without their thread"),
+            ("threads", _count(conn, sessionless), "threads without their session"),
+        ]
+
 
 def _starting_with(conn: Connection, column: Column[Any], prefix: str, limit: int) -> list[str]:
     query = select(column).where(column >= prefix, column < prefix + BEYOND)
-    return list(conn.execute(query.order_by(column).limit(limit)).scalars())
+    query = query.order_by(column).limit(None if limit < 0 else limit)
+    return list(conn.execute(query).scalars())
 
 
 def _equal(wanted: dict[Column[Any], Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from langgraph_session_saver.configs import Place
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.errors import (
+    AmbiguousIdError,
     CheckpointNotFoundError,
     CorruptBlobError,
     InvalidConfigError,
@@ -78,7 +79,7 @@ class Values:
             yield from self._refuse_unknown(place, what, name)
         if len(rows) > 1 and rows[0].checkpoint_id != name:
             ids = ", ".join(row.checkpoint_id for row in rows[:3])
-            raise InvalidConfigError(
+            raise AmbiguousIdError(
                 f"{what} is {name!r}, and several checkpoints of thread {place.thread.thread_id!r} "
                 f"start so ({ids}{', …' if len(rows) > 3 else ''}): pass more of the id"
             )

@@ -1,0 +1,21 @@
+"""The command line, `langgraph-session-saver`: the extra `[cli]`."""
+
+from __future__ import annotations
+
+import sys
+
+_LIBRARIES = {"typer", "rich", "click"}
+
+
+def main() -> None:
+    """Run the command line; without its libraries, say which extra brings them."""
+    try:
+        from langgraph_session_saver.cli.app import run  # noqa: PLC0415 - needs Typer and Rich
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        sys.exit(
+            f"the command line needs {exc.name!r}, which is not installed: "
+            "pip install 'langgraph-session-saver[cli]'"
+        )
+    run()

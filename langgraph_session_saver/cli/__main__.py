@@ -1,0 +1,5 @@
+"""`python -m langgraph_session_saver.cli`."""
+
+from langgraph_session_saver.cli import main
+
+main()
