@@ -35,7 +35,10 @@ from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
-STRATEGIES = ("keep_latest", "keep_last", "delete")
+DELETE = ("delete", "delete_all")
+"""LangGraph's word for keeping nothing, and that of its server."""
+
+STRATEGIES = ("keep_latest", "keep_last", *DELETE)
 
 PAGE = 200
 """Threads that a sweep looks up at a time."""
@@ -135,7 +138,7 @@ class Housekeeping:
         total = Counts()
         for thread_id in _several("thread_ids", thread_ids):
             key = thread_key(check_thread_id(thread_id))
-            if strategy == "delete":
+            if strategy in DELETE:
                 gone = Counts(threads=1, deleted_threads=1)
                 if dry_run:
                     counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)

@@ -484,7 +484,8 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
             thread_ids: The threads.
             strategy: "keep_latest" keeps the newest checkpoint of each namespace, with its
                 pending writes and whatever its `DeltaChannel`s replay; "keep_last" the newest
-                root checkpoints with what they need; "delete" nothing.
+                root checkpoints with what they need; "delete" (or the server's word, "delete_all")
+                nothing.
             keep_last: How many, for "keep_last"; default the saver's.
 
         Raises:

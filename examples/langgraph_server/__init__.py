@@ -1,0 +1,1 @@
+"""A graph and a `langgraph.json` for the LangGraph server."""
