@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from langgraph_session_saver.cli import demo, doctor, looking, retaining
+from langgraph_session_saver.cli import demo, doctor, looking, moving, retaining, schemas, sessions
 from langgraph_session_saver.cli.calls import say_error
 from langgraph_session_saver.cli.exits import EXPLAINED, Exit
 from langgraph_session_saver.cli.printing import console
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (demo, looking, retaining, doctor):
+for module in (demo, sessions, looking, retaining, schemas, moving, doctor):
     module.add_to(app)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from langgraph_session_saver.cli.exits import Exit, code_of, without_passwords
 from langgraph_session_saver.cli.opening import Database, Place
@@ -18,10 +19,12 @@ from langgraph_session_saver.cli.printing import console, print_json
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
     InvalidConfigError,
+    SessionNotFoundError,
     SessionSaverError,
     ThreadNotFoundError,
 )
 from langgraph_session_saver.inspection.showing import printable
+from langgraph_session_saver.transfer.progress import Progress as Transfer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone, with the same keys always.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
@@ -103,6 +106,20 @@ class Call:
         with self.err.status(f"{what} …") if self.err.is_terminal else nullcontext():
             yield
 
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[Transfer], object] | None]:
+        """A bar on a terminal, for what reports how far it is; None elsewhere."""
+        if not self.err.is_terminal:
+            yield None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda at: bar.update(
+                task, description=f"{what}: {at.what}", completed=at.done, total=at.total
+            )
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Go on only if somebody agrees.
 
@@ -141,7 +158,8 @@ class Call:
         if found and (found[0] == start or len(found) == 1):
             return str(found[0])
         if not found:
-            raise ThreadNotFoundError(
+            error = ThreadNotFoundError if what == "thread" else SessionNotFoundError
+            raise error(
                 f"there is no {what} whose id starts with {start!r}: `{what}s list` names them"
             )
         ids = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
@@ -157,7 +175,7 @@ def say_error(err: Console, message: str) -> None:
 
 
 def command(
-    app: typer.Typer, name: str, *, example: str | Sequence[str]
+    app: typer.Typer, name: str, *, example: str | Sequence[str], of_database: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function of a `Call` and options as a command.
 
@@ -165,22 +183,24 @@ def command(
         app: The group that it belongs to.
         name: Its name there.
         example: What to type after `langgraph-session-saver`; `--help` shows it.
+        of_database: Whether it is about the one database that `--url` names.
     """
+    options = _SHARED if of_database else {"as_json": _SHARED["as_json"]}
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        def run(**options: Any) -> None:
-            shared = {key: options.pop(key) for key in _SHARED}
+        def run(**given: Any) -> None:
+            shared = {key: given.pop(key, default) for key, (_, default) in _SHARED.items()}
             place = Place(shared["url"], shared["schema"], shared["table_prefix"])
             call = Call(place, as_json=shared["as_json"])
             try:
-                function(call, **options)
+                function(call, **given)
             except SessionSaverError as exc:
                 call.fail(str(exc), code_of(exc))
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         ours = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            for key, (kind, default) in _SHARED.items()
+            for key, (kind, default) in options.items()
         ]
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + ours
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from langgraph_session_saver.errors import (
     DriverNotInstalledError,
     HistoryLostError,
     InvalidConfigError,
+    NotConfirmedError,
     SessionSaverError,
     StoragePermissionError,
 )
@@ -51,7 +52,9 @@ def code_of(error: SessionSaverError) -> Exit:
         return Exit.NOT_FOUND
     if isinstance(error, _UNREACHABLE):
         return Exit.UNREACHABLE
-    return Exit.USAGE if isinstance(error, InvalidConfigError) else Exit.FAILED
+    if isinstance(error, InvalidConfigError | NotConfirmedError):
+        return Exit.USAGE
+    return Exit.FAILED
 
 
 def without_passwords(text: str) -> str:

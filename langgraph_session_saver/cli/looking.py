@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 from rich.text import Text
 
 from langgraph_session_saver.cli.calls import Call, Limit, Namespace, Thread, command
-from langgraph_session_saver.cli.printing import cell, quantity, status_cell, table, when
+from langgraph_session_saver.cli.printing import cell, listing, status_cell, table, when
 from langgraph_session_saver.cli.timelines import timeline, view
 from langgraph_session_saver.inspection.showing import amount, printable
 from langgraph_session_saver.inspection.viewing import Viewing
@@ -39,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
         diff
     )
     command(app, "errors", example=["errors", "errors --open --stack --session order"])(errors)
-    command(app, "usage", example=["usage", "usage --by session --since 2026-11-01"])(usage)
+    command(app, "usage", example=["usage", "usage --by day,model --since 2026-11-01"])(usage)
     command(app, "stats", example="stats")(stats)
 
 
@@ -73,7 +75,9 @@ def list_threads(
             cell(when(row.updated_at)),
         )
     found = [row._asdict() for row in rows]
-    call.answer({"total": total, "threads": found}, *_listing(shown, rows, total, "thread"))
+    call.answer(
+        {"total": total, "threads": found}, *listing(shown, len(rows), "thread", total=total)
+    )
 
 
 def history(
@@ -146,98 +150,83 @@ def _coloured(text: str) -> Text:
 def errors(
     call: Call,
     *,
-    thread: Annotated[
-        str | None, typer.Option("--thread", help="Only of this thread (the start of its id).")
-    ] = None,
     session: Session = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Only `error` (a task failed) or `projection` (a value).")
-    ] = None,
     only_open: Annotated[
         bool, typer.Option("--open", help="Only those that the thread has not got over.")
     ] = False,
     stack: Annotated[bool, typer.Option("--stack", help="Print tracebacks too.")] = False,
     limit: Limit = 20,
+    after: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
 ) -> None:
-    """List what failed: tasks that raised, and values that a projection refused."""
+    """List what failed, newest first: tasks that raised, and values that were refused."""
     with call.place.reading() as database:
-        options: dict[str, Any] = {
-            "thread_id": call.thread(database, thread) if thread else None,
-            "session_id": call.session(database, session) if session else None,
-            "kind": kind,
-            "only_open": only_open,
-            "limit": limit,
-        }
-        total, rows = database.read(lambda conn: database.overview.errors(conn, **options))
+        named = call.session(database, session) if session else None
+        recovered = False if only_open else None
+        page = database.saver.sessions.errors(named, recovered=recovered, limit=limit, after=after)
     shown = table("time (UTC)", "thread", "node", "error", "recovered (UTC)")
-    for row in rows:
-        where = row.node or (f"channel {row.channel}" if row.channel else "")
+    for one in page:
         shown.add_row(
-            cell(when(row.created_at)),
-            cell(row.thread_id),
-            cell(where),
+            cell(when(one.created_at)),
+            cell(one.thread_id),
+            cell(one.node or (f"channel {one.channel}" if one.channel else "")),
             cell(
-                shorten(f"{row.type}: {row.message}", LONGEST_MESSAGE),
-                "" if row.recovered_at else "red",
+                shorten(f"{one.type}: {one.message}", LONGEST_MESSAGE),
+                "" if one.recovered_at else "red",
                 whole=True,
             ),
-            cell(when(row.recovered_at) or "no"),
+            cell(when(one.recovered_at) or "no"),
         )
-    stacks = [Text("\n" + printable(row.stack, keep="\n")) for row in rows if stack and row.stack]
-    found = [row._asdict() for row in rows]
-    call.answer({"total": total, "errors": found}, *_listing(shown, rows, total, "error"), *stacks)
+    stacks = [Text("\n" + printable(one.stack, keep="\n")) for one in page if stack and one.stack]
+    answer = {"errors": [asdict(one) for one in page], "next": page.next}
+    more = page.next is not None
+    call.answer(answer, *listing(shown, len(page), "error", has_more=more), *stacks)
 
 
 def usage(
     call: Call,
     *,
     by: Annotated[
-        str, typer.Option(help="What to sum by: agent, model, session, or several with commas.")
+        str, typer.Option(help="What to sum by: agent, model, day, or several with commas.")
     ] = "agent,model",
     session: Session = None,
+    owner: Annotated[str | None, typer.Option(help="Only of this owner's sessions.")] = None,
     since: Annotated[
         datetime | None, typer.Option(help="Only from this moment on (UTC).", show_default=False)
     ] = None,
+    before: Annotated[
+        datetime | None, typer.Option(help="Only before this moment (UTC).", show_default=False)
+    ] = None,
 ) -> None:
     """Sum up tokens and cost, the dearest first."""
-    names = {"agent": "agent_type", "model": "model", "session": "session_id"}
-    groups = [part.strip() for part in by.split(",")]
-    if unknown := [part for part in groups if part not in names]:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(names)}")
-    start = since.replace(tzinfo=UTC) if since and since.tzinfo is None else since
+    groups: Any = [part.strip() for part in by.split(",")]
     with call.place.reading() as database:
         named = call.session(database, session) if session else None
-        rows = database.read(
-            lambda conn: database.overview.usage(
-                conn, [names[part] for part in groups], session_id=named, since=start
-            )
+        found = database.saver.sessions.usage_summary(
+            *groups, session_id=named, owner_id=owner, since=_utc(since), before=_utc(before)
         )
-    found = [_usage_row(row, [names[part] for part in groups]) for row in rows]
-    sums = {
-        key: sum(row[key] for row in found)
-        for key in ("calls", "input_tokens", "output_tokens", "total_tokens", "cost_usd")
-    }
+    found = tuple(sorted(found, key=lambda one: (-one.cost_usd, -one.total_tokens)))
+    sums = {name: sum(getattr(one, name) for one in found) for name in _NUMBERS}
     shown = table(*groups, ">calls", ">input", ">output", ">total", ">cost (USD)")
-    for row in [*found, *([sums] if len(found) > 1 else [])]:
-        style = "bold" if row is sums else ""
-        names_of = [row.get(names[part], "") for part in groups]
-        if row is sums:
-            names_of[0] = "all"
-        numbers = [f"{row[key]:,}" for key in list(sums)[:-1]]
-        shown.add_row(
-            *(cell(text, style) for text in [*names_of, *numbers, f"{row['cost_usd']:.6f}"])
-        )
-    answer = {"by": [names[part] for part in groups], "usage": found, "sum": sums}
-    call.answer(answer, *_listing(shown, rows, len(rows), "row"))
+    for one in found:
+        names = {"agent": one.agent_type, "model": one.model, "day": one.day}
+        shown.add_row(*(cell(names[part]) for part in groups), *_numbers(asdict(one)))
+    if len(found) > 1:
+        blanks = [cell("") for _ in groups[1:]]
+        shown.add_row(cell("all", "bold"), *blanks, *_numbers(sums, "bold"))
+    answer = {"by": groups, "usage": [asdict(one) for one in found], "sum": sums}
+    call.answer(answer, *listing(shown, len(found), "call"))
 
 
-def _usage_row(row: Any, groups: list[str]) -> dict[str, Any]:
-    numbers = ("calls", "input_tokens", "output_tokens", "total_tokens")
-    return {
-        **{name: getattr(row, name) for name in groups},
-        **{name: int(getattr(row, name)) for name in numbers},
-        "cost_usd": round(float(row.cost_usd), 9),
-    }
+_NUMBERS = ("calls", "input_tokens", "output_tokens", "total_tokens", "cost_usd")
+
+
+def _numbers(row: Mapping[str, Any], style: str = "") -> list[Text]:
+    counts = [cell(f"{row[name]:,}", style) for name in _NUMBERS[:-1]]
+    return [*counts, cell(f"{row['cost_usd']:.6f}", style)]
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def stats(call: Call, *, limit: Limit = 5) -> None:
@@ -274,13 +263,3 @@ def stats(call: Call, *, limit: Limit = 5) -> None:
     call.answer(
         answer, sizes, Text(f"({health.measured})", "dim"), blank, by_channel, blank, by_thread
     )
-
-
-def _listing(shown: Any, rows: Any, total: int, what: str) -> list[Any]:
-    """A table, or that there is nothing, and how many more there are."""
-    if not rows:
-        return [Text(f"no {what}s", "dim")]
-    if len(rows) < total:
-        more = f"{len(rows):,} of {quantity(total, what)}: --limit shows more"
-        return [shown, Text(more, "dim")]
-    return [shown]

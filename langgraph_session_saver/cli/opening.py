@@ -37,11 +37,13 @@ _UNWRITABLE = {"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
 class Database:
     """An open database: a saver on it, and what else runs scripts there."""
 
-    def __init__(self, engine: Engine, schema: str | None, table_prefix: str) -> None:
+    def __init__(
+        self, engine: Engine, schema: str | None, table_prefix: str, *, auto_setup: bool
+    ) -> None:
         self.engine = engine
         self.tables: Tables = build_tables(schema, table_prefix)
         self.saver = SessionSaver(
-            engine, auto_setup=False, schema=schema, table_prefix=table_prefix
+            engine, auto_setup=auto_setup, schema=schema, table_prefix=table_prefix
         )
         runner = Runner(engine, owned=False)
         self.core = Core(
@@ -96,18 +98,18 @@ class Place:
         """Open it to write.
 
         Args:
-            creates: Whether a file that is not there is made, instead of an error.
+            creates: Whether a file, and tables, that are not there are made.
         """
         url = self.parsed(creates=creates)
         if url.get_backend_name() == "sqlite":
             url = _writable_file(url, creates=creates)
-        with self._on(cast("Engine", make_engine(url))) as database:
+        with self._on(cast("Engine", make_engine(url)), auto_setup=creates) as database:
             yield database
 
     @contextmanager
-    def _on(self, engine: Engine) -> Iterator[Database]:
+    def _on(self, engine: Engine, *, auto_setup: bool = False) -> Iterator[Database]:
         try:
-            yield Database(engine, self.schema, self.table_prefix)
+            yield Database(engine, self.schema, self.table_prefix, auto_setup=auto_setup)
         finally:
             engine.dispose()
 
@@ -148,7 +150,12 @@ def _path_of(url: URL) -> Path:
     return Path(name.removeprefix("file:")).expanduser()
 
 
-def _existing(url: URL) -> Path:
+def existing(url: URL) -> Path:
+    """A SQLite URL's file.
+
+    Raises:
+        DatabaseUnavailableError: There is none.
+    """
     path = _path_of(url)
     if not path.exists():
         raise DatabaseUnavailableError(
@@ -158,7 +165,7 @@ def _existing(url: URL) -> Path:
 
 
 def _writable_file(url: URL, *, creates: bool) -> URL:
-    path = _path_of(url) if creates else _existing(url)
+    path = _path_of(url) if creates else existing(url)
     if url.query.get("mode") == "ro" or "immutable" in url.query:
         raise StoragePermissionError(f"the URL opens {path} to be read only, and this writes to it")
     query = {key: value for key, value in url.query.items() if key not in {"mode", "uri"}}
@@ -169,7 +176,7 @@ def _writable_file(url: URL, *, creates: bool) -> URL:
 
 
 def _reading_file(url: URL) -> Engine:
-    path = _existing(url)
+    path = existing(url)
     return create_engine(
         url.set(database=str(path), query={}),
         creator=lambda: _connect_reading(path),

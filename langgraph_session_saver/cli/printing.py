@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -101,3 +101,14 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
 def counts(pairs: Sequence[tuple[int, str]]) -> str:
     """Numbers of things in a sentence's form: `2 threads, 14 checkpoints`."""
     return ", ".join(quantity(count, what) for count, what in pairs)
+
+
+def listing(
+    shown: Table, count: int, what: str, *, has_more: bool = False, total: int | None = None
+) -> list[RenderableType]:
+    """A table, or that there is nothing, and whether there is more."""
+    if not count:
+        return [Text(f"no {what}s", "dim")]
+    if total is not None and count < total:
+        return [shown, Text(f"{count:,} of {quantity(total, what)}: --limit shows more", "dim")]
+    return [shown, Text("there are more: --limit shows them", "dim")] if has_more else [shown]

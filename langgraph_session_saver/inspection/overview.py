@@ -1,18 +1,14 @@
-"""The statements over all threads: which there are, what failed, what it cost, what takes space."""
+"""The statements over all threads: which there are, what takes the space, what is damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, and_, func, select
 
 from langgraph_session_saver.inspection.lookups import BEYOND
 from langgraph_session_saver.tables import Tables
-
-MOST_LISTED = 10_000
-"""Rows that one question answers."""
 
 
 class Overview:
@@ -56,58 +52,6 @@ class Overview:
         )  # fmt: skip
         newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
         return _count(conn, select(t.thread_key).where(*wanted)), conn.execute(newest).all()
-
-    def errors(
-        self,
-        conn: Connection,
-        *,
-        thread_id: str | None = None,
-        session_id: str | None = None,
-        kind: str | None = None,
-        only_open: bool = False,
-        limit: int,
-    ) -> tuple[int, Sequence[Any]]:
-        """How many errors, interrupts and refused values there are, and the newest of them."""
-        e = self._tables.errors.c
-        wanted = _equal({e.thread_id: thread_id, e.session_id: session_id, e.kind: kind})
-        if only_open:
-            wanted.append(e.recovered_at.is_(None))
-        query = select(
-            e.created_at, e.session_id, e.thread_id, e.checkpoint_id, e.checkpoint_ns, e.run_id,
-            e.kind, e.node, e.step, e.channel, e.type, e.message, e.stack, e.recovered_at,
-        )  # fmt: skip
-        newest = query.where(*wanted).order_by(e.created_at.desc(), e.id.desc()).limit(limit)
-        return _count(conn, select(e.id).where(*wanted)), conn.execute(newest).all()
-
-    def usage(
-        self,
-        conn: Connection,
-        by: Sequence[str],
-        *,
-        session_id: str | None = None,
-        since: datetime | None = None,
-    ) -> Sequence[Any]:
-        """Tokens and cost, summed by columns of `token_usage`, the dearest first."""
-        u = self._tables.token_usage.c
-        wanted = _equal({u.session_id: session_id})
-        if since is not None:
-            wanted.append(u.timestamp >= since)
-        groups = [u[name] for name in by]
-        cost, total = func.sum(u.cost_usd), func.sum(u.total_tokens)
-        query = (
-            select(
-                *groups,
-                func.count().label("calls"),
-                func.sum(u.input_tokens).label("input_tokens"),
-                func.sum(u.output_tokens).label("output_tokens"),
-                total.label("total_tokens"),
-                cost.label("cost_usd"),
-            )
-            .where(*wanted)
-            .group_by(*groups)
-            .order_by(cost.desc(), total.desc(), *groups)
-        )
-        return conn.execute(query.limit(MOST_LISTED)).all()
 
     # -- space ----------------------------------------------------------------------------------
 
