@@ -143,7 +143,7 @@ class Housekeeping:
                 if dry_run:
                     counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
                     total += replace(gone, checkpoints=counts.checkpoints, blobs=counts.blobs)
-                elif (yield from self._delete(key)):
+                elif (yield from self.delete(key)):
                     total += gone
                 continue
             choose: Callable[[Sequence[Stored]], Choice] = keep_latest

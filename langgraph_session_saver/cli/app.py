@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -34,26 +35,29 @@ def _program() -> None:
 
 def run() -> None:
     """Run the program and exit."""
+    # What libraries remark on is no answer; what goes wrong surfaces as an error.
+    logging.getLogger().addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")  # a terminal that knows ASCII only still gets the rest
     try:
         code = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        code = 130
+    except typer.Abort as exc:
+        is_interrupt = isinstance(exc.__cause__ or exc.__context__, KeyboardInterrupt)
+        code = 130 if is_interrupt else Exit.NO
     except Exception as exc:
-        # Typer's own errors, of which some repeat what was typed: perhaps a URL.
-        say = getattr(exc, "format_message", None)
-        if say is None:
-            if type(exc).__name__ != "Abort":
-                raise
-            code = Exit.NO
-        else:
-            context = getattr(exc, "ctx", None)
-            err = console(sys.stderr)
-            if context is not None:
-                err.print(context.get_usage(), soft_wrap=True)
-            say_error(err, say() or str(exc))
-            code = Exit.USAGE
+        if not hasattr(exc, "format_message"):
+            raise
+        code = _say_usage(exc)
     sys.exit(int(code or 0))
+
+
+def _say_usage(error: Any) -> Exit:
+    """Say what Typer refuses; it may repeat what was typed, perhaps a URL with a password."""
+    if said := error.format_message():  # else it has shown the help already
+        err = console(sys.stderr)
+        if error.ctx is not None:
+            err.print(error.ctx.get_usage(), soft_wrap=True)
+        say_error(err, said)
+    return Exit.USAGE

@@ -25,6 +25,7 @@ _PRICES = {"small": (0.15e-6, 0.6e-6), "large": (2.5e-6, 10e-6)}
 class Page(MessagesState, total=False):
     """The graph's state; each of these channels becomes rows or columns."""
 
+    title: str
     build_status: str
     product_type: str
     colour: str
@@ -46,7 +47,11 @@ def plan(state: Page) -> dict[str, Any]:
     asked = str(state["messages"][-1].content)
     kind = "booking" if "booking" in asked else "landing"
     said = _says("planner", "small", f"A {kind} page: a headline, a picture, a button.", 40, 15)
-    return {"messages": [said], "build_status": "building", "product_type": kind}
+    return {
+        "messages": [said],
+        "build_status": "building",
+        "product_type": kind,
+    }
 
 
 def ask(state: Page) -> dict[str, Any]:
@@ -77,7 +82,8 @@ def run_all(saver: BaseCheckpointSaver[str], threads: list[str]) -> None:
     graph: CompiledStateGraph[Page, None, Page, Page] = builder.compile(checkpointer=saver)
     for name in threads:
         config: RunnableConfig = {"configurable": {"thread_id": name, "owner_id": "ada"}}
-        graph.invoke({"messages": [HumanMessage(ASKS[name], id="asked")]}, config)
+        title = name.removeprefix("demo-").capitalize()
+        graph.invoke({"messages": [HumanMessage(ASKS[name], id="asked")], "title": title}, config)
         if name == "demo-garage":
             continue
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import typer
 from rich.text import Text
 
 from langgraph_session_saver.cli.calls import Call, command
 from langgraph_session_saver.cli.exits import Exit, without_passwords
+from langgraph_session_saver.cli.opening import Database
 from langgraph_session_saver.cli.printing import cell, quantity, status_cell, table
 from langgraph_session_saver.saver import SessionSaver
 
@@ -49,37 +51,42 @@ def demo(call: Call) -> None:
     where = call.place.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
     call.place = call.place.at(where)
     with call.place.writing(creates=True) as database:
-        place = call.place
-        saver = SessionSaver(
-            database.engine,
-            pricing=bakery.price,
-            schema=place.schema,
-            table_prefix=place.table_prefix,
-        )
-        saver.setup()
-        there = database.read(
-            lambda conn: database.overview.threads_starting_with(conn, "demo-", 1000)
-        )
-        made = [name for name in bakery.ASKS if name not in there]
-        with call.busy("running a graph"):
-            bakery.run_all(saver, made)
-        _, rows = database.read(lambda conn: database.overview.threads(conn, limit=1000))
-    found = {row.thread_id: row for row in rows if row.thread_id in bakery.ASKS}
-    options = _options(call)
-    commands = [f"langgraph-session-saver {line} {options}" for line, _ in _NEXT]
+        made, status = _run(call, database, bakery)
+    commands = [f"langgraph-session-saver {line} {_options(call)}" for line, _ in _NEXT]
     shown = table("thread", "asked", "status")
     for name, asked in bakery.ASKS.items():
-        doing = ": ".join(filter(None, (found[name].status, found[name].status_node)))
-        shown.add_row(cell(name, "cyan"), cell(asked), status_cell(doing))
+        shown.add_row(cell(name, "cyan"), cell(asked), status_cell(status[name]))
     following = [Text("\nLook at them:", "bold")]
+    width = max(map(len, commands))
     for line, (_, why) in zip(commands, _NEXT, strict=True):
-        following.append(Text(f"  {line}", overflow="fold").append(f"   # {why}", "dim"))
+        following.append(Text(f"  {line:<{width}}  ", overflow="fold").append(f"# {why}", "dim"))
     call.answer(
         {"url": without_passwords(where), "made": made, "next": commands},
         f"{quantity(len(made), 'thread')} made in {without_passwords(where)}\n",
         shown,
         *following,
     )
+
+
+def _run(call: Call, database: Database, bakery: Any) -> tuple[list[str], dict[str, str]]:
+    """Make the threads that are not there; which these were, and how all of them stand."""
+    place = call.place
+    saver = SessionSaver(
+        database.engine, pricing=bakery.price, schema=place.schema, table_prefix=place.table_prefix
+    )
+    saver.setup()
+    overview = database.overview
+    there = database.read(lambda conn: overview.threads_starting_with(conn, "demo-", 1000))
+    made = [name for name in bakery.ASKS if name not in there]
+    with call.busy("running a graph"):
+        bakery.run_all(saver, made)
+    status = {}
+    for name in bakery.ASKS:
+        [thread] = database.read(
+            lambda conn, name=name: overview.threads(conn, session_id=name, limit=1)  # type: ignore[misc]
+        )[1]
+        status[name] = ": ".join(filter(None, (thread.status, thread.status_node)))
+    return made, status
 
 
 def _options(call: Call) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 
 from langgraph_session_saver.cli.calls import Call, Yes, command
 from langgraph_session_saver.cli.opening import Place, existing
-from langgraph_session_saver.cli.printing import cell, table
+from langgraph_session_saver.cli.printing import cell, counts, quantity, table
 from langgraph_session_saver.errors import DriverNotInstalledError
 from langgraph_session_saver.inspection.showing import amount
 
@@ -120,7 +120,10 @@ def import_(
         call.progress("importing") as progress,
     ):
         done = database.saver.import_from(other, progress, threads)
-    _say_transferred(call, asdict(done))
+    found = [(done.threads, "thread"), (done.checkpoints, "checkpoint")]
+    said = f"{counts(found)} imported, {quantity(done.kept, 'checkpoint')} were here already"
+    skipped = [f"left as it is here: {name}: {why}" for name, why in done.skipped.items()]
+    call.answer(asdict(done), said, *skipped)
 
 
 @contextmanager
@@ -147,9 +150,7 @@ def _official(url: URL) -> Iterator[Any]:
 def _say_transferred(call: Call, done: dict[str, Any]) -> None:
     written, kept = done["written"], done["kept"]
     said = f"{sum(written.values()):,} written, {sum(kept.values()):,} were there already"
-    skipped = done.get("skipped") or {}
-    notes = [f"not imported: {thread}: {why}" for thread, why in skipped.items()]
-    call.answer(done, _counted({"written": written, "there already": kept}), said, *notes)
+    call.answer(done, _counted({"written": written, "there already": kept}), said)
 
 
 def _counted(columns: dict[str, dict[str, int]]) -> Any:

@@ -119,7 +119,7 @@ class Place:
         Args:
             creates: Whether the default file is made where no URL is given.
         """
-        given = self.url or os.environ.get(URL_VARIABLE)
+        given = self.url or os.environ.get(URL_VARIABLE) or None
         if given is None and not creates:
             given = str(platformdirs.user_data_path(APP_NAME) / "sessions.db")
         if given is not None and given.startswith("file:"):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from langgraph_session_saver.cli.calls import Call, DryRun, Yes, command
-from langgraph_session_saver.cli.printing import counts
+from langgraph_session_saver.cli.printing import counts, quantity
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
 from langgraph_session_saver.reading import Reading
@@ -65,9 +65,12 @@ def prune(
             ids = [call.thread(database, start) for start in threads or ()]
         keeping = Housekeeping(database.core, Reading(database.core))
 
-        def carry_out(dry: bool) -> Counts:  # noqa: FBT001
+        def carry_out(*, dry: bool) -> Counts:
+            # What a deletion takes is known only before it.
+            before = carry_out(dry=True) if delete and not dry else None
             script = keeping.prune(database.saver.serde, ids, chosen[0], keep_last, dry_run=dry)
-            return database.run(script)
+            found = database.run(script)
+            return found if before is None else before
 
         _count_then_do(call, carry_out, dry_run=dry_run, yes=yes)
 
@@ -115,16 +118,10 @@ def _count_then_do(
 
 
 def _told(found: Counts) -> str:
-    return (
-        counts(
-            [
-                (found.checkpoints, "checkpoint"),
-                (found.blobs, "stored value"),
-                (found.deleted_threads, "whole thread"),
-            ]
-        )
-        + f" (of {counts([(found.threads, 'thread')])})"
-    )
+    parts = [(found.checkpoints, "checkpoint"), (found.blobs, "stored value")]
+    if found.deleted_threads:
+        parts.append((found.deleted_threads, "whole thread"))
+    return f"{counts(parts)} (of {quantity(found.threads, 'thread')})"
 
 
 def _answer(found: Counts, *, is_done: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -64,6 +65,8 @@ def downgrade(call: Call, revision: Revision, *, yes: Yes = False) -> None:
         try:
             migrate.downgrade(database.engine, revision, **_where(call), yes=yes)
         except NotConfirmedError as exc:
+            if not sys.stdin.isatty():
+                raise
             call.confirm(f"{exc}.\nLose them?", yes=False)
             migrate.downgrade(database.engine, revision, **_where(call), yes=True)
         _say_moved(call, before, database.engine)
@@ -103,7 +106,9 @@ def history(call: Call) -> None:
     shown = table("revision", "after", "brings")
     for one in migrate.history():
         shown.add_row(
-            cell(one.revision, "cyan"), cell(one.down_revision or "base"), cell(one.summary)
+            cell(one.revision, "cyan"),
+            cell(one.down_revision or "base"),
+            cell(one.summary, whole=True),
         )
     call.answer({"revisions": [asdict(one) for one in migrate.history()]}, shown)
 

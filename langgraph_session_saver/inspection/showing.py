@@ -73,7 +73,7 @@ def counted(names: Iterable[str]) -> str:
 
 def is_internal(channel: str) -> bool:
     """Whether a channel is one of LangGraph's own, which say what runs next."""
-    return channel.startswith(("branch:to:", "join:", "__"))
+    return channel.startswith(("branch:to:", "join:", "__")) and channel != "__root__"
 
 
 def brief(value: Any, limit: int = 300) -> str:
