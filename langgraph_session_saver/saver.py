@@ -45,7 +45,7 @@ from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.scripts import SessionScripts
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.state_scripts import StateScripts
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.tables import shared_tables
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.face import Moves
 from langgraph_session_saver.versions import next_version
@@ -102,7 +102,7 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
             )
         self._runner = Runner(engine, owned=False)
         self._core = Core(
-            build_tables(schema, table_prefix),
+            shared_tables(schema, table_prefix),
             self._runner.dialect,
             self._projections(projections),
             policy=on_projection_error,

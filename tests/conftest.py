@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from langgraph_session_saver import SessionSaver
 from tests.support.backends import BACKEND_NAMES, Backend, BackendName, Sql, fresh_backend, run_sql
+from tests.support.databases import Databases
 from tests.support.faces import FACE_NAMES, FaceName
 from tests.support.houses import furnish, furnish_by_hand
 from tests.support.savers import SaverFactory
@@ -30,9 +31,10 @@ from tests.support.servers import (
 )
 from tests.support.zygote import Zygote
 
-PARK = pytest.StashKey[ServerPark]()
+DATABASES = pytest.StashKey[Databases]()
 MISSING = pytest.StashKey[dict[str, str]]()
 MakeBackend: TypeAlias = Callable[[BackendName], Backend]
+SAVERS = frozenset({"make_saver", "saver", "sync_saver"})
 REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
 
 
@@ -61,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     park = ServerPark(
         postgres_url=config.getoption("--postgres-url"), mysql_url=config.getoption("--mysql-url")
     )
-    config.stash[PARK] = park
+    config.stash[DATABASES] = Databases(park)
     config.stash[MISSING] = {}
     if config.getoption("--require-backends"):
         missing = park.find()
@@ -71,9 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    park = config.stash.get(PARK, None)
-    if park is not None:
-        park.close()
+    databases = config.stash.get(DATABASES, None)
+    if databases is not None:
+        databases.close()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -157,11 +159,17 @@ def make_lasting_backend(
 
 
 def _make_backend(
-    config: pytest.Config, made: ExitStack, directory: Path, name: BackendName
+    config: pytest.Config,
+    made: ExitStack,
+    directory: Path,
+    name: BackendName,
+    *,
+    is_set_up: bool = False,
 ) -> Backend:
     place = Path(mkdtemp(dir=directory))
+    context = fresh_backend(name, config.stash[DATABASES], place, is_set_up=is_set_up)
     try:
-        backend = made.enter_context(fresh_backend(name, config.stash[PARK], place))
+        backend = made.enter_context(context)
     except BackendMissingError as error:
         config.stash[MISSING][name] = str(error)
         reason = f"{name} is missing: {error}"
@@ -183,8 +191,12 @@ def house(make_lasting_backend: MakeBackend) -> Backend:
 
 
 @pytest.fixture
-def _database(backend_name: BackendName, make_backend: MakeBackend) -> Backend:
-    return make_backend(backend_name)
+def _database(
+    backend_name: BackendName, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Backend]:
+    with ExitStack() as made:
+        is_set_up = _uses_savers(request)
+        yield _make_backend(request.config, made, tmp_path, backend_name, is_set_up=is_set_up)
 
 
 @pytest.fixture
@@ -195,8 +207,10 @@ async def _async_engines(_database: Backend) -> AsyncIterator[None]:
 
 @pytest.fixture
 def backend(_database: Backend, request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """A fresh, empty database on each backend in turn.
+    """A fresh database on each backend in turn.
 
+    It has no tables yet, or where the test asks for a saver our tables without rows: to make them
+    takes longer than most tests. A module's `EMPTY_DATABASES = True` is for tests of setting up.
     Ends by asserting that no engine made by it has a connection checked out, and disposes them.
     """
     if _has_loop(request):
@@ -241,6 +255,11 @@ def zygote() -> Iterator[Zygote]:
     """Starts processes to kill, within milliseconds and from a clean state."""
     with Zygote() as zygote:
         yield zygote
+
+
+def _uses_savers(request: pytest.FixtureRequest) -> bool:
+    wants_none = getattr(request.module, "EMPTY_DATABASES", False)
+    return not wants_none and not SAVERS.isdisjoint(request.fixturenames)
 
 
 def _has_loop(request: pytest.FixtureRequest) -> bool:

@@ -32,6 +32,7 @@ from tests.support.servers import free_port
 from tests.support.workloads import finish, on
 from tests.test_setup import BLOCKER
 
+EMPTY_DATABASES = True
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 
@@ -274,7 +275,9 @@ async def test_a_database_that_is_down_is_named_with_host_and_port_and_no_passwo
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
 @pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
 async def test_a_wrong_password_is_not_shown(backend: Backend, driver: str) -> None:
-    wrong = make_url(backend.url).set(password="never-known", drivername=f"mysql+{driver}")
+    url = backend.async_url if driver == "asyncmy" else backend.url
+    wrong = make_url(url).set(password="never-known")
+    assert wrong.get_driver_name() == driver
     async with SessionSaver.from_conn_string(wrong) as saver:
         with pytest.raises(SessionSaverError, match="Access denied") as caught:
             await saver.aget_tuple(on("1"))

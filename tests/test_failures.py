@@ -219,7 +219,7 @@ async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend,
             await put(saver, "1", build_status="building")
             putting.set_result(None)
         crossing.result()
-    assert seen == [2], "the put was not the victim"
+    assert seen[0] >= 2, "the put was not the victim"
     assert sql("SELECT title, build_status FROM sessions") == [
         {"title": "crossed", "build_status": "building"}
     ]
@@ -263,7 +263,9 @@ def _waits(backend: Backend, sql: Sql) -> bool:
     asked_for = {
         "postgresql": "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
         "AND datname = current_database()",
-        "mariadb": "SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        # Not innodb_trx: asked more often than every 0.1 s, it says again what it said before.
+        "mariadb": "SHOW GLOBAL STATUS "
+        "WHERE Variable_name = 'Innodb_row_lock_current_waits' AND Value > 0",
     }
     return bool(sql(asked_for[backend.name]))
 

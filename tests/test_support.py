@@ -126,13 +126,17 @@ def test_a_server_that_does_not_answer_is_missing_with_its_address_and_no_passwo
     assert "hidden" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("required", "outcome"), [(False, "1 skipped"), (True, "1 error")])
+@pytest.mark.parametrize(
+    ("required", "workers", "outcome"), [(False, 1, "1 skipped"), (True, 0, "1 error")]
+)
 def test_a_missing_backend_is_skipped_with_its_reason_unless_it_is_required(
-    *, required: bool, outcome: str
+    *, required: bool, workers: int, outcome: str
 ) -> None:
     url = f"mysql://me:hidden@127.0.0.1:{free_port()}"
     probe = f"{__file__}::{test_no_table_of_another_test_is_seen.__name__}[mariadb]"
-    options = ["--mysql-url", url, *(["--require-backends"] if required else [])]
+    options = ["--mysql-url", url, "-n", str(workers)]
+    if required:
+        options.append("--require-backends")
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", probe, *options],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import pymysql
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.support.servers import Server, ServerPark
+from tests.support.databases import Databases
+from tests.support.servers import Server
 
 BackendName: TypeAlias = Literal["sqlite", "postgresql", "mariadb"]
 BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
@@ -77,12 +77,13 @@ def checked_out(engine: Engine | AsyncEngine) -> int:
 
 @dataclass(frozen=True)
 class Backend:
-    """A fresh, empty database of one kind.
+    """A fresh database of one kind.
 
     Attributes:
         name: ``sqlite``, ``postgresql`` or ``mariadb``.
         url: For a plain engine (pysqlite, psycopg, PyMySQL), password included.
         async_url: For an async engine (aiosqlite, asyncpg, asyncmy), password included.
+        outside: A plain engine that no saver uses, to look at what they wrote.
         server: The server behind it; ``None`` for SQLite.
         path: The database file; ``None`` for a server.
     """
@@ -90,6 +91,7 @@ class Backend:
     name: BackendName
     url: str
     async_url: str
+    outside: Engine
     server: Server | None = None
     path: Path | None = None
     log: EngineLog = field(default_factory=EngineLog, repr=False)
@@ -122,38 +124,33 @@ class Backend:
 
 
 @contextmanager
-def fresh_backend(name: BackendName, park: ServerPark, directory: Path) -> Iterator[Backend]:
-    """A backend with an empty database of its own, dropped at the end.
+def fresh_backend(
+    name: BackendName, databases: Databases, directory: Path, *, is_set_up: bool
+) -> Iterator[Backend]:
+    """A backend with a database of its own: with our tables and no rows, or without tables.
 
     Raises:
         BackendMissingError: This machine cannot offer it.
     """
     if name == "sqlite":
         path = directory / "backend.db"
-        yield Backend(name, f"sqlite+pysqlite:///{path}", f"sqlite+aiosqlite:///{path}", path=path)
+        if is_set_up:
+            databases.write_file(path)
+        url = f"sqlite+pysqlite:///{path}"
+        outside = create_engine(url, poolclass=NullPool)
+        yield Backend(name, url, f"sqlite+aiosqlite:///{path}", outside, path=path)
         return
-    server = park.get(name)
-    database = f"t_{secrets.token_hex(8)}"
-    server.create_database(database)
-    try:
-        yield Backend(
-            name, server.url(database), server.url(database, asynchronous=True), server=server
-        )
-    finally:
-        if server.controllable:
-            server.start()  # a test may have stopped or killed it
-        server.drop_database(database)
+    with databases.one(name, is_set_up=is_set_up) as database:
+        server = database.server
+        async_url = server.url(database.name, asynchronous=True)
+        yield Backend(name, server.url(database.name), async_url, database.outside, server=server)
 
 
 def run_sql(backend: Backend, statement: str, /, **parameters: Any) -> list[dict[str, Any]]:
-    """Run SQL text on a new connection of its own, commit, and return the rows as dicts."""
-    engine = create_engine(backend.url, poolclass=NullPool)
-    try:
-        with engine.begin() as connection:
-            result = connection.execute(text(statement), parameters)
-            return [dict(row._mapping) for row in result] if result.returns_rows else []
-    finally:
-        engine.dispose()
+    """Run SQL text on a connection that no saver uses, commit, and return the rows as dicts."""
+    with backend.outside.begin() as connection:
+        result = connection.execute(text(statement), parameters)
+        return [dict(row._mapping) for row in result] if result.returns_rows else []
 
 
 def run_script(backend: Backend, script: str) -> None:
