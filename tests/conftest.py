@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from langgraph_session_saver import SessionSaver
 from tests.support.backends import BACKEND_NAMES, Backend, BackendName, Sql, fresh_backend, run_sql
+from tests.support.commands import Python
 from tests.support.databases import Databases
 from tests.support.faces import FACE_NAMES, FaceName
 from tests.support.houses import furnish, furnish_by_hand
@@ -35,6 +36,7 @@ DATABASES = pytest.StashKey[Databases]()
 MISSING = pytest.StashKey[dict[str, str]]()
 MakeBackend: TypeAlias = Callable[[BackendName], Backend]
 SAVERS = frozenset({"make_saver", "saver", "sync_saver"})
+LONG = {"test_chat.py", "test_differential.py", "test_kill.py", "test_retention_differential.py"}
 REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
 
 
@@ -111,6 +113,11 @@ def pytest_terminal_summary(
         terminalreporter.section("missing backends")
         for name, reason in missing.items():
             terminalreporter.line(f"{name}: {reason}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that at the end no worker waits for another."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -255,6 +262,12 @@ def zygote() -> Iterator[Zygote]:
     """Starts processes to kill, within milliseconds and from a clean state."""
     with Zygote() as zygote:
         yield zygote
+
+
+@pytest.fixture
+def python(zygote: Zygote) -> Python:
+    """Runs Python programs as processes of their own, within milliseconds."""
+    return Python(zygote)
 
 
 def _uses_savers(request: pytest.FixtureRequest) -> bool:

@@ -43,7 +43,7 @@ class Remembering(JsonPlusSerializer):
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         if data not in self._read:
             self._read[data] = super().loads_typed(data)
-            if len(self._read) > 64:
+            if len(self._read) > 100:  # a page of a listing has up to 86
                 self._read.popitem(last=False)
         return self._read[data]
 

@@ -7,14 +7,17 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
 
 from examples.instant_coffee.briefs import BRIEFS
 from examples.instant_coffee.report import read_sessions
+from tests.support.commands import Python
 
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ("-m", "examples.instant_coffee")
 PATCHBOX = str(BRIEFS / "patchbox.yaml")
 
 
@@ -24,7 +27,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "examples.instant_coffee", *arguments]
+    return [sys.executable, *MODULE, *arguments]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -32,16 +35,18 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "COLUMNS": "120", "NO_COLOR": "1"}
 
 
-def run(home: Path, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=environment(home),
-        input=answers,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+class Run(Protocol):
+    def __call__(self, *arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def run(python: Python, home: Path) -> Run:
+    """Runs the command as a process of its own."""
+
+    def run(*arguments: str, answers: str = "") -> subprocess.CompletedProcess[str]:
+        return python.run(*MODULE, *arguments, cwd=ROOT, env=environment(home), input=answers)
+
+    return run
 
 
 def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -49,8 +54,8 @@ def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_all_twelve_briefs_run_and_plain_sql_finds_them(home: Path) -> None:
-    done = run(home)
+def test_all_twelve_briefs_run_and_plain_sql_finds_them(run: Run, home: Path) -> None:
+    done = run()
 
     assert done.returncode == 0, done.stderr
     rows = query(home, "SELECT title, product_type, build_status, model_writer FROM sessions")
@@ -70,14 +75,14 @@ def test_all_twelve_briefs_run_and_plain_sql_finds_them(home: Path) -> None:
     assert len(list((home / ".instant-coffee" / "dist").glob("*/index.html"))) == 12
 
 
-def test_the_default_directory_is_private(home: Path) -> None:
-    run(home, PATCHBOX)
+def test_the_default_directory_is_private(run: Run, home: Path) -> None:
+    run(PATCHBOX)
 
     mode = stat.S_IMODE((home / ".instant-coffee").stat().st_mode)
     assert mode == 0o700
 
 
-def test_a_killed_run_resumes_where_it_was(home: Path) -> None:
+def test_a_killed_run_resumes_where_it_was(run: Run, home: Path) -> None:
     process = subprocess.Popen(
         command(PATCHBOX, "--delay", "0.4"),
         env=environment(home),
@@ -92,7 +97,7 @@ def test_a_killed_run_resumes_where_it_was(home: Path) -> None:
     process.wait()
     before = query(home, "SELECT id FROM messages ORDER BY timestamp")
 
-    done = run(home, PATCHBOX)
+    done = run(PATCHBOX)
 
     assert done.returncode == 0, done.stderr
     assert "resumed" in done.stdout
@@ -111,10 +116,10 @@ def status_of(home: Path) -> str | None:
     return str(found[0][0]) if found else None
 
 
-def test_a_finished_run_says_so_and_a_fresh_one_begins_anew(home: Path) -> None:
-    run(home, PATCHBOX)
-    again = run(home, PATCHBOX)
-    fresh = run(home, PATCHBOX, "--fresh")
+def test_a_finished_run_says_so_and_a_fresh_one_begins_anew(run: Run, home: Path) -> None:
+    run(PATCHBOX)
+    again = run(PATCHBOX)
+    fresh = run(PATCHBOX, "--fresh")
 
     assert "finished before" in again.stdout
     assert again.returncode == fresh.returncode == 0
@@ -124,8 +129,8 @@ def test_a_finished_run_says_so_and_a_fresh_one_begins_anew(home: Path) -> None:
     ]
 
 
-def test_interactive_asks_and_the_answer_is_on_the_page(home: Path) -> None:
-    done = run(home, PATCHBOX, "--interactive", answers="Saddle up\n\n")
+def test_interactive_asks_and_the_answer_is_on_the_page(run: Run, home: Path) -> None:
+    done = run(PATCHBOX, "--interactive", answers="Saddle up\n\n")
 
     page = home / ".instant-coffee" / "dist" / "patchbox" / "index.html"
     assert done.returncode == 0, done.stderr
@@ -134,13 +139,13 @@ def test_interactive_asks_and_the_answer_is_on_the_page(home: Path) -> None:
 
 
 def test_a_wrong_brief_ends_with_its_file_and_field_before_anything_is_written(
-    home: Path, tmp_path: Path
+    run: Run, home: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "wrong.yaml"
     content = yaml.safe_load(Path(PATCHBOX).read_text(encoding="utf-8"))
     path.write_text(yaml.safe_dump(content | {"name": ""}), encoding="utf-8")
 
-    done = run(home, PATCHBOX, str(path))
+    done = run(PATCHBOX, str(path))
 
     assert done.returncode == 2
     assert "wrong.yaml: name:" in done.stderr
@@ -148,19 +153,21 @@ def test_a_wrong_brief_ends_with_its_file_and_field_before_anything_is_written(
     assert not (home / ".instant-coffee").exists()
 
 
-def test_a_database_that_nobody_knows_is_a_clear_error(home: Path) -> None:
-    done = run(home, PATCHBOX, "--database", "fax://example")
+def test_a_database_that_nobody_knows_is_a_clear_error(run: Run) -> None:
+    done = run(PATCHBOX, "--database", "fax://example")
 
     assert done.returncode == 2
     assert "fax" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_page_that_cannot_be_published_fails_the_command(home: Path, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_published_fails_the_command(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
     in_the_way = tmp_path / "dist"
     in_the_way.write_text("a file", encoding="utf-8")
 
-    done = run(home, PATCHBOX, "--dist", str(in_the_way))
+    done = run(PATCHBOX, "--dist", str(in_the_way))
 
     assert done.returncode == 1
     assert "could not be written" in done.stderr
@@ -171,12 +178,14 @@ def test_a_page_that_cannot_be_published_fails_the_command(home: Path, tmp_path:
     assert row.overall is not None
 
 
-def test_a_question_without_default_leaves_the_session_waiting(home: Path, tmp_path: Path) -> None:
+def test_a_question_without_default_leaves_the_session_waiting(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "open.yaml"
     content = yaml.safe_load(Path(PATCHBOX).read_text(encoding="utf-8"))
     path.write_text(yaml.safe_dump(content | {"defaults": {}}), encoding="utf-8")
 
-    done = run(home, str(path))
+    done = run(str(path))
 
     assert done.returncode == 1
     assert "'call_to_action'" in done.stderr
@@ -184,7 +193,9 @@ def test_a_question_without_default_leaves_the_session_waiting(home: Path, tmp_p
 
 
 def test_help_shows_an_example(home: Path) -> None:
-    done = run(home, "--help")
+    done = subprocess.run(
+        command("--help"), env=environment(home), capture_output=True, text=True, check=False
+    )
 
     assert done.returncode == 0
     assert "python -m examples.instant_coffee" in done.stdout

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 import examples
+from tests.support.commands import Python
 from tests.support.readme import README
 
 FOLDER = Path(examples.__file__).parent
@@ -51,20 +52,6 @@ def same_each_time(printed: str) -> str:
     return re.sub(r"(?<=\S) {2,}", "  ", printed)
 
 
-def run(
-    *arguments: str, cwd: Path = FOLDER.parent, temporary: Path
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment(temporary),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-
-
 def environment(temporary: Path) -> dict[str, str]:
     dropped = ("LANGGRAPH_", "LANGSMITH_", "LANGCHAIN_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
@@ -94,7 +81,15 @@ def test_it_prints_what_its_first_lines_say_and_leaves_nothing(name: str, tempor
     command = stated(name, "Run").removesuffix(" [FILE]").split()
     assert command == ["python", "-m", f"examples.{name}"]
 
-    done = run(*command[1:], temporary=temporary)
+    done = subprocess.run(
+        [sys.executable, *command[1:]],
+        cwd=FOLDER.parent,
+        env=environment(temporary),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
 
     assert done.stderr == ""
     assert same_each_time(done.stdout.strip()) == same_each_time(stated_output(name))
@@ -104,9 +99,10 @@ def test_it_prints_what_its_first_lines_say_and_leaves_nothing(name: str, tempor
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_is_named_is_kept_with_its_rows(
-    name: str, temporary: Path, tmp_path: Path
+    python: Python, name: str, temporary: Path, tmp_path: Path
 ) -> None:
-    done = run(str(FOLDER / f"{name}.py"), "kept.db", cwd=tmp_path, temporary=temporary)
+    program = str(FOLDER / f"{name}.py")
+    done = python.run(program, "kept.db", cwd=tmp_path, env=environment(temporary))
 
     assert (done.returncode, done.stderr) == (0, "")
     with closing(sqlite3.connect(tmp_path / "kept.db")) as connection:
@@ -118,11 +114,12 @@ def test_a_file_that_is_named_is_kept_with_its_rows(
 
 @pytest.mark.parametrize("name", ["quickstart", "resume_interrupted"])
 def test_a_file_that_is_no_database_is_a_failure(
-    name: str, temporary: Path, tmp_path: Path
+    python: Python, name: str, temporary: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("This is not a database. " * 100)
 
-    done = run(str(FOLDER / f"{name}.py"), "notes.txt", cwd=tmp_path, temporary=temporary)
+    program = str(FOLDER / f"{name}.py")
+    done = python.run(program, "notes.txt", cwd=tmp_path, env=environment(temporary))
 
     assert done.returncode == 1
     assert "file is not a database" in done.stderr

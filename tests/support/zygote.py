@@ -37,6 +37,7 @@ from typing import Any, NoReturn, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = (
+    "langchain_core.messages",
     "langgraph.graph",
     "langgraph.checkpoint.memory",
     "langgraph.types",
@@ -52,6 +53,8 @@ PRELOADED = (
     "asyncpg",
     "psycopg",
     "pymysql",
+    "rich.console",
+    "typer",
 )
 DEFAULT_SECONDS = 60.0
 _MAX_MESSAGE = 1 << 20
