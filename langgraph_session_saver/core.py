@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.cache import BlobCache, Recent
 from langgraph_session_saver.changes import Pricing, Projector, View
-from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.operations import Operations
@@ -23,7 +22,6 @@ from langgraph_session_saver.projections import ErrorRows, Policy, Projection
 from langgraph_session_saver.retention import Contents, Origin
 from langgraph_session_saver.schema import is_current, set_up, verify
 from langgraph_session_saver.steps import CheckpointKey
-from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import Head, ThreadRef
 
 T = TypeVar("T")
@@ -115,8 +113,7 @@ class Core:
 
     def __init__(
         self,
-        tables: Tables,
-        dialect: Dialect,
+        operations: Operations,
         projections: tuple[Projection, ...],
         *,
         policy: Policy,
@@ -125,10 +122,10 @@ class Core:
         keep_last: int | None = None,
         keep_versions: int | None = None,
     ) -> None:
-        self.tables = tables
-        self.dialect = dialect
-        self.operations = Operations(tables, dialect)
-        self.projected = ProjectedRows(self.operations, keep_versions)
+        self.operations = operations
+        self.tables = tables = operations.tables
+        self.dialect = operations.dialect
+        self.projected = ProjectedRows(operations, keep_versions)
         self.keep_last = keep_last
         self.contents: Recent[bytes, Contents] = Recent(REMEMBERED_ROWS, weigh=Contents.weight)
         self.projector = Projector(projections, pricing, tables.sessions)

@@ -1,19 +1,21 @@
 """Every statement on the storage tables, as plain functions of a connection.
 
-None of them opens, commits or retries; `engine.Runner` does. Statements are built once, when the
-saver is made.
+None of them opens, commits or retries; `engine.Runner` does. Statements are built once, for the
+first saver on an engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal
 
+import sqlalchemy
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, literal, or_, select, update
 
-from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.dialects import Dialect, dialect_for
 from langgraph_session_saver.retention import Bases, Thinned
 from langgraph_session_saver.statements import Lists, Statement
 from langgraph_session_saver.steps import (
@@ -26,7 +28,7 @@ from langgraph_session_saver.steps import (
     Store,
     names,
 )
-from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.tables import Tables, shared_tables
 from langgraph_session_saver.threads import Head, ThreadRef, Threads
 
 PIECE = 5_000
@@ -56,6 +58,20 @@ class CheckpointRows:
         """The checkpoint this one follows."""
         parent: str | None = self.checkpoint["parent_checkpoint_id"]
         return parent
+
+
+@lru_cache(maxsize=32)
+def operations_on(
+    dialect: sqlalchemy.Dialect, schema: str | None = None, prefix: str = ""
+) -> Operations:
+    """The operations of all savers on one engine: an application may make a saver a request.
+
+    Args:
+        dialect: The engine's, for which statements are compiled at their first use.
+        schema: As for `build_tables`.
+        prefix: As for `build_tables`.
+    """
+    return Operations(shared_tables(schema, prefix), dialect_for(dialect.name))
 
 
 class Operations:

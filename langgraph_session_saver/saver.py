@@ -33,6 +33,7 @@ from langgraph_session_saver.inspection.differences import Diff
 from langgraph_session_saver.inspection.diffing import Diffing
 from langgraph_session_saver.inspection.history import History, Older
 from langgraph_session_saver.inspection.timeline import Timeline
+from langgraph_session_saver.operations import operations_on
 from langgraph_session_saver.projections import (
     Policy,
     Projection,
@@ -45,7 +46,6 @@ from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.scripts import SessionScripts
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.state_scripts import StateScripts
-from langgraph_session_saver.tables import shared_tables
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.face import Moves
 from langgraph_session_saver.versions import next_version
@@ -102,8 +102,7 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
             )
         self._runner = Runner(engine, owned=False)
         self._core = Core(
-            shared_tables(schema, table_prefix),
-            self._runner.dialect,
+            operations_on(self._runner.sync_engine.dialect, schema, table_prefix),
             self._projections(projections),
             policy=on_projection_error,
             pricing=pricing,

@@ -253,7 +253,7 @@ async def saver(make_saver: SaverFactory) -> SessionSaver:
 @pytest.fixture
 def sync_saver(backend: Backend) -> Iterator[SessionSaver]:
     """A saver over a plain engine on each backend in turn, itself, with its sync methods."""
-    with SessionSaver(backend.engine()) as saver:
+    with SessionSaver(backend.warm_engine()) as saver:
         yield saver
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,7 +12,7 @@ import pymysql
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.support.databases import Databases
+from tests.support.databases import Databases, Engines, SqliteFile
 from tests.support.servers import Server
 
 BackendName: TypeAlias = Literal["sqlite", "postgresql", "mariadb"]
@@ -29,22 +29,32 @@ EACH_ONCE = (
 Sql: TypeAlias = Callable[..., list[dict[str, Any]]]
 
 
+def _forget(_engine: Engine | AsyncEngine) -> None: ...
+
+
 class EngineLog:
     """The engines that a test made: at its end none may have a connection checked out."""
 
     def __init__(self) -> None:
-        self._engines: list[Engine] = []
-        self._async_engines: list[AsyncEngine] = []
+        self._engines: list[tuple[Engine, Callable[[Engine], None]]] = []
+        self._async_engines: list[tuple[AsyncEngine, Callable[[AsyncEngine], None]]] = []
 
-    def add(self, engine: Engine) -> None:
-        self._engines.append(engine)
+    def add(self, engine: Engine, then: Callable[[Engine], None] = _forget) -> Engine:
+        """Note an engine, and what to do with it when it is disposed of."""
+        self._engines.append((engine, then))
+        return engine
 
-    def add_async(self, engine: AsyncEngine) -> None:
-        self._async_engines.append(engine)
+    def add_async(
+        self, engine: AsyncEngine, then: Callable[[AsyncEngine], None] = _forget
+    ) -> AsyncEngine:
+        """As `add`."""
+        self._async_engines.append((engine, then))
+        return engine
 
     def leaks(self) -> list[str]:
         """A line for each engine with connections that were not given back."""
-        every = [*self._engines, *(engine.sync_engine for engine in self._async_engines)]
+        every = [engine for engine, _ in self._engines]
+        every += [engine.sync_engine for engine, _ in self._async_engines]
         counted = [(engine, checked_out(engine)) for engine in every]
         return [
             f"{count} connection(s) of {engine.url.render_as_string()} still checked out: "
@@ -56,12 +66,16 @@ class EngineLog:
     def dispose(self) -> None:
         """Dispose the plain engines."""
         while self._engines:
-            self._engines.pop().dispose()
+            engine, then = self._engines.pop()
+            engine.dispose()
+            then(engine)
 
     async def dispose_async(self) -> None:
         """Dispose the async engines: on the loop that used them."""
         while self._async_engines:
-            await self._async_engines.pop().dispose()
+            engine, then = self._async_engines.pop()
+            await engine.dispose()
+            then(engine)
 
     @property
     def has_async(self) -> bool:
@@ -81,16 +95,14 @@ class Backend:
 
     Attributes:
         name: ``sqlite``, ``postgresql`` or ``mariadb``.
-        url: For a plain engine (pysqlite, psycopg, PyMySQL), password included.
-        async_url: For an async engine (aiosqlite, asyncpg, asyncmy), password included.
+        engines: The database's, handed on with it.
         outside: A plain engine that no saver uses, to look at what they wrote.
         server: The server behind it; ``None`` for SQLite.
         path: The database file; ``None`` for a server.
     """
 
     name: BackendName
-    url: str
-    async_url: str
+    engines: Engines
     outside: Engine
     server: Server | None = None
     path: Path | None = None
@@ -98,15 +110,29 @@ class Backend:
 
     def engine(self, **options: Any) -> Engine:
         """A new plain engine, disposed at the end of the test."""
-        engine = create_engine(self.url, **options)
-        self.log.add(engine)
-        return engine
+        return self.log.add(create_engine(self.url, **options))
 
     def async_engine(self, **options: Any) -> AsyncEngine:
         """A new async engine, disposed at the end of the test (which must be a coroutine)."""
-        engine = create_async_engine(self.async_url, **options)
-        self.log.add_async(engine)
-        return engine
+        return self.log.add_async(create_async_engine(self.async_url, **options))
+
+    def warm_engine(self) -> Engine:
+        """A plain engine with a pool of its own, for which statements may be compiled already."""
+        return self.log.add(self.engines.take(), self.engines.give_back)
+
+    def warm_async_engine(self) -> AsyncEngine:
+        """An async engine, as `warm_engine`."""
+        return self.log.add_async(self.engines.take_async(), self.engines.give_back_async)
+
+    @property
+    def url(self) -> str:
+        """For a plain engine (pysqlite, psycopg, PyMySQL), password included."""
+        return self.engines.url
+
+    @property
+    def async_url(self) -> str:
+        """For an async engine (aiosqlite, asyncpg, asyncmy), password included."""
+        return self.engines.async_url
 
     @property
     def host(self) -> str:
@@ -133,17 +159,15 @@ def fresh_backend(
         BackendMissingError: This machine cannot offer it.
     """
     if name == "sqlite":
-        path = directory / "backend.db"
-        if is_set_up:
-            databases.write_file(path)
-        url = f"sqlite+pysqlite:///{path}"
-        outside = create_engine(url, poolclass=NullPool)
-        yield Backend(name, url, f"sqlite+aiosqlite:///{path}", outside, path=path)
+        with (
+            databases.one_file()
+            if is_set_up
+            else nullcontext(SqliteFile(directory / "backend.db")) as file
+        ):
+            yield Backend(name, file.engines, file.outside, path=file.path)
         return
     with databases.one(name, is_set_up=is_set_up) as database:
-        server = database.server
-        async_url = server.url(database.name, asynchronous=True)
-        yield Backend(name, server.url(database.name), async_url, database.outside, server=server)
+        yield Backend(name, database.engines, database.outside, server=database.server)
 
 
 def run_sql(backend: Backend, statement: str, /, **parameters: Any) -> list[dict[str, Any]]:

@@ -2,23 +2,64 @@
 
 To create a database, to make our tables in it and to drop it takes a server up to 0.3 s; to delete
 a few rows, milliseconds. So a test's database is emptied and kept for the next one, unless the
-test changed anything but rows: then it is dropped.
+test changed anything but rows: then it is dropped. A SQLite file is written anew, under the same
+name.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, select
+from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from langgraph_session_saver import SessionSaver
 from tests.support.servers import Server, ServerPark
+
+
+class Engines:
+    """Engines of one database, handed on with it: their statements are compiled already.
+
+    Their pools are new in each test.
+    """
+
+    def __init__(self, url: str, async_url: str) -> None:
+        self.url = url
+        self.async_url = async_url
+        self._plain: list[Engine] = []
+        self._async: list[AsyncEngine] = []
+
+    def take(self) -> Engine:
+        """A plain engine that no other part of the test has."""
+        return self._plain.pop() if self._plain else create_engine(self.url)
+
+    def take_async(self) -> AsyncEngine:
+        """An async engine that no other part of the test has."""
+        return self._async.pop() if self._async else create_async_engine(self.async_url)
+
+    def give_back(self, engine: Engine) -> None:
+        """Take back a disposed engine, unless the test listens to it."""
+        if _is_unheard(engine):
+            self._plain.append(engine)
+
+    def give_back_async(self, engine: AsyncEngine) -> None:
+        """As `give_back`."""
+        if _is_unheard(engine.sync_engine):
+            self._async.append(engine)
+
+
+def _is_unheard(engine: Any) -> bool:
+    return not (engine._has_events or engine.dialect._has_events)
 
 
 class Database:
@@ -28,9 +69,9 @@ class Database:
         self.server = server
         self.name = f"t_{secrets.token_hex(8)}"
         server.create_database(self.name)
-        self.outside: Engine = create_engine(
-            server.url(self.name), isolation_level="AUTOCOMMIT", pool_pre_ping=True
-        )
+        url = server.url(self.name)
+        self.engines = Engines(url, server.url(self.name, asynchronous=True))
+        self.outside: Engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
         self._rows: _Rows | None = None
         if is_set_up:
             set_up(self.outside)
@@ -49,6 +90,22 @@ class Database:
         """Drop the database, whoever is still connected to it."""
         self.outside.dispose()
         self.server.drop_database(self.name)
+
+
+class SqliteFile:
+    """A SQLite file, and an engine for looking into it from outside."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        url = f"sqlite+pysqlite:///{path}"
+        self.engines = Engines(url, f"sqlite+aiosqlite:///{path}")
+        self.outside: Engine = create_engine(url, poolclass=NullPool)
+
+    def write(self, content: bytes) -> None:
+        """Make it a file of that content, and nothing beside it."""
+        for each in self.path.parent.glob(f"{self.path.name}*"):
+            each.unlink()
+        self.path.write_bytes(content)
 
 
 class _Rows:
@@ -143,12 +200,13 @@ _ROWS: Mapping[str, type[_Rows]] = {"postgresql": _PostgreSQLRows, "mysql": _Mar
 
 
 class Databases:
-    """The databases of one pytest session, on the servers of a park."""
+    """The databases of one pytest session: on the servers of a park, and in a directory."""
 
     def __init__(self, park: ServerPark) -> None:
         self.park = park
         self._emptied: dict[str, list[Database]] = {}
-        self._file: bytes | None = None
+        self._files: list[SqliteFile] = []
+        self._numbers = count()
 
     @contextmanager
     def one(self, name: str, *, is_set_up: bool) -> Iterator[Database]:
@@ -170,15 +228,26 @@ class Databases:
             else:
                 database.drop()
 
-    def write_file(self, path: Path) -> None:
-        """Make a SQLite file that is set up."""
-        if self._file is None:
-            engine = create_engine(f"sqlite:///{path}")
-            set_up(engine)
-            engine.dispose()
-            self._file = path.read_bytes()
-        else:
-            path.write_bytes(self._file)
+    @contextmanager
+    def one_file(self) -> Iterator[SqliteFile]:
+        """A SQLite file that is set up and without rows."""
+        made = self._directory / f"{next(self._numbers)}.db"
+        file = self._files.pop() if self._files else SqliteFile(made)
+        file.write(self._file_that_is_set_up)
+        yield file
+        self._files.append(file)
+
+    @cached_property
+    def _directory(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="sqlite-"))
+
+    @cached_property
+    def _file_that_is_set_up(self) -> bytes:
+        path = self._directory / "set-up.db"
+        engine = create_engine(f"sqlite:///{path}")
+        set_up(engine)
+        engine.dispose()
+        return path.read_bytes()
 
     def close(self) -> None:
         """Drop what is kept, and stop the servers that are ours."""
@@ -188,6 +257,7 @@ class Databases:
                 database.outside.dispose()
                 if not database.server.controllable:
                     database.drop()
+        shutil.rmtree(self._directory, ignore_errors=True)
         self.park.close()
 
 

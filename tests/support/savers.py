@@ -29,7 +29,8 @@ class SaverFactory:
     ) -> SessionSaver:
         if engine is None:
             use_async = self.face == "async"
-            engine = self.backend.async_engine() if use_async else self.backend.engine()
+            backend = self.backend
+            engine = backend.warm_async_engine() if use_async else backend.warm_engine()
         saver = SessionSaver(engine, **options)
         self._made.append(saver)
         if self.face == "sync":
