@@ -217,7 +217,7 @@ def backend(_database: Backend, request: pytest.FixtureRequest) -> Iterator[Back
     """A fresh database on each backend in turn.
 
     It has no tables yet, or where the test asks for a saver our tables without rows: to make them
-    takes longer than most tests. A module's `EMPTY_DATABASES = True` is for tests of setting up.
+    takes longer than most tests. The mark `empty_database` is for tests of setting up.
     Ends by asserting that no engine made by it has a connection checked out, and disposes them.
     """
     if _has_loop(request):
@@ -271,7 +271,7 @@ def python(zygote: Zygote) -> Python:
 
 
 def _uses_savers(request: pytest.FixtureRequest) -> bool:
-    wants_none = getattr(request.module, "EMPTY_DATABASES", False)
+    wants_none = request.node.get_closest_marker("empty_database")
     return not wants_none and not SAVERS.isdisjoint(request.fixturenames)
 
 

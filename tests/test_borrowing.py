@@ -198,6 +198,7 @@ async def test_an_error_of_ours_leaves_the_transaction_to_the_caller(
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["sync", "async"], indirect=True)
+@pytest.mark.empty_database
 async def test_a_database_without_tables_is_not_set_up_in_a_caller_s_transaction(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:

@@ -32,7 +32,7 @@ from tests.support.servers import free_port
 from tests.support.workloads import finish, on
 from tests.test_setup import BLOCKER
 
-EMPTY_DATABASES = True
+pytestmark = pytest.mark.empty_database
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 

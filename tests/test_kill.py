@@ -32,7 +32,7 @@ from tests.support.workloads import (
 )
 from tests.support.zygote import Zygote
 
-EMPTY_DATABASES = True
+pytestmark = pytest.mark.empty_database
 KILLS = int(os.environ.get("KILLS", "80"))
 THREADS = 10
 WORKERS = 2

@@ -22,7 +22,7 @@ from tests.support.savers import SaverFactory
 from tests.support.workloads import finish, on
 from tests.support.zygote import Zygote
 
-EMPTY_DATABASES = True
+pytestmark = pytest.mark.empty_database
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 8
 WORKLOADS = "tests.support.workloads"
