@@ -30,6 +30,7 @@ from tests.support.shapes import Shape, shape_of
 from tests.support.workloads import finish, on
 from tests.support.zygote import Zygote
 
+pytestmark = pytest.mark.empty_database
 BACKENDS_AND_FACES = EACH_ONCE
 WORKLOADS = "tests.support.workloads"
 TABLES = build_tables()
