@@ -19,8 +19,9 @@ from langgraph_session_saver.driving import Driver
 from langgraph_session_saver.engine import APP_NAME, URL_VARIABLE, Runner, make_engine, parse_url
 from langgraph_session_saver.errors import DatabaseUnavailableError, StoragePermissionError
 from langgraph_session_saver.inspection.overview import Overview
+from langgraph_session_saver.operations import operations_on
 from langgraph_session_saver.saver import SessionSaver
-from langgraph_session_saver.tables import Tables, build_tables
+from langgraph_session_saver.tables import Tables
 
 T = TypeVar("T")
 
@@ -41,14 +42,13 @@ class Database:
         self, engine: Engine, schema: str | None, table_prefix: str, *, auto_setup: bool
     ) -> None:
         self.engine = engine
-        self.tables: Tables = build_tables(schema, table_prefix)
+        operations = operations_on(engine.dialect, schema, table_prefix)
+        self.tables: Tables = operations.tables
         self.saver = SessionSaver(
             engine, auto_setup=auto_setup, schema=schema, table_prefix=table_prefix
         )
         runner = Runner(engine, owned=False)
-        self.core = Core(
-            self.tables, runner.dialect, (), policy="record", pricing=None, auto_setup=False
-        )
+        self.core = Core(operations, (), policy="record", pricing=None, auto_setup=False)
         self._driver = Driver(runner, self.core)
         self.overview = Overview(self.tables)
 
