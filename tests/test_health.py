@@ -50,6 +50,7 @@ async def test_a_database_in_use_is_described(make_saver: SaverFactory, backend:
     }  # fmt: skip
 
 
+@pytest.mark.empty_database
 async def test_an_empty_database_is_described_and_stays_empty(
     make_saver: SaverFactory, sql: Sql, backend: Backend
 ) -> None:
