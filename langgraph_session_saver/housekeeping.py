@@ -16,7 +16,6 @@ from langgraph_session_saver.configs import Place, check_thread_id, thread_key
 from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.operations import Left
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.retention import (
@@ -32,6 +31,7 @@ from langgraph_session_saver.retention import (
 )
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
+from langgraph_session_saver.thread_rows import Left
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
@@ -84,7 +84,7 @@ class Housekeeping:
         ops = self._core.operations
         while True:
             left: Left = yield writing(
-                lambda conn, only_if=only_if: ops.delete_thread(conn, key, only_if)  # type: ignore[misc]
+                lambda conn, only_if=only_if: ops.whole.delete_thread(conn, key, only_if)  # type: ignore[misc]
             )
             self._core.forget_thread(key)
             if left in {"nothing", "thread"}:
@@ -96,13 +96,13 @@ class Housekeeping:
     def _delete_blobs(self, key: bytes) -> Script[None]:
         """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them."""
         ops = self._core.operations
-        blobs = yield reading(lambda conn: ops.blob_bases(conn, key))
+        blobs = yield reading(lambda conn: ops.whole.blob_bases(conn, key))
         depths = {name: depth for name, (_, depth) in blobs.items()}
         everything = Thinned(Contents(0, {}, {}), [], [], depths, oldest_root=None)
         for piece in in_pieces(everything):
             try:
                 yield writing(
-                    lambda conn, piece=piece: ops.delete_blobs(conn, key, piece.unused, {})  # type: ignore[misc]
+                    lambda conn, piece=piece: ops.whole.delete_blobs(conn, key, piece.unused, {})  # type: ignore[misc]
                 )
             except BrokenReferenceError:
                 return
@@ -113,7 +113,7 @@ class Housekeeping:
         if not wanted:
             return
         ops = self._core.operations
-        keys = yield reading(lambda conn: ops.threads_of_runs(conn, sorted(wanted)))
+        keys = yield reading(lambda conn: ops.whole.threads_of_runs(conn, sorted(wanted)))
         for key in keys:
             yield from self._thin_out(serde, key, partial(keep_other_runs, run_ids=wanted))
 
@@ -206,7 +206,7 @@ class Housekeeping:
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
         ops = self._core.operations
-        if (yield writing(lambda conn: ops.copy_thread(conn, source, target))):
+        if (yield writing(lambda conn: ops.whole.copy_thread(conn, source, target))):
             self._core.forget_thread(target.key)
             yield from self._project_again(serde, target, keeps_status=True)
 

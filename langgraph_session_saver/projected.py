@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, update
 from langgraph_session_saver.changes import Changes
 from langgraph_session_saver.codec import hash_key
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.operations import Operations, batches
+from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projections import Problem, Step
+from langgraph_session_saver.statements import batches
 from langgraph_session_saver.status import RUNNING, SEVERITY, Incident, Reached, status_at
 from langgraph_session_saver.steps import Store
 from langgraph_session_saver.tables import Tables

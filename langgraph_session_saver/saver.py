@@ -27,12 +27,8 @@ from langgraph_session_saver.core import Core, Script
 from langgraph_session_saver.driving import Driver
 from langgraph_session_saver.engine import Runner, make_engine, parse_url
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.health import Health, HealthCheck
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
-from langgraph_session_saver.inspection.differences import Diff
-from langgraph_session_saver.inspection.diffing import Diffing
-from langgraph_session_saver.inspection.history import History, Older
-from langgraph_session_saver.inspection.timeline import Timeline
+from langgraph_session_saver.inspection.face import Looks
 from langgraph_session_saver.operations import operations_on
 from langgraph_session_saver.projections import (
     Policy,
@@ -55,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-class SessionSaver(Moves, BaseCheckpointSaver[str]):
+class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
     """A LangGraph checkpointer in the application's own SQL database.
 
     One instance serves `invoke` and `ainvoke`, from any thread. Over an `AsyncEngine`, sync calls
@@ -115,12 +111,9 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
         self._task_writes = TaskWrites(self._core)
         self._reading = Reading(self._core)
         self._housekeeping = Housekeeping(self._core, self._reading)
-        self._timeline = Timeline(self._core)
-        self._diffing = Diffing(self._core)
         self._sessions = SessionScripts(self._core, self._housekeeping)
         self._children = ChildScripts(self._core, self._sessions)
         self._states = StateScripts(self._core, self._sessions, self._reading)
-        self._health = HealthCheck(self._core, self._runner.sync_engine)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -162,21 +155,6 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
     async def asetup(self) -> None:
         """As `setup`."""
         await self._driver.aset_up()
-
-    def health(self, *, sizes: bool = True) -> Health:
-        """Say whether the database is there, is this code's, and how much it holds.
-
-        Nothing is created, and nothing is raised where the database cannot be reached: `reachable`
-        is then False and `reason` says why.
-
-        Args:
-            sizes: Whether to count rows and bytes, which looks through the tables.
-        """
-        return self._driver.probe(self._health.health(sizes=sizes))
-
-    async def ahealth(self, *, sizes: bool = True) -> Health:
-        """As `health`."""
-        return await self._driver.aprobe(self._health.health(sizes=sizes))
 
     def close(self) -> None:
         """Give up the engine, if `from_conn_string` made it."""
@@ -352,82 +330,6 @@ class SessionSaver(Moves, BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
         return await self._driver.arun(self._reading.delta_history(self.serde, config, channels))
-
-    # -- looking into a thread --------------------------------------------------------------
-
-    def history(
-        self,
-        thread_id: str,
-        *,
-        checkpoint_ns: str = "",
-        limit: int = 50,
-        before: str | Older | None = None,
-    ) -> History:
-        """Read a page of what a thread did, newest first, to print or to show in a notebook.
-
-        At most five statements for a page, whatever the thread's length: its checkpoints, parents
-        that are on a later page, writes, sizes, and the tasks of `Send`s and joins; each takes one
-        more for every 500 rows that it names beyond the first. Other values stay in the database.
-        Nothing is imported from stored bytes, and no stored type is built.
-
-        Args:
-            thread_id: The thread.
-            checkpoint_ns: The namespace; "" is the root graph's.
-            limit: Checkpoints of a page, at most 1,000.
-            before: The `older` of the page before, or a checkpoint id.
-
-        Raises:
-            InvalidConfigError: An id, the limit or `before` is not usable.
-            ThreadNotFoundError: There is no such thread.
-            CheckpointNotFoundError: The namespace has no checkpoints.
-        """
-        return self._driver.run(self._history(thread_id, checkpoint_ns, limit, before))
-
-    async def ahistory(
-        self,
-        thread_id: str,
-        *,
-        checkpoint_ns: str = "",
-        limit: int = 50,
-        before: str | Older | None = None,
-    ) -> History:
-        """As `history`."""
-        return await self._driver.arun(self._history(thread_id, checkpoint_ns, limit, before))
-
-    def _history(self, *args: Any) -> Script[History]:
-        return self._timeline.history(self.serde, *args)
-
-    def diff(
-        self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
-    ) -> Diff:
-        """Compare two checkpoints of a thread, value by value.
-
-        Four statements, and for each `DeltaChannel` that differs a few for every 512 checkpoints
-        back to its snapshot. Only values that differ are read; nothing is imported from stored
-        bytes, and no stored type is built.
-
-        Args:
-            thread_id: The thread.
-            a: A checkpoint id, or the start of one that is enough to tell.
-            b: Another; None for the newest.
-            checkpoint_ns: Their namespace; "" is the root graph's.
-
-        Raises:
-            InvalidConfigError: An id is not usable, or several checkpoints start so.
-            ThreadNotFoundError: There is no such thread.
-            CheckpointNotFoundError: The thread has no such checkpoint; says if another one has.
-            CorruptBlobError: A checkpoint's own row cannot be decoded.
-        """
-        return self._driver.run(self._diff(thread_id, a, b, checkpoint_ns))
-
-    async def adiff(
-        self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
-    ) -> Diff:
-        """As `diff`."""
-        return await self._driver.arun(self._diff(thread_id, a, b, checkpoint_ns))
-
-    def _diff(self, *args: Any) -> Script[Diff]:
-        return self._diffing.diff(self.serde, *args)
 
     # -- sessions ---------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 Process = Callable[[Any], Any]
 
+BATCH = 500
+"""Keys named in one statement: every driver takes that many parameters."""
+
 
 class Statement:
     """A statement of a fixed text, whose parameters are given by name.
@@ -277,3 +280,8 @@ def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
     if is_lost:
         conn.invalidate(exc)
     return wrapped
+
+
+def batches(items: Sequence[Any], size: int = BATCH) -> Iterable[Sequence[Any]]:
+    """Slices of a sequence of at most `size` items."""
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -8,17 +8,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from langgraph_session_saver.operations import PIECE, Operations
+from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.references import unpack
 from langgraph_session_saver.retention import Contents, Stored, Thinned
+from langgraph_session_saver.thread_rows import PIECE
 
 
 def read_contents(
     operations: Operations, conn: Connection, thread_key: bytes, revision: int
 ) -> Contents:
     """Read what a thread stores at a revision of its row."""
-    rows = [_stored(row) for row in operations.checkpoint_rows(conn, thread_key)]
-    blobs = operations.blob_bases(conn, thread_key)
+    rows = [_stored(row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
+    blobs = operations.whole.blob_bases(conn, thread_key)
     rows.sort(key=lambda row: row.checkpoint_id)
     return Contents(revision, {row.key: row for row in rows}, blobs, released=len(blobs))
 
@@ -48,11 +49,11 @@ def carry_out(
     """Delete what is to go from a thread."""
     if thinned.gone:
         gone = [row.key for row in thinned.gone]
-        operations.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
+        operations.whole.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
     if thinned.newly_hidden:
-        operations.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
+        operations.whole.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
     if thinned.unused:
-        operations.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
+        operations.whole.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
     if thinned.oldest_root is not None:
         operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)
 

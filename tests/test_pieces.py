@@ -8,7 +8,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from langgraph_session_saver import operations, thinning
+from langgraph_session_saver import thinning, thread_rows
 from langgraph_session_saver.housekeeping import Housekeeping
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.rows import STORAGE, checkpoint_id, config, counts, listed, put
@@ -22,7 +22,7 @@ LONG = "a text that changes in one place and is stored as a change of the one be
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "PIECE", PIECE)
+    monkeypatch.setattr(thread_rows, "PIECE", PIECE)
     monkeypatch.setattr(thinning, "PIECE", PIECE)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, LargeBinary, Row, case, func, select
 
 from langgraph_session_saver.codec import RAW, unframe
 from langgraph_session_saver.delta import read_number, target_length, unpack
-from langgraph_session_saver.operations import batches
+from langgraph_session_saver.statements import batches
 from langgraph_session_saver.tables import Tables
 
 HEAD = 11

@@ -18,11 +18,11 @@ from langgraph_session_saver.errors import (
     SessionNotFoundError,
 )
 from langgraph_session_saver.housekeeping import Housekeeping
-from langgraph_session_saver.operations import PIECE
 from langgraph_session_saver.schemas import BuildStatus
 from langgraph_session_saver.sessions.columns import columns_of
 from langgraph_session_saver.sessions.paging import Keyset, check_limit, reader
 from langgraph_session_saver.sessions.records import DELETED, Page, SessionRecord
+from langgraph_session_saver.thread_rows import PIECE
 from langgraph_session_saver.threads import FROM_STATE
 from langgraph_session_saver.types import utc_now
 

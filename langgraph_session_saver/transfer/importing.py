@@ -153,7 +153,7 @@ class Importing:
 
     def _here(self, thread_id: str) -> Script[set[tuple[str, str]]]:
         key = thread_key(check_thread_id(thread_id))
-        rows = yield reading(lambda conn: self._core.operations.checkpoint_rows(conn, key))
+        rows = yield reading(lambda conn: self._core.operations.whole.checkpoint_rows(conn, key))
         return {(row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _refuse_more(self, thread: _Thread, there: Sequence[At]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import TransferConflictError
-from langgraph_session_saver.operations import batches
+from langgraph_session_saver.statements import batches
 from langgraph_session_saver.transfer.records import Records, Values
 
 BATCH = 128
