@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from langgraph_session_saver.codec import Typed, frame, unframe
-from langgraph_session_saver.delta import Change, apply, combine, diff, pack, unpack
+from langgraph_session_saver.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 FANOUT = 64
@@ -105,7 +105,6 @@ def resolve(
         CorruptBlobError: A row does not decode.
     """
     links: list[Link] = []
-    change: Change | None = None
     at, typ = key, None
     while (start := known(at)) is None:
         row = row_of(at)
@@ -117,20 +116,18 @@ def resolve(
             if row.base_key is None:
                 start = Value(at, (row.type, data), root=at, root_size=len(data))
                 break
-            link = Link(row.blob_key, row.level, unpack(data), len(data))
-            change = link.change if change is None else combine(change, link.change)
+            links.append(Link(row.blob_key, row.level, unpack(data), len(data)))
         except ValueError as exc:
             raise _corrupt(row, exc) from exc
-        links.append(link)
         at = row.base_key
-    if change is None:
+    if not links:
         return start
     try:
-        typed = (typ or start.typed[0], apply(change, start.typed[1]))
+        data = rebuild([link.change for link in links], start.typed[1])
     except ValueError as exc:
         raise _corrupt(row_of(key), exc) from exc
     chain = (*start.links, *reversed(links))
-    return Value(key, typed, start.root, start.root_size, chain)
+    return Value(key, (typ or start.typed[0], data), start.root, start.root_size, chain)
 
 
 def _corrupt(row: Any, problem: ValueError) -> CorruptBlobError:

@@ -9,8 +9,9 @@ merged into one without looking at the values they lead to.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 Copy = tuple[int, int]
 """A range of the base: where it starts and how long it is."""
@@ -71,13 +72,52 @@ def apply(change: Change, base: bytes) -> bytes:
     Raises:
         ValueError: The change is not one of this base: it copies what is not there.
     """
-    target = b"".join(
-        segment if isinstance(segment, bytes) else base[segment[0] : segment[0] + segment[1]]
-        for segment in change
-    )
-    if len(target) != target_length(change):
+    return rebuild([change], base)
+
+
+def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
+    """Apply a chain of changes to the base of the oldest.
+
+    Ranges of the newest are followed down through the others: nothing is built on the way, and
+    only the bytes that survive are copied, once.
+
+    Raises:
+        ValueError: A change copies what the one before does not lead to.
+    """
+    length = target_length(newest_first[0])
+    pieces: list[Any] = []
+    wanted: list[tuple[int, int, list[Any]]] = [(0, length, pieces)]
+    for change in newest_first:
+        ends = list(accumulate(map(_length, change)))
+        copied: list[tuple[int, int, list[Any]]] = []
+        for start, count, into in wanted:
+            for segment in _slice(change, ends, start, count):
+                if isinstance(segment, bytes):
+                    into.append(segment)
+                else:
+                    inner: list[Any] = []
+                    into.append(inner)
+                    copied.append((*segment, inner))
+        wanted = copied
+    for start, count, into in wanted:
+        into.append(base[start : start + count])
+    target = b"".join(_leaves(pieces))
+    if len(target) != length:
         raise ValueError("a change copies from outside its base")
     return target
+
+
+def _leaves(pieces: list[Any]) -> Iterator[bytes]:
+    """The bytes in nested lists, in their order; as deep as a chain is long."""
+    open_lists = [iter(pieces)]
+    while open_lists:
+        for piece in open_lists[-1]:
+            if isinstance(piece, list):
+                open_lists.append(iter(piece))
+                break
+            yield piece
+        else:
+            open_lists.pop()
 
 
 def combine(later: Change, earlier: Change) -> Change:

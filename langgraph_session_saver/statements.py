@@ -20,6 +20,8 @@ Process = Callable[[Any], Any]
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
 
+_SIZES = (1, 8, 64, BATCH)
+
 
 class Statement:
     """A statement of a fixed text, whose parameters are given by name.
@@ -90,9 +92,10 @@ class Statements:
 
 
 class Lists:
-    """A construct with lists of values, compiled once for each power of two of their lengths.
+    """A construct with lists of values, compiled once for each of a few sizes of them.
 
-    A shorter list repeats its last value: its statement must mean the same by that, as IN does.
+    To compile one takes as long as ten reads. A list that is shorter than a size repeats its last
+    value: the statement must mean the same by that, as IN does.
 
     Args:
         build: Makes the construct of each list's parameters.
@@ -106,7 +109,10 @@ class Lists:
 
     def all(self, conn: Connection, **lists: Sequence[Any]) -> list[Any]:
         """Run it with lists of one value at least; its rows, as named tuples."""
-        sizes = {name: 1 << (len(given) - 1).bit_length() for name, given in lists.items()}
+        sizes = {
+            name: next(size for size in _SIZES if size >= len(given))
+            for name, given in lists.items()
+        }
         found = self._made.get(tuple(sizes.values()))
         if found is None:
             parameters = {
