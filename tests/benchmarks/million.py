@@ -7,9 +7,7 @@ from contextlib import ExitStack
 from itertools import count
 from random import Random
 
-from sqlalchemy import create_engine, select
-
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver import SessionSaver
 from tests.benchmarks.bench import Bench, Workload
 from tests.benchmarks.calls import of_thread, play, recorded, timed
 from tests.benchmarks.contenders import OURS, Contender
@@ -47,7 +45,7 @@ def million(bench: Bench) -> Iterator[Row]:
             ("put + put_writes", BAR),
             ("put + put_writes, keep_last=20", BAR),
             ("get_tuple, not read before", BAR),
-            ("an owner's newest 20 sessions, in SQL", None),
+            ("sessions.list of an owner's newest 20", None),
         ):
             what = f"{quantity}, {full_name}"
             yield found.row(quantity, "ms", full_name, empty_name, bar, what=what)
@@ -63,7 +61,7 @@ def _sample(database: Database, threads: int) -> Callable[[], dict[str, float]]:
             "put + put_writes": _step(OURS, database, f"new-{next(numbers)}"),
             "put + put_writes, keep_last=20": _step(KEEPING, database, f"new-{next(numbers)}"),
             "get_tuple, not read before": _reads(database, chosen),
-            "an owner's newest 20 sessions, in SQL": _sessions(database),
+            "sessions.list of an owner's newest 20": _sessions(database),
         }
 
     return sample
@@ -84,19 +82,10 @@ def _reads(database: Database, thread_ids: list[str]) -> float:
 
 
 def _sessions(database: Database) -> float:
-    sessions = build_tables().sessions
-    query = (
-        select(sessions)
-        .where(sessions.c.owner_id == "owner-0")
-        .order_by(sessions.c.updated_at.desc())
-        .limit(20)
-    )
-    engine = create_engine(database.url)
-    with engine.connect() as conn:
-        conn.execute(query).all()
-        taken = milliseconds(lambda: conn.execute(query).all(), 20)
-    engine.dispose()
-    return taken
+    with SessionSaver.from_conn_string(database.url) as saver:
+        sessions = saver.sessions
+        sessions.list(owner_id="owner-0", limit=20)
+        return milliseconds(lambda: sessions.list(owner_id="owner-0", limit=20), 20)
 
 
 MILLION = Workload("million", "a database of 1,000,000 checkpoints over 50,000 threads", million)
