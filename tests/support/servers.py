@@ -472,8 +472,9 @@ class PrivateMariaDB(_MariaDB, PrivateServer):
         # PyMySQL reads every certificate of the machine before it connects: 30 ms.
         return url if asynchronous else f"{url}?ssl_disabled=true"
 
-    def _user_options(self) -> list[str]:
-        return [f"--user={self._owner.name}"]
+    def _own_options(self) -> list[str]:
+        # A server that starts deletes all temporary tables in its directory: others' too.
+        return [f"--user={self._owner.name}", f"--tmpdir={self.home}"]
 
     def _initialise(self) -> None:
         users = (
@@ -488,7 +489,7 @@ class PrivateMariaDB(_MariaDB, PrivateServer):
                 *(str(self._installer), "--no-defaults"),
                 f"--basedir={self._installer.parent.parent}",
                 f"--datadir={self.home / 'data'}",
-                *self._user_options(),
+                *self._own_options(),
                 *("--auth-root-authentication-method=normal", "--skip-test-db"),
             ]
         )
@@ -497,7 +498,7 @@ class PrivateMariaDB(_MariaDB, PrivateServer):
         return [
             *(str(self._server), "--no-defaults"),
             f"--datadir={self.home / 'data'}",
-            *self._user_options(),
+            *self._own_options(),
             f"--port={self._port}",
             "--bind-address=127.0.0.1",
             f"--socket={self.home / 's'}",
