@@ -106,7 +106,7 @@ def refuse_what_does_not_fit(conn: Connection, tables: Tables, *, recorded: bool
         if _seed_name(tables, table)
         for problem in _misfits(conn, there, table)
     ]
-    if not dialect_for(conn.dialect.name).alters_referenced:
+    if not dialect_for(conn.dialect).alters_referenced:
         refuse_references(conn, tables)
     if problems:
         raise SchemaError(
@@ -224,7 +224,7 @@ def _misfits(conn: Connection, there: _Present, table: Table) -> Iterator[str]:
 def _checks(
     conn: Connection, there: _Present, table: Table, declared: list[Column[Any]]
 ) -> Iterator[tuple[str, ColumnElement[bool]]]:
-    dialect = dialect_for(conn.dialect.name)
+    dialect = dialect_for(conn.dialect)
     for column in declared:
         if not column.nullable and column.name not in FILLED:
             yield f"without {column.name}", column.is_(None)

@@ -115,7 +115,7 @@ def _connection_of(given: Any) -> Connection:
 
 
 def _make_ready(core: Core, conn: Connection) -> None:
-    if type(dialect_for(conn.dialect.name)) is not type(core.dialect):
+    if type(dialect_for(conn.dialect)) is not type(core.dialect):
         raise InvalidConfigError(
             f"connection leads to a {conn.dialect.name} database, which is not the saver's"
         )

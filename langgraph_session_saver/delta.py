@@ -66,15 +66,6 @@ def diff(base: bytes, target: bytes) -> Change:
     return _joined(segments)
 
 
-def apply(change: Change, base: bytes) -> bytes:
-    """Build the target from its base.
-
-    Raises:
-        ValueError: The change is not one of this base: it copies what is not there.
-    """
-    return rebuild([change], base)
-
-
 def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
     """Apply a chain of changes to the base of the oldest.
 
@@ -121,7 +112,7 @@ def _leaves(pieces: list[Any]) -> Iterator[bytes]:
 
 
 def combine(later: Change, earlier: Change) -> Change:
-    """Make one change of two: `apply(combine(b, a), x) == apply(b, apply(a, x))`.
+    """Make one change of two: `rebuild([combine(b, a)], x) == rebuild([b, a], x)`.
 
     Raises:
         ValueError: The later change copies what the earlier one does not lead to.

@@ -9,6 +9,7 @@ from datetime import date
 from functools import reduce
 from typing import Any, TypeVar
 
+import sqlalchemy
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -451,17 +452,17 @@ _DIALECTS: dict[str, type[Dialect]] = {
 }
 
 
-def dialect_for(name: str) -> Dialect:
-    """The class for a SQLAlchemy dialect's name.
+def dialect_for(dialect: sqlalchemy.Dialect) -> Dialect:
+    """What differs in the database of a SQLAlchemy dialect.
 
     Raises:
         InvalidConfigError: No class knows that database.
     """
     try:
-        return _DIALECTS[name]()
+        return _DIALECTS[dialect.name]()
     except KeyError:
         raise InvalidConfigError(
-            f"the database {name!r} is not supported: use one of {', '.join(_DIALECTS)}"
+            f"the database {dialect.name!r} is not supported: use one of {', '.join(_DIALECTS)}"
         ) from None
 
 

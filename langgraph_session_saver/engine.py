@@ -208,7 +208,7 @@ class Runner:
         self.owned = owned
         self.sync_engine: Engine = cast("Engine", getattr(engine, "sync_engine", engine))
         self.is_async = self.sync_engine is not engine
-        self.dialect: Dialect = dialect_for(self.sync_engine.dialect.name)
+        self.dialect: Dialect = dialect_for(self.sync_engine.dialect)
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()

@@ -167,14 +167,15 @@ def sql(
         "literal_binds": True,
     }
     way: Way = "upgrade" if _order(first) <= _order(last) else "downgrade"
-    dialect: Any = url.get_dialect()
+    made: Any = url.get_dialect()
+    dialect = made(paramstyle="named")
     context = MigrationContext.configure(
-        dialect=dialect(paramstyle="named"),
+        dialect=dialect,
         opts=_options(tables, way, last) | offline,
     )
     with context.begin_transaction():
         context.run_migrations(steps=_steps(context, tables))
-    return dialect_for(url.get_backend_name()).script(buffer.getvalue())
+    return dialect_for(dialect).script(buffer.getvalue())
 
 
 def check(
@@ -290,7 +291,7 @@ def _options(tables: Tables, way: Way, revision: str) -> dict[str, Any]:
 
 def _refuse_enforced_references(conn: Connection, tables: Tables) -> None:
     """A table that is rebuilt is dropped in between, and would take with it what refers to it."""
-    if dialect_for(conn.dialect.name).can_rebuild(conn):
+    if dialect_for(conn.dialect).can_rebuild(conn):
         return
     counts = _counts(conn, tables, {name: {} for name in CHILDREN})
     if any(counts.values()):
@@ -351,7 +352,7 @@ def _reading(bind: Engine | Connection, operation: Callable[[Connection], T]) ->
 
 def _changing(bind: Engine | Connection, operation: Callable[[Connection], None]) -> None:
     def locked(conn: Connection) -> None:
-        dialect = dialect_for(conn.dialect.name)
+        dialect = dialect_for(conn.dialect)
         dialect.lock_for_setup(conn)
         try:
             operation(conn)

@@ -63,7 +63,7 @@ def operations_on(
         schema: As for `build_tables`.
         prefix: As for `build_tables`.
     """
-    return Operations(shared_tables(schema, prefix), dialect_for(dialect.name))
+    return Operations(shared_tables(schema, prefix), dialect_for(dialect))
 
 
 class Operations:

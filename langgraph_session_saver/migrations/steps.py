@@ -75,7 +75,7 @@ class Steps:
     @cached_property
     def _database(self) -> Database:
         context = self.op.get_context()
-        return database_for(dialect_for(context.dialect.name))(self.op, self._schema)
+        return database_for(dialect_for(context.dialect))(self.op, self._schema)
 
     # -- making -----------------------------------------------------------------------------
 
