@@ -1,7 +1,8 @@
 r"""The file of a backup: written whole or not at all, and checked whole before it is used.
 
 Format 1. All numbers are big-endian; "packed" is MessagePack in the framing of stored values
-(`codec.frame`: one byte, 0 for plain or 1 for zlib with the unpacked length as a varint).
+(`codec.frame`: one byte, 0 for plain, 1 for zlib or 2 for zstd; for these two the unpacked length
+as a varint).
 
     langgraph-session-saver backup 1\n          the first line, with the format's number
     H  length:u32  packed header                 {"schema", "made_at", "tables": [[name, columns]]}
