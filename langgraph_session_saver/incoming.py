@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_session_saver.chains import Value
 from langgraph_session_saver.changes import Changes, Kept
-from langgraph_session_saver.codec import blob_key
+from langgraph_session_saver.codec import blob_key, is_small
 from langgraph_session_saver.configs import Place
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.projections import Step
@@ -78,7 +78,7 @@ class Incoming:
             is_hidden=False,
             replayed=frozenset(refers_to.replayed),
             valued=frozenset(refers_to.blobs),
-            blobs=frozenset(refers_to.blobs.values()),
+            blobs=frozenset(filter(None, refers_to.blobs.values())),
         )
 
     @cached_property
@@ -89,7 +89,7 @@ class Incoming:
             ts=self.checkpoint["ts"],
             replayed=self.metadata.get("counters_since_delta_snapshot") or (),
             blobs={
-                channel: blob_key(ns, channel, version)
+                channel: b"" if is_small(values[channel]) else blob_key(ns, channel, version)
                 for channel, version in self.checkpoint["channel_versions"].items()
                 if channel in values
             },

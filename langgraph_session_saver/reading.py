@@ -42,6 +42,8 @@ class Saved:
     row: Row[Any]
     checkpoint: dict[str, Any]
     absent: frozenset[str]
+    inline: Mapping[str, Any]
+    """Values that the row itself holds."""
 
     @property
     def versions(self) -> ChannelVersions:
@@ -56,9 +58,13 @@ class Saved:
 
     @cached_property
     def keys(self) -> dict[str, bytes]:
-        """The key of every channel's value."""
+        """The key of every channel's value, but for those that the row itself holds."""
         ns = self.row.checkpoint_ns
-        return {channel: blob_key(ns, channel, at) for channel, at in self.versions.items()}
+        return {
+            channel: blob_key(ns, channel, at)
+            for channel, at in self.versions.items()
+            if channel not in self.inline
+        }
 
     def channel_name(self, channel: str) -> str:
         """One of its channels, for errors."""
@@ -74,10 +80,10 @@ def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> Saved:
     what = f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
     stored = load(serde, (row.type, _unframed(row.data, what)), what)
     try:
-        checkpoint, absent = stored
+        checkpoint, absent, *inline = stored
     except (TypeError, ValueError) as exc:
         raise CorruptBlobError(f"{what} is not a checkpoint with its empty channels") from exc
-    return Saved(place, row, checkpoint, frozenset(absent))
+    return Saved(place, row, checkpoint, frozenset(absent), inline[0] if inline else {})
 
 
 def _unframed(data: bytes, what: str) -> bytes:
@@ -154,7 +160,7 @@ class Reading:
         saved = decode(serde, place, rows[0])
         saved.keys = {channel: key for channel, key in saved.keys.items() if wanted(channel)}
         values = yield from self._values([saved], core.cache.get, core.cache.put)
-        return {
+        return {channel: value for channel, value in saved.inline.items() if wanted(channel)} | {
             channel: load(serde, value.typed, saved.channel_name(channel))
             for channel, key in saved.keys.items()
             if (value := values.get((place.thread.key, key))) is not None
@@ -230,7 +236,7 @@ class Reading:
         parent = row.parent_checkpoint_id
         return CheckpointTuple(
             config=place.at(row.checkpoint_id),
-            checkpoint={**saved.checkpoint, "channel_values": channel_values},  # type: ignore[typeddict-item]
+            checkpoint={**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}},  # type: ignore[typeddict-item]
             metadata=self._metadata(serde, saved.name, row),
             parent_config=place.at(parent) if parent else None,
             pending_writes=[_pending(serde, write, prefix) for write in writes],
@@ -373,7 +379,7 @@ class Reading:
             (one.row.thread_key, one.key(channel))
             for one in walk
             for channel in open_channels
-            if channel in one.versions
+            if channel in one.keys
         }
         stored = yield reading(lambda conn: core.operations.existing_blobs(conn, keys))
         writes = yield reading(
@@ -384,6 +390,9 @@ class Reading:
                 at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
                 mine = [row for row in writes.get(at, []) if row.channel == channel]
                 collected[channel] += [_pending(serde, row, "") for row in _ordered(mine)[::-1]]
+                if channel in one.inline:
+                    seeds[channel] = one.inline[channel]
+                    break
                 if channel not in one.versions:
                     continue
                 key = (one.row.thread_key, one.key(channel))

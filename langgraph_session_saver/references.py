@@ -1,7 +1,8 @@
 """What a checkpoint refers to, in a column that retention reads without the saver's serde. Pure.
 
 A MessagePack array: the checkpoint's timestamp, the channels that are replayed from ancestors,
-the blob key of each channel that has a value, and the checkpoint whose task called the graph.
+the blob key of each channel that has a value (an empty one where the checkpoint's row holds it),
+and the checkpoint whose task called the graph.
 Pruning a thread of 100,000 checkpoints then reads 100 bytes of each, builds no value, and needs
 no key under an encrypting serde.
 """
@@ -24,7 +25,7 @@ class References(NamedTuple):
     replayed: Collection[str]
     """Channels whose value is replayed from ancestors."""
     blobs: Mapping[str, bytes]
-    """Channels that have a value, and the blobs that hold it."""
+    """Channels that have a value, and the blobs that hold it; none for one in the row itself."""
     caller: tuple[str, str] | None
     """For a subgraph's: namespace and id of the checkpoint whose task runs it."""
 

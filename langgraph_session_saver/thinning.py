@@ -72,5 +72,5 @@ def _stored(row: Row[Any]) -> Stored:
         is_hidden=row.hidden,
         replayed=frozenset(found.replayed),
         valued=frozenset(found.blobs),
-        blobs=frozenset(found.blobs.values()),
+        blobs=frozenset(filter(None, found.blobs.values())),
     )

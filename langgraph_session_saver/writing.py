@@ -262,7 +262,9 @@ class Writing:
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
         plain = {name: value for name, value in checkpoint.items() if name != "channel_values"}
         absent = [channel for channel in versions if channel not in values]
-        typ, data = dump(saved.serde, [plain, absent], saved.name)
+        keys = saved.references.blobs
+        inline = {channel: values[channel] for channel, key in keys.items() if not key}
+        typ, data = dump(saved.serde, [plain, absent, inline], saved.name)
         metadata_type, metadata = dump(saved.serde, saved.metadata, f"the metadata of {saved.name}")
         rows = CheckpointRows(
             thread=place.thread,
@@ -287,7 +289,7 @@ class Writing:
         )
         saved.values = []
         for channel, version in (versions if everything else saved.new_versions).items():
-            if channel in values:
+            if keys.get(channel):
                 rows.blobs.append(self._encode_channel(saved, channel, version))
         return rows
 
@@ -299,7 +301,9 @@ class Writing:
         if _is_unique(version):
             previous = self._core.cache.tip(place.thread.key, place.ns_key, channel)
             value, stored = extend(previous, key, typed)
-            saved.values.append(value)
+            if channel in saved.new_versions:
+                saved.values.append(value)
+            # Else it may be stored already, and as a change: what it is here must not be built on.
             if channel in self._core.projector.message_channels:
                 count = kept_items(previous.typed, typed) if previous is not None else 0
                 saved.kept[channel] = Kept(key, previous.key if previous else None, count)

@@ -47,6 +47,7 @@ from tests.support.rows import (
     STORAGE,
     chain,
     checkpoint,
+    checkpoint_id,
     config,
     counts,
     fails,
@@ -539,6 +540,26 @@ async def test_a_thread_pruned_away_from_a_run_in_flight_is_stored_whole(
 
     assert ended["log"] == ["in", "one", "pruned", "two"]
     assert sql("SELECT count(*) AS n FROM session_blobs WHERE base_key IS NULL")[0]["n"] > 0
+
+
+async def test_a_value_that_was_stored_as_a_change_stays_one_when_all_of_a_state_is_stored_again(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, text = make_saver(), "a text that changes in one place " * 100
+    at = await put(saver, 1, {"text": f"{text}1"})
+    at = await put(saver, 2, {"text": f"{text}2"}, at)
+    sql("DELETE FROM session_checkpoints")  # as a prune by another process may
+    unchanged = checkpoint(2, {"text": f"{text}2"}) | {"id": checkpoint_id(3)}
+    at = await saver.aput(at, unchanged, {"source": "loop", "step": 3}, {})
+
+    await put(saver, 4, {"text": f"{text}4"}, at)
+
+    depths = {
+        bytes(row["blob_key"]): (row["depth"], row["base_key"] and bytes(row["base_key"]))
+        for row in sql("SELECT blob_key, base_key, depth FROM session_blobs")
+    }
+    assert len(depths) == 3
+    assert all(depth == (1 + depths[base][0] if base else 0) for depth, base in depths.values())
 
 
 def _made_late(number: int) -> tuple[Any, Any, Any]:

@@ -40,7 +40,7 @@ class Diffing:
         compared = (_channel(channel, *sides) for channel, sides in values)
         found = tuple(channel for channel in compared if channel is not None)
         names = {one.channel for one in found}
-        valued = (old.keys().keys() & new.keys().keys()) | {
+        valued = (set(old.valued()) & set(new.valued())) | {
             c for c in old.versions.keys() & new.versions.keys() if new.replays(c)
         }
         return Diff(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 from sqlalchemy import Row
 
-from langgraph_session_saver.codec import blob_key
+from langgraph_session_saver.codec import blob_key, is_small
 from langgraph_session_saver.inspection.decoding import TYPE, Undecodable, plain_frame
 from langgraph_session_saver.inspection.history import Status
 from langgraph_session_saver.status import node_of
@@ -33,6 +34,8 @@ class Facts:
     seen: Mapping[str, Any]
     updated: Sequence[str]
     absent: frozenset[str]
+    inline: Mapping[str, Any]
+    """Values that the row itself holds."""
     metadata: Mapping[str, Any]
     time: datetime | None
     problem: str | None
@@ -65,8 +68,19 @@ class Facts:
         return blob_key(self.row.checkpoint_ns, channel, self.versions[channel])
 
     def keys(self) -> dict[str, bytes]:
-        """The keys of the values that there are, by channel."""
-        return {c: self.key(c) for c in self.versions if c not in self.absent}
+        """The keys of the values that have rows of their own, by channel."""
+        return {
+            c: self.key(c) for c in self.versions if c not in self.absent and c not in self.inline
+        }
+
+    def valued(self) -> list[str]:
+        """The channels that have a value here."""
+        return [c for c in self.versions if c not in self.absent]
+
+    def inline_size(self, channel: str) -> int:
+        """Serialised bytes of a value that the row itself holds."""
+        value = self.inline[channel]
+        return 0 if value is None else len(ormsgpack.packb(value))
 
     def has_value(self, channel: str) -> bool:
         """Whether a channel has a value here."""
@@ -87,7 +101,7 @@ def facts_of(serde: SerializerProtocol, row: Row[Any]) -> Facts:
     """Read a checkpoint's row; what cannot be decoded is said, and the rest is still there."""
     stored = plain_frame(serde, row.type, row.data)
     metadata = plain_frame(serde, row.metadata_type, row.metadata_data)
-    checkpoint, absent = _parts(stored)
+    checkpoint, absent, inline = _parts(stored)
     problem = None
     if checkpoint is None:
         checkpoint = {}
@@ -100,16 +114,19 @@ def facts_of(serde: SerializerProtocol, row: Row[Any]) -> Facts:
         seen=_mapping(checkpoint.get("versions_seen")),
         updated=_texts(checkpoint.get("updated_channels")),
         absent=frozenset(absent),
+        inline=inline,
         metadata=_mapping(metadata),
         time=_time(checkpoint.get("ts")),
         problem=problem,
     )
 
 
-def _parts(stored: Any) -> tuple[Mapping[str, Any] | None, list[str]]:
-    if isinstance(stored, list) and len(stored) == 2 and isinstance(stored[0], Mapping):
-        return stored[0], _texts(stored[1])
-    return None, []
+def _parts(stored: Any) -> tuple[Mapping[str, Any] | None, list[str], Mapping[str, Any]]:
+    if isinstance(stored, list) and len(stored) in {2, 3} and isinstance(stored[0], Mapping):
+        inline = _mapping(stored[2]) if len(stored) == 3 else {}
+        small = {channel: value for channel, value in inline.items() if is_small(value)}
+        return stored[0], _texts(stored[1]), small
+    return None, [], {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -180,10 +197,10 @@ def _send_node(send: Any) -> str:
 
 def due_nodes(one: Facts, values: ControlValues) -> list[str]:
     """The nodes that a checkpoint's channels say run next."""
-    keys = one.keys()
-    due = [channel.removeprefix(BRANCH) for channel in keys if channel.startswith(BRANCH)]
+    valued = one.valued()
+    due = [channel.removeprefix(BRANCH) for channel in valued if channel.startswith(BRANCH)]
     due += sends_of(one, values)
-    if START in keys:
+    if START in valued:
         due.append(START)
     for channel, key in one.control_keys().items():
         if channel.startswith(JOIN):

@@ -211,7 +211,11 @@ def _entry(
         status=status,
         nodes=nodes,
         time=one.time,
-        size=_sum(one, [sizes.get(key, (None, 0))[0] for key in keys.values()]),
+        size=_sum(
+            one,
+            [sizes.get(key, (None, 0))[0] for key in keys.values()]
+            + [one.inline_size(channel) for channel in one.inline],
+        ),
         stored=len(one.row.data)
         + len(one.row.metadata_data)
         + sum(row.stored for row in writes)

@@ -131,7 +131,9 @@ class Values:
             sides: list[Side] = []
             for one in checkpoints:
                 key = one.keys().get(channel)
-                if key is not None:
+                if channel in one.inline:
+                    sides.append(Side(one.inline[channel], one.inline_size(channel)))
+                elif key is not None:
                     size = sizes.get(key, (None, 0))[0]
                     value = value_of(serde, thread_key, key, rows) if key in small else TOO_LARGE
                     sides.append(Side(value, size))
@@ -165,7 +167,9 @@ class Values:
             lambda conn: self._lookups.writes_to(conn, *at, ids, [channel])
         )
         seed = None
-        if path and path[-1].has_value(channel):
+        if path and channel in path[-1].inline:
+            seed = path[-1].inline[channel]
+        elif path and path[-1].has_value(channel):
             key = path[-1].key(channel)
             chain = yield reading(lambda conn: ops.get_chains(conn, [(at[0], key)]))
             seed = value_of(serde, at[0], key, chain)

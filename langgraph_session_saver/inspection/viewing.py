@@ -121,7 +121,7 @@ class Viewing:
         place = place_in(thread_id, checkpoint_ns)
         found = yield from self._values.find(serde, place, "the checkpoint", name)
         replayed = [channel for channel in found.versions if found.replays(channel)]
-        channels = sorted({*found.keys(), *replayed})
+        channels = sorted({*found.valued(), *replayed})
         sides = yield from self._values.of(serde, place, (found,), channels)
         at = (place.thread.key, place.ns_key, found.id)
         writes: Sequence[Row[Any]] = yield reading(lambda conn: self._lookups.writes_of(conn, *at))
