@@ -7,7 +7,6 @@ objects: a graph may change an object that it was given.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
@@ -22,36 +21,48 @@ ENTRY_BYTES = 512
 
 
 class Recent(Generic[K, V]):
-    """A thread-safe mapping that forgets the entries used longest ago.
+    """A thread-safe mapping that forgets what was not used for long.
+
+    Entries are of two generations. What is put, or found among the old ones, is young; when the
+    young ones weigh half of the limit they become the old ones, and those are forgotten. A hit is
+    one look-up without a lock: a step makes fifteen.
 
     Args:
-        limit: What all entries may weigh.
+        limit: What all entries may weigh; a value that weighs more is not remembered.
         weigh: What a value weighs; by default each weighs 1.
     """
 
     def __init__(self, limit: int, weigh: Callable[[V], int] = lambda _value: 1) -> None:
         self.limit = limit
         self._weigh = weigh
-        self._weight = 0
-        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+        self._young_weight = self._old_weight = 0
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value under a key, now the most recently used."""
-        with self._lock:
-            value = self._entries.get(key)
+        """The value under a key, which is young again."""
+        value = self._young.get(key)
+        if value is None:
+            value = self._old.get(key)
             if value is not None:
-                self._entries.move_to_end(key)
-            return value
+                self.put(key, value)
+        return value
 
     def put(self, key: K, value: V) -> None:
         """Remember a value."""
+        weight = self._weigh(value)
         with self._lock:
             self._drop(key)
-            self._entries[key] = value
-            self._weight += self._weigh(value)
-            while self._weight > self.limit and self._entries:
-                self._drop(next(iter(self._entries)))
+            if weight > self.limit:
+                return
+            if self._young and 2 * (self._young_weight + weight) > self.limit:
+                self._old, self._old_weight = self._young, self._young_weight
+                self._young, self._young_weight = {}, 0
+            self._young[key] = value
+            self._young_weight += weight
+            if self._young_weight + self._old_weight > self.limit:
+                self._old, self._old_weight = {}, 0
 
     def forget(self, key: K) -> None:
         """Drop an entry, if there is one."""
@@ -61,13 +72,17 @@ class Recent(Generic[K, V]):
     def forget_where(self, doomed: Callable[[K], bool]) -> None:
         """Drop the entries whose keys say so."""
         with self._lock:
-            for key in [key for key in self._entries if doomed(key)]:
+            for key in [key for key in (*self._young, *self._old) if doomed(key)]:
                 self._drop(key)
 
     def _drop(self, key: K) -> None:
-        value = self._entries.pop(key, None)
+        value = self._young.pop(key, None)
         if value is not None:
-            self._weight -= self._weigh(value)
+            self._young_weight -= self._weigh(value)
+            return
+        value = self._old.pop(key, None)
+        if value is not None:
+            self._old_weight -= self._weigh(value)
 
 
 class BlobCache:

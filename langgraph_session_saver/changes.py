@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
-from langgraph_session_saver.codec import hash_key
-from langgraph_session_saver.plain import OverBudgetError, clean_text, shorten, to_json
+from langgraph_session_saver.codec import hash_key, is_small
+from langgraph_session_saver.plain import OverBudgetError, clean_text, quick_json, shorten, to_json
 from langgraph_session_saver.projections import (
+    ErrorRows,
     GraphState,
     MessageRows,
     PageVersions,
@@ -32,6 +33,9 @@ GRAPH_STATE_BYTES = 16 << 10
 
 GRAPH_STATE_VALUE_BYTES = 2 << 10
 """What one channel's value may hold there before it becomes a reference."""
+
+LARGEST_SHOWN = 16 * GRAPH_STATE_VALUE_BYTES
+"""Serialised bytes from which a value becomes a reference unseen: it would at its first 2 KB."""
 
 _REFERENCE = "$ref"
 
@@ -101,6 +105,10 @@ class Changes:
         )  # fmt: skip
 
 
+_TOGETHER = (MessageRows, GraphState, ErrorRows)
+"""Projections that have no columns or rows of their own: what they say is worked out at once."""
+
+
 class Projector:
     """Applies projections to steps."""
 
@@ -115,6 +123,8 @@ class Projector:
         self._of_channel: dict[str, list[int]] = {}
         self._of_all: set[int] = set()
         for number, projection in enumerate(self.projections):
+            if type(projection) in _TOGETHER:
+                continue
             for channel in projection.channels:
                 self._of_channel.setdefault(channel, []).append(number)
             if not projection.channels:
@@ -131,6 +141,7 @@ class Projector:
         *,
         whole: bool = False,
         kept: Mapping[str, Kept] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> Changes:
         """Work out what a step changes.
 
@@ -140,6 +151,7 @@ class Projector:
             view: What is projected already, if this process knows.
             whole: Whether rows may show another branch than the step's parent.
             kept: Per channel of messages, how many in front are those of an earlier list.
+            sizes: Serialised bytes of the channels for which they are known.
         """
         if whole or (view is not None and view.checkpoint_id != parent_id):
             view = None
@@ -152,7 +164,7 @@ class Projector:
         messages = self._project_messages(step, view, changes, kept)
         lists = dict(view.message_lists) if view is not None else {}
         lists |= {channel: found.key for channel, found in kept.items()}
-        parts, state = self._project_graph_state(step, view, changes)
+        parts, state = self._project_graph_state(step, view, changes, sizes or {})
         changes.view = View(step.checkpoint_id, messages, lists, parts, state)
         return changes
 
@@ -283,7 +295,7 @@ class Projector:
         return rule is not None and rule.shows(channel) and channel not in self._elsewhere
 
     def _project_graph_state(
-        self, step: Step, view: View | None, changes: Changes
+        self, step: Step, view: View | None, changes: Changes, sizes: Mapping[str, int]
     ) -> tuple[Mapping[str, str], str | None]:
         if self._graph_state is None:
             return {}, None
@@ -291,7 +303,7 @@ class Projector:
         parts = {
             channel: known[channel]
             if channel in known and channel not in step.changed
-            else _graph_part(step, channel)
+            else _graph_part(step, channel, sizes.get(channel))
             for channel in step.values
             if self.shows(channel)
         }
@@ -342,9 +354,23 @@ def is_reference(value: Any) -> bool:
     return isinstance(refers_to, dict) and refers_to.keys() == {"channel", "version"}
 
 
-def _graph_part(step: Step, channel: str) -> str:
+def _graph_part(step: Step, channel: str, size: int | None) -> str:
+    """A channel as a member of `graph_state`.
+
+    Args:
+        step: The step.
+        channel: The channel.
+        size: Its value's serialised bytes, if they are known: they bound what C may be given.
+    """
+    value = step.values[channel]
+    if size is not None and size > LARGEST_SHOWN:
+        return _reference(step, channel)
+    if size is not None or is_small(value):
+        text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
+        if text is not None:
+            return f"{json.dumps(clean_text(channel))}: {text}"
     try:
-        value = to_json(step.values[channel], GRAPH_STATE_VALUE_BYTES)
+        value = to_json(value, GRAPH_STATE_VALUE_BYTES)
     except (OverBudgetError, RecursionError):
         return _reference(step, channel)
     return _member(clean_text(channel), value)

@@ -154,13 +154,13 @@ _UNPACK: Mapping[int | None, Callable[[bytes, int], bytes]] = {
 }  # fmt: skip
 
 
-def dump(serde: SerializerProtocol, value: Any, what: str) -> Typed:
+def dump(serde: SerializerProtocol, value: Any, what: Callable[[], str]) -> Typed:
     """Serialise a value.
 
     Args:
         serde: The saver's serialiser, at this moment.
         value: What to write.
-        what: Names the value in the error: a channel, a write, a checkpoint.
+        what: Names the value for the error: a channel, a write, a checkpoint.
 
     Raises:
         SerializationError: The serde refuses the value.
@@ -169,11 +169,11 @@ def dump(serde: SerializerProtocol, value: Any, what: str) -> Typed:
         typ, data = serde.dumps_typed(value)
     except Exception as exc:
         raise SerializationError(
-            f"{what} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "
+            f"{what()} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "
             f"serialise ({exc}). Nothing was written: keep such objects out of the state, or pass "
             "serde= one that takes them"
         ) from exc
-    return typ, bytes(data)
+    return typ, data if type(data) is bytes else bytes(data)
 
 
 def load(serde: SerializerProtocol, typed: Typed, what: str | Callable[[], str]) -> Any:

@@ -61,20 +61,34 @@ def place_of(config: RunnableConfig | None) -> Place:
         raise InvalidConfigError(
             "the config names no thread: pass config={'configurable': {'thread_id': …}}"
         )
-    thread_id = check_thread_id(configurable["thread_id"])
-    checkpoint_ns = check_text(
-        "checkpoint_ns", configurable.get("checkpoint_ns") or "", NAMESPACE_LENGTH
+    thread = _thread_of(
+        configurable["thread_id"], configurable.get("session_id"), configurable.get("owner_id")
     )
+    checkpoint_ns = configurable.get("checkpoint_ns") or ""
+    if checkpoint_ns:
+        checkpoint_ns = check_text("checkpoint_ns", checkpoint_ns, NAMESPACE_LENGTH)
     checkpoint_id = configurable.get("checkpoint_id") or None
     if checkpoint_id is not None:
         checkpoint_id = check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
-    thread = ThreadRef(
-        thread_key(thread_id),
-        thread_id,
-        check_optional_id("session_id", configurable.get("session_id")),
-        check_optional_id("owner_id", configurable.get("owner_id")),
-    )
     return Place(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
+
+
+def _thread_of(thread_id: Any, session_id: Any, owner_id: Any) -> ThreadRef:
+    try:
+        return _known_thread(thread_id, session_id, owner_id)
+    except TypeError:  # what has no hash is no id
+        return _known_thread.__wrapped__(thread_id, session_id, owner_id)
+
+
+@lru_cache(maxsize=4_096, typed=True)
+def _known_thread(thread_id: Any, session_id: Any, owner_id: Any) -> ThreadRef:
+    text = check_thread_id(thread_id)
+    return ThreadRef(
+        thread_key(text),
+        text,
+        check_optional_id("session_id", session_id),
+        check_optional_id("owner_id", owner_id),
+    )
 
 
 def configurable_of(config: RunnableConfig | None) -> Mapping[str, Any]:
@@ -84,7 +98,7 @@ def configurable_of(config: RunnableConfig | None) -> Mapping[str, Any]:
         InvalidConfigError: There is none.
     """
     configurable = (config or {}).get("configurable")
-    if not isinstance(configurable, Mapping):
+    if type(configurable) is not dict and not isinstance(configurable, Mapping):
         raise InvalidConfigError(
             "the config has no 'configurable': pass config={'configurable': {'thread_id': …}}"
         )
@@ -114,7 +128,15 @@ def check_channels(channels: Sequence[str]) -> None:
         InvalidConfigError: A name is too long, or holds what no database takes.
     """
     for channel in channels:
-        check_text("channel name", channel, CHANNEL_LENGTH)
+        if type(channel) is str:
+            _check_channel(channel)
+        else:
+            check_text("channel name", channel, CHANNEL_LENGTH)
+
+
+@lru_cache(maxsize=4_096)
+def _check_channel(channel: str) -> None:
+    check_text("channel name", channel, CHANNEL_LENGTH)
 
 
 def check_filter(wanted: Mapping[str, Any] | None) -> None:

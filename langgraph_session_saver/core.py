@@ -171,7 +171,7 @@ class Core:
         verify(conn, self.tables)
         return self.dialect.value_limit(conn)
 
-    def check_size(self, data: bytes, what: str) -> bytes:
+    def check_size(self, data: bytes, what: Callable[[], str]) -> bytes:
         """Refuse a value that the database would.
 
         Raises:
@@ -179,7 +179,7 @@ class Core:
         """
         if self.value_limit is not None and len(data) > self.value_limit:
             raise ValueTooLargeError(
-                f"{what} takes {len(data):,} bytes, and this database takes at most "
+                f"{what()} takes {len(data):,} bytes, and this database takes at most "
                 f"{self.value_limit:,}. Nothing was written: keep such values elsewhere and their "
                 "address in the state, or raise the server's limit (MySQL: max_allowed_packet)"
             )

@@ -29,7 +29,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
-from langgraph_session_saver.statements import execute
+from langgraph_session_saver.statements import driver_of, execute
 
 T = TypeVar("T")
 
@@ -479,8 +479,7 @@ def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:
 
 
 def _is_in_transaction(conn: Connection) -> bool:
-    file: Any = conn.connection.driver_connection
-    return bool(file.in_transaction)
+    return bool(driver_of(conn).in_transaction)
 
 
 def _sum_of_lengths(conn: Connection, table: Table) -> int:
@@ -490,8 +489,7 @@ def _sum_of_lengths(conn: Connection, table: Table) -> int:
 
 
 def _autocommits(conn: Connection) -> bool:
-    driver: Any = conn.connection.driver_connection
-    return bool(driver.get_autocommit())
+    return bool(driver_of(conn).get_autocommit())
 
 
 def _sqlstate(orig: Any) -> str | None:

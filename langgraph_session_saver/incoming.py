@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -43,13 +42,27 @@ class Incoming:
     """None for a subgraph's."""
     values: list[Value] = field(default_factory=list)
     kept: dict[str, Kept] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Serialised bytes of the channels that changed."""
     is_orphan: bool = False
     """Whether its parent is known to be gone, so that all of it is to be stored."""
+    references: References = field(init=False)
+    """The rows that it keeps alive."""
 
-    @property
+    def __post_init__(self) -> None:
+        self.references = self._references()
+
     def name(self) -> str:
         """The checkpoint, for errors."""
         return f"checkpoint {self.checkpoint['id']!r} of thread {self.place.thread.thread_id!r}"
+
+    def metadata_name(self) -> str:
+        """Its metadata, for errors."""
+        return f"the metadata of {self.name()}"
+
+    def channel_name(self, channel: str) -> str:
+        """One of its channels, for errors."""
+        return f"channel {channel!r} of {self.name()}"
 
     @property
     def run_id(self) -> str | None:
@@ -81,9 +94,7 @@ class Incoming:
             blobs=frozenset(filter(None, refers_to.blobs.values())),
         )
 
-    @cached_property
-    def references(self) -> References:
-        """The rows that this checkpoint keeps alive."""
+    def _references(self) -> References:
         values, ns = self.checkpoint["channel_values"], self.place.checkpoint_ns
         return References(
             ts=self.checkpoint["ts"],
@@ -162,7 +173,7 @@ class Incoming:
             raise HistoryLostError(
                 f"thread {self.place.thread.thread_id!r} was deleted or pruned while it ran, and "
                 f"its DeltaChannel {', '.join(map(repr, lost))} is stored as changes of what is "
-                f"gone: {self.name} was not saved. Run the thread again from its beginning"
+                f"gone: {self.name()} was not saved. Run the thread again from its beginning"
             )
 
 
@@ -170,6 +181,6 @@ def merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, An
     """LangGraph's merge of metadata and config, without what no text column takes."""
     found = get_checkpoint_metadata(config, metadata)
     return {
-        key: _SURROGATES.sub("", value) if isinstance(value, str) else value
+        key: _SURROGATES.sub("", value) if isinstance(value, str) and not value.isascii() else value
         for key, value in found.items()
     }

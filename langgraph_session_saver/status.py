@@ -89,7 +89,8 @@ def due_nodes(values: Mapping[str, Any]) -> list[str]:
 
 def send_nodes(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The nodes of a checkpoint's `Send` tasks, in their order."""
-    return tuple(getattr(send, "node", "?") for send in values.get(TASKS) or [])
+    sends = values.get(TASKS)
+    return tuple([getattr(send, "node", "?") for send in sends]) if sends else ()
 
 
 def incidents(

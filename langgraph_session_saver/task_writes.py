@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -133,7 +134,7 @@ class TaskWrites:
         special: dict[int, dict[str, Any]] = {}
         for position, (channel, value) in enumerate(writes):
             idx = WRITES_IDX_MAP.get(channel, position)
-            what = f"the write of task {task_id!r} to channel {channel!r}"
+            what = partial(_name, task_id, channel)
             typ, data = dump(serde, value, what)
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
                 "thread_key": place.thread.key,
@@ -167,3 +168,8 @@ class TaskWrites:
         """The number of the super-step that follows a checkpoint."""
         noted = self._core.noted.get((thread.key, ns_key, str(checkpoint_id)))
         return None if noted is None or noted.step is None else noted.step + 1
+
+
+def _name(task_id: str, channel: str) -> str:
+    """A write, for errors."""
+    return f"the write of task {task_id!r} to channel {channel!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -197,7 +198,7 @@ class Writing:
                 rows = self._encode(saved, everything=not rows.needs_parent)
         else:
             raise HistoryLostError(
-                f"{saved.name} could not be saved: others kept deleting what it refers to"
+                f"{saved.name()} could not be saved: others kept deleting what it refers to"
             )
         core.learn(place.thread, head, was.revision)
         if contents is not None:
@@ -260,12 +261,13 @@ class Writing:
         """Serialise a checkpoint and the channels that changed, or with `everything` all."""
         place, checkpoint = saved.place, saved.checkpoint
         values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-        plain = {name: value for name, value in checkpoint.items() if name != "channel_values"}
+        plain: dict[str, Any] = dict(checkpoint)
+        del plain["channel_values"]
         absent = [channel for channel in versions if channel not in values]
         keys = saved.references.blobs
         inline = {channel: values[channel] for channel, key in keys.items() if not key}
         typ, data = dump(saved.serde, [plain, absent, inline], saved.name)
-        metadata_type, metadata = dump(saved.serde, saved.metadata, f"the metadata of {saved.name}")
+        metadata_type, metadata = dump(saved.serde, saved.metadata, saved.metadata_name)
         rows = CheckpointRows(
             thread=place.thread,
             checkpoint={
@@ -281,9 +283,7 @@ class Writing:
                 "type": typ,
                 "data": self._core.check_size(frame(data), saved.name),
                 "metadata_type": metadata_type,
-                "metadata_data": self._core.check_size(
-                    frame(metadata), f"the metadata of {saved.name}"
-                ),
+                "metadata_data": self._core.check_size(frame(metadata), saved.metadata_name),
             },
             needs_parent=not everything,
         )
@@ -295,9 +295,10 @@ class Writing:
 
     def _encode_channel(self, saved: Incoming, channel: str, version: Any) -> dict[str, Any]:
         place = saved.place
-        what = f"channel {channel!r} of {saved.name}"
+        what = partial(saved.channel_name, channel)
         key = saved.references.blobs[channel]
         typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what)
+        saved.sizes[channel] = len(typed[1])
         if _is_unique(version):
             previous = self._core.cache.tip(place.thread.key, place.ns_key, channel)
             value, stored = extend(previous, key, typed)
@@ -325,7 +326,7 @@ class Writing:
         if changes is not None and changes.view is not None:
             core.views.put(place.thread.key, changes.view)
             for problem in changes.problems:
-                logger.warning("%s: %s", saved.name, problem)
+                logger.warning("%s: %s", saved.name(), problem)
 
     # -- projections ------------------------------------------------------------------------
 
@@ -340,14 +341,15 @@ class Writing:
             return None
         view = core.views.get(place.thread.key)
         changes = core.projector.project(
-            saved.step(whole=whole), place.checkpoint_id, view, whole=whole, kept=saved.kept
-        )
+            saved.step(whole=whole), place.checkpoint_id, view, whole=whole, kept=saved.kept,
+            sizes=saved.sizes,
+        )  # fmt: skip
         if core.policy == "raise":
             self._raise_first_problem(saved, changes)
         if not core.records_errors:
             changes.problems, unrecorded = [], changes.problems
             for problem in unrecorded:
-                logger.warning("%s: %s", saved.name, problem)
+                logger.warning("%s: %s", saved.name(), problem)
         return changes
 
     def _raise_first_problem(self, saved: Incoming, changes: Changes) -> None:
@@ -364,8 +366,8 @@ class Writing:
         for problem in changes.problems:
             if problem.channel not in checked:
                 raise ProjectionError(
-                    f"{saved.name}: {problem}. The checkpoint was not saved: mend the node (or the "
-                    "input) and run the thread again"
+                    f"{saved.name()}: {problem}. The checkpoint was not saved: mend the node (or "
+                    "the input) and run the thread again"
                 )
 
 

@@ -284,7 +284,7 @@ class ChildScripts:
         if not isinstance(value, str):
             raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
         text = clean_text(value)
-        self._core.check_size(text.encode(), what)
+        self._core.check_size(text.encode(), lambda: what)
         return text
 
 

@@ -48,7 +48,7 @@ class StateScripts:
 
     def _as_column(self, state: Any) -> JsonText:
         text = _as_text(state)
-        self._core.check_size(text.encode(), "the state")
+        self._core.check_size(text.encode(), lambda: "the state")
         return JsonText(text)
 
     def load(self, serde: SerializerProtocol, session_id: Any) -> Script[dict[str, Any] | None]:
