@@ -81,9 +81,9 @@ def aside(call: Callable[[], Any]) -> Aside:
     return Aside(call)
 
 
-def storing(operation: Callable[[Connection], Any]) -> Request:
+def storing(operation: Callable[[Connection], Any], *, is_one_insert: bool = False) -> Request:
     """Ask for an operation that runs one batch: a transaction only where that is several."""
-    return Request(operation, "batch")
+    return Request(operation, "statement" if is_one_insert else "batch")
 
 
 class Known(NamedTuple):

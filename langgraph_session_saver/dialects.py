@@ -11,15 +11,16 @@ from typing import Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import (
+    ClauseElement,
     ColumnElement,
     Connection,
     Date,
+    Delete,
     Executable,
     Insert,
     LargeBinary,
     Select,
     Table,
-    bindparam,
     cast,
     func,
     select,
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 
 from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
 from langgraph_session_saver.statements import driver_of, execute
@@ -73,6 +75,10 @@ class Dialect:
         """As `in_transaction`, in one in which tables may be rebuilt."""
         return self.in_transaction(conn, operation)
 
+    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Run an operation that is one statement, in no transaction but that one's own."""
+        return self.in_transaction(conn, operation)
+
     def join_transaction(self, conn: Connection) -> None:
         """Make the transaction that the caller began one that the database knows of."""
 
@@ -100,9 +106,18 @@ class Dialect:
         """Select and lock a table's rows, so that other writers of them wait."""
         return select.with_for_update(of=table, key_share=True)
 
-    def delete_all_blobs(self, blobs: Table) -> Executable:
-        """Delete a thread's blobs in an order in which no link outlives its base."""
-        return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
+    def delete_in_order(
+        self, table: Table, where: ColumnElement[bool], deepest_first: ColumnElement[Any] | None
+    ) -> Executable:
+        """Delete rows, those that refer to others before these.
+
+        Args:
+            table: The table.
+            where: Which rows.
+            deepest_first: A column that is greater in what refers than in what it refers to.
+        """
+        del deepest_first  # these databases look at the statement's end
+        return table.delete().where(where)
 
     def day(self, moment: Any) -> ColumnElement[date]:
         """The day, in UTC, of a column of moments."""
@@ -184,6 +199,12 @@ class SQLite(_OnConflict):
         if ENFORCES_REFERENCES in conn.info:
             return _immediately(conn, operation)
         return self._with_references(conn, operation, enforced=True)
+
+    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """On a connection of our own, with foreign keys on and no BEGIN of the driver's."""
+        if ENFORCES_REFERENCES in conn.info:
+            return operation(conn)
+        return self.in_transaction(conn, operation)
 
     def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Foreign keys are off: dropping a table would cascade."""
@@ -311,6 +332,11 @@ class PostgreSQL(_OnConflict):
         conn.execution_options(isolation_level="READ COMMITTED")
         return super().in_transaction(conn, operation)
 
+    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Under autocommit."""
+        self.leave_transactions(conn)
+        return operation(conn)
+
     def leave_transactions(self, conn: Connection) -> None:
         """Autocommit is a setting of the drivers, of which the server hears nothing."""
         driver: Any = conn.connection.dbapi_connection
@@ -389,6 +415,10 @@ class MySQL(Dialect):
             raise
         return result
 
+    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Under autocommit, if that is on: one round trip and not three."""
+        return operation(conn) if _autocommits(conn) else self.in_transaction(conn, operation)
+
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""
         insert = mysql.insert(table)
@@ -405,12 +435,12 @@ class MySQL(Dialect):
         del table
         return select.with_for_update()
 
-    def delete_all_blobs(self, blobs: Table) -> Executable:
-        """InnoDB checks references row by row, not at the statement's end: deepest first."""
-        name = mysql.dialect().identifier_preparer.format_table(blobs)
-        return text(
-            f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
-        )
+    def delete_in_order(
+        self, table: Table, where: ColumnElement[bool], deepest_first: ColumnElement[Any] | None
+    ) -> Executable:
+        """InnoDB checks references row by row, not at the statement's end."""
+        made = table.delete().where(where)
+        return made if deepest_first is None else _OrderedDelete(made, deepest_first)
 
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""
@@ -442,6 +472,23 @@ class MySQL(Dialect):
         return "estimates, by information_schema", {
             name: int(size) for name, size in rows if size is not None
         }
+
+
+class _OrderedDelete(Executable, ClauseElement):
+    """A DELETE of rows with more in a column before those with less."""
+
+    inherit_cache = False
+
+    def __init__(self, made: Delete, column: ColumnElement[Any]) -> None:
+        self.made = made
+        self.column = column
+
+
+@compiles(_OrderedDelete)
+def _compile_ordered_delete(element: _OrderedDelete, compiler: Any, **kw: Any) -> str:
+    return (
+        f"{compiler.process(element.made, **kw)} ORDER BY {compiler.process(element.column)} DESC"
+    )
 
 
 _DIALECTS: dict[str, type[Dialect]] = {

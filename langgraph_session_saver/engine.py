@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["lookup", "read", "probe", "write", "batch", "schema"]
-"""A batch is one statement where the database takes it as one, else a transaction.
-
-Lookups and batches are of compiled statements alone. A probe is a read that is not tried again.
+Kind = Literal["lookup", "read", "probe", "write", "batch", "statement", "schema"]
+"""A batch is one statement where the database takes it as one, else a transaction; a statement is
+one everywhere. These and lookups are of compiled statements alone. A probe is a read that is not
+tried again.
 """
 
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
@@ -296,6 +296,8 @@ class Runner:
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind == "schema":
             return self.dialect.in_schema_transaction(conn, operation)
+        if kind == "statement":
+            return self.dialect.alone(conn, operation)
         if kind == "write" or (kind == "batch" and not self.dialect.takes_batches):
             return self.dialect.in_transaction(conn, operation)
         self.dialect.leave_transactions(conn)
@@ -308,7 +310,7 @@ class Runner:
         engine = self.sync_engine
         is_plain = self.owned and kind in _COMPILED and not is_heard(engine)
         try:
-            if is_plain and kind == "batch" and self._keeps_writer:
+            if is_plain and kind != "lookup" and self._keeps_writer:
                 conn: Connection | Checkout = self._kept_writer()
             else:
                 conn = Checkout(engine) if is_plain else engine.connect()
@@ -456,7 +458,7 @@ def _holds_several(pool: Pool) -> bool:
 _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
 _READS = frozenset(("lookup", "read", "probe"))
-_COMPILED = frozenset(("lookup", "batch"))
+_COMPILED = frozenset(("lookup", "batch", "statement"))
 
 
 def _pause_before_retry() -> None:

@@ -95,7 +95,9 @@ class Operations:
         )
         self.pruned_writes = Removal(t.writes, checkpoint_key)
         self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)
-        self.unused_blobs = Removal(t.blobs, ("thread_key", "blob_key"))
+        self.unused_blobs = Removal(
+            t.blobs, ("thread_key", "blob_key"), deepest_first=t.blobs.c.depth
+        )
 
     def _build_reading(self) -> None:
         t = self.tables

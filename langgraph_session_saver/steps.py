@@ -28,9 +28,11 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    or_,
     select,
     true,
     tuple_,
+    union_all,
     update,
     values,
 )
@@ -38,12 +40,18 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.statements import Statement, Statements
+from langgraph_session_saver.statements import Statement, Statements, batches
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.types import utc_now
 
 FEW = 4
 """Rows up to which a statement has a parameter for each value."""
+
+ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
+"""Rows, and bytes of them, that one INSERT takes: more might not fit into a packet of MySQL's."""
+
+_REMOVED_AT_ONCE = (1, 4, 16, 64)
+"""Keys of one DELETE: it is compiled for each of these numbers, and the last key is repeated."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -80,6 +88,8 @@ class Removal:
 
     table: Table
     key: tuple[str, ...]
+    deepest_first: Any = None
+    """A column of which the rows with more are to go before those with less."""
 
 
 @dataclass(slots=True)
@@ -102,6 +112,14 @@ class Gate:
         }  # fmt: skip
 
 
+def fit_one_insert(rows: Rows) -> bool:
+    """Whether rows of one table may go as one statement on every database."""
+    if len(rows) == 1:
+        return True
+    sizes = (len(v) for row in rows for v in row.values() if isinstance(v, bytes | str))
+    return len(rows) <= ROWS_AT_ONCE and sum(sizes) <= BYTES_AT_ONCE
+
+
 @dataclass(slots=True)
 class Batch:
     """What is stored together."""
@@ -116,6 +134,16 @@ class Batch:
     unless_pruned: CheckpointKey | None = None
     """A checkpoint without which nothing is stored, if newer ones of its thread are there."""
 
+    @property
+    def is_one_insert(self) -> bool:
+        """Whether it is one statement everywhere, and so needs no transaction."""
+        return (
+            self.gate is None
+            and len(self.stores) == 1
+            and fit_one_insert(self.stores[0][1])
+            and not (self.session or self.removals or self.late)
+        )
+
 
 class InTurn:
     """Runs a batch's parts one after another, in the caller's transaction."""
@@ -123,15 +151,14 @@ class InTurn:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._tables = tables
         self._dialect = dialect
-        self._stores: dict[Store, Statement] = {}
-        self._removals: dict[Removal, Statement] = {}
+        self._inserts: dict[tuple[Store, int, bool], Statement] = {}
+        self._removals: dict[tuple[Removal, int], Statement] = {}
         s = tables.sessions
         self._sessions = Statements(update(s).where(s.c.id == bindparam("session")))
         self._gates = {
             with_parent: Statements(_gate(tables, with_parent=with_parent))
             for with_parent in (False, True)
         }
-        self._pruned = Statement(select(literal(1)).where(_is_pruned(tables)))
         self._late = Statement(_delete_late(tables))
 
     def run(self, conn: Connection, batch: Batch) -> bool:
@@ -141,14 +168,12 @@ class InTurn:
             statement = self._gates[gate.parent is not None].of(gate.values)
             if not statement.run(conn, gate.params()):
                 return False
-        if batch.unless_pruned is not None and self._pruned.all(conn, _pruned_params(batch)):
-            return True
         for store, rows in batch.stores:
-            self.put(conn, store, rows)
+            self.put(conn, store, rows, batch.unless_pruned)
         if batch.session is not None:
             self.change_session(conn, *batch.session)
         for removal, rows in batch.removals:
-            self._removal(removal).run_each(conn, rows)
+            self._remove(conn, removal, rows)
         if batch.late is not None:
             self.delete_late_writes(conn, *batch.late)
         return True
@@ -162,20 +187,64 @@ class InTurn:
         """Delete writes of a thread that came for a checkpoint after it was pruned."""
         self._late.run(conn, {"late_thread": thread_key, "late_before": before})
 
-    def put(self, conn: Connection, store: Store, rows: Rows) -> None:
-        """Store rows of one table."""
-        statement = self._stores.get(store)
-        if statement is None:
-            statement = Statement(store.statement(self._dialect), store.columns)
-            self._stores[store] = statement
-        statement.run_each(conn, rows)
+    def put(
+        self,
+        conn: Connection,
+        store: Store,
+        rows: Rows,
+        unless_pruned: CheckpointKey | None = None,
+    ) -> None:
+        """Store rows of one table, a few in one statement, unless their checkpoint was pruned."""
+        if fit_one_insert(rows):
+            self._insert(conn, store, rows, unless_pruned)
+        elif unless_pruned is None:
+            self._inserting(store, 1, conditional=False).run_each(
+                conn, [_params("p", store.columns, [row]) for row in rows]
+            )
+        else:
+            for row in rows:
+                self._insert(conn, store, [row], unless_pruned)
 
-    def _removal(self, removal: Removal) -> Statement:
-        statement = self._removals.get(removal)
+    def _insert(
+        self, conn: Connection, store: Store, rows: Rows, unless_pruned: CheckpointKey | None
+    ) -> None:
+        statement = self._inserting(store, len(rows), conditional=unless_pruned is not None)
+        params = _params_each("p", store.columns, rows) | _pruned_params(unless_pruned)
+        statement.run(conn, params)
+
+    def _inserting(self, store: Store, count: int, *, conditional: bool) -> Statement:
+        statement = self._inserts.get((store, count, conditional))
+        if statement is None:
+            insert, c = store.statement(self._dialect), store.table.c
+            rows = [
+                {name: bindparam(f"p_{row}_{name}", type_=c[name].type) for name in store.columns}
+                for row in range(count)
+            ]
+            if conditional:
+                unless = ~_is_pruned(self._tables)
+                given = union_all(*(select(*row.values()).where(unless) for row in rows))
+                made = insert.from_select(list(store.columns), given, include_defaults=False)
+            else:
+                made = insert.values(rows)
+            statement = self._inserts[store, count, conditional] = Statement(made)
+        return statement
+
+    def _remove(self, conn: Connection, removal: Removal, rows: Rows) -> None:
+        for some in batches(rows, _REMOVED_AT_ONCE[-1]):
+            size = next(size for size in _REMOVED_AT_ONCE if size >= len(some))
+            padded = [*some, *[some[-1]] * (size - len(some))]
+            self._removing(removal, size).run(conn, _params_each("r", removal.key, padded))
+
+    def _removing(self, removal: Removal, count: int) -> Statement:
+        statement = self._removals.get((removal, count))
         if statement is None:
             c = removal.table.c
-            where = [c[name] == bindparam(name, type_=c[name].type) for name in removal.key]
-            statement = self._removals[removal] = Statement(delete(removal.table).where(*where))
+            keys = [
+                and_(*(c[n] == bindparam(f"r_{row}_{n}", type_=c[n].type) for n in removal.key))
+                for row in range(count)
+            ]
+            made = self._dialect.delete_in_order(removal.table, or_(*keys), removal.deepest_first)
+            statement = self._removals[removal, count] = Statement(made)
         return statement
 
 
@@ -192,7 +261,7 @@ class AtOnce(InTurn):
         statement = self._shapes.get(shape)
         if statement is None:
             statement = self._shapes[shape] = Statement(self._build(batch))
-        params = _pruned_params(batch)
+        params = _pruned_params(batch.unless_pruned)
         if batch.late is not None:
             params |= {"late_thread": batch.late[0], "late_before": batch.late[1]}
         if batch.gate is not None:
@@ -210,9 +279,15 @@ class AtOnce(InTurn):
         # Counts the rows of the last store, of which there is always at least one.
         return statement.run(conn, params) > 0 or batch.gate is None
 
-    def put(self, conn: Connection, store: Store, rows: Rows) -> None:
+    def put(
+        self,
+        conn: Connection,
+        store: Store,
+        rows: Rows,
+        unless_pruned: CheckpointKey | None = None,
+    ) -> None:
         """Store rows of one table, in one round trip however many."""
-        self.run(conn, Batch([(store, rows)]))
+        self.run(conn, Batch([(store, rows)], unless_pruned=unless_pruned))
 
     def _build(self, batch: Batch) -> Any:
         head = None
@@ -301,10 +376,10 @@ def _delete_late(tables: Tables) -> Any:
     )
 
 
-def _pruned_params(batch: Batch) -> dict[str, Any]:
-    if batch.unless_pruned is None:
+def _pruned_params(unless_pruned: CheckpointKey | None) -> dict[str, Any]:
+    if unless_pruned is None:
         return {}
-    thread_key, ns_key, checkpoint_id = batch.unless_pruned
+    thread_key, ns_key, checkpoint_id = unless_pruned
     return {"late_thread": thread_key, "late_ns": ns_key, "late_checkpoint": checkpoint_id}
 
 
@@ -353,12 +428,14 @@ def _given(prefix: str, table: Table, names: Sequence[str], count: int) -> Any:
 
 def _params(prefix: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
     if len(rows) <= FEW:
-        return {
-            f"{prefix}_{number}_{name}": row[name]
-            for number, row in enumerate(rows)
-            for name in names
-        }
+        return _params_each(prefix, names, rows)
     return {f"{prefix}_{name}": [row[name] for row in rows] for name in names}
+
+
+def _params_each(prefix: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
+    return {
+        f"{prefix}_{number}_{name}": row[name] for number, row in enumerate(rows) for name in names
+    }
 
 
 def _plain_type(type_: Any) -> Any:

@@ -78,7 +78,10 @@ class TaskWrites:
             try:
                 if known is not None and known.suits(place.thread) and not says_status:
                     if batch.stores:
-                        yield storing(lambda conn: core.operations.steps.run(conn, batch))
+                        yield storing(
+                            lambda conn: core.operations.steps.run(conn, batch),
+                            is_one_insert=batch.is_one_insert,
+                        )
                     return
                 operation = self._operation(config, place, batch, writes, task_id, task_path)
                 head, was = yield writing(operation)

@@ -82,7 +82,8 @@ class ThreadRows:
         t, thread_key = self.tables, row.thread_key
         for table in (t.writes, t.checkpoints, *self.threads.child_tables()):
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
-        conn.execute(self.dialect.delete_all_blobs(t.blobs), {"thread": thread_key})
+        its_blobs = t.blobs.c.thread_key == thread_key
+        conn.execute(self.dialect.delete_in_order(t.blobs, its_blobs, t.blobs.c.depth))
         conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
         if row.is_first:
             self.threads.clear_columns(conn, row.session_id)

@@ -157,7 +157,7 @@ async def test_the_servers_key_encrypts_what_is_stored(
         given = {"messages": ["hi"], "build_status": "building"}
         await graph.ainvoke(given, {"configurable": {"thread_id": "t"}})
     stored = {row["type"] for row in sql("SELECT type FROM session_blobs")}
-    assert stored == {"msgpack+aes", "null+aes"}
+    assert stored == {"msgpack+aes"}
     assert sql("SELECT content FROM messages") == []
 
 
