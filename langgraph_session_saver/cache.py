@@ -110,7 +110,8 @@ class BlobCache:
 
     def set_tips(self, thread_key: bytes, ns_key: bytes, keys: Mapping[str, bytes]) -> None:
         """Note which value each channel of a namespace has now."""
-        self._tips.put((thread_key, ns_key), keys)
+        if self._tips.get((thread_key, ns_key)) != keys:
+            self._tips.put((thread_key, ns_key), keys)
 
     def set_empty(self, thread_key: bytes, key: bytes) -> None:
         """Note that a channel has no value at a version, and so no blob."""

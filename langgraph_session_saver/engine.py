@@ -42,7 +42,7 @@ from langgraph_session_saver.errors import (
     WrongFaceError,
 )
 from langgraph_session_saver.queueing import WriterQueue, queue_for
-from langgraph_session_saver.statements import Checkout, Kept, is_heard
+from langgraph_session_saver.statements import Checkout, Spares, is_heard
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -212,8 +212,8 @@ class Runner:
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
-        self._keeps_writer = self._queue is not None and _is_file(self.sync_engine.url.database)
-        self._writer: Kept | None = None
+        is_file = self._queue is not None and _is_file(self.sync_engine.url.database)
+        self._spares = Spares(self.sync_engine) if is_file else None
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
@@ -310,20 +310,14 @@ class Runner:
         engine = self.sync_engine
         is_plain = self.owned and kind in _COMPILED and not is_heard(engine)
         try:
-            if is_plain and kind != "lookup" and self._keeps_writer:
-                conn: Connection | Checkout = self._kept_writer()
+            if is_plain and self._spares is not None:
+                conn: Connection | Checkout = self._spares.take()
             else:
                 conn = Checkout(engine) if is_plain else engine.connect()
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from exc
         self._reached = True
         return conn
-
-    def _kept_writer(self) -> Kept:
-        """The connection of whoever's turn it is to write."""
-        if self._writer is None or not self._writer.is_usable:
-            self._writer = Kept(self.sync_engine)
-        return self._writer
 
     @asynccontextmanager
     async def _aconnection(self) -> AsyncIterator[Any]:
@@ -415,7 +409,7 @@ class Runner:
         """Dispose of the engine if it was made here."""
         self.closed = True
         if self.owned:
-            self._close_writer()
+            self._close_spares()
             # Without a running loop the connections of an AsyncEngine can only be dropped.
             self.sync_engine.dispose(close=not self.is_async)
 
@@ -427,15 +421,12 @@ class Runner:
         if self.is_async:
             await self.engine.dispose()  # type: ignore[misc]
         else:
-            await asyncio.to_thread(self._close_writer)
+            await asyncio.to_thread(self._close_spares)
             await asyncio.to_thread(self.sync_engine.dispose)
 
-    def _close_writer(self) -> None:
-        if self._writer is not None and self._queue is not None:
-            with self._queue:  # not in the middle of a step
-                writer, self._writer = self._writer, None
-                if writer is not None and writer.is_usable:
-                    writer.close()
+    def _close_spares(self) -> None:
+        if self._spares is not None:
+            self._spares.close()
 
 
 class UnreachableError(DatabaseUnavailableError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -44,6 +44,16 @@ class Saved:
     absent: frozenset[str]
     inline: Mapping[str, Any]
     """Values that the row itself holds."""
+    keys: dict[str, bytes] = field(init=False)
+    """The key of every channel's value, but for those that the row itself holds."""
+
+    def __post_init__(self) -> None:
+        ns, inline = self.row.checkpoint_ns, self.inline
+        self.keys = {
+            channel: blob_key(ns, channel, at)
+            for channel, at in self.versions.items()
+            if channel not in inline
+        }
 
     @property
     def versions(self) -> ChannelVersions:
@@ -55,16 +65,6 @@ class Saved:
     def name(self) -> str:
         """The checkpoint, for errors."""
         return f"checkpoint {self.row.checkpoint_id!r} of thread {self.place.thread.thread_id!r}"
-
-    @cached_property
-    def keys(self) -> dict[str, bytes]:
-        """The key of every channel's value, but for those that the row itself holds."""
-        ns = self.row.checkpoint_ns
-        return {
-            channel: blob_key(ns, channel, at)
-            for channel, at in self.versions.items()
-            if channel not in self.inline
-        }
 
     def channel_name(self, channel: str) -> str:
         """One of its channels, for errors."""
@@ -168,7 +168,8 @@ class Reading:
 
     def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
         key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
-        self._core.not_found.put(key, False)  # noqa: FBT003
+        if self._core.not_found.get(key) is not False:
+            self._core.not_found.put(key, False)  # noqa: FBT003
         if self._core.noted.get(key) is None:
             step = found.metadata.get("step")
             sends = send_nodes(found.checkpoint["channel_values"])
