@@ -8,10 +8,11 @@ the driver's errors into ours.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -41,6 +42,7 @@ from langgraph_session_saver.errors import (
     StoragePermissionError,
     WrongFaceError,
 )
+from langgraph_session_saver.grouping import Grouped, Outcome
 from langgraph_session_saver.queueing import WriterQueue, queue_for
 from langgraph_session_saver.statements import Checkout, Spares, is_heard
 
@@ -55,6 +57,10 @@ Kind = Literal["lookup", "read", "probe", "write", "batch", "statement", "schema
 one everywhere. These and lookups are of compiled statements alone. A probe is a read that is not
 tried again.
 """
+
+_Write = tuple[Operation[Any], Kind]
+
+logger = logging.getLogger("langgraph_session_saver")
 
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 APP_NAME = "langgraph-session-saver"
@@ -214,6 +220,7 @@ class Runner:
         self._queue = self._writer_queue()
         is_file = self._queue is not None and _is_file(self.sync_engine.url.database)
         self._spares = Spares(self.sync_engine) if is_file else None
+        self._group: Grouped[_Write] = Grouped(self._run_together)
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
@@ -239,38 +246,65 @@ class Runner:
         """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
+        once = self._run_in_group if self.groups(kind) else self._run_once
         try:
             try:
-                return self._run_once(operation, kind)
+                return once(operation, kind)
             except Exception as exc:
                 if kind == "probe" or not self._is_transient(exc):
                     raise
                 _pause_before_retry()
             retrying = Retrying(**self._retry_policy())
-            return retrying(self._run_once, operation, kind)  # type: ignore[no-any-return]
+            return retrying(once, operation, kind)  # type: ignore[no-any-return]
         except SQLAlchemyError as exc:
             raise self._translated(exc, kind) from exc
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
-        if not self.is_async:
+        if not self.is_async and not self.groups(kind):
             return await asyncio.to_thread(self.run, operation, kind)
-
+        once = self._arun_once if self.is_async else self._arun_in_group
         try:
             try:
-                return await self._arun_once(operation, kind)
+                return await once(operation, kind)
             except Exception as exc:
                 if kind == "probe" or not self._is_transient(exc):
                     raise
                 await asyncio.sleep(_FIRST_PAUSE)
             retrying = AsyncRetrying(**self._retry_policy())
-            return await retrying(self._arun_once, operation, kind)
+            return await retrying(once, operation, kind)
         except SQLAlchemyError as exc:
             raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
         with self._turn(kind), self._connect(kind) as conn:
             return self._execute(conn, operation, kind)
+
+    def groups(self, kind: Kind) -> bool:
+        """Whether operations of a kind wait in line together for a file's one writer."""
+        return self.owned and self._spares is not None and kind in _GROUPED and not self.is_async
+
+    def _run_in_group(self, operation: Operation[T], kind: Kind) -> T:
+        return self._group.run((operation, kind))  # type: ignore[no-any-return]
+
+    async def _arun_in_group(self, operation: Operation[T], kind: Kind) -> T:
+        return await self._group.arun((operation, kind))  # type: ignore[no-any-return]
+
+    def _run_together(self, writes: Sequence[_Write]) -> list[Outcome]:
+        """Run writes in one transaction or, where one of them fails, each in its own."""
+        if len(writes) > 1:
+            try:
+                values = self._run_once(lambda conn: [run(conn) for run, _ in writes], "batch")
+                return [Outcome(value) for value in values]
+            except Exception:  # noqa: BLE001 - it is found out below whose it is
+                logger.debug("%d writes failed together: each is run alone", len(writes))
+        return [self._outcome(*write) for write in writes]
+
+    def _outcome(self, operation: Operation[Any], kind: Kind) -> Outcome:
+        try:
+            return Outcome(self._run_once(operation, kind))
+        except Exception as exc:  # noqa: BLE001 - whoever asked for it raises it
+            return Outcome(None, exc)
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
         async with self._turn(kind), self._aconnection() as conn:
@@ -450,6 +484,7 @@ _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
 _READS = frozenset(("lookup", "read", "probe"))
 _COMPILED = frozenset(("lookup", "batch", "statement"))
+_GROUPED = frozenset(("batch", "statement"))
 
 
 def _pause_before_retry() -> None:
