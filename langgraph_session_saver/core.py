@@ -76,6 +76,11 @@ def writing(operation: Callable[[Connection], Any]) -> Request:
     return Request(operation, "write")
 
 
+def stepping(operation: Callable[[Connection], Any]) -> Request:
+    """Ask for an operation of one step, in a transaction that others may share."""
+    return Request(operation, "step")
+
+
 def aside(call: Callable[[], Any]) -> Aside:
     """Ask for work that needs no connection."""
     return Aside(call)

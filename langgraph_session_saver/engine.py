@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["lookup", "read", "probe", "write", "batch", "statement", "schema"]
+Kind = Literal["lookup", "read", "probe", "write", "step", "batch", "statement", "schema"]
 """A batch is one statement where the database takes it as one, else a transaction; a statement is
-one everywhere. These and lookups are of compiled statements alone. A probe is a read that is not
-tried again.
+one everywhere. These and lookups are of compiled statements alone. A step is a write that is as
+short as a batch. A probe is a read that is not tried again.
 """
 
 _Write = tuple[Operation[Any], Kind]
@@ -294,7 +294,8 @@ class Runner:
         """Run writes in one transaction or, where one of them fails, each in its own."""
         if len(writes) > 1:
             try:
-                values = self._run_once(lambda conn: [run(conn) for run, _ in writes], "batch")
+                kind: Kind = "step" if any(kind == "step" for _, kind in writes) else "batch"
+                values = self._run_once(lambda conn: [run(conn) for run, _ in writes], kind)
                 return [Outcome(value) for value in values]
             except Exception:  # noqa: BLE001 - it is found out below whose it is
                 logger.debug("%d writes failed together: each is run alone", len(writes))
@@ -332,7 +333,7 @@ class Runner:
             return self.dialect.in_schema_transaction(conn, operation)
         if kind == "statement":
             return self.dialect.alone(conn, operation)
-        if kind == "write" or (kind == "batch" and not self.dialect.takes_batches):
+        if kind in {"write", "step"} or (kind == "batch" and not self.dialect.takes_batches):
             return self.dialect.in_transaction(conn, operation)
         self.dialect.leave_transactions(conn)
         return operation(conn)
@@ -484,7 +485,7 @@ _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
 _READS = frozenset(("lookup", "read", "probe"))
 _COMPILED = frozenset(("lookup", "batch", "statement"))
-_GROUPED = frozenset(("batch", "statement"))
+_GROUPED = frozenset(("step", "batch", "statement"))
 
 
 def _pause_before_retry() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.codec import dump, frame
 from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
-from langgraph_session_saver.core import ATTEMPTS, Core, Script, storing, writing
+from langgraph_session_saver.core import ATTEMPTS, Core, Script, stepping, storing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.parents import refuse_unknown_parent
@@ -84,7 +84,7 @@ class TaskWrites:
                         )
                     return
                 operation = self._operation(config, place, batch, writes, task_id, task_path)
-                head, was = yield writing(operation)
+                head, was = yield stepping(operation)
             except BrokenReferenceError:
                 core.forget_row(place.thread.key)
                 if attempt == ATTEMPTS - 1:

@@ -21,7 +21,7 @@ from langgraph_session_saver.chains import StoredBlob, extend, whole
 from langgraph_session_saver.changes import Changes, Kept
 from langgraph_session_saver.codec import blob_key, dump, frame, kept_items
 from langgraph_session_saver.configs import check_channels, place_of
-from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, storing, writing
+from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, stepping, storing
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import (
     HistoryLostError,
@@ -180,7 +180,7 @@ class Writing:
         for attempt in range(ATTEMPTS):
             try:
                 operation = self._put_operation(saved, rows, changes)
-                was, head, contents = yield writing(operation)
+                was, head, contents = yield stepping(operation)
                 break
             except ParentGoneError:
                 if saved.has_just_looked:
