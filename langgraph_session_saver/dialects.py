@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import reduce
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy
 from sqlalchemy import (
@@ -45,8 +45,8 @@ ENFORCES_REFERENCES = "session_saver_enforces_references"
 class Dialect:
     """What every database does, in the words of the SQL standard; each subclass says the rest."""
 
-    takes_batches = False
-    """Whether a batch of changes to several tables can be one statement."""
+    batches_as: Literal["turns", "statement", "block"] = "turns"
+    """How a batch of changes to several tables is run."""
 
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
@@ -78,6 +78,11 @@ class Dialect:
     def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation that is one statement, in no transaction but that one's own."""
         return self.in_transaction(conn, operation)
+
+    def takes_batches(self, conn: Connection) -> bool:
+        """Whether a batch is one statement here, and its own transaction."""
+        del conn
+        return self.batches_as == "statement"
 
     def join_transaction(self, conn: Connection) -> None:
         """Make the transaction that the caller began one that the database knows of."""
@@ -323,7 +328,7 @@ class PostgreSQL(_OnConflict):
     """PostgreSQL, and what speaks its protocol."""
 
     insert = staticmethod(postgresql.insert)
-    takes_batches = True
+    batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     _setup_lock = 0x6C67_7373  # "lgss"
 
@@ -386,6 +391,7 @@ class PostgreSQL(_OnConflict):
 class MySQL(Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
+    batches_as = "block"
     alters_referenced = False
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     _setup_lock = "langgraph_session_saver.setup"
@@ -418,6 +424,10 @@ class MySQL(Dialect):
     def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Under autocommit, if that is on: one round trip and not three."""
         return operation(conn) if _autocommits(conn) else self.in_transaction(conn, operation)
+
+    def takes_batches(self, conn: Connection) -> bool:
+        """MariaDB has anonymous blocks, MySQL has none; one in a transaction would commit it."""
+        return bool(getattr(conn.dialect, "is_mariadb", False)) and _autocommits(conn)
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""

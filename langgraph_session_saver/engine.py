@@ -331,9 +331,9 @@ class Runner:
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind == "schema":
             return self.dialect.in_schema_transaction(conn, operation)
-        if kind == "statement":
+        if kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
             return self.dialect.alone(conn, operation)
-        if kind in {"write", "step"} or (kind == "batch" and not self.dialect.takes_batches):
+        if kind in {"write", "step", "batch"}:
             return self.dialect.in_transaction(conn, operation)
         self.dialect.leave_transactions(conn)
         return operation(conn)

@@ -18,14 +18,13 @@ from langgraph_session_saver.dialects import Dialect, dialect_for
 from langgraph_session_saver.retention import Thinned
 from langgraph_session_saver.statements import Lists, Statement, batches
 from langgraph_session_saver.steps import (
-    AtOnce,
     Batch,
     CheckpointKey,
-    InTurn,
     Removal,
     Rows,
     Store,
     names,
+    steps_on,
 )
 from langgraph_session_saver.tables import Tables, shared_tables
 from langgraph_session_saver.thread_rows import ThreadRows
@@ -74,7 +73,7 @@ class Operations:
         self.dialect = dialect
         self.threads = Threads(tables, dialect)
         self.whole = ThreadRows(tables, dialect, self.threads)
-        self.steps = (AtOnce if dialect.takes_batches else InTurn)(tables, dialect)
+        self.steps = steps_on(tables, dialect)
         self._build_writing()
         self._build_reading()
 

@@ -61,6 +61,11 @@ class Statement:
         compiled = self._for(conn)
         return execute(conn, compiled.sql, compiled.bound(params))[1]
 
+    def bound(self, conn: Connection, params: Mapping[str, Any]) -> tuple[str, Any]:
+        """Its text and parameters in the driver's own style."""
+        compiled = self._for(conn)
+        return compiled.sql, compiled.bound(params)
+
     def run_each(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each row of parameters, in one round trip where the driver can."""
         if len(rows) == 1:
