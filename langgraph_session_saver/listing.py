@@ -37,7 +37,7 @@ PAGE_BYTES = 4 << 20
 """What a page may hold, as far as the pages before can tell."""
 
 TOGETHER = 1 << 15
-"""Serialised bytes made at once: a trip to a worker thread costs as much as to make 5 KB."""
+"""Serialised bytes made at once: a trip to a worker thread takes 50 µs, as 2 KB of messages do."""
 
 At: TypeAlias = tuple[bytes, bytes]
 """A thread's key and a value's."""
