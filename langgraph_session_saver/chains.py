@@ -90,6 +90,35 @@ def _carry(links: tuple[Link, ...], change: Change) -> tuple[tuple[Link, ...], i
     return links, level, change
 
 
+class Part(NamedTuple):
+    """A row of `session_blobs`, decoded."""
+
+    channel: str
+    type: str
+    base: bytes
+    content: Value | Link
+    """A whole value, or a change of the one under `base`."""
+
+
+def part_of(row: Any) -> Part:
+    """Decode a row of `session_blobs`.
+
+    Raises:
+        CorruptBlobError: It does not decode.
+    """
+    key = row.blob_key
+    content: Value | Link
+    try:
+        data = unframe(row.data)
+        if row.base_key is None:
+            content = Value(key, (row.type, data), root=key, root_size=len(data))
+        else:
+            content = Link(key, row.level, unpack(data), len(data))
+    except ValueError as exc:
+        raise _corrupt(key, row.channel, exc) from exc
+    return Part(row.channel, row.type, row.base_key or b"", content)
+
+
 def resolve(
     key: bytes, row_of: Callable[[bytes], Any], known: Callable[[bytes], Value | None]
 ) -> Value:
@@ -104,31 +133,39 @@ def resolve(
         HistoryLostError: A row of the chain is missing.
         CorruptBlobError: A row does not decode.
     """
-    links: list[Link] = []
-    at, typ = key, None
-    while (start := known(at)) is None:
+
+    def found(at: bytes) -> Part | None:
         row = row_of(at)
-        if row is None:
+        return None if row is None else part_of(row)
+
+    return follow(key, found, known)
+
+
+def follow(
+    key: bytes, part_at: Callable[[bytes], Part | None], known: Callable[[bytes], Value | None]
+) -> Value:
+    """As `resolve`, from rows that were decoded before."""
+    links: list[Link] = []
+    at, newest = key, None
+    while (start := known(at)) is None:
+        part = part_at(at)
+        if part is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
-        typ = typ or row.type
-        try:
-            data = unframe(row.data)
-            if row.base_key is None:
-                start = Value(at, (row.type, data), root=at, root_size=len(data))
-                break
-            links.append(Link(row.blob_key, row.level, unpack(data), len(data)))
-        except ValueError as exc:
-            raise _corrupt(row, exc) from exc
-        at = row.base_key
-    if not links:
+        newest = newest or part
+        if isinstance(part.content, Value):
+            start = part.content
+            break
+        links.append(part.content)
+        at = part.base
+    if newest is None or not links:
         return start
     try:
         data = rebuild([link.change for link in links], start.typed[1])
     except ValueError as exc:
-        raise _corrupt(row_of(key), exc) from exc
+        raise _corrupt(key, newest.channel, exc) from exc
     chain = (*start.links, *reversed(links))
-    return Value(key, (typ or start.typed[0], data), start.root, start.root_size, chain)
+    return Value(key, (newest.type, data), start.root, start.root_size, chain)
 
 
-def _corrupt(row: Any, problem: ValueError) -> CorruptBlobError:
-    return CorruptBlobError(f"blob {row.blob_key.hex()} of channel {row.channel!r}: {problem}")
+def _corrupt(key: bytes, channel: str, problem: ValueError) -> CorruptBlobError:
+    return CorruptBlobError(f"blob {key.hex()} of channel {channel!r}: {problem}")

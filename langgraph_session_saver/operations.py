@@ -6,7 +6,7 @@ first saver on an engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -116,6 +116,7 @@ class Operations:
             threads=w.c.thread_key.type,
             checkpoints=w.c.checkpoint_id.type,
         )
+        self._pages_of: dict[frozenset[str], Statement] = {}
         self._chains_of = Lists(self._chains, threads=b.c.thread_key.type, keys=b.c.blob_key.type)
 
     def _chains(self, threads: list[Any], keys: list[Any]) -> Any:
@@ -285,32 +286,50 @@ class Operations:
         return sorted(rows, key=lambda row: row.distance)
 
     def list_checkpoints(
-        self,
-        conn: Connection,
-        where: Sequence[Any],
-        after: tuple[str, bytes, bytes] | None,
-        limit: int,
+        self, conn: Connection, wanted: Mapping[str, Any], limit: int
     ) -> Sequence[Row[Any]]:
-        """A page of checkpoints with their thread ids, newest first."""
+        """A page of checkpoints with their thread ids, newest first.
+
+        Args:
+            conn: The connection.
+            wanted: Any of `thread`, `ns`, `checkpoint` and `before`, and of the last checkpoint of
+                the page before this one `after`, `after_thread` and `after_ns`.
+            limit: At most so many.
+        """
+        statement = self._pages_of.get(names := frozenset(wanted))
+        if statement is None:
+            statement = self._pages_of[names] = Statement(self._page(names))
+        return statement.all(conn, {**wanted, "limit": limit})
+
+    def _page(self, names: frozenset[str]) -> Any:
         c, t = self.tables.checkpoints, self.tables.threads
-        query = (
+        rules = {
+            "thread": c.c.thread_key == bindparam("thread"),
+            "ns": c.c.ns_key == bindparam("ns"),
+            "checkpoint": c.c.checkpoint_id == bindparam("checkpoint"),
+            "before": c.c.checkpoint_id < bindparam("before"),
+            "after": self._is_after(),
+        }
+        return (
             select(c, t.c.thread_id)
             .join(t, t.c.thread_key == c.c.thread_key)
-            .where(c.c.hidden.is_(False), *where)
+            .where(c.c.hidden.is_(False), *(rules[name] for name in rules if name in names))
             .order_by(c.c.checkpoint_id.desc(), c.c.thread_key, c.c.ns_key)
-            .limit(limit)
+            .limit(bindparam("limit"))
         )
-        if after is not None:
-            query = query.where(self._is_after(*after))
-        return conn.execute(query).all()
 
-    def _is_after(self, checkpoint_id: str, thread_key: bytes, ns_key: bytes) -> Any:
+    def _is_after(self) -> Any:
         c = self.tables.checkpoints.c
-        same = c.checkpoint_id == checkpoint_id
-        return or_(
-            c.checkpoint_id < checkpoint_id,
-            and_(same, c.thread_key > thread_key),
-            and_(same, c.thread_key == thread_key, c.ns_key > ns_key),
+        checkpoint_id = bindparam("after", type_=c.checkpoint_id.type)
+        thread_key = bindparam("after_thread", type_=c.thread_key.type)
+        same_thread = and_(
+            c.thread_key == thread_key,
+            c.ns_key > bindparam("after_ns", type_=c.ns_key.type),
+        )
+        # The first condition alone is one that every database looks up in an index.
+        return and_(
+            c.checkpoint_id <= checkpoint_id,
+            or_(c.checkpoint_id < checkpoint_id, c.thread_key > thread_key, same_thread),
         )
 
     def get_writes(

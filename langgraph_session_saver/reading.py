@@ -1,4 +1,4 @@
-"""Reading: one checkpoint, pages of them, and what a `DeltaChannel` replays."""
+"""Reading: one checkpoint, and what a `DeltaChannel` replays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
     PendingWrite,
-    get_checkpoint_id,
     writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -21,12 +20,11 @@ from sqlalchemy import Row
 
 from langgraph_session_saver.chains import Value, resolve
 from langgraph_session_saver.codec import blob_key, load, unframe
-from langgraph_session_saver.configs import Place, configurable_of, place_of
+from langgraph_session_saver.configs import Place, place_of
 from langgraph_session_saver.core import Core, Noted, Script, looking_up, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
-from langgraph_session_saver.threads import ThreadRef
 
 ANCESTORS = 512
 """Checkpoints on a path that one query walks."""
@@ -93,20 +91,8 @@ def _unframed(data: bytes, what: str) -> bytes:
         raise CorruptBlobError(f"{what}: {exc}") from exc
 
 
-@dataclass(slots=True)
-class Page:
-    """Where a listing stands, and what it shares between its pages."""
-
-    where: list[Any]
-    filter: Mapping[str, Any]
-    left: int | None
-    size: int
-    after: tuple[str, bytes, bytes] | None = None
-    resolved: dict[tuple[bytes, bytes], Value] = field(default_factory=dict)
-
-
 class Reading:
-    """The scripts of `get_tuple`, `list` and `get_delta_channel_history`."""
+    """The scripts of `get_tuple` and `get_delta_channel_history`."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -141,7 +127,7 @@ class Reading:
         values = yield from self._values([saved], core.cache.get, core.cache.put)
         core.cache.set_tips(place.thread.key, place.ns_key, saved.keys)
         writes = [row for row in rows if row.task_id is not None]
-        found = self._assemble(serde, saved, values, _ordered(writes), "write_")
+        found = self.assemble(serde, saved, values, ordered(writes), "write_")
         self._remember(saved, found)
         return found
 
@@ -211,16 +197,23 @@ class Reading:
                 if learn is not None:
                     learn(at[0], found[at])
                 continue
-            one, channel = missing[at]
-            if channel not in one.absent:
-                raise HistoryLostError(
-                    f"channel {channel!r} of {one.name} is not in the database: rows of "
-                    "session_blobs were deleted by hand, or the thread is being deleted"
-                )
-            core.cache.set_empty(*at)
+            self.check_empty(*missing[at])
         return found
 
-    def _assemble(
+    def check_empty(self, one: Saved, channel: str) -> None:
+        """Remember that a channel is empty, as a value that is not in the database says.
+
+        Raises:
+            HistoryLostError: The checkpoint says that there is one.
+        """
+        if channel not in one.absent:
+            raise HistoryLostError(
+                f"channel {channel!r} of {one.name} is not in the database: rows of "
+                "session_blobs were deleted by hand, or the thread is being deleted"
+            )
+        self._core.cache.set_empty(one.row.thread_key, one.key(channel))
+
+    def assemble(
         self,
         serde: SerializerProtocol,
         saved: Saved,
@@ -228,6 +221,7 @@ class Reading:
         writes: Sequence[Row[Any]],
         prefix: str,
     ) -> CheckpointTuple:
+        """Deserialise a checkpoint, with values that `_values` or a listing found."""
         row, place = saved.row, saved.place
         channel_values = {
             channel: load(serde, value.typed, partial(saved.channel_name, channel))
@@ -238,96 +232,15 @@ class Reading:
         return CheckpointTuple(
             config=place.at(row.checkpoint_id),
             checkpoint={**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}},  # type: ignore[typeddict-item]
-            metadata=self._metadata(serde, saved.name, row),
+            metadata=self.metadata(serde, saved.name, row),
             parent_config=place.at(parent) if parent else None,
             pending_writes=[_pending(serde, write, prefix) for write in writes],
         )
 
-    def _metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
+    def metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
+        """A checkpoint's metadata."""
         what = f"the metadata of {name}"
         return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
-
-    # -- many checkpoints -------------------------------------------------------------------
-
-    def first_page(
-        self,
-        config: RunnableConfig | None,
-        filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> Page:
-        """Say which checkpoints to list, newest first."""
-        c = self._core.tables.checkpoints.c
-        where: list[Any] = []
-        if config is not None:
-            place = place_of(config)
-            where.append(c.thread_key == place.thread.key)
-            if configurable_of(config).get("checkpoint_ns") is not None:
-                where.append(c.ns_key == place.ns_key)
-            if place.checkpoint_id is not None:
-                where.append(c.checkpoint_id == place.checkpoint_id)
-        if before is not None and (last := get_checkpoint_id(before)):
-            where.append(c.checkpoint_id < last)
-        return Page(where, filter or {}, limit, size=16)
-
-    def next_page(self, serde: SerializerProtocol, page: Page) -> Script[list[CheckpointTuple]]:
-        """Read a page; an empty one that does not move on is the last.
-
-        Values are not remembered beyond the listing: reading a long history would push out what
-        running threads need.
-        """
-        core = self._core
-        found: list[CheckpointTuple] = []
-        while not found and page.size and (page.left is None or page.left > 0):
-            size = page.size if page.left is None or page.filter else min(page.size, page.left)
-            rows = yield reading(
-                lambda conn, size=size: core.operations.list_checkpoints(  # type: ignore[misc]
-                    conn, page.where, page.after, size
-                )
-            )
-            page.size = 0 if len(rows) < size else min(page.size * 2, 128)
-            if rows:
-                page.after = (rows[-1].checkpoint_id, rows[-1].thread_key, rows[-1].ns_key)
-            wanted = [row for row in rows if self._matches(serde, row, page.filter)]
-            wanted = wanted[: page.left]
-            found = yield from self._tuples(serde, wanted, page)
-            if page.left is not None:
-                page.left -= len(found)
-        return found
-
-    def _tuples(
-        self, serde: SerializerProtocol, rows: Sequence[Row[Any]], page: Page
-    ) -> Script[list[CheckpointTuple]]:
-        if not rows:
-            return []
-        core = self._core
-        saved = [decode(serde, _place_of_row(row), row) for row in rows]
-
-        def known(thread_key: bytes, key: bytes) -> Value | None:
-            return page.resolved.get((thread_key, key)) or core.cache.get(thread_key, key)
-
-        values = yield from self._values(saved, known, learn=None)
-        page.resolved = values
-        writes = yield reading(lambda conn: core.operations.get_writes(conn, rows))
-        return [
-            self._assemble(
-                serde,
-                one,
-                values,
-                _ordered(
-                    writes.get((one.row.thread_key, one.row.ns_key, one.row.checkpoint_id), [])
-                ),
-                "",
-            )
-            for one in saved
-        ]
-
-    def _matches(self, serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
-        """Compare metadata as `InMemorySaver` does: in Python, value by value."""
-        if not wanted:
-            return True
-        metadata = self._metadata(serde, f"checkpoint {row.checkpoint_id!r}", row)
-        return all(value == metadata.get(key) for key, value in wanted.items())
 
     # -- what a DeltaChannel replays ----------------------------------------------------------
 
@@ -390,7 +303,7 @@ class Reading:
             for one in walk:
                 at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
                 mine = [row for row in writes.get(at, []) if row.channel == channel]
-                collected[channel] += [_pending(serde, row, "") for row in _ordered(mine)[::-1]]
+                collected[channel] += [_pending(serde, row, "") for row in ordered(mine)[::-1]]
                 if channel in one.inline:
                     seeds[channel] = one.inline[channel]
                     break
@@ -435,12 +348,8 @@ def _origin(saved: Saved, found: CheckpointTuple) -> Origin | None:
     return origin._replace(run=row.root_checkpoint_id)
 
 
-def _place_of_row(row: Row[Any]) -> Place:
-    thread = ThreadRef(row.thread_key, row.thread_id)
-    return Place(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id)
-
-
-def _ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+def ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Writes in the order that LangGraph gives them."""
     if len(writes) < 2:
         return writes
     return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))

@@ -29,6 +29,7 @@ from langgraph_session_saver.engine import Runner, make_engine, parse_url
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
 from langgraph_session_saver.inspection.face import Looks
+from langgraph_session_saver.listing import Lister, Listing
 from langgraph_session_saver.operations import operations_on
 from langgraph_session_saver.projections import (
     Policy,
@@ -36,7 +37,7 @@ from langgraph_session_saver.projections import (
     ProjectionOption,
     resolve_projections,
 )
-from langgraph_session_saver.reading import Page, Reading
+from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.sessions.children import ChildScripts
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.scripts import SessionScripts
@@ -110,6 +111,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         self._writing = Writing(self._core)
         self._task_writes = TaskWrites(self._core)
         self._reading = Reading(self._core)
+        self._lister = Lister(self._core, self._reading)
         self._housekeeping = Housekeeping(self._core, self._reading)
         self._sessions = SessionScripts(self._core, self._housekeeping)
         self._children = ChildScripts(self._core, self._sessions)
@@ -298,10 +300,10 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             InvalidConfigError: The config names no thread, or a filter key is not text.
         """
         check_filter(filter)
-        return self._pages(self._reading.first_page(config, filter, before, limit))
+        return self._walk(self._lister.start(config, filter, before, limit))
 
-    def _pages(self, page: Page) -> Iterator[CheckpointTuple]:
-        while found := self._driver.run(self._reading.next_page(self.serde, page)):
+    def _walk(self, listing: Listing) -> Iterator[CheckpointTuple]:
+        while found := self._driver.run(self._lister.next(self.serde, listing)):
             yield from found
 
     async def alist(
@@ -314,8 +316,8 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
         check_filter(filter)
-        page = self._reading.first_page(config, filter, before, limit)
-        while found := await self._driver.arun(self._reading.next_page(self.serde, page)):
+        listing = self._lister.start(config, filter, before, limit)
+        while found := await self._driver.arun(self._lister.next(self.serde, listing)):
             for item in found:
                 yield item
 

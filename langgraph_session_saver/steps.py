@@ -265,14 +265,22 @@ class InOneBlock(InTurn):
             return self._dialect.in_transaction(conn, lambda conn: InTurn.run(self, conn, batch))
         gate, params = self._gate(batch.gate)
         parts = [(gate, params), *((statement, rows[0]) for statement, rows in self._parts(batch))]
-        texts: list[str] = []
-        bound: dict[str, Any] = {}
-        for number, (statement, given) in enumerate(parts):
-            sql, named = statement.bound(conn, given)
-            texts.append(sql.replace("%(", f"%({number}_"))
-            bound |= {f"{number}_{name}": value for name, value in named.items()}
+        texts, bound = _joined([statement.bound(conn, given) for statement, given in parts])
         rows, _ = execute(conn, _BLOCK.format(texts[0], "; ".join(texts[1:])), bound)
         return bool(rows[0][0])
+
+
+def _joined(parts: Sequence[tuple[str, Any]]) -> tuple[list[str], Any]:
+    """Texts for one statement, and all their parameters: by name, if so, under a number each."""
+    if not isinstance(parts[0][1], dict):
+        return [sql for sql, _ in parts], tuple(value for _, values in parts for value in values)
+    texts = [sql.replace("%(", f"%({number}_") for number, (sql, _) in enumerate(parts)]
+    named = {
+        f"{number}_{name}": value
+        for number, (_, values) in enumerate(parts)
+        for name, value in values.items()
+    }
+    return texts, named
 
 
 _BLOCK = """\

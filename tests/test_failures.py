@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from langgraph_session_saver import DatabaseUnavailableError, SessionSaver, SessionSaverError
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.savers import SaverFactory
+from tests.support.statements import hook, sync_engine_of
 from tests.support.workloads import answered, asked, finish, on
 from tests.support.zygote import Zygote
 
@@ -58,33 +58,10 @@ async def values_of(saver: SessionSaver, thread_id: str) -> dict[str, Any] | Non
     return None if found is None else found.checkpoint["channel_values"]
 
 
-def sync_engine_of(engine: Engine | AsyncEngine) -> Engine:
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-
-
 def own_engine(make_saver: SaverFactory, **options: Any) -> Engine | AsyncEngine:
     if make_saver.face == "async":
         return make_saver.backend.async_engine(**options)
     return make_saver.backend.engine(**options)
-
-
-@contextmanager
-def hook(
-    engine: Engine | AsyncEngine, part: str, act: Callable[[Connection], object], times: int = 1
-) -> Iterator[list[int]]:
-    """Act before the first statements that contain a part; yields the count of all that do."""
-    seen = [0]
-
-    def look(conn: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
-        if part in statement:
-            seen[0] += 1
-            if seen[0] <= times:
-                act(conn)
-
-    target = sync_engine_of(engine)
-    event.listen(target, "before_cursor_execute", look)
-    yield seen
-    event.remove(target, "before_cursor_execute", look)
 
 
 def end_connections(backend: Backend, sql: Sql) -> int:

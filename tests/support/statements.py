@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 CONTROL = {"BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SET"}
 
@@ -33,6 +34,30 @@ def recorded_statements(engine: Engine) -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(engine, "before_cursor_execute", record)
+
+
+def sync_engine_of(engine: Engine | AsyncEngine) -> Engine:
+    """The engine that statements pass through."""
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
+@contextmanager
+def hook(
+    engine: Engine | AsyncEngine, part: str, act: Callable[[Connection], object], times: int = 1
+) -> Iterator[list[int]]:
+    """Act before the first statements that contain a part; yields the count of all that do."""
+    seen = [0]
+
+    def look(conn: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if part in statement:
+            seen[0] += 1
+            if seen[0] <= times:
+                act(conn)
+
+    target = sync_engine_of(engine)
+    event.listen(target, "before_cursor_execute", look)
+    yield seen
+    event.remove(target, "before_cursor_execute", look)
 
 
 def _described(words: list[str]) -> str:

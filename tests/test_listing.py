@@ -1,0 +1,196 @@
+"""Listing: what is read, made and held for a checkpoint that is asked for."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import ChannelVersions, empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from sqlalchemy import Engine
+
+from langgraph_session_saver import SessionSaver, listing
+from langgraph_session_saver.chains import Value, follow
+from langgraph_session_saver.errors import HistoryLostError
+from tests.support.backends import Backend, Sql
+from tests.support.graphs import thread, underlying
+from tests.support.savers import SaverFactory
+from tests.support.statements import hook, recorded_statements
+
+CONFIG = thread("t", checkpoint_ns="")
+STEPS = 20
+LARGE = 40_000
+
+
+class Counting(JsonPlusSerializer):
+    """Counts the large values that it deserialises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = 0
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        self.large += len(data[1]) > LARGE
+        return super().loads_typed(data)
+
+
+async def save(saver: SessionSaver, *, replace: bool = False) -> list[dict[str, Any]]:
+    """Save steps that append to one channel, or replace it, and keep another; their values."""
+    rng, config = Random(0), CONFIG
+    doc: list[Any] = [rng.randbytes(LARGE)]
+    kept = ["kept", rng.randbytes(LARGE)]
+    saved: list[dict[str, Any]] = []
+    versions: ChannelVersions = {}
+    for step in range(STEPS):
+        doc = [rng.randbytes(LARGE)] if replace else [*doc, step]
+        new: ChannelVersions = {"doc": saver.get_next_version(None, None)}
+        if not step:
+            new["kept"] = saver.get_next_version(None, None)
+        versions = {**versions, **new}
+        checkpoint = empty_checkpoint()
+        checkpoint["id"] = str(uuid6())
+        checkpoint["channel_values"] = {"doc": doc, "kept": kept}
+        checkpoint["channel_versions"] = versions
+        config = await saver.aput(config, checkpoint, {"step": step}, new)
+        saved.append(checkpoint["channel_values"])
+    return saved
+
+
+def engine_of(saver: Any) -> Engine:
+    engine: Engine = underlying(saver)._runner.sync_engine  # type: ignore[attr-defined]
+    return engine
+
+
+async def steps_of(saver: SessionSaver, **options: Any) -> list[Any]:
+    return [item.metadata["step"] async for item in saver.alist(CONFIG, **options)]
+
+
+async def test_a_value_is_deserialised_when_its_checkpoint_is_asked_for_and_not_before(
+    make_saver: SaverFactory,
+) -> None:
+    saved = await save(make_saver())
+    serde = Counting()
+
+    made = []
+    async for item in make_saver(serde=serde).alist(CONFIG):
+        made.append(serde.large)
+        assert item.checkpoint["channel_values"] == saved.pop()
+
+    assert made == [2 * number for number in range(1, STEPS + 1)]
+
+
+async def test_what_neighbours_share_is_rebuilt_once_and_each_gets_objects_of_its_own(
+    make_saver: SaverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = await save(make_saver())
+    rebuilt: list[bytes] = []
+
+    def noted(key: bytes, *rest: Any) -> Value:
+        rebuilt.append(key)
+        return follow(key, *rest)
+
+    monkeypatch.setattr(listing, "follow", noted)
+    async for item in make_saver().alist(CONFIG):
+        values = item.checkpoint["channel_values"]
+        assert values == saved.pop()
+        values["kept"].clear()
+
+    # The value that all share once on each of the pages of 4, 8 and 8.
+    assert len(rebuilt) == STEPS + 3
+    assert len(set(rebuilt)) == STEPS + 1
+
+
+async def test_a_page_is_three_statements_and_its_size_doubles(make_saver: SaverFactory) -> None:
+    await save(make_saver())
+    cold = make_saver()
+    await cold.asetup()
+
+    with recorded_statements(engine_of(cold)) as statements:
+        sent = [len(statements) async for _ in cold.alist(CONFIG)]
+
+    assert sent == [3] * 4 + [6] * 8 + [9] * 8
+
+
+async def test_a_listing_of_few_is_one_page_and_two_statements_where_the_values_are_remembered(
+    make_saver: SaverFactory,
+) -> None:
+    warm, cold = make_saver(), make_saver()
+    await save(warm)
+    await cold.asetup()
+    sent: list[list[str]] = []
+
+    for saver in (warm, cold):
+        with recorded_statements(engine_of(saver)) as statements:
+            assert await steps_of(saver, limit=10) == list(range(STEPS))[:-11:-1]
+        sent.append(statements)
+
+    assert sent[0] == ["SELECT session_checkpoints", "SELECT session_writes"]
+    assert len(sent[1]) == 3
+
+
+async def test_the_statement_of_a_page_is_compiled_once(
+    make_saver: SaverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = make_saver()
+    await save(saver)
+    await steps_of(saver)
+    operations: Any = type(underlying(saver)._core.operations)  # type: ignore[attr-defined]
+    monkeypatch.delattr(operations, "_page")
+
+    assert len(await steps_of(saver)) == STEPS
+
+
+@pytest.mark.parametrize("size", [300_000, 3_000_000])
+def test_a_page_shrinks_to_what_may_be_held(
+    sync_saver: SessionSaver, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    rng, config = Random(1), CONFIG
+    for step in range(30 if size < 1_000_000 else 7):
+        checkpoint = empty_checkpoint()
+        checkpoint["id"] = str(uuid6())
+        checkpoint["channel_values"] = {"doc": rng.randbytes(size)}
+        versions: ChannelVersions = {"doc": sync_saver.get_next_version(None, None)}
+        checkpoint["channel_versions"] = versions
+        config = sync_saver.put(config, checkpoint, {"step": step}, versions)
+    pages: list[int] = []
+    turn = listing.Lister._turn
+
+    def noted(self: Any, serde: Any, state: listing.Listing) -> Any:
+        yield from turn(self, serde, state)
+        pages.append(len(state.waiting))
+        assert state.weight <= max(pages[0] * (size + 2_000), listing.PAGE_BYTES)
+
+    monkeypatch.setattr(listing.Lister, "_turn", noted)
+    steps = [item.metadata["step"] for item in sync_saver.list(CONFIG)]
+
+    assert steps == sorted(steps, reverse=True)
+    assert pages == ([4, 8, 13, 5] if size < 1_000_000 else [4, 1, 1, 1, 0])
+
+
+async def test_a_checkpoint_that_is_pruned_while_its_page_is_read_is_not_listed(
+    make_saver: SaverFactory, backend: Backend
+) -> None:
+    await save(make_saver(), replace=True)
+    other = SessionSaver(backend.engine())
+    saver = make_saver()
+
+    def prune(_conn: Any) -> None:
+        other.prune(["t"], strategy="keep_last", keep_last=2)
+
+    with hook(engine_of(saver), "links", prune):
+        found = await steps_of(saver)
+
+    assert found == [STEPS - 1, STEPS - 2]
+
+
+async def test_a_blob_that_was_deleted_by_hand_is_lost_history_and_not_an_absent_channel(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    await save(make_saver())
+    [newest] = sql("SELECT blob_key FROM session_blobs ORDER BY depth DESC LIMIT 1")
+    sql("DELETE FROM session_blobs WHERE blob_key = :key", key=newest["blob_key"])
+
+    with pytest.raises(HistoryLostError, match="'doc'"):
+        await steps_of(make_saver())
