@@ -81,16 +81,20 @@ class Operations:
         t = self.tables
         checkpoint_key = ("thread_key", "ns_key", "checkpoint_id")
         write_key = (*checkpoint_key, "task_id", "idx")
-        self.blobs = Store(t.blobs, ("thread_key", "blob_key"), names(t.blobs))
+        self.blobs = Store(t.blobs, ("thread_key", "blob_key"), names(t.blobs), bulky="data")
         self.checkpoints = Store(
             t.checkpoints,
             checkpoint_key,
             names(t.checkpoints),
             tuple(name for name in names(t.checkpoints) if name not in checkpoint_key),
         )
-        self.writes = Store(t.writes, write_key, names(t.writes))
+        self.writes = Store(t.writes, write_key, names(t.writes), bulky="data")
         self.special_writes = Store(
-            t.writes, write_key, names(t.writes), ("channel", "type", "data", "task_path")
+            t.writes,
+            write_key,
+            names(t.writes),
+            ("channel", "type", "data", "task_path"),
+            bulky="data",
         )
         self.pruned_writes = Removal(t.writes, checkpoint_key)
         self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)

@@ -41,6 +41,7 @@ class ProjectedRows:
             ("session_id", "thread_key", "row_key", "message_id", "role", "content", "timestamp",
              "removed_at"),
             ("role", "content", "removed_at", "session_id"),
+            bulky="content",
         )  # fmt: skip
         self.usage = Store(
             t.token_usage,

@@ -77,6 +77,8 @@ class Store:
     """All that a row gives."""
     replaced: tuple[str, ...] = ()
     """What a row of a known key changes; nothing leaves it as it is."""
+    bulky: str | None = None
+    """A column of values that may be large."""
 
     def statement(self, dialect: Dialect) -> Any:
         """Its INSERT."""
@@ -115,12 +117,14 @@ class Gate:
         }  # fmt: skip
 
 
-def fit_one_insert(rows: Rows) -> bool:
+def fit_one_insert(store: Store, rows: Rows) -> bool:
     """Whether rows of one table may go as one statement on every database."""
     if len(rows) == 1:
         return True
-    sizes = (len(v) for row in rows for v in row.values() if isinstance(v, bytes | str))
-    return len(rows) <= ROWS_AT_ONCE and sum(sizes) <= BYTES_AT_ONCE
+    if len(rows) > ROWS_AT_ONCE:
+        return False
+    name = store.bulky
+    return name is None or sum([len(row[name]) for row in rows]) <= BYTES_AT_ONCE
 
 
 @dataclass(slots=True)
@@ -143,7 +147,7 @@ class Batch:
         return (
             self.gate is None
             and len(self.stores) == 1
-            and fit_one_insert(self.stores[0][1])
+            and fit_one_insert(*self.stores[0])
             and not (self.session or self.removals or self.late)
         )
 
@@ -211,7 +215,7 @@ class InTurn:
     ) -> Iterator[Part]:
         """A few rows in one statement, unless their checkpoint was pruned."""
         pruned = _pruned_params(unless_pruned)
-        together = [rows] if fit_one_insert(rows) else [[row] for row in rows]
+        together = [rows] if fit_one_insert(store, rows) else [[row] for row in rows]
         statement = self._inserting(store, len(together[0]), conditional=bool(pruned))
         yield statement, [_params_each("p", store.columns, some) | pruned for some in together]
 
@@ -261,7 +265,7 @@ class InOneBlock(InTurn):
         """As `InTurn.run`."""
         if batch.gate is None or not self._dialect.takes_batches(conn):
             return super().run(conn, batch)
-        if not all(fit_one_insert(rows) for _, rows in batch.stores):
+        if not all(fit_one_insert(store, rows) for store, rows in batch.stores):
             return self._dialect.in_transaction(conn, lambda conn: InTurn.run(self, conn, batch))
         gate, params = self._gate(batch.gate)
         parts = [(gate, params), *((statement, rows[0]) for statement, rows in self._parts(batch))]

@@ -6,7 +6,6 @@ comes between a step's statements.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, Table, and_, bindparam, case, delete, func, s
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.randomness import bits
 from langgraph_session_saver.statements import Statement, Statements
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.types import utc_now
@@ -79,7 +79,7 @@ def new_revision(before: int = 0) -> int:
         before: The one before. Below zero it says that the session's columns no longer show the
             thread's state, for they were set by hand, until a step writes all of them.
     """
-    number = secrets.randbits(62)
+    number = bits(62)
     return -1 - number if before < 0 else number
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import secrets
+
+from langgraph_session_saver.randomness import bits
 
 _VERSION = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
 _COUNTER_DIGITS = 10
@@ -14,10 +15,9 @@ def next_version(current: str | int | None) -> str:
     """The version after a channel's current one.
 
     The random digits keep two forks of one parent from giving different values the same version.
-    They are not from the seeded generator, which a forked process would repeat. An imported
-    thread's own width is kept.
+    An imported thread's own width is kept.
     """
     found = _VERSION.fullmatch(str(current)) if current is not None else None
     number = int(found[1]) + 1 if found else 1
     width = max(_COUNTER_DIGITS, len(found[1])) if found and found[2] else _COUNTER_DIGITS
-    return f"{number:0{width}}.{secrets.randbits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"
+    return f"{number:0{width}}.{bits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"
