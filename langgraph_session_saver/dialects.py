@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import reduce
 from typing import Any, TypeVar
@@ -16,12 +16,16 @@ from sqlalchemy import (
     Date,
     Executable,
     Insert,
+    Integer,
     LargeBinary,
     Select,
     Table,
+    any_,
     bindparam,
     cast,
+    delete,
     func,
+    literal_column,
     select,
     text,
 )
@@ -34,6 +38,8 @@ from langgraph_session_saver.statements import execute
 T = TypeVar("T")
 
 GIB = 1 << 30
+BULK_CACHE = 32_000
+"""KiB of pages that SQLite may hold while it deletes many rows."""
 _ON_OFF = {True: "ON", False: "OFF"}
 
 ENFORCES_REFERENCES = "session_saver_enforces_references"
@@ -103,6 +109,15 @@ class Dialect:
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """Delete a thread's blobs in an order in which no link outlives its base."""
         return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
+
+    def delete_first_blobs(self, blobs: Table) -> Executable:
+        """Delete so many of a thread's blobs, each before what it is a change of."""
+        raise NotImplementedError
+
+    def in_bulk(self, conn: Connection) -> AbstractContextManager[None]:
+        """Within a transaction: make ready to delete many rows."""
+        del conn
+        return nullcontext()
 
     def day(self, moment: Any) -> ColumnElement[date]:
         """The day, in UTC, of a column of moments."""
@@ -252,6 +267,32 @@ class SQLite(_OnConflict):
         del table
         return select
 
+    def delete_first_blobs(self, blobs: Table) -> Executable:
+        """The newest rows: none is a change of one that came later, and a page holds many.
+
+        By key they are strewn over all pages, and each transaction writes most of these: of
+        300,000 blobs the log was 900 MB.
+        """
+        old = blobs.alias("old")
+        newest = literal_column("old.rowid", Integer)
+        some = select(newest).select_from(old).where(old.c.thread_key == bindparam("thread"))
+        some = some.order_by(newest.desc()).limit(bindparam("most", type_=Integer))
+        return delete(blobs).where(literal_column("rowid", Integer).in_(some))
+
+    @contextmanager
+    def in_bulk(self, conn: Connection) -> Iterator[None]:
+        """A larger cache: with the default 2 MB a page is written many times before a commit."""
+        before = int(execute(conn, "PRAGMA cache_size")[0][0][0])  # pages, or KiB below zero
+        if (-before if before < 0 else 4 * before) >= BULK_CACHE:
+            yield
+            return
+        execute(conn, f"PRAGMA cache_size=-{BULK_CACHE}")
+        try:
+            yield
+        finally:
+            if not conn.invalidated:
+                execute(conn, f"PRAGMA cache_size={before}")
+
     def is_transient(self, exc: BaseException) -> bool:
         """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
         return _sqlite_code(exc) in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
@@ -327,6 +368,16 @@ class PostgreSQL(_OnConflict):
         at = conn.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 - quoted by it
         if last > int(at or 0):
             conn.execute(select(func.setval(sequence, last)))
+
+    def delete_first_blobs(self, blobs: Table) -> Executable:
+        """The deepest, by where they are."""
+        old = blobs.alias("old")
+        some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
+        some = some.where(old.c.thread_key == bindparam("thread")).order_by(old.c.depth.desc())
+        some = some.limit(bindparam("most", type_=Integer))
+        return delete(blobs).where(
+            literal_column("ctid") == any_(func.array(some.scalar_subquery()))
+        )
 
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""
@@ -407,10 +458,15 @@ class MySQL(Dialect):
 
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """InnoDB checks references row by row, not at the statement's end: deepest first."""
+        return text(self._delete_deepest_first(blobs))
+
+    def delete_first_blobs(self, blobs: Table) -> Executable:
+        """The deepest."""
+        return text(f"{self._delete_deepest_first(blobs)} LIMIT :most")
+
+    def _delete_deepest_first(self, blobs: Table) -> str:
         name = mysql.dialect().identifier_preparer.format_table(blobs)
-        return text(
-            f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
-        )
+        return f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
 
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""

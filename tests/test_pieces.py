@@ -23,6 +23,7 @@ LONG = "a text that changes in one place and is stored as a change of the one be
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_rows, "PIECE", PIECE)
+    monkeypatch.setattr(thread_rows, "LARGEST", PIECE)
     monkeypatch.setattr(thinning, "PIECE", PIECE)
 
 
