@@ -111,7 +111,7 @@ class Dialect:
         return blobs.delete().where(blobs.c.thread_key == bindparam("thread"))
 
     def delete_first_blobs(self, blobs: Table) -> Executable:
-        """Delete so many of a thread's blobs, each before what it is a change of."""
+        """Delete so many of a thread's blobs but some, each before what it is a change of."""
         raise NotImplementedError
 
     def in_bulk(self, conn: Connection) -> AbstractContextManager[None]:
@@ -275,8 +275,8 @@ class SQLite(_OnConflict):
         """
         old = blobs.alias("old")
         newest = literal_column("old.rowid", Integer)
-        some = select(newest).select_from(old).where(old.c.thread_key == bindparam("thread"))
-        some = some.order_by(newest.desc()).limit(bindparam("most", type_=Integer))
+        some = select(newest).select_from(old).where(*_doomed(old)).order_by(newest.desc())
+        some = some.limit(bindparam("most", type_=Integer))
         return delete(blobs).where(literal_column("rowid", Integer).in_(some))
 
     @contextmanager
@@ -373,7 +373,7 @@ class PostgreSQL(_OnConflict):
         """The deepest, by where they are."""
         old = blobs.alias("old")
         some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
-        some = some.where(old.c.thread_key == bindparam("thread")).order_by(old.c.depth.desc())
+        some = some.where(*_doomed(old)).order_by(old.c.depth.desc())
         some = some.limit(bindparam("most", type_=Integer))
         return delete(blobs).where(
             literal_column("ctid") == any_(func.array(some.scalar_subquery()))
@@ -458,15 +458,18 @@ class MySQL(Dialect):
 
     def delete_all_blobs(self, blobs: Table) -> Executable:
         """InnoDB checks references row by row, not at the statement's end: deepest first."""
-        return text(self._delete_deepest_first(blobs))
+        name = mysql.dialect().identifier_preparer.format_table(blobs)
+        return text(
+            f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
+        )
 
     def delete_first_blobs(self, blobs: Table) -> Executable:
         """The deepest."""
-        return text(f"{self._delete_deepest_first(blobs)} LIMIT :most")
-
-    def _delete_deepest_first(self, blobs: Table) -> str:
         name = mysql.dialect().identifier_preparer.format_table(blobs)
-        return f"DELETE FROM {name} WHERE thread_key = :thread ORDER BY depth DESC"  # noqa: S608
+        return text(
+            f"DELETE FROM {name} WHERE thread_key = :thread AND blob_key NOT IN :staying "  # noqa: S608
+            "ORDER BY depth DESC LIMIT :most"
+        ).bindparams(bindparam("staying", expanding=True))
 
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""
@@ -520,6 +523,12 @@ def dialect_for(dialect: sqlalchemy.Dialect) -> Dialect:
         raise InvalidConfigError(
             f"the database {dialect.name!r} is not supported: use one of {', '.join(_DIALECTS)}"
         ) from None
+
+
+def _doomed(blobs: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Which are a thread's blobs without those that stay."""
+    staying: Any = bindparam("staying", expanding=True)
+    return blobs.c.thread_key == bindparam("thread"), blobs.c.blob_key.not_in(staying)
 
 
 def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:

@@ -28,6 +28,7 @@ from langgraph_session_saver.retention import (
     keep_other_runs,
     keep_since,
 )
+from langgraph_session_saver.statements import BATCH
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
 from langgraph_session_saver.thread_rows import Left, Pace
@@ -274,12 +275,14 @@ class Housekeeping:
         """Carry out a plan; whether it was to the end, for the thread stayed as it was."""
         ops, total = self._core.operations, Counts()
         revision = plan.thinned.contents.revision
+        # To name those that stay takes less than to name those that go.
+        by_order = len(plan.thinned.contents.blobs) <= BATCH < len(plan.thinned.unused)
 
         def operation(conn: Connection, piece: Thinned, known: int, following: int) -> bool:
             thread = ops.threads.find(conn, key)
             if thread is None or thread.revision != known:
                 return False
-            carry_out(ops, conn, key, piece)
+            carry_out(ops, conn, key, piece, by_order=by_order)
             ops.threads.change(conn, key, {"revision": following, "updated_at": thread.updated_at})
             return True
 

@@ -59,15 +59,31 @@ def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
 
 
 def carry_out(
-    operations: Operations, conn: Connection, thread_key: bytes, thinned: Thinned
+    operations: Operations,
+    conn: Connection,
+    thread_key: bytes,
+    thinned: Thinned,
+    *,
+    by_order: bool = False,
 ) -> None:
-    """Delete what is to go from a thread."""
+    """Delete what is to go from a thread.
+
+    Args:
+        operations: The statements.
+        conn: A transaction that holds the thread's row.
+        thread_key: The thread.
+        thinned: What is to go.
+        by_order: Whether any unused blobs will do, as many as these: all others will follow.
+    """
     if thinned.gone:
         gone = [row.key for row in thinned.gone]
         operations.whole.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
     if thinned.newly_hidden:
         operations.whole.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
-    if thinned.unused:
+    if thinned.unused and by_order:
+        staying = thinned.contents.blobs
+        operations.whole.delete_first_blobs(conn, thread_key, len(thinned.unused), staying)
+    elif thinned.unused:
         operations.whole.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
     if thinned.oldest_root is not None:
         operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)

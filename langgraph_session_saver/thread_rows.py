@@ -129,13 +129,22 @@ class ThreadRows:
         beyond = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(PIECE)
         return conn.execute(beyond).one_or_none() is not None
 
-    def delete_first_blobs(self, conn: Connection, thread_key: bytes, most: int) -> int:
-        """Delete so many blobs of a thread, changes before what they change; how many there were.
+    def delete_first_blobs(
+        self, conn: Connection, thread_key: bytes, most: int, staying: Iterable[bytes] = ()
+    ) -> int:
+        """Delete blobs of a thread, changes before what they change, in the database's own order.
 
-        What is left can be read.
+        Args:
+            conn: A transaction.
+            thread_key: The thread.
+            most: How many at most.
+            staying: A few that stay, with all that they are changes of.
+
+        Returns:
+            How many there were.
         """
+        params = {"thread": thread_key, "most": most, "staying": list(staying)}
         with self.dialect.in_bulk(conn):
-            params = {"thread": thread_key, "most": most}
             return conn.execute(self._delete_first_blobs, params).rowcount
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
@@ -236,8 +245,8 @@ class ThreadRows:
         b = self.tables.blobs.c
         rows = conn.execute(
             select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
-        )
-        return {row.blob_key: (row.base_key, row.depth) for row in rows}
+        ).all()
+        return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
 
     def delete_blobs(
         self,
