@@ -270,8 +270,8 @@ class SQLite(_OnConflict):
     def delete_first_blobs(self, blobs: Table) -> Executable:
         """The newest rows: none is a change of one that came later, and a page holds many.
 
-        By key they are strewn over all pages, and each transaction writes most of these: of
-        300,000 blobs the log was 900 MB.
+        By key they are strewn over all pages, and each transaction has to write most of these:
+        300,000 blobs in 60 transactions took 8.5 s to delete and as long to commit.
         """
         old = blobs.alias("old")
         newest = literal_column("old.rowid", Integer)
