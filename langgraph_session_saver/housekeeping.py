@@ -20,7 +20,6 @@ from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.retention import (
     Choice,
-    Contents,
     Stored,
     Thinned,
     keep_last,
@@ -29,9 +28,10 @@ from langgraph_session_saver.retention import (
     keep_other_runs,
     keep_since,
 )
+from langgraph_session_saver.statements import BATCH
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
-from langgraph_session_saver.thread_rows import Left
+from langgraph_session_saver.thread_rows import Left, Pace
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
@@ -81,31 +81,41 @@ class Housekeeping:
         Returns:
             Whether the thread is gone.
         """
-        ops = self._core.operations
+        whole, pace, fruitless = self._core.operations.whole, Pace(), 0
         while True:
-            left: Left = yield writing(
-                lambda conn, only_if=only_if: ops.whole.delete_thread(conn, key, only_if)  # type: ignore[misc]
+            delete_piece = partial(
+                whole.delete_thread, thread_key=key, most=pace.most, only_if=only_if
             )
+            with pace.timed():
+                left: Left = yield writing(delete_piece)
             self._core.forget_thread(key)
             if left in {"nothing", "thread"}:
                 return left == "nothing"
-            if left == "blobs":
-                yield from self._delete_blobs(key)
             only_if = None
+            if left == "blobs":
+                is_last = fruitless == ATTEMPTS
+                deleted = yield from self._delete_blobs(key, is_last_attempt=is_last)
+                fruitless = 0 if deleted else fruitless + 1
 
-    def _delete_blobs(self, key: bytes) -> Script[None]:
-        """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them."""
-        ops = self._core.operations
-        blobs = yield reading(lambda conn: ops.whole.blob_bases(conn, key))
-        depths = {name: depth for name, (_, depth) in blobs.items()}
-        everything = Thinned(Contents(0, {}, {}), [], [], depths, oldest_root=None)
-        for piece in in_pieces(everything):
+    def _delete_blobs(self, key: bytes, *, is_last_attempt: bool) -> Script[int]:
+        """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them.
+
+        Returns how many were deleted.
+        """
+        whole, pace, total = self._core.operations.whole, Pace(), 0
+        while True:
+            most = pace.most
+            delete_piece = partial(whole.delete_first_blobs, thread_key=key, most=most)
             try:
-                yield writing(
-                    lambda conn, piece=piece: ops.whole.delete_blobs(conn, key, piece.unused, {})  # type: ignore[misc]
-                )
+                with pace.timed():
+                    deleted: int = yield writing(delete_piece)
             except BrokenReferenceError:
-                return
+                if is_last_attempt and not total:
+                    raise
+                return total
+            total += deleted
+            if deleted < most:
+                return total
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""
@@ -265,19 +275,24 @@ class Housekeeping:
         """Carry out a plan; whether it was to the end, for the thread stayed as it was."""
         ops, total = self._core.operations, Counts()
         revision = plan.thinned.contents.revision
+        # To name those that stay takes less than to name those that go.
+        by_order = len(plan.thinned.contents.blobs) <= BATCH < len(plan.thinned.unused)
 
         def operation(conn: Connection, piece: Thinned, known: int, following: int) -> bool:
             thread = ops.threads.find(conn, key)
             if thread is None or thread.revision != known:
                 return False
-            carry_out(ops, conn, key, piece)
+            carry_out(ops, conn, key, piece, by_order=by_order)
             ops.threads.change(conn, key, {"revision": following, "updated_at": thread.updated_at})
             return True
 
-        for piece in in_pieces(plan.thinned):
+        pace = Pace()
+        for piece in in_pieces(plan.thinned, pace):
             following = new_revision(revision)
             delete_piece = partial(operation, piece=piece, known=revision, following=following)
-            if not (yield writing(delete_piece)):
+            with pace.timed():
+                is_as_known = yield writing(delete_piece)
+            if not is_as_known:
                 return total, False
             revision = following
             total += _counted(piece)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
+from time import perf_counter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, true, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
@@ -15,9 +17,46 @@ from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import ThreadRef, Threads
 
 PIECE = 5_000
-"""Checkpoints, or blobs, that one transaction deletes: about 0.1 s."""
+"""Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
+
+LARGEST = 100_000
+SECONDS = 0.3
+"""What a transaction that deletes is to take: others wait for it."""
 
 Left = Literal["nothing", "checkpoints", "blobs", "thread"]
+
+
+class Pace:
+    """How much the next of many transactions deletes: as much as takes the time that it may.
+
+    Attributes:
+        most: Rows, of checkpoints or of blobs.
+    """
+
+    def __init__(self) -> None:
+        self.most = PIECE
+
+    def restart(self) -> None:
+        """Begin anew, with rows of another kind."""
+        self.most = PIECE
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Learn from a transaction that deletes as much."""
+        started = perf_counter()
+        yield
+        self.note(perf_counter() - started)
+
+    def note(self, seconds: float) -> None:
+        """Learn how long a transaction took.
+
+        Half as much does not take half the time: on SQLite blobs are strewn over an index, and any
+        few thousand touch most of its pages.
+        """
+        if seconds < SECONDS:
+            self.most = min(2 * self.most, LARGEST)
+        elif seconds > 2 * SECONDS:
+            self.most = max(self.most // 2, 1)
 
 
 class ThreadRows:
@@ -27,20 +66,26 @@ class ThreadRows:
         self.tables = tables
         self.dialect = dialect
         self.threads = threads
+        self._delete_first_blobs = dialect.delete_first_blobs(tables.blobs)
 
     def delete_thread(
-        self, conn: Connection, thread_key: bytes, only_if: Callable[[Any], bool] | None = None
+        self,
+        conn: Connection,
+        thread_key: bytes,
+        most: int,
+        only_if: Callable[[Any], bool] | None = None,
     ) -> Left:
         """Delete a thread, what it projected, and its session if the saver made that for it.
 
         Args:
-            conn: A transaction, which takes `PIECE` checkpoints at most.
+            conn: A transaction.
             thread_key: The thread.
+            most: Checkpoints that it takes, if there are more than `PIECE`.
             only_if: What must be true of its row; else the thread stays.
 
         Returns:
             What is left because it is too much to be deleted here: checkpoints are for the same
-            call again, blobs for `delete_blobs` first.
+            call again, blobs for `delete_first_blobs` first.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
@@ -48,7 +93,7 @@ class ThreadRows:
         if only_if is not None and not only_if(row):
             return "thread"
         left: Left = "nothing"
-        if self._delete_checkpoints_piece(conn, thread_key):
+        if self._delete_checkpoints_piece(conn, thread_key, most):
             left = "checkpoints"
         elif self._has_many_blobs(conn, thread_key):
             left = "blobs"
@@ -58,25 +103,49 @@ class ThreadRows:
             self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
         return left
 
-    def _delete_checkpoints_piece(self, conn: Connection, thread_key: bytes) -> bool:
+    def _delete_checkpoints_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
         """Delete the first of too many checkpoints with their writes; False if they are few."""
         t, c = self.tables, self.tables.checkpoints.c
         query = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
-        rows = conn.execute(query.order_by(c.ns_key, c.checkpoint_id).limit(PIECE + 1)).all()
-        if len(rows) <= PIECE:
+        in_order = query.order_by(c.ns_key, c.checkpoint_id).limit(1)
+        first = conn.execute(in_order).one_or_none()
+        if first is None or conn.execute(in_order.offset(PIECE)).one_or_none() is None:
             return False
-        last = {row.ns_key: row.checkpoint_id for row in rows[:PIECE]}
-        for ns_key, checkpoint_id in last.items():
-            for table in (t.writes, t.checkpoints):
-                of_thread = (table.c.thread_key == thread_key, table.c.ns_key == ns_key)
-                until = table.c.checkpoint_id <= checkpoint_id
-                conn.execute(delete(table).where(*of_thread, until))
+        last = conn.execute(in_order.offset(most - 1)).one_or_none()
+        for table in (t.writes, t.checkpoints):
+            of_thread, ns_key = table.c.thread_key == thread_key, table.c.ns_key
+            doomed: list[Any] = [of_thread]
+            if last is not None:
+                until = table.c.checkpoint_id <= last.checkpoint_id
+                doomed = [and_(of_thread, ns_key == last.ns_key, until)]
+                if last.ns_key != first.ns_key:
+                    doomed.append(and_(of_thread, ns_key < last.ns_key))
+            for where in doomed:
+                conn.execute(delete(table).where(where))
         return True
 
     def _has_many_blobs(self, conn: Connection, thread_key: bytes) -> bool:
         b = self.tables.blobs.c
-        some = select(b.blob_key).where(b.thread_key == thread_key).limit(PIECE + 1).subquery()
-        return bool(conn.execute(select(func.count()).select_from(some)).scalar_one() > PIECE)
+        beyond = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(PIECE)
+        return conn.execute(beyond).one_or_none() is not None
+
+    def delete_first_blobs(
+        self, conn: Connection, thread_key: bytes, most: int, staying: Iterable[bytes] = ()
+    ) -> int:
+        """Delete blobs of a thread, changes before what they change, in the database's own order.
+
+        Args:
+            conn: A transaction.
+            thread_key: The thread.
+            most: How many at most.
+            staying: A few that stay, with all that they are changes of.
+
+        Returns:
+            How many there were.
+        """
+        params = {"thread": thread_key, "most": most, "staying": list(staying)}
+        with self.dialect.in_bulk(conn):
+            return conn.execute(self._delete_first_blobs, params).rowcount
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
@@ -129,21 +198,32 @@ class ThreadRows:
         for ns_key, checkpoint_id in staying:
             others.setdefault(ns_key, []).append(checkpoint_id)
         w, c = self.tables.writes, self.tables.checkpoints
+        # Of checkpoints that are there: writes may come before their checkpoint does. Looked up
+        # for each: PostgreSQL takes IN and EXISTS for joins and, without statistics, for nested
+        # loops. Of 100,000 checkpoints, the first 5,000 had not gone after 6 minutes.
+        its_checkpoint = select(c.c.checkpoint_id).where(
+            c.c.thread_key == w.c.thread_key,
+            c.c.ns_key == w.c.ns_key,
+            c.c.checkpoint_id == w.c.checkpoint_id,
+        )
+        is_there = its_checkpoint.scalar_subquery().is_not(None)
         for ns_key, ids in by_namespace.items():
             first, last = min(ids), max(ids)
             between = [name for name in others.get(ns_key, ()) if first < name < last]
-            ranges: list[Any] = [c.c.checkpoint_id.in_(batch) for batch in batches(ids)]
-            if len(between) <= BATCH:
-                # As a range: to name 5,000 ids takes longer than to delete them.
-                name = c.c.checkpoint_id
-                ranges = [and_(name.between(first, last), name.not_in(between))]
-            for doomed_here in ranges:
-                where = (c.c.thread_key == thread_key, c.c.ns_key == ns_key, doomed_here)
-                # Of checkpoints that are there: writes may come before their checkpoint does.
-                theirs = w.c.checkpoint_id.in_(select(c.c.checkpoint_id).where(*where))
-                of_thread = (w.c.thread_key == thread_key, w.c.ns_key == ns_key)
-                conn.execute(delete(w).where(*of_thread, theirs))
-                conn.execute(delete(c).where(*where))
+            # As a range: to name 5,000 ids takes longer than to delete them.
+            is_range = len(between) <= BATCH
+            for batch in [ids] if is_range else batches(ids):
+                for table, condition in ((w, is_there), (c, true())):
+                    name = table.c.checkpoint_id
+                    ranged = and_(name.between(first, last), name.not_in(between))
+                    conn.execute(
+                        delete(table).where(
+                            table.c.thread_key == thread_key,
+                            table.c.ns_key == ns_key,
+                            ranged if is_range else name.in_(batch),
+                            condition,
+                        )
+                    )
 
     def hide(
         self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]
@@ -166,8 +246,8 @@ class ThreadRows:
         b = self.tables.blobs.c
         rows = conn.execute(
             select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
-        )
-        return {row.blob_key: (row.base_key, row.depth) for row in rows}
+        ).all()
+        return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
 
     def delete_blobs(
         self,
@@ -188,18 +268,17 @@ class ThreadRows:
         deepest_first = sorted(doomed, key=lambda key: (-doomed[key], key))
         for depth, found in groupby(deepest_first, key=doomed.__getitem__):
             keys = list(found)
-            others = [k for k, (_, at) in staying.items() if at == depth and keys[0] < k < keys[-1]]
-            of_depth = (b.thread_key == thread_key, b.depth == depth)
-            if not depth and len(keys) > BATCH >= len(others):
-                wanted = [b.blob_key.between(keys[0], keys[-1]), b.blob_key.not_in(others)]
-                conn.execute(delete(self.tables.blobs).where(*of_depth, *wanted))
-                continue
-            for batch in batches(keys):
-                conn.execute(
-                    delete(self.tables.blobs).where(
-                        b.thread_key == thread_key, b.blob_key.in_(batch)
-                    )
-                )
+            ranges: list[Any] = [b.blob_key.in_(batch) for batch in batches(keys)]
+            if not depth and len(keys) > BATCH:
+                first, last = keys[0], keys[-1]
+                others = [k for k, (_, at) in staying.items() if not at and first < k < last]
+                if len(others) <= BATCH:
+                    between = b.blob_key.between(first, last)
+                    ranges = [and_(b.depth == depth, between, b.blob_key.not_in(others))]
+            doomed_here = [and_(b.thread_key == thread_key, each) for each in ranges]
+            with self.dialect.in_bulk(conn) if len(keys) > BATCH else nullcontext():
+                for where in doomed_here:
+                    conn.execute(delete(self.tables.blobs).where(where))
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; False if there is no such source."""

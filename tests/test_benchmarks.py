@@ -14,6 +14,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 from langgraph_session_saver import SessionSaver
 from tests.benchmarks import filling
 from tests.benchmarks.__main__ import main
+from tests.benchmarks.bench import Bench
 from tests.benchmarks.chart import cost, draw
 from tests.benchmarks.contenders import OURS
 from tests.benchmarks.databases import PostgresDatabase, SqliteFile
@@ -100,7 +101,10 @@ def test_every_figure_is_a_median_of_five_or_says_that_it_is_not(kept: Results) 
     few = [
         row
         for row in kept.rows
-        if row.value.repeats < 5 and row.workload not in ONE_RUN and "peak memory" not in row.what
+        if row.value.repeats < 5
+        and row.workload not in ONE_RUN
+        and "peak memory" not in row.what
+        and row.note != f"of {row.value.repeats} rounds"
     ]
 
     assert few == []
@@ -250,6 +254,34 @@ def test_a_long_thread_is_one_chain_of_as_many_checkpoints_as_asked_for(
     assert file.run("SELECT count(DISTINCT checkpoint_id) FROM session_writes") == [(15,)]
     counts = [item.checkpoint["channel_values"].get("count") for item in found]
     assert counts[:6] == counts[6:12]
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
+def test_a_thread_that_was_filled_alike_is_the_same_in_another_database(
+    file: SqliteFile, backend: Backend
+) -> None:
+    target = PostgresDatabase(make_url(backend.url))
+    filling.fill_thread(OURS, file, "long", 12)
+
+    filling.fill_alike(file, target)
+
+    listed = []
+    for database in (file, target):
+        with SessionSaver.from_conn_string(database.url) as saver:
+            listed.append([(item.checkpoint, item.metadata) for item in saver.list(named("long"))])
+    assert len(listed[0]) == 12
+    assert listed[0] == listed[1]
+    for table in ("session_blobs", "session_writes", "sessions"):
+        count = f"SELECT count(*) FROM {table}"
+        assert file.run(count) == target.run(count)
+    assert target.run(
+        "SELECT reltuples::bigint FROM pg_class WHERE relname = 'session_checkpoints'"
+    ) == [(12,)]
+
+
+def test_a_workload_of_few_rounds_says_how_many() -> None:
+    assert Bench({}, repeats=5).few(3) == (3, "of 3 rounds")
+    assert Bench({}, repeats=1).few(3) == (1, "of 1 rounds")
 
 
 def test_the_longest_transaction_of_several_is_found(file: SqliteFile) -> None:

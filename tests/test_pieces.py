@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from sqlalchemy import create_engine
 
-from langgraph_session_saver import thinning, thread_rows
+from langgraph_session_saver import housekeeping, thinning, thread_rows
+from langgraph_session_saver.dialects import BULK_CACHE, dialect_for
 from langgraph_session_saver.housekeeping import Housekeeping
+from langgraph_session_saver.thread_rows import SECONDS, Pace, ThreadRows
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.rows import STORAGE, checkpoint_id, config, counts, listed, put
 from tests.support.savers import SaverFactory
@@ -23,6 +27,7 @@ LONG = "a text that changes in one place and is stored as a change of the one be
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_rows, "PIECE", PIECE)
+    monkeypatch.setattr(thread_rows, "LARGEST", PIECE)
     monkeypatch.setattr(thinning, "PIECE", PIECE)
 
 
@@ -44,6 +49,110 @@ async def test_a_thread_of_many_pieces_is_deleted_whole(make_saver: SaverFactory
     assert {table: left[table] for table in (*STORAGE, "sessions")} == dict.fromkeys(
         (*STORAGE, "sessions"), 0
     )
+
+
+DANGLING = """
+    SELECT count(*) AS number FROM session_blobs b
+    WHERE b.base_key IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM session_blobs base
+        WHERE base.thread_key = b.thread_key AND base.blob_key = b.base_key
+    )
+"""
+
+
+@pytest.fixture
+def blobs_before(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Blobs that others see before each piece of them goes, and those without their base."""
+    found: list[tuple[int, int]] = []
+    delete = ThreadRows.delete_first_blobs
+
+    def look_and_delete(*arguments: Any, **named: Any) -> int:
+        found.append((counts(sql)["session_blobs"], sql(DANGLING)[0]["number"]))
+        return delete(*arguments, **named)
+
+    monkeypatch.setattr(ThreadRows, "delete_first_blobs", look_and_delete)
+    return found
+
+
+async def test_no_change_outlives_its_base_while_a_thread_is_deleted(
+    make_saver: SaverFactory, sql: Sql, blobs_before: list[tuple[int, int]]
+) -> None:
+    saver = make_saver()
+    await saved(saver)
+    changes = sql("SELECT count(*) AS number FROM session_blobs WHERE depth > 0")
+
+    await saver.adelete_thread("t")
+
+    assert changes[0]["number"] == STEPS - 1
+    assert blobs_before == [(number, 0) for number in range(2 * STEPS, -1, -PIECE)]
+
+
+@pytest.mark.parametrize("few", [0, 2 * PIECE], ids=["named", "all but a few"])
+async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
+    make_saver: SaverFactory,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    blobs_before: list[tuple[int, int]],
+    few: int,
+) -> None:
+    monkeypatch.setattr(housekeeping, "BATCH", few)
+    saver = make_saver()
+    at: RunnableConfig = config()
+    for number in range(STEPS):
+        # Each fourth text is a new one, stored whole; the others are changes of it.
+        text = f"{number // PIECE} " * 500 + f"{number:04}"
+        at = await put(saver, number, {"note": number, "text": text}, at)
+
+    await saver.aprune(["t"], strategy="keep_last", keep_last=1)
+
+    kept = 1 + PIECE  # a note, and a text with all that it is a change of
+    assert counts(sql)["session_blobs"] == kept
+    assert sql(DANGLING)[0]["number"] == 0
+    before = [(number, 0) for number in range(2 * STEPS, kept, -PIECE)]
+    assert blobs_before == (before if few else [])
+    found = await make_saver().aget_tuple(config())
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"note": STEPS - 1, "text": text}
+
+
+def test_a_pace_doubles_until_a_transaction_takes_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pace = Pace()
+    pace.most = 100
+    monkeypatch.setattr(thread_rows, "LARGEST", 350)
+
+    for seconds, most in (
+        (0.0, 200),
+        (SECONDS, 200),
+        (2 * SECONDS, 200),
+        (3 * SECONDS, 100),
+        (0.9 * SECONDS, 200),
+        (0.0, 350),
+        (0.0, 350),
+    ):
+        pace.note(seconds)
+        assert pace.most == most
+
+    pace.restart()
+    assert pace.most == PIECE
+
+
+@pytest.mark.parametrize(
+    ("before", "within"),
+    [(-2_000, -BULK_CACHE), (500, -BULK_CACHE), (-64_000, -64_000), (20_000, 20_000)],
+)
+def test_a_larger_cache_is_only_for_the_deletion(before: int, within: int) -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as conn:
+        conn.exec_driver_sql(f"PRAGMA cache_size={before}")
+        with suppress(LookupError), dialect_for(engine.dialect).in_bulk(conn):
+            found = conn.exec_driver_sql("PRAGMA cache_size").scalar()
+            raise LookupError
+
+        assert found == within
+        assert conn.exec_driver_sql("PRAGMA cache_size").scalar() == before
+    engine.dispose()
 
 
 async def test_a_prune_of_many_pieces_leaves_only_what_is_kept(

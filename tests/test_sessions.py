@@ -322,8 +322,8 @@ async def fill(saver: SessionSaver, session_id: str) -> None:
 async def test_much_is_deleted_in_pieces(
     make_saver: SaverFactory, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("thread_rows", "sessions.scripts"):
-        monkeypatch.setattr(f"langgraph_session_saver.{module}.PIECE", 2)
+    for name in ("thread_rows.PIECE", "thread_rows.LARGEST", "sessions.scripts.PIECE"):
+        monkeypatch.setattr(f"langgraph_session_saver.{name}", 2)
     saver = make_saver()
     steps: list[Any] = [{"other": "x" * 900 + str(number)} for number in range(4)]
     for name in ("one", "two"):

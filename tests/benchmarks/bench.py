@@ -29,6 +29,11 @@ class Bench:
         """A size, or the one that stands for it in the short form."""
         return short if self.short else full
 
+    def few(self, rounds: int) -> tuple[int, str]:
+        """Rounds of a workload that takes too long for as many as asked for, and a note of it."""
+        fewer = min(rounds, self.repeats)
+        return fewer, f"of {fewer} rounds"
+
     def on(self, kinds: Sequence[Kind]) -> Iterator[Site]:
         """The sites of these kinds that there are."""
         return (self.sites[kind] for kind in kinds if kind in self.sites)

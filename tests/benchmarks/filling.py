@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
+from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, Table, create_engine, event, insert, literal, select
 
 from langgraph_session_saver.configs import thread_key
@@ -60,6 +62,40 @@ def fill_thread(contender: Contender, database: Database, thread_id: str, checkp
         calls = recorded(loop(length - 2, notes=2, characters=50), saver)
         for call in continued(of_thread(calls, thread_id), checkpoints // length, saver):
             call.make(saver)
+    _look_over(database)
+
+
+def fill_alike(source: Database, target: Database) -> None:
+    """Put into a PostgreSQL database what our saver stored in another database.
+
+    A tenth of what its calls would take: 700,000 rows by COPY.
+    """
+    with OURS.open(target):
+        pass  # makes the tables
+    tables = build_tables()
+    address = target.with_driver("").render_as_string(hide_password=False)
+    engine = create_engine(source.url)
+    with engine.connect() as old, psycopg.connect(address) as new:
+        new.execute("SET session_replication_role = replica")
+        for table in tables.metadata.sorted_tables:
+            if table is tables.version:
+                continue
+            names = ", ".join(column.name for column in table.c)
+            with new.cursor().copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+                for row in old.execute(select(table)).yield_per(CHUNK):
+                    copy.write_row([Jsonb(v) if isinstance(v, dict | list) else v for v in row])
+    engine.dispose()
+    _look_over(target)
+
+
+def _look_over(database: Database) -> None:
+    """Let PostgreSQL know how much there is, as in a database that has been in use for a while.
+
+    Without, its planner takes every table for almost empty: a full list of 10,000 checkpoints took
+    the official saver 73 s.
+    """
+    if database.kind == "PostgreSQL":
+        database.run("VACUUM ANALYZE")
 
 
 def fill_database(database: Database, threads: int, *, owners: int = OWNERS) -> None:
@@ -75,8 +111,7 @@ def fill_database(database: Database, threads: int, *, owners: int = OWNERS) -> 
     for first in range(0, threads, CHUNK):
         _copy(engine, range(first, min(first + CHUNK, threads)), owners)
     engine.dispose()
-    if database.kind == "PostgreSQL":
-        database.run("VACUUM ANALYZE")
+    _look_over(database)
 
 
 def _without_checks(connection: Any, _record: Any) -> None:
