@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 
 from langgraph_session_saver.adoption import refuse_references, refuse_what_does_not_fit
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.engine import Runner, make_engine, parse_url
+from langgraph_session_saver.engine import Runner
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
 from langgraph_session_saver.schema import is_current, known_version, set_up
 from langgraph_session_saver.tables import Tables, build_tables
+from langgraph_session_saver.urls import make_engine, parse_url
 
 Target: TypeAlias = str | URL | PathLike[str] | Engine | None
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
-from functools import reduce
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy
@@ -19,7 +17,6 @@ from sqlalchemy import (
     Executable,
     Insert,
     Integer,
-    LargeBinary,
     Select,
     Table,
     any_,
@@ -35,12 +32,17 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
+from langgraph_session_saver.described import (
+    Described,
+    MySQLDescribed,
+    PostgreSQLDescribed,
+    SQLiteDescribed,
+)
 from langgraph_session_saver.errors import DatabaseUnavailableError, InvalidConfigError
 from langgraph_session_saver.statements import driver_of, execute
 
 T = TypeVar("T")
 
-GIB = 1 << 30
 BULK_CACHE = 32_000
 """KiB of pages that SQLite may hold while it deletes many rows."""
 _ON_OFF = {True: "ON", False: "OFF"}
@@ -49,7 +51,7 @@ ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
 
 
-class Dialect:
+class Dialect(Described):
     """What every database does, in the words of the SQL standard; each subclass says the rest."""
 
     batches_as: Literal["turns", "statement", "block"] = "turns"
@@ -168,28 +170,6 @@ class Dialect:
     def unlock_after_setup(self, conn: Connection) -> None:
         """Let them go on, where ending the transaction does not."""
 
-    def value_limit(self, conn: Connection) -> int:
-        """Bytes that one value may have."""
-        raise NotImplementedError
-
-    def server_version(self, conn: Connection) -> str:
-        """What the database says that it is."""
-        return str(conn.execute(text("SELECT version()")).scalar_one())
-
-    def journal_mode(self, conn: Connection) -> str | None:
-        """How SQLite keeps a transaction that is not over; None for servers."""
-        del conn
-        return None
-
-    def faults(self, conn: Connection) -> str | None:
-        """What the database says is damaged; servers look after that themselves."""
-        del conn
-        return None
-
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """What tables take with their indexes, by name, and how that was found."""
-        raise NotImplementedError
-
 
 class _OnConflict(Dialect):
     """The databases that share INSERT … ON CONFLICT."""
@@ -207,13 +187,12 @@ class _OnConflict(Dialect):
         return insert.on_conflict_do_update(index_elements=list(key), set_=new)
 
 
-class SQLite(_OnConflict):
+class SQLite(SQLiteDescribed, _OnConflict):
     """SQLite has one writer: a transaction takes its place at once, with BEGIN IMMEDIATE."""
 
     insert = staticmethod(sqlite.insert)
     single_writer = True
     keeps_types = False
-    _limit = 1_000_000_000
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
@@ -331,42 +310,8 @@ class SQLite(_OnConflict):
     def lock_for_setup(self, conn: Connection) -> None:
         """BEGIN IMMEDIATE has done it."""
 
-    def value_limit(self, conn: Connection) -> int:
-        """SQLITE_MAX_LENGTH as it is compiled by default."""
-        del conn
-        return self._limit
 
-    def server_version(self, conn: Connection) -> str:
-        """The library's version: there is no server."""
-        return f"SQLite {conn.execute(text('SELECT sqlite_version()')).scalar_one()}"
-
-    def journal_mode(self, conn: Connection) -> str | None:
-        """Write-ahead log or rollback journal."""
-        return str(conn.execute(text("PRAGMA journal_mode")).scalar_one())
-
-    def faults(self, conn: Connection) -> str | None:
-        """The first of what `quick_check` finds."""
-        said = str(conn.execute(text("PRAGMA quick_check(1)")).scalar())
-        return None if said == "ok" else said
-
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Pages by `dbstat`; a library built without it leaves only the values' lengths."""
-        schema = (tables[0].schema if tables else None) or "main"
-        owners = text(
-            f"SELECT m.tbl_name, sum(s.pgsize) FROM dbstat('{schema}', 1) s "  # noqa: S608
-            f"JOIN {sqlite.dialect().identifier_preparer.quote(schema)}.sqlite_master m "
-            "ON m.name = s.name GROUP BY m.tbl_name"
-        )
-        try:
-            return "pages, by dbstat", {row[0]: int(row[1]) for row in conn.execute(owners)}
-        except DBAPIError:
-            return (
-                "lengths of the values: this SQLite has no dbstat",
-                {table.name: _sum_of_lengths(conn, table) for table in tables},
-            )
-
-
-class PostgreSQL(_OnConflict):
+class PostgreSQL(PostgreSQLDescribed, _OnConflict):
     """PostgreSQL, and what speaks its protocol."""
 
     insert = staticmethod(postgresql.insert)
@@ -419,28 +364,8 @@ class PostgreSQL(_OnConflict):
         """The session's time zone may be any."""
         return cast(func.timezone("UTC", moment), Date)
 
-    def value_limit(self, conn: Connection) -> int:
-        """A field holds 1 GiB, and text protocols double it on the way."""
-        del conn
-        return GIB // 2 - (1 << 20)
 
-    def server_version(self, conn: Connection) -> str:
-        """Without the compiler that `version()` names."""
-        return f"PostgreSQL {conn.execute(text('SHOW server_version')).scalar_one()}"
-
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Files with TOAST and indexes; deleted rows count until a VACUUM makes room of them."""
-        sizes = text(
-            "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(:schema, current_schema())"
-        )
-        schema = tables[0].schema if tables else None
-        found = {name: int(size) for name, size in conn.execute(sizes, {"schema": schema})}
-        return "files, by pg_total_relation_size", found
-
-
-class MySQL(Dialect):
+class MySQL(MySQLDescribed, Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
     batches_as = "block"
@@ -526,23 +451,6 @@ class MySQL(Dialect):
             conn.exec_driver_sql("COMMIT")
             conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
 
-    def value_limit(self, conn: Connection) -> int:
-        """Half a packet: some drivers send bytes as hexadecimal digits."""
-        packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
-        return packet // 2 - (64 << 10)
-
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Estimated by the server, which does not look again at every question."""
-        sizes = text(
-            "SELECT table_name, data_length + index_length FROM information_schema.tables "
-            "WHERE table_schema = coalesce(:schema, database())"
-        )
-        schema = tables[0].schema if tables else None
-        rows = conn.execute(sizes, {"schema": schema})
-        return "estimates, by information_schema", {
-            name: int(size) for name, size in rows if size is not None
-        }
-
 
 class _OrderedDelete(Executable, ClauseElement):
     """A DELETE of rows with more in a column before those with less."""
@@ -603,12 +511,6 @@ def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:
 
 def _is_in_transaction(conn: Connection) -> bool:
     return bool(driver_of(conn).in_transaction)
-
-
-def _sum_of_lengths(conn: Connection, table: Table) -> int:
-    lengths = (func.coalesce(func.length(cast(c, LargeBinary)), 0) for c in table.c)
-    total = conn.execute(select(func.sum(reduce(operator.add, lengths))).select_from(table))
-    return int(total.scalar() or 0)
 
 
 def _autocommits(conn: Connection) -> bool:

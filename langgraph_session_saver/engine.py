@@ -1,4 +1,4 @@
-"""From a URL to an engine, and the one way an operation runs on it, for both faces.
+"""The one way an operation runs on an engine, for both faces.
 
 An operation is a plain function of a connection: it never opens, commits or retries. Everything
 around it is here: the writers' queue, the transaction, retry on a fresh connection, and turning
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,11 +16,9 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-import platformdirs
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import (
-    AsyncAdaptedQueuePool,
     NullPool,
     Pool,
     QueuePool,
@@ -32,11 +29,10 @@ from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from langgraph_session_saver.dialects import ENFORCES_REFERENCES, Dialect, dialect_for
+from langgraph_session_saver.dialects import Dialect, dialect_for
 from langgraph_session_saver.errors import (
     DatabaseError,
     DatabaseUnavailableError,
-    DriverNotInstalledError,
     InvalidConfigError,
     SessionSaverError,
     StoragePermissionError,
@@ -45,6 +41,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.grouping import Grouped, Outcome
 from langgraph_session_saver.queueing import WriterQueue, queue_for
 from langgraph_session_saver.statements import Checkout, Spares, is_heard
+from langgraph_session_saver.urls import address_of, is_file, said_by
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -62,148 +59,8 @@ _Write = tuple[Operation[Any], Kind]
 
 logger = logging.getLogger("langgraph_session_saver")
 
-URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
-APP_NAME = "langgraph-session-saver"
 RETRY_SECONDS = 30.0
 """How long a transient failure is retried: a failover takes seconds, a busy file less."""
-
-_DRIVERS = {
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "sqlite": "sqlite+pysqlite",
-}
-_EXTRAS = {
-    "psycopg": "postgres",
-    "psycopg_async": "postgres",
-    "asyncpg": "asyncpg",
-    "pymysql": "mysql",
-    "asyncmy": "mysql",
-    "aiosqlite": "sqlite-async",
-}
-
-
-def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
-    """Understand SQLAlchemy URLs, plain ones, `:memory:`, a file path, or the default.
-
-    Raises:
-        InvalidConfigError: The scheme is none that this package serves.
-    """
-    given = os.fspath(url) if isinstance(url, os.PathLike) else url
-    given = given or os.environ.get(URL_VARIABLE) or _default_file()
-    if isinstance(given, str):
-        given = _as_url(given)
-    try:
-        parsed = make_url(given)
-    except (ArgumentError, ValueError) as exc:
-        raise InvalidConfigError(f"the database URL cannot be read: {_safe(exc)}") from exc
-    backend = parsed.drivername.partition("+")[0]
-    if backend not in _DRIVERS:
-        raise InvalidConfigError(
-            f"unknown URL scheme {parsed.drivername!r}: use sqlite://, postgresql://, mysql:// or "
-            "mariadb://, ':memory:' or a file path"
-        )
-    if "+" not in parsed.drivername:
-        parsed = parsed.set(drivername=_DRIVERS[backend])
-    return parsed
-
-
-def _as_url(given: str) -> str | URL:
-    if given == ":memory:":
-        return "sqlite://"
-    if "://" in given:
-        return given
-    # Not as text: `?` and `%` mean something in a URL.
-    return URL.create("sqlite", database=str(Path(given).expanduser()))
-
-
-def _default_file() -> str:
-    directory = platformdirs.user_data_path(APP_NAME)
-    _make_directory(directory)
-    file = directory / "sessions.db"
-    try:
-        file.touch(mode=0o600)
-    except OSError as exc:
-        raise StoragePermissionError(
-            f"{file} cannot be created ({exc.strerror}): pass a URL, or set {URL_VARIABLE}"
-        ) from exc
-    return str(file)
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StoragePermissionError(
-            f"the directory {directory} cannot be created ({exc.strerror}): make it, or name a "
-            "database file in one that can be written"
-        ) from exc
-
-
-def make_engine(url: URL) -> Engine | AsyncEngine:
-    """Create the engine of a URL: an `AsyncEngine` where its driver is an async one.
-
-    Raises:
-        DriverNotInstalledError: Names the extra to install.
-        StoragePermissionError: The directory of a database file cannot be made or written.
-    """
-    options: dict[str, Any] = {"hide_parameters": True}
-    is_async = url.get_dialect().is_async
-    # Operations end the transactions that they open: to end one at every return to the pool, as an
-    # engine does by itself, is a round trip on MySQL.
-    options["pool_reset_on_return"] = None
-    if url.get_backend_name() == "sqlite":
-        options |= _sqlite_options(url, is_async=is_async)
-    else:
-        options["isolation_level"] = "AUTOCOMMIT"
-    try:
-        if is_async:
-            from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
-
-            engine: Any = create_async_engine(url, **options)
-        else:
-            engine = create_engine(url, **options)
-    except ImportError as exc:
-        driver = url.get_driver_name()
-        extra = _EXTRAS.get(driver, "asyncio")
-        raise DriverNotInstalledError(
-            f"the driver {driver!r} is not installed: "
-            f"pip install 'langgraph-session-saver[{extra}]'"
-        ) from exc
-    if url.get_backend_name() == "sqlite":
-        event.listen(getattr(engine, "sync_engine", engine), "connect", _configure_sqlite)
-    return engine  # type: ignore[no-any-return]
-
-
-def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
-    if not _is_file(url.database):
-        # One connection is one memory database; callers take turns with it.
-        pool = AsyncAdaptedQueuePool if is_async else QueuePool
-        connect = {} if is_async else {"check_same_thread": False}
-        return {
-            "poolclass": pool, "pool_size": 1, "max_overflow": 0, "connect_args": connect,
-        }  # fmt: skip
-    directory = Path(str(url.database)).absolute().parent
-    _make_directory(directory)
-    if not os.access(directory, os.W_OK):
-        raise StoragePermissionError(f"the directory {directory} cannot be written")
-    return {}
-
-
-def _is_file(database: str | None) -> bool:
-    return bool(database) and database != ":memory:" and "mode=memory" not in str(database)
-
-
-def _configure_sqlite(dbapi_connection: Any, record: Any) -> None:
-    cursor = dbapi_connection.cursor()
-    # As durable as the official saver: WAL, and synchronous left at FULL.
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-    # Nobody else has this connection: transactions need not look whether that still holds.
-    dbapi_connection.isolation_level = None
-    record.info[ENFORCES_REFERENCES] = True
 
 
 class Runner:
@@ -218,8 +75,8 @@ class Runner:
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
-        is_file = self._queue is not None and _is_file(self.sync_engine.url.database)
-        self._spares = Spares(self.sync_engine) if is_file else None
+        has_file = self._queue is not None and is_file(self.sync_engine.url.database)
+        self._spares = Spares(self.sync_engine) if has_file else None
         self._group: Grouped[_Write] = Grouped(self._run_together)
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -228,7 +85,7 @@ class Runner:
         if not self.dialect.single_writer:
             return None
         database = self.sync_engine.url.database
-        if _is_file(database):
+        if is_file(database):
             return queue_for(str(Path(str(database)).absolute()))
         pool = self.sync_engine.pool
         if isinstance(pool, SingletonThreadPool | NullPool) or _holds_several(pool):
@@ -376,12 +233,12 @@ class Runner:
         url = self.sync_engine.url
         if self.dialect.cannot_open(exc):
             return StoragePermissionError(
-                f"the database file {_address(url)} cannot be opened ({_safe(exc)}): name one that "
-                "can be written, in a directory that can be"
+                f"the database file {address_of(url)} cannot be opened ({said_by(exc)}): name one "
+                "that can be written, in a directory that can be"
             )
         return UnreachableError(
-            f"the {url.get_backend_name()} database at {_address(url)} cannot be reached: "
-            f"{_safe(exc)}. Check that it is up and that the URL is right",
+            f"the {url.get_backend_name()} database at {address_of(url)} cannot be reached: "
+            f"{said_by(exc)}. Check that it is up and that the URL is right",
             # A file that exists may be busy before the first connection is made to it.
             transient=self._reached
             or (self.dialect.single_writer and self.dialect.is_transient(exc)),
@@ -404,15 +261,15 @@ class Runner:
 
     def _translated(self, exc: SQLAlchemyError, kind: Kind) -> Exception:
         if isinstance(exc, IntegrityError):
-            return BrokenReferenceError(_safe(exc))
+            return BrokenReferenceError(said_by(exc))
         url = self.sync_engine.url
         if self.dialect.is_transient(exc):
             tried = "" if kind == "probe" else f" for {RETRY_SECONDS:.0f} seconds"
             return DatabaseUnavailableError(
-                f"the {url.get_backend_name()} database at {_address(url)} kept failing{tried}: "
-                f"{_safe(exc)}"
+                f"the {url.get_backend_name()} database at {address_of(url)} kept failing{tried}: "
+                f"{said_by(exc)}"
             )
-        message = f"the {url.get_backend_name()} database refused a statement: {_safe(exc)}"
+        message = f"the {url.get_backend_name()} database refused a statement: {said_by(exc)}"
         if isinstance(exc, DBAPIError) and "readonly" in str(exc.orig).replace("-", ""):
             return StoragePermissionError(message)
         return DatabaseError(message)
@@ -490,16 +347,3 @@ _GROUPED = frozenset(("step", "batch", "statement"))
 
 def _pause_before_retry() -> None:
     time.sleep(_FIRST_PAUSE)
-
-
-def _address(url: URL) -> str:
-    if not url.host:
-        return str(url.database or ":memory:")
-    port = f":{url.port}" if url.port else ""
-    return f"{url.host}{port}/{url.database or ''}"
-
-
-def _safe(exc: BaseException) -> str:
-    """What the driver said, without statement and parameters."""
-    said = str(getattr(exc, "orig", None) or exc).strip()
-    return said.splitlines()[0] if said else type(exc).__name__

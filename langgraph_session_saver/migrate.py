@@ -33,11 +33,12 @@ from sqlalchemy import (
 from langgraph_session_saver import adoption, migrations
 from langgraph_session_saver import schema as schemas
 from langgraph_session_saver.dialects import dialect_for
-from langgraph_session_saver.engine import Kind, Runner, parse_url
+from langgraph_session_saver.engine import Kind, Runner
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
 from langgraph_session_saver.migrations.comparing import differences
 from langgraph_session_saver.migrations.steps import Steps
 from langgraph_session_saver.tables import Tables, build_tables
+from langgraph_session_saver.urls import parse_url
 
 T = TypeVar("T")
 IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]

@@ -25,7 +25,7 @@ from langgraph_session_saver.changes import Pricing
 from langgraph_session_saver.configs import check_age, check_count, check_filter
 from langgraph_session_saver.core import Core, Script
 from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.engine import Runner, make_engine, parse_url
+from langgraph_session_saver.engine import Runner
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.housekeeping import Counts, Housekeeping
 from langgraph_session_saver.inspection.face import Looks
@@ -45,6 +45,7 @@ from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.state_scripts import StateScripts
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.face import Moves
+from langgraph_session_saver.urls import make_engine, parse_url
 from langgraph_session_saver.versions import next_version
 from langgraph_session_saver.writing import Writing
 

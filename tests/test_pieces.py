@@ -31,11 +31,16 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thinning, "PIECE", PIECE)
 
 
+def note(number: int) -> str:
+    """A small value that is too long for its checkpoint's own row."""
+    return f"{number:030}"
+
+
 async def saved(saver: BaseCheckpointSaver[Any]) -> None:
     """A thread with a chain of changes and a channel of small values."""
     at: RunnableConfig = config()
     for number in range(STEPS):
-        at = await put(saver, number, {"note": number, "text": f"{LONG}{number:04}"}, at)
+        at = await put(saver, number, {"note": note(number), "text": f"{LONG}{number:04}"}, at)
         await saver.aput_writes(at, [("note", number)], "task")
 
 
@@ -101,7 +106,7 @@ async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
     for number in range(STEPS):
         # Each fourth text is a new one, stored whole; the others are changes of it.
         text = f"{number // PIECE} " * 500 + f"{number:04}"
-        at = await put(saver, number, {"note": number, "text": text}, at)
+        at = await put(saver, number, {"note": note(number), "text": text}, at)
 
     await saver.aprune(["t"], strategy="keep_last", keep_last=1)
 
@@ -112,7 +117,7 @@ async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
     assert blobs_before == (before if few else [])
     found = await make_saver().aget_tuple(config())
     assert found is not None
-    assert found.checkpoint["channel_values"] == {"note": STEPS - 1, "text": text}
+    assert found.checkpoint["channel_values"] == {"note": note(STEPS - 1), "text": text}
 
 
 def test_a_pace_doubles_until_a_transaction_takes_long_enough(

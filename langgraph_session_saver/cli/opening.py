@@ -16,12 +16,13 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.engine import APP_NAME, URL_VARIABLE, Runner, make_engine, parse_url
+from langgraph_session_saver.engine import Runner
 from langgraph_session_saver.errors import DatabaseUnavailableError, StoragePermissionError
 from langgraph_session_saver.inspection.overview import Overview
 from langgraph_session_saver.operations import operations_on
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.urls import APP_NAME, URL_VARIABLE, make_engine, parse_url
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.engine import BrokenReferenceError, Runner, make_engine, parse_url
+from langgraph_session_saver.engine import BrokenReferenceError, Runner
 from langgraph_session_saver.errors import (
     InvalidConfigError,
     TransferConflictError,
@@ -25,6 +25,7 @@ from langgraph_session_saver.transfer import merging
 from langgraph_session_saver.transfer.archive import PathLike
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
 from langgraph_session_saver.transfer.records import Digest, Records, all_records, count, stream
+from langgraph_session_saver.urls import make_engine, parse_url
 
 
 def copy(
