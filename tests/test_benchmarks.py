@@ -17,7 +17,7 @@ from tests.benchmarks.__main__ import main
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.chart import cost, draw
 from tests.benchmarks.contenders import OURS
-from tests.benchmarks.databases import PostgresDatabase, SqliteFile
+from tests.benchmarks.databases import MariaDatabase, PostgresDatabase, SqliteFile
 from tests.benchmarks.filling import CHECKPOINTS, fill_database, thread_name
 from tests.benchmarks.measuring import Bar, Figure, Measured, Row, measure
 from tests.benchmarks.results import RESULTS, Results
@@ -80,6 +80,13 @@ def test_each_call_takes_as_few_round_trips_to_postgresql_as_it_should(backend: 
     found = counted(OURS, PostgresDatabase(make_url(backend.url)))
 
     assert {name: count for name, count in found.items() if count > BARS[name].limit} == {}
+
+
+@pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
+def test_each_call_takes_one_round_trip_to_mariadb(backend: Backend) -> None:
+    found = counted(OURS, MariaDatabase(make_url(backend.url)))
+
+    assert found == dict.fromkeys(BARS, 1)
 
 
 # -- what is kept -------------------------------------------------------------------------------

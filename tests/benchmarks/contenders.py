@@ -140,17 +140,20 @@ POOLED_PEERS: dict[Kind, Contender] = {
 }
 
 
-def our_async(driver: str, name: str = "SessionSaver, async", **pool: Any) -> AsyncContender:
-    """Our saver over an `AsyncEngine`; on SQLite over an `Engine`, in worker threads.
+_SYNC_DRIVERS = frozenset(("pysqlite", "psycopg"))
 
-    Of 64 threads at once, aiosqlite made 90 steps/s and worker threads 247: it crosses between
-    threads for each statement, while the others wait for their turn.
+
+def our_async(driver: str, name: str = "SessionSaver, async", **pool: Any) -> AsyncContender:
+    """Our saver over an `AsyncEngine`; over an `Engine` where the URL's driver is no async one.
+
+    Of 64 threads at once on SQLite, aiosqlite made 90 steps/s and an `Engine` 247: it crosses
+    between threads for each statement, while the others wait for their turn.
     """
 
     @asynccontextmanager
     async def open_saver(database: Database) -> AsyncIterator[Saver]:
         url = database.with_driver(driver)
-        if database.kind == "SQLite":
+        if driver in _SYNC_DRIVERS:
             async with SessionSaver.from_conn_string(url) as saver:
                 await saver.asetup()
                 yield saver
@@ -182,10 +185,14 @@ async def _async_postgres(database: Database) -> AsyncIterator[Saver]:
         yield saver
 
 
-OURS_ASYNC: dict[Kind, AsyncContender] = {
-    "SQLite": our_async("pysqlite"),
-    "PostgreSQL": our_async("asyncpg", pool_size=POOL, max_overflow=0),
+OURS_ASYNC: dict[Kind, tuple[AsyncContender, ...]] = {
+    "SQLite": (our_async("pysqlite"),),
+    "PostgreSQL": (
+        our_async("psycopg"),
+        our_async("asyncpg", "SessionSaver, async over asyncpg", pool_size=POOL, max_overflow=0),
+    ),
 }
+"""The first as `from_conn_string` makes it of a plain URL."""
 ASYNC_PEERS: dict[Kind, AsyncContender] = {
     "SQLite": AsyncContender("AsyncSqliteSaver", _async_sqlite),
     "PostgreSQL": AsyncContender("AsyncPostgresSaver, pool", _async_postgres),

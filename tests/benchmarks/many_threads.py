@@ -49,12 +49,14 @@ def _rows(bench: Bench, site: Site, *, is_distant: bool) -> Iterator[Row]:
     where = f", {1_000 * ROUND_TRIP:g} ms round trip" if is_distant else ""
     ours, peer = OURS_ASYNC[site.kind], ASYNC_PEERS[site.kind]
     samples: dict[str, Sample] = {
-        each.name: _async_sample(each, site, steps, is_distant=is_distant) for each in (ours, peer)
+        each.name: _async_sample(each, site, steps, is_distant=is_distant) for each in (*ours, peer)
     }
     found = bench.measure(THREADS_AT_ONCE.name, site.kind, samples)
     bar = BARS[site.kind, is_distant]
     what = f"{THREADS} threads at once{where}"
-    yield found.row(RATE, "steps/s", ours.name, peer.name, bar, what=f"{what}, ainvoke")
+    for each in ours:
+        own_bar = bar if each is ours[0] else None
+        yield found.row(RATE, "steps/s", each.name, peer.name, own_bar, what=f"{what}, ainvoke")
     sync_peer = POOLED_PEERS[site.kind]
     samples = {
         each.name: _sync_sample(each, site, steps, is_distant=is_distant)

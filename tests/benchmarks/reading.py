@@ -10,13 +10,18 @@ from langchain_core.runnables import RunnableConfig
 from tests.benchmarks.bench import Bench, Workload
 from tests.benchmarks.calls import recorded
 from tests.benchmarks.contenders import OURS, PEERS
-from tests.benchmarks.databases import KINDS
+from tests.benchmarks.databases import KINDS, Kind
 from tests.benchmarks.graphs import chat, loop
 from tests.benchmarks.measuring import Bar, Row
 from tests.benchmarks.subjects import Subject, milliseconds, named, peak_megabytes
 
 WARM_BAR, NEW_PROCESS_BAR = Bar(1.0), Bar(1.25)
 LIST_BAR, FIRST_ITEM_BAR = Bar(1.0), Bar(0.1)
+
+TURNS: dict[Kind, int] = {"MariaDB": 60}
+"""Of a chat that is listed, where those are not 400: the one query in which PyMySQLSaver lists
+1,200 checkpoints had not ended after 16 minutes.
+"""
 
 
 # -- get_tuple ----------------------------------------------------------------------------------
@@ -70,8 +75,8 @@ def _cold(subject: Subject, config: RunnableConfig, times: int) -> float:
 
 def listing(bench: Bench) -> Iterator[Row]:
     """Measure lists of a chat's 1,200 checkpoints: time, and memory while one item is held."""
-    turns = bench.sized(400, 10)
     for site in bench.on(KINDS):
+        turns = bench.sized(TURNS.get(site.kind, 400), 10)
         with ExitStack() as stack:
             ours, peer = (Subject(each, site, stack) for each in (OURS, PEERS[site.kind]))
             for subject in (ours, peer):
