@@ -25,6 +25,9 @@ URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 
 APP_NAME = "langgraph-session-saver"
 
+POOL_SIZE = 16
+"""Most connections of an engine made here; they are opened when they are first needed."""
+
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -116,6 +119,8 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         options |= _sqlite_options(url, is_async=is_async)
     else:
         options["isolation_level"] = "AUTOCOMMIT"
+        # Without overflow: such a connection is closed when it is given back, and made anew.
+        options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
     try:
         if is_async:
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet

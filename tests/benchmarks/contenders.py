@@ -21,16 +21,15 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from langgraph_session_saver import SessionSaver
+from langgraph_session_saver.urls import POOL_SIZE
 from tests.benchmarks.databases import Database, Kind
 
 Saver: TypeAlias = BaseCheckpointSaver[Any]
 
-POOL = 16
-"""Connections of every pool that many threads share."""
+POOL = POOL_SIZE
+"""Connections of every pool that many threads share: as many as of ours."""
 
 PSYCOPG: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
 """How the official savers' own `from_conn_string` connects."""
@@ -110,19 +109,6 @@ PEERS: dict[Kind, Contender] = {
 
 
 @contextmanager
-def _our_pool(database: Database) -> Iterator[Saver]:
-    if database.kind == "SQLite":
-        with OURS.open(database) as saver:
-            yield saver
-        return
-    engine = create_engine(database.url, pool_size=POOL, max_overflow=0)
-    saver = SessionSaver(engine)
-    saver.setup()
-    yield saver
-    engine.dispose()
-
-
-@contextmanager
 def _postgres_pool(database: Database) -> Iterator[Saver]:
     with ConnectionPool(
         _plain(database), min_size=POOL, max_size=POOL, kwargs=PSYCOPG, open=True
@@ -133,38 +119,26 @@ def _postgres_pool(database: Database) -> Iterator[Saver]:
         yield saver
 
 
-OUR_POOL = Contender(OURS.name, _our_pool)
 POOLED_PEERS: dict[Kind, Contender] = {
     "SQLite": PEERS["SQLite"],
     "PostgreSQL": Contender("PostgresSaver, pool", _postgres_pool),
 }
 
 
-_SYNC_DRIVERS = frozenset(("pysqlite", "psycopg"))
+def our_async(driver: str) -> AsyncContender:
+    """Our saver as `from_conn_string` makes it of a URL with this driver.
 
-
-def our_async(driver: str, name: str = "SessionSaver, async", **pool: Any) -> AsyncContender:
-    """Our saver over an `AsyncEngine`; over an `Engine` where the URL's driver is no async one.
-
-    Of 64 threads at once on SQLite, aiosqlite made 90 steps/s and an `Engine` 247: it crosses
-    between threads for each statement, while the others wait for their turn.
+    On SQLite the driver is no async one: aiosqlite crosses between threads for each statement,
+    while others wait for their turn, and of 64 threads at once made 90 steps/s.
     """
 
     @asynccontextmanager
     async def open_saver(database: Database) -> AsyncIterator[Saver]:
-        url = database.with_driver(driver)
-        if driver in _SYNC_DRIVERS:
-            async with SessionSaver.from_conn_string(url) as saver:
-                await saver.asetup()
-                yield saver
-            return
-        engine = create_async_engine(url, **pool)
-        saver = SessionSaver(engine)
-        await saver.asetup()
-        yield saver
-        await engine.dispose()
+        async with SessionSaver.from_conn_string(database.with_driver(driver)) as saver:
+            await saver.asetup()
+            yield saver
 
-    return AsyncContender(name, open_saver)
+    return AsyncContender("SessionSaver, async", open_saver)
 
 
 @asynccontextmanager
@@ -185,14 +159,10 @@ async def _async_postgres(database: Database) -> AsyncIterator[Saver]:
         yield saver
 
 
-OURS_ASYNC: dict[Kind, tuple[AsyncContender, ...]] = {
-    "SQLite": (our_async("pysqlite"),),
-    "PostgreSQL": (
-        our_async("psycopg"),
-        our_async("asyncpg", "SessionSaver, async over asyncpg", pool_size=POOL, max_overflow=0),
-    ),
+OURS_ASYNC: dict[Kind, AsyncContender] = {
+    "SQLite": our_async("pysqlite"),
+    "PostgreSQL": our_async("asyncpg"),
 }
-"""The first as `from_conn_string` makes it of a plain URL."""
 ASYNC_PEERS: dict[Kind, AsyncContender] = {
     "SQLite": AsyncContender("AsyncSqliteSaver", _async_sqlite),
     "PostgreSQL": AsyncContender("AsyncPostgresSaver, pool", _async_postgres),

@@ -12,7 +12,7 @@ from typing import Any
 from tests.benchmarks.bench import Bench, Workload
 from tests.benchmarks.contenders import (
     ASYNC_PEERS,
-    OUR_POOL,
+    OURS,
     OURS_ASYNC,
     POOLED_PEERS,
     AsyncContender,
@@ -49,21 +49,19 @@ def _rows(bench: Bench, site: Site, *, is_distant: bool) -> Iterator[Row]:
     where = f", {1_000 * ROUND_TRIP:g} ms round trip" if is_distant else ""
     ours, peer = OURS_ASYNC[site.kind], ASYNC_PEERS[site.kind]
     samples: dict[str, Sample] = {
-        each.name: _async_sample(each, site, steps, is_distant=is_distant) for each in (*ours, peer)
+        each.name: _async_sample(each, site, steps, is_distant=is_distant) for each in (ours, peer)
     }
     found = bench.measure(THREADS_AT_ONCE.name, site.kind, samples)
     bar = BARS[site.kind, is_distant]
     what = f"{THREADS} threads at once{where}"
-    for each in ours:
-        own_bar = bar if each is ours[0] else None
-        yield found.row(RATE, "steps/s", each.name, peer.name, own_bar, what=f"{what}, ainvoke")
+    yield found.row(RATE, "steps/s", ours.name, peer.name, bar, what=f"{what}, ainvoke")
     sync_peer = POOLED_PEERS[site.kind]
     samples = {
         each.name: _sync_sample(each, site, steps, is_distant=is_distant)
-        for each in (OUR_POOL, sync_peer)
+        for each in (OURS, sync_peer)
     }
     found = bench.measure(THREADS_AT_ONCE.name, site.kind, samples)
-    yield found.row(RATE, "steps/s", OUR_POOL.name, sync_peer.name, what=f"{what}, invoke")
+    yield found.row(RATE, "steps/s", OURS.name, sync_peer.name, what=f"{what}, invoke")
 
 
 @contextmanager
