@@ -15,6 +15,9 @@ Sample: TypeAlias = Callable[[], Mapping[str, float]]
 """Does the work once; the quantities that it found, by name."""
 
 
+ROUNDS = 5
+"""Rounds that a figure is the median of, if nothing else is said of it."""
+
 DIGITS = 5
 """Digits of a number that are kept: more would be noise."""
 
@@ -133,9 +136,11 @@ class Measured:
             bar: What must be reached.
             what: What to call it, where that is not the quantity's name.
             peer_quantity: What of the peer's to compare with, where that is another one.
-            note: What a reader has to know.
+            note: What a reader has to know, if not only that it is of fewer rounds.
         """
         value = self.figures[ours][quantity]
+        if not note and 1 < value.repeats < ROUNDS:
+            note = f"of {value.repeats} rounds"
         beside = self.figures[peer][peer_quantity or quantity] if peer else None
         ratio = rounded(value.median / beside.median) if beside and beside.median else None
         return Row(
