@@ -217,6 +217,9 @@ def unused_blobs(blobs: Bases, used: Iterable[bytes]) -> dict[bytes, int]:
     return {key: depth for key, (_, depth) in blobs.items() if key not in needed}
 
 
+_WHOLE: tuple[bytes | None, int] = (None, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """All that a thread stores, as of one revision of its row."""
@@ -254,7 +257,8 @@ class Contents:
             return Thinned(self, [], [], {}, oldest_root=None)
         released = self.released
         for row, following in zip(gone, rows[1:], strict=False):
-            released += len(row.blobs - following.blobs)
+            # With the last change of a chain, all that it is a change of may be used no more.
+            released += sum(1 + self.blobs.get(b, _WHOLE)[1] for b in row.blobs - following.blobs)
         staying = {row.key: row for row in left}
         return self._without(staying, gone, [], left[0].checkpoint_id, released, slack)
 

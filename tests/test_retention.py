@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 from langgraph_session_saver import InvalidConfigError, SessionSaver
 from langgraph_session_saver.housekeeping import Counts
 from langgraph_session_saver.retention import (
+    Contents,
     Origin,
     Stored,
     caller_of,
@@ -30,11 +31,13 @@ from langgraph_session_saver.retention import (
     keep_latest,
     keep_since,
     origin_of,
+    unused_blobs,
 )
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import DELTA, Driver, Log, ask, extended, line_of, nested, says, thread
 from tests.support.kept import (
+    SLACK_BLOBS,
     SLACK_ROWS,
     Beside,
     Kept,
@@ -572,6 +575,23 @@ def _plain(saver: Any) -> BaseCheckpointSaver[Any]:
 
 
 # -- what goes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("links", [3, 8, 15, 40])
+def test_the_blobs_of_a_chain_that_ended_wait_for_no_more_than_others_do(links: int) -> None:
+    contents = Contents(0, {}, {})
+    before: bytes | None = None
+    for number in range(300):
+        key, depth = str(number).encode(), number % links
+        row = Stored(
+            b"", f"{number:06}", "", None, None, None, None, "", False,
+            frozenset(), frozenset({"text"}), frozenset({key}),
+        )  # fmt: skip
+        step = contents.with_step(number, row, {key: (before if depth else None, depth)})
+        contents, before = step.keeping_last(4, SLACK_BLOBS).contents, key
+
+        used = [blob for kept in contents.rows.values() for blob in kept.blobs]
+        assert len(unused_blobs(contents.blobs, used)) <= SLACK_BLOBS
 
 
 async def test_after_a_prune_no_blob_and_no_write_is_left_over(
