@@ -23,21 +23,18 @@ ENTRY_BYTES = 512
 class Recent(Generic[K, V]):
     """A thread-safe mapping that forgets what was not used for long.
 
-    Entries are of two generations. What is put, or found among the old ones, is young; when the
-    young ones weigh half of the limit they become the old ones, and those are forgotten. A hit is
-    one look-up without a lock: a step makes fifteen.
+    Entries are of two generations. What is put, or found among the old ones, is young; when half
+    of the limit is young, the young ones become the old ones, and those are forgotten. Neither a
+    hit nor a put takes a lock: a step makes twenty.
 
     Args:
-        limit: What all entries may weigh; a value that weighs more is not remembered.
-        weigh: What a value weighs; by default each weighs 1.
+        limit: Entries that are remembered.
     """
 
-    def __init__(self, limit: int, weigh: Callable[[V], int] = lambda _value: 1) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._weigh = weigh
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
-        self._young_weight = self._old_weight = 0
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
@@ -48,6 +45,34 @@ class Recent(Generic[K, V]):
             if value is not None:
                 self.put(key, value)
         return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember a value."""
+        young = self._young
+        young[key] = value
+        if 2 * len(young) > self.limit:
+            with self._lock:
+                if self._young is young:
+                    self._old, self._young = young, {}
+
+    def forget(self, key: K) -> None:
+        """Drop an entry, if there is one."""
+        self._old.pop(key, None)
+        self._young.pop(key, None)
+
+
+class Weighed(Recent[K, V]):
+    """As `Recent`, with a limit to what the entries weigh.
+
+    Args:
+        limit: What all entries may weigh; a value that weighs more is not remembered.
+        weigh: What a value weighs.
+    """
+
+    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
+        super().__init__(limit)
+        self._weigh = weigh
+        self._young_weight = self._old_weight = 0
 
     def put(self, key: K, value: V) -> None:
         """Remember a value."""
@@ -89,10 +114,10 @@ class BlobCache:
     """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.values: Recent[tuple[bytes, bytes], Value] = Recent(
+        self.values: Weighed[tuple[bytes, bytes], Value] = Weighed(
             limit, lambda value: value.size + ENTRY_BYTES
         )
-        self._tips: Recent[tuple[bytes, bytes], Mapping[str, bytes]] = Recent(16_384, weigh=len)
+        self._tips: Weighed[tuple[bytes, bytes], Mapping[str, bytes]] = Weighed(16_384, len)
         self._empty: Recent[tuple[bytes, bytes], bool] = Recent(limit=65_536)
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:

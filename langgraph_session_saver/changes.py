@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
@@ -368,7 +369,7 @@ def _graph_part(step: Step, channel: str, size: int | None) -> str:
     if size is not None or is_small(value):
         text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
         if text is not None:
-            return f"{json.dumps(clean_text(channel))}: {text}"
+            return f"{_quoted(channel)}: {text}"
     try:
         value = to_json(value, GRAPH_STATE_VALUE_BYTES)
     except (OverBudgetError, RecursionError):
@@ -376,10 +377,17 @@ def _graph_part(step: Step, channel: str, size: int | None) -> str:
     return _member(clean_text(channel), value)
 
 
+@lru_cache(maxsize=1_024)
+def _quoted(channel: str) -> str:
+    return json.dumps(clean_text(channel))
+
+
 def _within_limit(parts: Mapping[str, str], step: Step) -> str:
     """All parts, the largest of them as references until they fit; then as many as fit."""
-    state = dict(sorted(parts.items()))
+    state = {channel: parts[channel] for channel in sorted(parts)}
     size = sum(map(len, state.values())) + 2 * len(state)
+    if size <= GRAPH_STATE_BYTES:
+        return f"{{{', '.join(state.values())}}}"
     for channel in sorted(state, key=lambda name: len(state[name]), reverse=True):
         if size <= GRAPH_STATE_BYTES:
             break

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.cache import BlobCache, Recent
+from langgraph_session_saver.cache import BlobCache, Recent, Weighed
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
@@ -132,14 +132,14 @@ class Core:
         self.dialect = operations.dialect
         self.projected = ProjectedRows(operations, keep_versions)
         self.keep_last = keep_last
-        self.contents: Recent[bytes, Contents] = Recent(REMEMBERED_ROWS, weigh=Contents.weight)
+        self.contents: Weighed[bytes, Contents] = Weighed(REMEMBERED_ROWS, Contents.weight)
         self.projector = Projector(projections, pricing, tables.sessions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         self.cache = BlobCache()
-        self.views: Recent[bytes, View] = Recent(REMEMBERED_MESSAGES, weigh=View.weight)
+        self.views: Weighed[bytes, View] = Weighed(REMEMBERED_MESSAGES, View.weight)
         self.known: Recent[bytes, Known] = Recent(REMEMBERED)
         self.noted: Recent[CheckpointKey, Noted] = Recent(REMEMBERED)
         self.written: Recent[CheckpointKey, frozenset[str]] = Recent(REMEMBERED)

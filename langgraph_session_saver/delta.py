@@ -32,8 +32,8 @@ MAX_REGIONS = 64
 BLOCK = 1 << 16
 """Most bytes compared at once: longer slices would be mapped and unmapped each time."""
 
-SHORT = 1 << 10
-"""Bytes whose first difference is found as whole numbers: two 1 KB ones take 2 µs."""
+SHORT = 64
+"""Bytes whose first difference is found as whole numbers, in 0.4 µs; of more, which half has it."""
 
 SMALL = 256
 """A changed region that is stored as it is, without a look for what is equal inside it."""

@@ -7,9 +7,11 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from enum import Enum
+from json.encoder import encode_basestring_ascii
+from types import NoneType
 from typing import Any
 
 DEPTH = 28
@@ -55,15 +57,24 @@ def quick_json(value: Any, limit: int) -> str | None:
         value: Any channel value of a bounded size.
         limit: Characters that the text may have.
     """
+    write = _SCALARS.get(type(value), _encode)
     try:
-        text = _encode(value)
+        text = write(value)
     except (TypeError, ValueError, RecursionError):
         return None
-    may_be_too_deep = text.count("{") + text.count("[") > DEPTH
-    return None if len(text) > limit or may_be_too_deep or _ESCAPED.search(text) else text
+    if len(text) > limit or (write is _encode and text.count("{") + text.count("[") > DEPTH):
+        return None
+    return None if "\\u" in text and _ESCAPED.search(text) else text
 
 
 _encode = json.JSONEncoder(allow_nan=False).encode
+_SCALARS: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: str,
+    bool: {False: "false", True: "true"}.__getitem__,
+    NoneType: lambda _none: "null",
+}
+"""How to write those that hold no others, without an encoder that is made for each."""
 _ESCAPED = re.compile(r"\\u(?:0000|d[89a-f])")
 """What `clean_text` may replace, as JSON writes it."""
 

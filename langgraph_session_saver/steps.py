@@ -27,7 +27,7 @@ from sqlalchemy import (
     column,
     delete,
     func,
-    literal,
+    literal_column,
     or_,
     select,
     true,
@@ -53,9 +53,11 @@ ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
 _REMOVED_AT_ONCE = (1, 4, 16, 64)
 """Keys of one DELETE: it is compiled for each of these numbers, and the last key is repeated."""
 
+_ONE: Any = literal_column("1")
+
 Rows = Sequence[Mapping[str, Any]]
 
-Part = tuple[Statement, list[dict[str, Any]]]
+Part = tuple[Statement, Sequence[Mapping[str, Any]]]
 """A statement, and the parameters that it is run with, once or more."""
 
 CheckpointKey = tuple[bytes, bytes, str]
@@ -216,25 +218,29 @@ class InTurn:
         """A few rows in one statement, unless their checkpoint was pruned."""
         pruned = _pruned_params(unless_pruned)
         together = [rows] if fit_one_insert(store, rows) else [[row] for row in rows]
-        statement = self._inserting(store, len(together[0]), conditional=bool(pruned))
-        yield statement, [_params_each("p", store.columns, some) | pruned for some in together]
-
-    def _inserting(self, store: Store, count: int, *, conditional: bool) -> Statement:
-        statement = self._inserts.get((store, count, conditional))
+        count = len(together[0])
+        shape = (store, count, bool(pruned))
+        statement = self._inserts.get(shape)
         if statement is None:
-            insert, c = store.statement(self._dialect), store.table.c
-            rows = [
-                {name: bindparam(f"p_{row}_{name}", type_=c[name].type) for name in store.columns}
-                for row in range(count)
-            ]
-            if conditional:
-                unless = ~_is_pruned(self._tables)
-                given = union_all(*(select(*row.values()).where(unless) for row in rows))
-                made = insert.from_select(list(store.columns), given, include_defaults=False)
-            else:
-                made = insert.values(rows)
-            statement = self._inserts[store, count, conditional] = Statement(made)
-        return statement
+            statement = self._inserts[shape] = self._insert(*shape)
+        if count == 1 and not pruned:
+            yield statement, [row for (row,) in together]
+        else:
+            yield statement, [_params_each("p", store.columns, some) | pruned for some in together]
+
+    def _insert(self, store: Store, count: int, conditional: bool) -> Statement:  # noqa: FBT001
+        insert, c = store.statement(self._dialect), store.table.c
+        if count == 1 and not conditional:
+            return Statement(insert, store.columns)  # a row is its parameters, as it is
+        rows = [
+            {name: bindparam(f"p_{row}_{name}", type_=c[name].type) for name in store.columns}
+            for row in range(count)
+        ]
+        if not conditional:
+            return Statement(insert.values(rows))
+        unless = ~_is_pruned(self._tables)
+        given = union_all(*(select(*row.values()).where(unless) for row in rows))
+        return Statement(insert.from_select(list(store.columns), given, include_defaults=False))
 
     def _removals_of(self, removal: Removal, rows: Rows) -> Iterator[Part]:
         for some in batches(rows, _REMOVED_AT_ONCE[-1]):
@@ -382,7 +388,7 @@ def _gate(tables: Tables, *, with_parent: bool) -> Any:
         t.revision == bindparam("gate_revision", type_=t.revision.type),
     )
     if with_parent:
-        parent = select(literal(1)).where(
+        parent = select(_ONE).where(
             c.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
             c.ns_key == bindparam("gate_ns", type_=c.ns_key.type),
             c.checkpoint_id == bindparam("gate_parent", type_=Text()),
@@ -397,7 +403,7 @@ def _is_pruned(tables: Tables) -> Any:
     thread = c.thread_key == bindparam("late_thread", type_=c.thread_key.type)
     checkpoint_id = bindparam("late_checkpoint", type_=Text())
     oldest = select(func.min(c.checkpoint_id)).where(thread, c.ns_key == b"", c.hidden.is_(False))
-    there = select(literal(1)).where(
+    there = select(_ONE).where(
         thread,
         c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
         c.checkpoint_id == checkpoint_id,
@@ -407,7 +413,7 @@ def _is_pruned(tables: Tables) -> Any:
 
 def _delete_late(tables: Tables) -> Any:
     w, c = tables.writes.c, tables.checkpoints.c
-    its_checkpoint = select(literal(1)).where(
+    its_checkpoint = select(_ONE).where(
         c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
     )
     return delete(tables.writes).where(

@@ -19,12 +19,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.cache import Recent
+from langgraph_session_saver.cache import Weighed
 from langgraph_session_saver.configs import check_thread_id, place_of, thread_key
 from langgraph_session_saver.core import Core, Script, aside, reading
 from langgraph_session_saver.errors import ThreadNotFoundError
 from langgraph_session_saver.housekeeping import Housekeeping
 from langgraph_session_saver.reading import decode
+from langgraph_session_saver.retention import Contents
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.peers import At, Ids, Peer, Written
 from langgraph_session_saver.transfer.progress import Meter, OnProgress
@@ -87,7 +88,7 @@ class Importing:
         # Nothing is pruned before a thread is whole: a fork may start from any of its checkpoints.
         self._core = core = copy(core)
         core.keep_last = None
-        core.contents = Recent(0)
+        core.contents = Weighed(0, Contents.weight)
         self._serde = serde
         self._housekeeping = housekeeping
         self._writing = Writing(core)
