@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
+from langgraph_session_saver.cache import Recent
 from langgraph_session_saver.codec import hash_key, is_small
 from langgraph_session_saver.plain import OverBudgetError, clean_text, quick_json, shorten, to_json
 from langgraph_session_saver.projections import (
@@ -133,6 +134,7 @@ class Projector:
         self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
         shown_elsewhere = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
         self._elsewhere = {channel for p in shown_elsewhere for channel in p.channels}
+        self._shown: Recent[str, bool] = Recent(1_024)
 
     def project(
         self,
@@ -292,8 +294,12 @@ class Projector:
 
     def shows(self, channel: str) -> bool:
         """Whether a channel is part of `graph_state`."""
-        rule = self._graph_state
-        return rule is not None and rule.shows(channel) and channel not in self._elsewhere
+        shown = self._shown.get(channel)
+        if shown is None:
+            rule = self._graph_state
+            shown = rule is not None and rule.shows(channel) and channel not in self._elsewhere
+            self._shown.put(channel, shown)
+        return shown
 
     def _project_graph_state(
         self, step: Step, view: View | None, changes: Changes, sizes: Mapping[str, int]

@@ -127,16 +127,16 @@ def check_channels(channels: Sequence[str]) -> None:
     Raises:
         InvalidConfigError: A name is too long, or holds what no database takes.
     """
+    try:
+        _check_channels(tuple(channels))
+    except TypeError:  # what has no hash is no name
+        _check_channels.__wrapped__(channels)
+
+
+@lru_cache(maxsize=1_024)
+def _check_channels(channels: Sequence[str]) -> None:
     for channel in channels:
-        if type(channel) is str:
-            _check_channel(channel)
-        else:
-            check_text("channel name", channel, CHANNEL_LENGTH)
-
-
-@lru_cache(maxsize=4_096)
-def _check_channel(channel: str) -> None:
-    check_text("channel name", channel, CHANNEL_LENGTH)
+        check_text("channel name", channel, CHANNEL_LENGTH)
 
 
 def check_filter(wanted: Mapping[str, Any] | None) -> None:

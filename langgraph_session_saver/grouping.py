@@ -85,6 +85,8 @@ class Grouped(Generic[W]):
 
     def _write_for_line(self, own: Sequence[W] = ()) -> Sequence[Outcome]:
         """Run a thread's own write, if it has one, and those that wait; tell these."""
+        if own and not self._line:
+            return self._run(own)
         with self._lock:
             count = min(TOGETHER - len(own), len(self._line))
             line = [self._line.popleft() for _ in range(count)]

@@ -162,7 +162,7 @@ class Reading:
             self._core.noted.put(
                 key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
             )
-        if found.pending_writes:
+        if found.pending_writes and self._core.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             self._core.written.put(key, channels)
 

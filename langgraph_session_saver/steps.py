@@ -11,8 +11,11 @@ transaction to open and end. The others run the parts in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -473,16 +476,24 @@ def _given(prefix: str, table: Table, names: Sequence[str], count: int) -> Any:
     return select(*func.unnest(*arrays).table_valued(*columns).render_derived().c)
 
 
-def _params(prefix: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
+def _params(prefix: str, names: tuple[str, ...], rows: Rows) -> dict[str, Any]:
     if len(rows) <= FEW:
         return _params_each(prefix, names, rows)
     return {f"{prefix}_{name}": [row[name] for row in rows] for name in names}
 
 
-def _params_each(prefix: str, names: Sequence[str], rows: Rows) -> dict[str, Any]:
-    return {
-        f"{prefix}_{number}_{name}": row[name] for number, row in enumerate(rows) for name in names
-    }
+def _params_each(prefix: str, names: tuple[str, ...], rows: Rows) -> dict[str, Any]:
+    numbered, pick = _numbered(prefix, names, len(rows))
+    return dict(zip(numbered, chain.from_iterable(map(pick, rows)), strict=True))
+
+
+@lru_cache(maxsize=256)
+def _numbered(
+    prefix: str, names: tuple[str, ...], count: int
+) -> tuple[list[str], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Names for the values of so many rows, and what takes them out of a row."""
+    pick: Any = itemgetter(*names)
+    return [f"{prefix}_{row}_{name}" for row in range(count) for name in names], pick
 
 
 def _plain_type(type_: Any) -> Any:

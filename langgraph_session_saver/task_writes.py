@@ -53,7 +53,7 @@ class TaskWrites:
         check_channels([channel for channel, _ in writes])
         if core.policy == "raise" and place.is_root:
             check_writes(core.projector.projections, writes)
-        core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
+            core.written.put(key, (core.written.get(key) or frozenset()) | {c for c, _ in writes})
         return self._store_writes(serde, config, place, writes, task_id, task_path)
 
     def _store_writes(
