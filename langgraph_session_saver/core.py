@@ -16,12 +16,12 @@ from langgraph_session_saver.cache import BlobCache, Recent, Weighed
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
+from langgraph_session_saver.gates import CheckpointKey
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
 from langgraph_session_saver.retention import Contents, Origin
 from langgraph_session_saver.schema import is_current, set_up, verify
-from langgraph_session_saver.steps import CheckpointKey
 from langgraph_session_saver.threads import Head, ThreadRef
 
 T = TypeVar("T")

@@ -9,11 +9,9 @@ from typing import Any, Literal, TypeVar
 
 import sqlalchemy
 from sqlalchemy import (
-    ClauseElement,
     ColumnElement,
     Connection,
     Date,
-    Delete,
     Executable,
     Insert,
     Integer,
@@ -30,7 +28,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.compiler import compiles
 
 from langgraph_session_saver.described import (
     Described,
@@ -120,20 +117,7 @@ class Dialect(Described):
         """Select and lock a table's rows, so that other writers of them wait."""
         return select.with_for_update(of=table, key_share=True)
 
-    def delete_in_order(
-        self, table: Table, where: ColumnElement[bool], deepest_first: ColumnElement[Any] | None
-    ) -> Executable:
-        """Delete rows, those that refer to others before these.
-
-        Args:
-            table: The table.
-            where: Which rows.
-            deepest_first: A column that is greater in what refers than in what it refers to.
-        """
-        del deepest_first  # these databases look at the statement's end
-        return table.delete().where(where)
-
-    def delete_first_blobs(self, blobs: Table) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """Delete so many of a thread's blobs but some, each before what it is a change of."""
         raise NotImplementedError
 
@@ -273,7 +257,7 @@ class SQLite(SQLiteDescribed, _OnConflict):
         del table
         return select
 
-    def delete_first_blobs(self, blobs: Table) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The newest rows: none is a change of one that came later, and a page holds many.
 
         By key they are strewn over all pages, and each transaction has to write most of these:
@@ -346,7 +330,7 @@ class PostgreSQL(PostgreSQLDescribed, _OnConflict):
         if last > int(at or 0):
             conn.execute(select(func.setval(sequence, last)))
 
-    def delete_first_blobs(self, blobs: Table) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest, by where they are."""
         old = blobs.alias("old")
         some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
@@ -422,14 +406,7 @@ class MySQL(MySQLDescribed, Dialect):
         del table
         return select.with_for_update()
 
-    def delete_in_order(
-        self, table: Table, where: ColumnElement[bool], deepest_first: ColumnElement[Any] | None
-    ) -> Executable:
-        """InnoDB checks references row by row, not at the statement's end."""
-        made = table.delete().where(where)
-        return made if deepest_first is None else _OrderedDelete(made, deepest_first)
-
-    def delete_first_blobs(self, blobs: Table) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest."""
         name = mysql.dialect().identifier_preparer.format_table(blobs)
         return text(
@@ -450,23 +427,6 @@ class MySQL(MySQLDescribed, Dialect):
         if not conn.invalidated:
             conn.exec_driver_sql("COMMIT")
             conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
-
-
-class _OrderedDelete(Executable, ClauseElement):
-    """A DELETE of rows with more in a column before those with less."""
-
-    inherit_cache = False
-
-    def __init__(self, made: Delete, column: ColumnElement[Any]) -> None:
-        self.made = made
-        self.column = column
-
-
-@compiles(_OrderedDelete)
-def _compile_ordered_delete(element: _OrderedDelete, compiler: Any, **kw: Any) -> str:
-    return (
-        f"{compiler.process(element.made, **kw)} ORDER BY {compiler.process(element.column)} DESC"
-    )
 
 
 _DIALECTS: dict[str, type[Dialect]] = {

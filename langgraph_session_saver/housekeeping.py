@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row
 
 from langgraph_session_saver.configs import Place, check_thread_id, thread_key
 from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
-from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projections import Step
 from langgraph_session_saver.reading import Reading
@@ -81,7 +80,7 @@ class Housekeeping:
         Returns:
             Whether the thread is gone.
         """
-        whole, pace, fruitless = self._core.operations.whole, Pace(), 0
+        whole, pace = self._core.operations.whole, Pace()
         while True:
             delete_piece = partial(
                 whole.delete_thread, thread_key=key, most=pace.most, only_if=only_if
@@ -89,33 +88,9 @@ class Housekeeping:
             with pace.timed():
                 left: Left = yield writing(delete_piece)
             self._core.forget_thread(key)
-            if left in {"nothing", "thread"}:
+            if left != "rest":
                 return left == "nothing"
             only_if = None
-            if left == "blobs":
-                is_last = fruitless == ATTEMPTS
-                deleted = yield from self._delete_blobs(key, is_last_attempt=is_last)
-                fruitless = 0 if deleted else fruitless + 1
-
-    def _delete_blobs(self, key: bytes, *, is_last_attempt: bool) -> Script[int]:
-        """Delete all blobs of a thread, unless a step that runs meanwhile adds to one of them.
-
-        Returns how many were deleted.
-        """
-        whole, pace, total = self._core.operations.whole, Pace(), 0
-        while True:
-            most = pace.most
-            delete_piece = partial(whole.delete_first_blobs, thread_key=key, most=most)
-            try:
-                with pace.timed():
-                    deleted: int = yield writing(delete_piece)
-            except BrokenReferenceError:
-                if is_last_attempt and not total:
-                    raise
-                return total
-            total += deleted
-            if deleted < most:
-                return total
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""

@@ -23,8 +23,8 @@ from langgraph_session_saver.chains import Part, Value, follow, part_of
 from langgraph_session_saver.configs import Place, configurable_of, place_of
 from langgraph_session_saver.core import Core, Script, aside, looking_up
 from langgraph_session_saver.errors import HistoryLostError
+from langgraph_session_saver.gates import CheckpointKey
 from langgraph_session_saver.reading import Reading, Saved, decode, ordered
-from langgraph_session_saver.steps import CheckpointKey
 from langgraph_session_saver.threads import ThreadRef
 
 MOST = 128

@@ -44,6 +44,9 @@ T = TypeVar("T")
 IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]
 Way: TypeAlias = Literal["upgrade", "downgrade"]
 
+BEFORE_FORM = "0003"
+"""The revision after which columns and indexes get their form, whatever they were."""
+
 CHILDREN = ("messages", "versions", "token_usage", "session_threads", "session_errors")
 """The tables that refer to sessions."""
 
@@ -249,10 +252,9 @@ def upgrade_within(conn: Connection, tables: Tables, revision: str = "head") -> 
 
 
 def _complete(conn: Connection, tables: Tables) -> None:
-    """Tables as they are declared, not all of them: the last revision makes sure of their form."""
+    """Tables as they are declared, not all of them: later revisions make sure of their form."""
     tables.metadata.create_all(conn)
-    before = _newest_first()[0].down_revision
-    conn.execute(tables.version.insert(), {"version_num": before})
+    conn.execute(tables.version.insert(), {"version_num": BEFORE_FORM})
 
 
 def _downgrade_within(conn: Connection, tables: Tables, revision: str, *, yes: bool) -> None:

@@ -15,11 +15,12 @@ import sqlalchemy
 from sqlalchemy import Connection, Row, and_, bindparam, func, literal, or_, select
 
 from langgraph_session_saver.dialects import Dialect, dialect_for
+from langgraph_session_saver.engine import BrokenReferenceError
+from langgraph_session_saver.gates import Basis, CheckpointKey
 from langgraph_session_saver.retention import Thinned
 from langgraph_session_saver.statements import Lists, Statement, batches
 from langgraph_session_saver.steps import (
     Batch,
-    CheckpointKey,
     Removal,
     Rows,
     Store,
@@ -45,10 +46,12 @@ class CheckpointRows:
     needs_parent: bool = True
 
     @property
-    def parent_id(self) -> str | None:
-        """The checkpoint this one follows."""
-        parent: str | None = self.checkpoint["parent_checkpoint_id"]
-        return parent
+    def basis(self) -> Basis:
+        """What must be there: the checkpoint this one follows, and the bases of its blobs."""
+        ns_key, parent_id = self.checkpoint["ns_key"], self.checkpoint["parent_checkpoint_id"]
+        has_parent = self.needs_parent and parent_id is not None
+        bases = [row["base_key"] for row in self.blobs]
+        return Basis((ns_key, parent_id) if has_parent else None, frozenset(filter(None, bases)))
 
 
 @lru_cache(maxsize=32)
@@ -98,9 +101,7 @@ class Operations:
         )
         self.pruned_writes = Removal(t.writes, checkpoint_key)
         self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)
-        self.unused_blobs = Removal(
-            t.blobs, ("thread_key", "blob_key"), deepest_first=t.blobs.c.depth
-        )
+        self.unused_blobs = Removal(t.blobs, ("thread_key", "blob_key"))
 
     def _build_reading(self) -> None:
         t = self.tables
@@ -165,13 +166,16 @@ class Operations:
 
         Raises:
             ParentGoneError: The parent is not there and the rows hold only what changed.
+            BrokenReferenceError: A blob is not there that one of the rows is a change of.
         """
-        head = self.threads.lock(conn, rows.thread, rows.checkpoint["ns_key"], rows.parent_id)
-        if rows.needs_parent and rows.parent_id is not None and not head.has_parent:
-            raise ParentGoneError
+        head = self.threads.lock(conn, rows.thread)
+        if not self.steps.put_on(conn, self.checkpoints, rows.checkpoint, rows.basis):
+            parent = rows.basis.parent
+            if parent is not None and not self.get_checkpoint(conn, rows.thread.key, *parent):
+                raise ParentGoneError
+            raise BrokenReferenceError("a value was deleted that a step stores changes of")
         if rows.blobs:
             self.steps.put(conn, self.blobs, rows.blobs)
-        self.steps.put(conn, self.checkpoints, [rows.checkpoint])
         return head
 
     def writes_batch(
@@ -196,8 +200,7 @@ class Operations:
             {"thread_key": thread_key, "ns_key": row.ns_key, "checkpoint_id": row.checkpoint_id}
             for row in thinned.gone
         ]
-        unused = sorted(thinned.unused, key=thinned.unused.__getitem__, reverse=True)
-        blobs = [{"thread_key": thread_key, "blob_key": key} for key in unused]
+        blobs = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
         removals: list[tuple[Removal, Rows]] = []
         if rows:
             removals += [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]

@@ -10,7 +10,7 @@ from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SchemaError
 from langgraph_session_saver.tables import SCHEMA_VERSION, Tables
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """What `migrate.history` lists: to know them takes no Alembic."""
 
 

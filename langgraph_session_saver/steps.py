@@ -43,6 +43,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
 from langgraph_session_saver.dialects import Dialect
+from langgraph_session_saver.gates import (
+    Basis,
+    CheckpointKey,
+    Gate,
+    basis_conditions,
+    gate_on,
+    is_pruned,
+    pruned_params,
+)
 from langgraph_session_saver.statements import Statement, Statements, batches, execute
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.types import utc_now
@@ -56,15 +65,10 @@ ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
 _REMOVED_AT_ONCE = (1, 4, 16, 64)
 """Keys of one DELETE: it is compiled for each of these numbers, and the last key is repeated."""
 
-_ONE: Any = literal_column("1")
-
 Rows = Sequence[Mapping[str, Any]]
 
 Part = tuple[Statement, Sequence[Mapping[str, Any]]]
 """A statement, and the parameters that it is run with, once or more."""
-
-CheckpointKey = tuple[bytes, bytes, str]
-"""Thread key, namespace key and checkpoint id."""
 
 
 def names(table: Table) -> tuple[str, ...]:
@@ -98,28 +102,6 @@ class Removal:
 
     table: Table
     key: tuple[str, ...]
-    deepest_first: Any = None
-    """A column of which the rows with more are to go before those with less."""
-
-
-@dataclass(slots=True)
-class Gate:
-    """A thread's row on condition that it is as it was known."""
-
-    thread_key: bytes
-    known_revision: int
-    values: dict[str, Any]
-    """What it becomes."""
-    parent: tuple[bytes, str] | None = None
-    """A checkpoint that must be there: its namespace's key and its id."""
-
-    def params(self) -> dict[str, Any]:
-        """Parameters of the statement."""
-        ns_key, parent_id = self.parent or (b"", None)
-        return {
-            "gate_thread": self.thread_key, "gate_revision": self.known_revision,
-            "gate_ns": ns_key, "gate_parent": parent_id, **self.values,
-        }  # fmt: skip
 
 
 def fit_one_insert(store: Store, rows: Rows) -> bool:
@@ -167,10 +149,8 @@ class InTurn:
         self._removals: dict[tuple[Removal, int], Statement] = {}
         s = tables.sessions
         self._sessions = Statements(update(s).where(s.c.id == bindparam("session")))
-        self._gates = {
-            with_parent: Statements(_gate(tables, with_parent=with_parent))
-            for with_parent in (False, True)
-        }
+        self._gates: dict[Any, Statements] = {}
+        self._built_on: dict[tuple[Store, Any], Statement] = {}
         self._late = Statement(_delete_late(tables))
 
     def run(self, conn: Connection, batch: Batch) -> bool:
@@ -184,7 +164,11 @@ class InTurn:
         return True
 
     def _gate(self, gate: Gate) -> tuple[Statement, Mapping[str, Any]]:
-        return self._gates[gate.parent is not None].of(gate.values), gate.params()
+        shape = gate.basis.shape
+        statements = self._gates.get(shape)
+        if statements is None:
+            statements = self._gates[shape] = Statements(gate_on(self._tables, shape))
+        return statements.of(gate.values), {**gate.params(), **gate.values}
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """What follows the gate."""
@@ -215,11 +199,24 @@ class InTurn:
         for statement, params in self._inserts_of(store, rows):
             statement.run_each(conn, params)
 
+    def put_on(self, conn: Connection, store: Store, row: Mapping[str, Any], basis: Basis) -> bool:
+        """Store a row of a thread whose row is locked; False if what it changes is not there."""
+        statement = self._built_on.get((store, basis.shape))
+        if statement is None:
+            c = store.table.c
+            binds = {name: bindparam(f"p_0_{name}", type_=c[name].type) for name in store.columns}
+            conditions = basis_conditions(self._tables, binds["thread_key"], basis.shape)
+            given = select(*binds.values()).where(*conditions)
+            insert = store.statement(self._dialect)
+            made = insert.from_select(list(store.columns), given, include_defaults=False)
+            statement = self._built_on[store, basis.shape] = Statement(made)
+        return statement.run(conn, _params_each("p", store.columns, [row]) | basis.params()) > 0
+
     def _inserts_of(
         self, store: Store, rows: Rows, unless_pruned: CheckpointKey | None = None
     ) -> Iterator[Part]:
         """A few rows in one statement, unless their checkpoint was pruned."""
-        pruned = _pruned_params(unless_pruned)
+        pruned = pruned_params(unless_pruned)
         together = [rows] if fit_one_insert(store, rows) else [[row] for row in rows]
         count = len(together[0])
         shape = (store, count, bool(pruned))
@@ -241,7 +238,7 @@ class InTurn:
         ]
         if not conditional:
             return Statement(insert.values(rows))
-        unless = ~_is_pruned(self._tables)
+        unless = ~is_pruned(self._tables)
         given = union_all(*(select(*row.values()).where(unless) for row in rows))
         return Statement(insert.from_select(list(store.columns), given, include_defaults=False))
 
@@ -259,7 +256,7 @@ class InTurn:
                 and_(*(c[n] == bindparam(f"r_{row}_{n}", type_=c[n].type) for n in removal.key))
                 for row in range(count)
             ]
-            made = self._dialect.delete_in_order(removal.table, or_(*keys), removal.deepest_first)
+            made = delete(removal.table).where(or_(*keys))
             statement = self._removals[removal, count] = Statement(made)
         return statement
 
@@ -305,7 +302,12 @@ END"""
 
 
 class AtOnce(InTurn):
-    """Runs a batch as one statement: an INSERT, with the other parts as CTEs before it."""
+    """Runs a batch as one statement: an INSERT, with the other parts as CTEs before it.
+
+    All parts see the database as it is when the statement starts. Where the gate then has to wait
+    for the thread's row, its conditions are looked at again with that row as it has become: its
+    revision is another, and nothing is stored. So whoever passes has seen what there is.
+    """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
@@ -317,12 +319,11 @@ class AtOnce(InTurn):
         statement = self._shapes.get(shape)
         if statement is None:
             statement = self._shapes[shape] = Statement(self._build(batch))
-        params = _pruned_params(batch.unless_pruned)
+        params = pruned_params(batch.unless_pruned)
         if batch.late is not None:
             params |= {"late_thread": batch.late[0], "late_before": batch.late[1]}
         if batch.gate is not None:
-            gate = batch.gate.params()
-            params |= {name: gate[name] for name in gate if name.startswith("gate_")}
+            params |= batch.gate.params()
             params |= {f"thread_{name}": value for name, value in batch.gate.values.items()}
         if batch.session is not None:
             session_id, values = batch.session
@@ -343,7 +344,7 @@ class AtOnce(InTurn):
         head = None
         if batch.gate is not None:
             c = self._tables.threads.c
-            gate = _gate(self._tables, with_parent=batch.gate.parent is not None)
+            gate = gate_on(self._tables, batch.gate.basis.shape)
             values = {
                 name: bindparam(f"thread_{name}", type_=c[name].type) for name in batch.gate.values
             }
@@ -372,51 +373,16 @@ class AtOnce(InTurn):
     def _store_part(self, prefix: str, store: Store, head: Any, batch: Batch, count: int) -> Any:
         rows = _given(prefix, store.table, store.columns, count)
         if batch.unless_pruned is not None:
-            rows = rows.where(~_is_pruned(self._tables))
+            rows = rows.where(~is_pruned(self._tables))
         if head is not None:
             rows = rows.where(_passed(head))
         insert = store.statement(self._dialect)
         return insert.from_select(list(store.columns), rows, include_defaults=False)
 
 
-def _gate(tables: Tables, *, with_parent: bool) -> Any:
-    """Change a thread's row if its revision is the one that is known.
-
-    Whoever deletes a checkpoint of a thread changes its revision; the parent is looked for all
-    the same, for rows that were deleted by hand.
-    """
-    t, c = tables.threads.c, tables.checkpoints.c
-    gate = update(tables.threads).where(
-        t.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
-        t.revision == bindparam("gate_revision", type_=t.revision.type),
-    )
-    if with_parent:
-        parent = select(_ONE).where(
-            c.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
-            c.ns_key == bindparam("gate_ns", type_=c.ns_key.type),
-            c.checkpoint_id == bindparam("gate_parent", type_=Text()),
-        )
-        gate = gate.where(parent.exists())
-    return gate
-
-
-def _is_pruned(tables: Tables) -> Any:
-    """Whether a checkpoint is not there, and older than the oldest of its thread's root."""
-    c = tables.checkpoints.c
-    thread = c.thread_key == bindparam("late_thread", type_=c.thread_key.type)
-    checkpoint_id = bindparam("late_checkpoint", type_=Text())
-    oldest = select(func.min(c.checkpoint_id)).where(thread, c.ns_key == b"", c.hidden.is_(False))
-    there = select(_ONE).where(
-        thread,
-        c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
-        c.checkpoint_id == checkpoint_id,
-    )
-    return and_(checkpoint_id < func.coalesce(oldest.scalar_subquery(), ""), ~there.exists())
-
-
 def _delete_late(tables: Tables) -> Any:
     w, c = tables.writes.c, tables.checkpoints.c
-    its_checkpoint = select(_ONE).where(
+    its_checkpoint: Any = select(literal_column("1")).where(
         c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
     )
     return delete(tables.writes).where(
@@ -426,18 +392,11 @@ def _delete_late(tables: Tables) -> Any:
     )
 
 
-def _pruned_params(unless_pruned: CheckpointKey | None) -> dict[str, Any]:
-    if unless_pruned is None:
-        return {}
-    thread_key, ns_key, checkpoint_id = unless_pruned
-    return {"late_thread": thread_key, "late_ns": ns_key, "late_checkpoint": checkpoint_id}
-
-
 def _shape(batch: Batch) -> Any:
     """What two batches that are the same statement have in common."""
     gate = batch.gate
     return (
-        None if gate is None else (tuple(gate.values), gate.parent is not None),
+        None if gate is None else (tuple(gate.values), gate.basis.shape),
         tuple((store, min(len(rows), FEW + 1)) for store, rows in batch.stores),
         None if batch.session is None else tuple(batch.session[1]),
         tuple((removal, min(len(rows), FEW + 1)) for removal, rows in batch.removals),

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -25,7 +24,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     false,
-    text,
 )
 
 from langgraph_session_saver.types import (
@@ -43,7 +41,7 @@ from langgraph_session_saver.types import (
     utc_now,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The revision that these declarations amount to."""
 
 _OPTIONS: dict[str, Any] = {
@@ -238,7 +236,9 @@ class _Builder:
             self.thread_key(threads),
             # BLAKE2b of namespace, channel and version.
             Column("blob_key", Key(), primary_key=True),
-            # The blob that this one is a change of; NULL for a whole value.
+            # The blob that this one is a change of; NULL for a whole value. No foreign key says
+            # so: whoever stores a change holds the thread's row and looks for its base, whoever
+            # deletes blobs holds it too, and deletes changes before, or with, what they change.
             Column("base_key", Key()),
             # Links from the whole value to this one: bases are always shallower.
             Column("depth", Integer, nullable=False, default=0),
@@ -247,27 +247,7 @@ class _Builder:
             Column("channel", Id(CHANNEL_LENGTH), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
-            # No cascade: a base that a change still needs cannot be deleted, by anybody.
-            ForeignKeyConstraint(
-                ["thread_key", "base_key"],
-                [
-                    f"{self.qualified('session_blobs')}.thread_key",
-                    f"{self.qualified('session_blobs')}.blob_key",
-                ],
-                name=f"{self.prefix}fk_session_blobs_base",
-            ),
-            self.index(
-                "idx_session_blobs_base",
-                "thread_key",
-                "base_key",
-                sqlite_where=text("base_key IS NOT NULL"),
-                postgresql_where=text("base_key IS NOT NULL"),
-            ),
         )
-
-    def qualified(self, name: str) -> str:
-        schema = f"{self.metadata.schema}." if self.metadata.schema else ""
-        return schema + self.prefix + name
 
     def writes(self, threads: Table) -> Table:
         return self.table(

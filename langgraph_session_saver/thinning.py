@@ -82,9 +82,9 @@ def carry_out(
         operations.whole.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
     if thinned.unused and by_order:
         staying = thinned.contents.blobs
-        operations.whole.delete_first_blobs(conn, thread_key, len(thinned.unused), staying)
+        operations.whole.delete_newest_blobs(conn, thread_key, len(thinned.unused), staying)
     elif thinned.unused:
-        operations.whole.delete_blobs(conn, thread_key, thinned.unused, thinned.contents.blobs)
+        operations.whole.delete_blobs(conn, thread_key, thinned.unused)
     if thinned.oldest_root is not None:
         operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, true, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
@@ -17,13 +16,13 @@ from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import ThreadRef, Threads
 
 PIECE = 5_000
-"""Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
+"""Checkpoints and blobs that the first transaction of many deletes: about 0.1 s."""
 
 LARGEST = 100_000
 SECONDS = 0.3
 """What a transaction that deletes is to take: others wait for it."""
 
-Left = Literal["nothing", "checkpoints", "blobs", "thread"]
+Left = Literal["nothing", "rest", "thread"]
 
 
 class Pace:
@@ -66,7 +65,7 @@ class ThreadRows:
         self.tables = tables
         self.dialect = dialect
         self.threads = threads
-        self._delete_first_blobs = dialect.delete_first_blobs(tables.blobs)
+        self._delete_newest_blobs = dialect.delete_newest_blobs(tables.blobs)
 
     def delete_thread(
         self,
@@ -80,80 +79,75 @@ class ThreadRows:
         Args:
             conn: A transaction.
             thread_key: The thread.
-            most: Checkpoints that it takes, if there are more than `PIECE`.
+            most: Checkpoints and blobs that it takes.
             only_if: What must be true of its row; else the thread stays.
 
         Returns:
-            What is left because it is too much to be deleted here: checkpoints are for the same
-            call again, blobs for `delete_first_blobs` first.
+            What is left: the rest, if there is more than it takes, is for the same call again.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
             return "nothing"
         if only_if is not None and not only_if(row):
             return "thread"
-        left: Left = "nothing"
-        if self._delete_checkpoints_piece(conn, thread_key, most):
-            left = "checkpoints"
-        elif self._has_many_blobs(conn, thread_key):
-            left = "blobs"
-        if left == "nothing":
-            self._delete_rest(conn, row)
-        else:
+        if self._delete_piece(conn, thread_key, most):
             self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
-        return left
+            return "rest"
+        self._delete_rest(conn, row)
+        return "nothing"
 
-    def _delete_checkpoints_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
-        """Delete the first of too many checkpoints with their writes; False if they are few."""
-        t, c = self.tables, self.tables.checkpoints.c
-        query = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
-        in_order = query.order_by(c.ns_key, c.checkpoint_id).limit(1)
-        first = conn.execute(in_order).one_or_none()
-        if first is None or conn.execute(in_order.offset(PIECE)).one_or_none() is None:
+    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
+        """Delete some of a thread if it is too much; checkpoints, then what they were built from.
+
+        So that what is there can be read: by others, and if this process does not live to the end.
+        """
+        c, b = self.tables.checkpoints.c, self.tables.blobs.c
+        ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
+        beyond = ids.order_by(c.ns_key, c.checkpoint_id).limit(1).offset(most)
+        first_left = conn.execute(beyond).one_or_none()
+        if first_left is not None:
+            self._delete_checkpoints_before(conn, thread_key, *first_left)
+            return True
+        most -= conn.execute(select(func.count()).select_from(ids.subquery())).scalar_one()
+        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
+        if conn.execute(more).one_or_none() is None:
             return False
-        last = conn.execute(in_order.offset(most - 1)).one_or_none()
-        for table in (t.writes, t.checkpoints):
-            of_thread, ns_key = table.c.thread_key == thread_key, table.c.ns_key
-            doomed: list[Any] = [of_thread]
-            if last is not None:
-                until = table.c.checkpoint_id <= last.checkpoint_id
-                doomed = [and_(of_thread, ns_key == last.ns_key, until)]
-                if last.ns_key != first.ns_key:
-                    doomed.append(and_(of_thread, ns_key < last.ns_key))
-            for where in doomed:
-                conn.execute(delete(table).where(where))
+        for table in (self.tables.writes, self.tables.checkpoints):
+            conn.execute(delete(table).where(table.c.thread_key == thread_key))
+        self.delete_newest_blobs(conn, thread_key, most)
         return True
 
-    def _has_many_blobs(self, conn: Connection, thread_key: bytes) -> bool:
-        b = self.tables.blobs.c
-        beyond = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(PIECE)
-        return conn.execute(beyond).one_or_none() is not None
+    def _delete_checkpoints_before(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
+    ) -> None:
+        """Delete checkpoints and writes of a thread, in the order of their keys."""
+        for table in (self.tables.writes, self.tables.checkpoints):
+            c = table.c
+            for before in (
+                c.ns_key < ns_key,
+                and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id),
+            ):
+                conn.execute(delete(table).where(c.thread_key == thread_key, before))
 
-    def delete_first_blobs(
+    def delete_newest_blobs(
         self, conn: Connection, thread_key: bytes, most: int, staying: Iterable[bytes] = ()
-    ) -> int:
+    ) -> None:
         """Delete blobs of a thread, changes before what they change, in the database's own order.
 
         Args:
-            conn: A transaction.
+            conn: A transaction that holds the thread's row.
             thread_key: The thread.
             most: How many at most.
             staying: A few that stay, with all that they are changes of.
-
-        Returns:
-            How many there were.
         """
         params = {"thread": thread_key, "most": most, "staying": list(staying)}
         with self.dialect.in_bulk(conn):
-            return conn.execute(self._delete_first_blobs, params).rowcount
+            conn.execute(self._delete_newest_blobs, params)
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
-        for table in (t.writes, t.checkpoints, *self.threads.child_tables()):
+        for table in (t.writes, t.checkpoints, t.blobs, *self.threads.child_tables(), t.threads):
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
-        its_blobs = t.blobs.c.thread_key == thread_key
-        conn.execute(self.dialect.delete_in_order(t.blobs, its_blobs, t.blobs.c.depth))
-        conn.execute(delete(t.threads).where(t.threads.c.thread_key == thread_key))
         if row.is_first:
             self.threads.clear_columns(conn, row.session_id)
             self.threads.promote_next(conn, row.session_id)
@@ -249,36 +243,11 @@ class ThreadRows:
         ).all()
         return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
 
-    def delete_blobs(
-        self,
-        conn: Connection,
-        thread_key: bytes,
-        doomed: Mapping[bytes, int],
-        staying: Bases,
-    ) -> None:
-        """Delete blobs of a thread, changes before what they change.
-
-        Args:
-            conn: A transaction that holds the thread's row.
-            thread_key: The thread.
-            doomed: Keys and depths of those to delete.
-            staying: All the others within the range of their keys.
-        """
-        b = self.tables.blobs.c
-        deepest_first = sorted(doomed, key=lambda key: (-doomed[key], key))
-        for depth, found in groupby(deepest_first, key=doomed.__getitem__):
-            keys = list(found)
-            ranges: list[Any] = [b.blob_key.in_(batch) for batch in batches(keys)]
-            if not depth and len(keys) > BATCH:
-                first, last = keys[0], keys[-1]
-                others = [k for k, (_, at) in staying.items() if not at and first < k < last]
-                if len(others) <= BATCH:
-                    between = b.blob_key.between(first, last)
-                    ranges = [and_(b.depth == depth, between, b.blob_key.not_in(others))]
-            doomed_here = [and_(b.thread_key == thread_key, each) for each in ranges]
-            with self.dialect.in_bulk(conn) if len(keys) > BATCH else nullcontext():
-                for where in doomed_here:
-                    conn.execute(delete(self.tables.blobs).where(where))
+    def delete_blobs(self, conn: Connection, thread_key: bytes, doomed: Iterable[bytes]) -> None:
+        """Delete blobs of a thread, whose row the transaction holds."""
+        b = self.tables.blobs
+        for batch in batches(sorted(doomed)):
+            conn.execute(delete(b).where(b.c.thread_key == thread_key, b.c.blob_key.in_(batch)))
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; False if there is no such source."""
@@ -291,8 +260,6 @@ class ThreadRows:
             columns = [c for c in old.c if c.name != "thread_key"]
             query = select(bindparam("target", target.key, old.c.thread_key.type), *columns)
             query = query.where(old.c.thread_key == source)
-            if table is self.tables.blobs:
-                query = query.order_by(old.c.depth)  # InnoDB checks each row as it comes
             key = [c.name for c in table.primary_key]
             conn.execute(
                 self.dialect.insert_ignore(table, key).from_select(

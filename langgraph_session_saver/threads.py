@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, select, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import SessionConflictError
@@ -34,13 +34,12 @@ class ThreadRef(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A locked thread row, and whether a parent checkpoint is there."""
+    """A locked thread row."""
 
     session_id: str
     is_first: bool
     checkpoint_id: str | None
     status_checkpoint_id: str | None
-    has_parent: bool
     revision: int
     status: str | None
 
@@ -89,20 +88,9 @@ class Threads:
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self.tables = tables
         t, d = tables, dialect
-        parent = t.checkpoints.alias("parent")
         self._lock_thread = Statement(
             d.locked(
-                select(t.threads, parent.c.checkpoint_id.label("parent_id"))
-                .outerjoin(
-                    parent,
-                    and_(
-                        parent.c.thread_key == t.threads.c.thread_key,
-                        parent.c.ns_key == bindparam("ns"),
-                        parent.c.checkpoint_id == bindparam("parent"),
-                    ),
-                )
-                .where(t.threads.c.thread_key == bindparam("thread")),
-                t.threads,
+                select(t.threads).where(t.threads.c.thread_key == bindparam("thread")), t.threads
             )
         )
         self._lock_session = Statement(
@@ -120,15 +108,13 @@ class Threads:
         self._insert_session = Statements(d.insert_ignore(t.sessions, ["id"]))
         self._insert_thread = Statements(d.insert_ignore(t.threads, ["thread_key"]))
 
-    def lock(
-        self, conn: Connection, thread: ThreadRef, ns_key: bytes = b"", parent: str | None = None
-    ) -> Head:
+    def lock(self, conn: Connection, thread: ThreadRef) -> Head:
         """Lock a thread's row, making it and its session if they are not there.
 
         Raises:
             SessionConflictError: The call names another session or owner than the thread has.
         """
-        wanted = {"thread": thread.key, "ns": ns_key, "parent": parent}
+        wanted = {"thread": thread.key}
         row = self._lock_thread.first(conn, wanted)
         if row is None:
             session_id = thread.session_id or thread.thread_id
@@ -146,15 +132,13 @@ class Threads:
             is_first=row.is_first,
             checkpoint_id=row.checkpoint_id,
             status_checkpoint_id=row.status_checkpoint_id,
-            has_parent=row.parent_id is not None,
             revision=row.revision,
             status=row.status,
         )
 
     def find(self, conn: Connection, thread_key: bytes) -> Any:
         """Lock a thread's row if there is one."""
-        wanted = {"thread": thread_key, "ns": b"", "parent": None}
-        return self._lock_thread.first(conn, wanted)
+        return self._lock_thread.first(conn, {"thread": thread_key})
 
     def look_up(self, conn: Connection, thread_key: bytes) -> Any:
         """A thread's row if there is one, without a lock."""

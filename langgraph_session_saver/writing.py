@@ -27,6 +27,7 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     ProjectionError,
 )
+from langgraph_session_saver.gates import Gate
 from langgraph_session_saver.incoming import Incoming, merged
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
@@ -38,7 +39,7 @@ from langgraph_session_saver.retention import (
     origin_of,
 )
 from langgraph_session_saver.status import send_nodes, status_at
-from langgraph_session_saver.steps import Batch, Gate
+from langgraph_session_saver.steps import Batch
 from langgraph_session_saver.thinning import carry_out, read_contents
 from langgraph_session_saver.threads import Head, new_revision
 from langgraph_session_saver.types import utc_now
@@ -154,9 +155,7 @@ class Writing:
         """All that a step of a known thread writes, but for what it prunes."""
         core, thread = self._core, saved.place.thread
         ops, projected = core.operations, core.projected
-        parent_id = rows.parent_id
-        parent = (saved.place.ns_key, parent_id) if parent_id is not None else None
-        batch = Batch([], Gate(thread.key, head.revision, values, parent))
+        batch = Batch([], Gate(thread.key, head.revision, values, rows.basis))
         if rows.blobs:
             batch.stores.append((ops.blobs, rows.blobs))
         if changes is not None:

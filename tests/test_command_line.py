@@ -79,7 +79,7 @@ LOOKING = {
     "usage": ("builder", "large", "0.002200"),
     "stats": ("session_blobs", "messages", "demo-bakery"),
     "db current": (f"{SCHEMA_VERSION} (the newest)",),
-    "db history": ("0001", "0002", "0003", "0004"),
+    "db history": ("0001", "0002", "0003", "0004", "0005"),
     "db check": ("as declared",),
     "db sql --dialect postgresql": ("CREATE TABLE sessions", "COMMIT"),
     "doctor": ("nothing is damaged",),
@@ -363,6 +363,21 @@ def test_a_damaged_row_is_what_the_doctor_finds(own: CommandLine, tmp_path: Path
     found = {one["what"]: one for one in done.json["findings"]}
     assert found["checkpoints"]["verdict"] == "failed"
     assert found["checkpoints"]["said"] == "5 checkpoints without their thread"
+
+
+def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
+    own: CommandLine, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("DELETE FROM session_blobs WHERE base_key IS NULL")
+        connection.commit()
+        left = connection.execute("SELECT count(*) FROM session_blobs").fetchone()[0]
+    done = own("doctor", "--json")
+    assert done.code == 1
+    found = {one["what"]: one for one in done.json["findings"]}
+    assert left
+    assert found["stored values"]["verdict"] == "failed"
+    assert "changes of a value that is gone" in found["stored values"]["said"]
 
 
 def test_a_file_that_is_no_backup_ends_with_5_and_nothing_is_made(

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from langgraph_session_saver import DatabaseUnavailableError, SessionSaver, SessionSaverError
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.savers import SaverFactory
-from tests.support.statements import hook, sync_engine_of
+from tests.support.statements import hook, is_waiting, sync_engine_of
 from tests.support.workloads import answered, asked, finish, on
 from tests.support.zygote import Zygote
 
@@ -183,7 +183,7 @@ async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend,
             conn.execute(text("UPDATE sessions SET title = 'crossed' WHERE id = '1'"))
             _make_the_dearer_one(conn)
             holds.set()
-            while not _waits(backend, sql):  # until the put holds the thread's row
+            while not is_waiting(backend, sql):  # until the put holds the thread's row
                 assert not putting.done()
             conn.execute(text("UPDATE session_threads SET owner_id = 'me' WHERE thread_id = '1'"))
             conn.commit()
@@ -222,7 +222,7 @@ async def test_a_lock_that_is_held_is_waited_for(
         conn.execute(text("SELECT * FROM session_threads WHERE thread_id = '1' FOR UPDATE"))
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(asyncio.run, _put_alone(backend))
-            while not _waits(backend, sql):  # a look takes milliseconds
+            while not is_waiting(backend, sql):  # a look takes milliseconds
                 assert not waiting.done()
             done.append("seen waiting")
             conn.rollback()
@@ -234,17 +234,6 @@ async def test_a_lock_that_is_held_is_waited_for(
 async def _put_alone(backend: Backend) -> None:
     with SessionSaver.from_conn_string(backend.url) as saver:
         await put(saver, "1", build_status="building")
-
-
-def _waits(backend: Backend, sql: Sql) -> bool:
-    asked_for = {
-        "postgresql": "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-        "AND datname = current_database()",
-        # Not innodb_trx: asked more often than every 0.1 s, it says again what it said before.
-        "mariadb": "SHOW GLOBAL STATUS "
-        "WHERE Variable_name = 'Innodb_row_lock_current_waits' AND Value > 0",
-    }
-    return bool(sql(asked_for[backend.name]))
 
 
 @SQLITE

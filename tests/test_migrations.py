@@ -34,7 +34,7 @@ pytestmark = pytest.mark.empty_database
 BACKENDS_AND_FACES = EACH_ONCE
 WORKLOADS = "tests.support.workloads"
 TABLES = build_tables()
-REVISIONS = ["0001", "0002", "0003", "0004"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
 _DECLARED: dict[str, Shape] = {}
 
 
@@ -61,7 +61,7 @@ def test_the_migrated_schema_is_the_declared_one_and_every_way_back_is_the_way_t
         migrate.upgrade(engine, revision)
         assert migrate.current(engine) == revision
         after[revision] = shape_of(engine)
-    assert after["0004"] == declared
+    assert after["0005"] == declared
     for revision in reversed(REVISIONS[:-1]):
         migrate.downgrade(engine, revision)
         assert shape_of(engine) == after[revision], revision
@@ -69,6 +69,26 @@ def test_the_migrated_schema_is_the_declared_one_and_every_way_back_is_the_way_t
     assert shape_of(engine).keys() == {TABLES.version.name}
     migrate.upgrade(engine)
     assert shape_of(engine) == declared
+
+
+def test_values_stored_as_changes_outlive_every_form_of_their_table(
+    backend: Backend, sql: Sql
+) -> None:
+    engine, values = backend.engine(), [f"{'a long text ' * 50}{number}" for number in range(3)]
+    at = on("t")
+    for number, value in enumerate(values):
+        with SessionSaver(engine) as saver:
+            saver.get_tuple(at)
+            made = empty_checkpoint()
+            made["channel_values"] = {"text": value}
+            made["channel_versions"] = {"text": saver.get_next_version(None, None)}
+            at = saver.put(at, made, {"step": number}, made["channel_versions"])
+        migrate.downgrade(engine, "0004")
+        migrate.upgrade(engine)
+    assert len(sql("SELECT blob_key FROM session_blobs WHERE base_key IS NOT NULL")) == 2
+    with SessionSaver(engine) as saver:
+        listed = [found.checkpoint["channel_values"]["text"] for found in saver.list(on("t"))]
+    assert listed == values[::-1]
 
 
 # -- adoption --------------------------------------------------------------------------------
@@ -135,9 +155,9 @@ def test_the_script_does_what_the_upgrade_and_the_downgrade_do(
     made = shape_of(engine, prefix=prefix)
     del made[TABLES.version.name]  # Alembic names its key
     assert made == {name: it for name, it in declared.items() if name != TABLES.version.name}
-    assert migrate.current(engine, table_prefix=prefix) == "0004"
+    assert migrate.current(engine, table_prefix=prefix) == "0005"
     assert migrate.check(engine, table_prefix=prefix) == []
-    run_script(backend, migrate.sql(backend.name, "0004", "base", table_prefix=prefix))
+    run_script(backend, migrate.sql(backend.name, "0005", "base", table_prefix=prefix))
     # Alembic drops the version table at the end, or keeps it (since 1.20).
     assert set(inspect(engine).get_table_names()) <= {f"{prefix}{TABLES.version.name}"}
 
@@ -153,7 +173,7 @@ def test_an_upgrade_within_a_transaction_is_rolled_back_with_it(backend: Backend
     before = shape_of(engine)
     with engine.connect() as conn, conn.begin() as undone:
         migrate.upgrade(conn)
-        assert migrate.current(conn) == "0004"
+        assert migrate.current(conn) == "0005"
         undone.rollback()
     assert shape_of(engine) == before
     with engine.begin() as conn:
@@ -193,7 +213,7 @@ def test_eight_processes_that_take_one_database_on_at_once_end_with_one_schema(
     codes = [child.wait() for child in children]
     assert codes == [0] * 8, "\n".join(child.text for child in children)
     assert shape_of(backend.engine()) == declared
-    assert sql(f"SELECT version_num FROM {TABLES.version.name}") == [{"version_num": "0004"}]
+    assert sql(f"SELECT version_num FROM {TABLES.version.name}") == [{"version_num": "0005"}]
     assert len(read(backend.engine(), TABLES.messages, ["id"])) == len(rows["messages"])
 
 
@@ -206,7 +226,7 @@ def test_a_schema_and_a_prefix_keep_other_tables_out_of_it(backend: Backend, sql
     make_baseline(engine, "001")
     before = shape_of(engine)
     migrate.upgrade(engine, **place)
-    assert migrate.current(engine, **place) == "0004"
+    assert migrate.current(engine, **place) == "0005"
     assert migrate.check(engine, **place) == []
     assert shape_of(engine) == before
     migrate.downgrade(engine, "base", **place)
@@ -300,7 +320,7 @@ def test_a_downgrade_that_would_lose_rows_names_them_and_asks(backend: Backend, 
 @on_sqlite
 def test_unknown_revisions_are_refused(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
-    known = "use one of base, 0001, 0002, 0003, 0004 or head"
+    known = "use one of base, 0001, 0002, 0003, 0004, 0005 or head"
     for call in (
         lambda: migrate.upgrade(engine, "0099"),
         lambda: migrate.downgrade(engine, "0099"),
@@ -421,7 +441,7 @@ def test_check_names_every_difference(backend: Backend, sql: Sql) -> None:
 def test_the_history_is_what_the_code_knows_without_alembic() -> None:
     history = migrate.history()
     assert tuple(item.revision for item in history) == schema.REVISIONS
-    assert [item.down_revision for item in history] == [None, "0001", "0002", "0003"]
+    assert [item.down_revision for item in history] == [None, "0001", "0002", "0003", "0004"]
     assert all(item.summary.endswith((".", "token_usage.", "database.")) for item in history)
     assert migrate.head() == schema.REVISIONS[-1] == SCHEMA_VERSION
 

@@ -69,13 +69,13 @@ DANGLING = """
 def blobs_before(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Blobs that others see before each piece of them goes, and those without their base."""
     found: list[tuple[int, int]] = []
-    delete = ThreadRows.delete_first_blobs
+    delete = ThreadRows.delete_newest_blobs
 
-    def look_and_delete(*arguments: Any, **named: Any) -> int:
+    def look_and_delete(*arguments: Any, **named: Any) -> None:
         found.append((counts(sql)["session_blobs"], sql(DANGLING)[0]["number"]))
-        return delete(*arguments, **named)
+        delete(*arguments, **named)
 
-    monkeypatch.setattr(ThreadRows, "delete_first_blobs", look_and_delete)
+    monkeypatch.setattr(ThreadRows, "delete_newest_blobs", look_and_delete)
     return found
 
 
@@ -89,7 +89,9 @@ async def test_no_change_outlives_its_base_while_a_thread_is_deleted(
     await saver.adelete_thread("t")
 
     assert changes[0]["number"] == STEPS - 1
-    assert blobs_before == [(number, 0) for number in range(2 * STEPS, -1, -PIECE)]
+    with_last_checkpoints = [(2 * STEPS, 0)]
+    before = [(number, 0) for number in range(2 * STEPS, PIECE, -PIECE)]
+    assert blobs_before == with_last_checkpoints + before
 
 
 @pytest.mark.parametrize("few", [0, 2 * PIECE], ids=["named", "all but a few"])

@@ -1377,7 +1377,6 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("backend_name", ["sqlite", "postgresql"], indirect=True)
 async def test_deleting_a_session_in_sql_deletes_all_that_it_owns(
     saver: SessionSaver, backend: Backend, sql: Sql
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alembic.operations import Operations
@@ -18,7 +18,7 @@ from sqlalchemy import (
     inspect,
     text,
 )
-from sqlalchemy.schema import AddConstraint, CreateColumn, DropIndex
+from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, DropIndex
 from sqlalchemy.types import TypeDecorator
 
 from langgraph_session_saver import dialects
@@ -57,6 +57,21 @@ class Database:
         there = {key["name"] for key in self._uniques(table)}
         for key in _uniques_of(table):
             if key.name not in there:
+                self.op.execute(AddConstraint(key))
+
+    def rebind(self, before: Table, after: Table) -> None:
+        """Give a table the named foreign keys and the indexes of another declaration."""
+        keys, indexes = self._references(before), self._indexes(before)
+        for name in sorted(_named(before.foreign_key_constraints).keys() & keys):
+            self.op.drop_constraint(name, before.name, schema=self.schema, type_="foreignkey")
+        for name, index in _named(before.indexes).items():
+            if name in indexes:
+                self.op.execute(DropIndex(index))
+        for name, index in _named(after.indexes).items():
+            if self.offline or name not in indexes:
+                self.op.execute(CreateIndex(index))
+        for name, key in _named(after.foreign_key_constraints).items():
+            if self.offline or name not in keys:
                 self.op.execute(AddConstraint(key))
 
     def utc_now(self, table: Table, column: str) -> Any:
@@ -114,6 +129,20 @@ class Database:
         found = self._inspector.get_columns(table.name, schema=self.schema)
         return {column["name"]: column for column in found}
 
+    def _references(self, table: Table) -> set[str]:
+        """The names of its foreign keys; in a script, of those that it is declared with."""
+        if self.offline:
+            return set(_named(table.foreign_key_constraints))
+        found = self._inspector.get_foreign_keys(table.name, schema=self.schema)
+        return {str(key["name"]) for key in found}
+
+    def _indexes(self, table: Table) -> set[str]:
+        """The names of its indexes; in a script, of those that it is declared with."""
+        if self.offline:
+            return set(_named(table.indexes))
+        found = self._inspector.get_indexes(table.name, schema=self.schema)
+        return {str(index["name"]) for index in found}
+
     def _uniques(self, table: Table) -> list[Any]:
         if self.offline:
             return []
@@ -159,6 +188,14 @@ class SQLiteDatabase(Database):
         self.op.execute(text("PRAGMA legacy_alter_table=OFF"))
         for statement in kept + highest:
             self.op.get_bind().exec_driver_sql(statement)
+
+    def rebind(self, before: Table, after: Table) -> None:
+        """The copy has those of the new declaration."""
+        there = self._indexes(before)
+        for name, index in _named(before.indexes).items():
+            if name in there:
+                self.op.execute(DropIndex(index))
+        self.convert(after, before)
 
     def add_uniques(self, table: Table) -> None:
         """The copy has them."""
@@ -310,6 +347,11 @@ def database_for(dialect: dialects.Dialect) -> type[Database]:
 def _uniques_of(table: Table) -> list[UniqueConstraint]:
     keys = [key for key in table.constraints if isinstance(key, UniqueConstraint)]
     return sorted(keys, key=lambda key: str(key.name))
+
+
+def _named(items: Iterable[Any]) -> dict[str, Any]:
+    """Constraints or indexes by name, but for those that a database names."""
+    return {str(item.name): item for item in items if item.name is not None}
 
 
 def _names(key: UniqueConstraint) -> list[str]:

@@ -117,6 +117,15 @@ class Steps:
                 self._create_indexes(table)
         self._database.convert_all(tables, {table.name: table for table in without})
 
+    def rebind(self, before: Table, after: Table) -> None:
+        """Drop a table's foreign keys and indexes that only `before` names, add those of `after`.
+
+        Args:
+            before: The table as it is.
+            after: The table as it is to be, with the same columns.
+        """
+        self._database.rebind(before, after)
+
     def utc_now(self, table: Table, column: str) -> Any:
         """The instant of the migration, as a column stores it."""
         return self._database.utc_now(table, column)

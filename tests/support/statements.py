@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support.backends import Backend, Sql
+
 CONTROL = {"BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SET"}
 
 
@@ -58,6 +60,18 @@ def hook(
     event.listen(target, "before_cursor_execute", look)
     yield seen
     event.remove(target, "before_cursor_execute", look)
+
+
+def is_waiting(backend: Backend, sql: Sql) -> bool:
+    """Whether a connection to a server waits for a lock."""
+    asked_for = {
+        "postgresql": "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "AND datname = current_database()",
+        # Not innodb_trx: asked more often than every 0.1 s, it says again what it said before.
+        "mariadb": "SHOW GLOBAL STATUS "
+        "WHERE Variable_name = 'Innodb_row_lock_current_waits' AND Value > 0",
+    }
+    return bool(sql(asked_for[backend.name]))
 
 
 def _described(words: list[str]) -> str:

@@ -1,0 +1,64 @@
+"""No foreign key from a change to its base: a step looks for it, and locks, as it stores one.
+
+PostgreSQL took 14 µs to check it for each blob that was deleted: 4.1 s for 300,000, and 0.2 s
+without.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, String, Table, text
+
+from langgraph_session_saver.migrations.steps import Place, Steps
+from langgraph_session_saver.types import Bytes, Id, Key
+
+revision = "0005"
+down_revision = "0004"
+
+LOSES: dict[str, dict[str, Any]] = {}
+
+
+def upgrade(steps: Steps) -> None:
+    """Drop the key and its index."""
+    steps.rebind(_bound(steps.place()), _blobs(steps.place()))
+
+
+def downgrade(steps: Steps) -> None:
+    """Add them again."""
+    steps.rebind(_blobs(steps.place()), _bound(steps.place()))
+
+
+def _bound(place: Place) -> Table:
+    """The table with the key."""
+    to = [place.column("session_blobs", name) for name in ("thread_key", "blob_key")]
+    has_base = text("base_key IS NOT NULL")
+    return _blobs(
+        place,
+        ForeignKeyConstraint(
+            ["thread_key", "base_key"], to, name=place.name("fk_session_blobs_base")
+        ),
+        place.index(
+            "idx_session_blobs_base",
+            "thread_key",
+            "base_key",
+            sqlite_where=has_base,
+            postgresql_where=has_base,
+        ),
+    )
+
+
+def _blobs(place: Place, *more: Any) -> Table:
+    thread = ForeignKey(place.column("session_threads", "thread_key"), ondelete="CASCADE")
+    return place.table(
+        "session_blobs",
+        Column("thread_key", Key(), thread, primary_key=True),
+        Column("blob_key", Key(), primary_key=True),
+        Column("base_key", Key()),
+        Column("depth", Integer, nullable=False),
+        Column("level", Integer, nullable=False),
+        Column("channel", Id(255), nullable=False),
+        Column("type", String(64), nullable=False),
+        Column("data", Bytes(), nullable=False),
+        *more,
+    )

@@ -1,0 +1,186 @@
+"""Values stored as changes: what they are changes of is there, whoever deletes meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+
+from langgraph_session_saver import HistoryLostError, SessionSaver
+from tests.support.backends import EACH_ONCE, Backend, Sql
+from tests.support.faces import SyncFaceAdapter
+from tests.support.rows import checkpoint, config, put
+from tests.support.savers import SaverFactory
+from tests.support.statements import hook, is_waiting
+
+BACKENDS_AND_FACES = EACH_ONCE
+SERVERS = pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
+LONG = "a text that changes in one place and is stored as a change of the one before " * 20
+OTHER = "another text, of which nothing is like the first one, so that it is stored whole " * 20
+RESUME = "__resume__"
+
+DANGLING = """
+    SELECT count(*) AS number FROM session_blobs b
+    WHERE b.base_key IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM session_blobs base
+        WHERE base.thread_key = b.thread_key AND base.blob_key = b.base_key
+    )
+"""
+
+
+def changes(sql: Sql) -> int:
+    """Values that are stored as changes; none of them without what it is a change of."""
+    assert sql(DANGLING) == [{"number": 0}]
+    found = sql("SELECT count(*) AS number FROM session_blobs WHERE base_key IS NOT NULL")
+    return int(found[0]["number"])
+
+
+async def begun(saver: Any) -> RunnableConfig:
+    """A thread of two texts, the second stored as a change of the first."""
+    at = await put(saver, 1, {"note": "n" * 200, "text": f"{LONG}1"})
+    return await put(saver, 2, {"text": f"{LONG}2"}, at)
+
+
+async def gone_on(saver: Any, at: RunnableConfig) -> RunnableConfig:
+    """A third text, of which the second is no part."""
+    return await put(saver, 3, {"text": OTHER}, at)
+
+
+async def values(saver: Any) -> dict[str, Any]:
+    found: CheckpointTuple | None = await saver.aget_tuple(config())
+    assert found is not None
+    return found.checkpoint["channel_values"]
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["kept", "pruned"])
+@pytest.mark.parametrize("remembers", ["as it wrote", "as it read", "with the newest revision"])
+async def test_a_change_of_a_value_that_another_process_pruned_is_stored_whole(
+    make_saver: SaverFactory,
+    sql: Sql,
+    remembers: str,
+    pruned: bool,
+) -> None:
+    writer, other = make_saver(), make_saver()
+    second = await begun(writer)
+    mine = make_saver() if remembers == "as it read" else writer
+    await values(mine)
+    third = await gone_on(other, second)
+    if pruned:
+        await other.aprune(["t"], strategy="keep_last", keep_last=1)
+    if remembers == "with the newest revision":
+        await mine.aput_writes(third, [(RESUME, "on")], "task")
+
+    await put(mine, 4, {"text": f"{LONG}4"}, third)
+
+    assert changes(sql) == (0 if pruned else 2)
+    assert (await values(make_saver()))["text"] == f"{LONG}4"
+
+
+class Meeting:
+    """A prune that deletes the first two texts, and a step that waits for its end."""
+
+    def __init__(self, backend: Backend, sql: Sql) -> None:
+        self.engine = backend.engine()
+        self.other = SyncFaceAdapter(SessionSaver(self.engine))
+        self._sql = sql
+        self._backend = backend
+
+    async def prune_before(self, step: Callable[[], Any]) -> None:
+        """Prune, and before the end of that let a step begin."""
+        with ThreadPoolExecutor(1) as pool:
+            steps: list[Any] = []
+
+            def begin(_conn: Any) -> None:
+                steps.append(pool.submit(step))
+                while not is_waiting(self._backend, self._sql):
+                    assert not steps[0].done()
+
+            with hook(self.engine, "UPDATE session_threads", begin):
+                await self.other.aprune(["t"], strategy="keep_last", keep_last=1)
+            steps[0].result()
+
+
+@pytest.fixture
+def meeting(backend: Backend, sql: Sql) -> Meeting:
+    return Meeting(backend, sql)
+
+
+@SERVERS
+@pytest.mark.parametrize("knows_row", [False, True], ids=["locks the row", "knows the row"])
+async def test_a_step_that_waits_for_a_prune_to_end_stores_no_change_of_what_it_deleted(
+    backend: Backend,
+    sql: Sql,
+    meeting: Meeting,
+    knows_row: bool,
+) -> None:
+    plain = SessionSaver(backend.engine())
+    mine = SyncFaceAdapter(plain)
+    second = await begun(mine if knows_row else meeting.other)
+    await values(mine)
+    third = await gone_on(meeting.other, second)
+    if knows_row:
+        await mine.aput_writes(third, [(RESUME, "on")], "task")
+    made = checkpoint(4, {"text": f"{LONG}4"})
+
+    await meeting.prune_before(
+        lambda: plain.put(third, made, {"step": 4}, made["channel_versions"])
+    )
+
+    assert changes(sql) == 0
+    with SessionSaver(backend.engine()) as fresh:
+        assert (await values(SyncFaceAdapter(fresh)))["text"] == f"{LONG}4"
+
+
+@SERVERS
+@pytest.mark.parametrize("knows_row", [False, True], ids=["locks the row", "knows the row"])
+async def test_a_step_that_waits_for_a_prune_of_its_parent_to_end_is_stored_whole(
+    backend: Backend,
+    sql: Sql,
+    meeting: Meeting,
+    knows_row: bool,
+) -> None:
+    plain = SessionSaver(backend.engine())
+    mine = SyncFaceAdapter(plain)
+    second = await begun(mine if knows_row else meeting.other)
+    await values(mine)
+    third = await gone_on(meeting.other, second)
+    if knows_row:
+        await mine.aput_writes(third, [(RESUME, "on")], "task")
+    made = checkpoint(4, {"note": "n" * 200, "text": f"{LONG}4"})
+    made["channel_versions"]["note"] = checkpoint(1, {"note": ""})["channel_versions"]["note"]
+    changed = {"text": made["channel_versions"]["text"]}
+
+    await meeting.prune_before(lambda: plain.put(second, made, {"step": 4}, changed))
+
+    assert changes(sql) == 0
+    with SessionSaver(backend.engine()) as fresh:
+        found = await values(SyncFaceAdapter(fresh))
+        assert found == {"note": "n" * 200, "text": f"{LONG}4"}
+
+
+async def test_a_link_that_was_deleted_by_hand_is_said_to_be_gone(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    await begun(make_saver())
+    where = "channel = 'text' AND base_key IS NULL"
+    [gone] = sql(f"SELECT blob_key FROM session_blobs WHERE {where}")
+    sql(f"DELETE FROM session_blobs WHERE {where}")
+
+    with pytest.raises(HistoryLostError, match=bytes(gone["blob_key"]).hex()):
+        await values(make_saver())
+
+
+async def test_many_channels_that_change_at_once_are_stored_as_changes(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver = make_saver()
+    at = await put(saver, 1, {f"text{n}": f"{LONG}{n}" for n in range(37)})
+
+    await put(saver, 2, {f"text{n}": f"{LONG}{n}!" for n in range(37)}, at)
+
+    assert changes(sql) == 37
+    assert await values(make_saver()) == {f"text{n}": f"{LONG}{n}!" for n in range(37)}
