@@ -7,7 +7,7 @@ objects: a graph may change an object that it was given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from langgraph_session_saver.chains import Value
@@ -123,6 +123,16 @@ class BlobCache:
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
         """A value, if it is remembered."""
         return self.values.get((thread_key, key))
+
+    def all_of(self, thread_key: bytes, keys: Iterable[bytes]) -> list[Value] | None:
+        """Several values, if all of them are remembered."""
+        found = []
+        for key in keys:
+            value = self.values.get((thread_key, key))
+            if value is None:
+                return None
+            found.append(value)
+        return found
 
     def put(self, thread_key: bytes, value: Value) -> None:
         """Remember a value."""

@@ -134,12 +134,16 @@ class Runner:
             raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        with self._turn(kind), self._connect(kind) as conn:
+        turn = self._turn(kind)
+        if turn is _NO_TURN:
+            with self._connect(kind) as conn:
+                return self._execute(conn, operation, kind)
+        with turn, self._connect(kind) as conn:
             return self._execute(conn, operation, kind)
 
     def groups(self, kind: Kind) -> bool:
         """Whether operations of a kind wait in line together for a file's one writer."""
-        return self.owned and self._spares is not None and kind in _GROUPED and not self.is_async
+        return kind in _GROUPED and self.owned and self._spares is not None and not self.is_async
 
     def _run_in_group(self, operation: Operation[T], kind: Kind) -> T:
         return self._group.run((operation, kind))  # type: ignore[no-any-return]
@@ -186,14 +190,14 @@ class Runner:
             raise self._translated(exc, kind) from exc
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        if kind in _READS:
+            self.dialect.leave_transactions(conn)
+            return operation(conn)
         if kind == "schema":
             return self.dialect.in_schema_transaction(conn, operation)
         if kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
             return self.dialect.alone(conn, operation)
-        if kind in {"write", "step", "batch"}:
-            return self.dialect.in_transaction(conn, operation)
-        self.dialect.leave_transactions(conn)
-        return operation(conn)
+        return self.dialect.in_transaction(conn, operation)
 
     # -- connections ------------------------------------------------------------------------
 

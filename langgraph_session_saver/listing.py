@@ -60,7 +60,7 @@ class Listing:
 
     def values_of(self, one: Saved) -> dict[At, Value]:
         """Rebuild what a checkpoint of this page refers to; no value for an empty channel."""
-        thread_key = one.row.thread_key
+        thread_key = one.place.thread.key
         found: dict[At, Value] = {}
         for key in one.keys.values():
             at = (thread_key, key)
@@ -155,7 +155,7 @@ class Lister:
         missing: dict[At, tuple[Saved, str]] = {}
         for one in saved:
             for channel, key in one.keys.items():
-                at = (one.row.thread_key, key)
+                at = (one.place.thread.key, key)
                 value = core.cache.get(*at)
                 if value is not None:
                     cached[at] = value

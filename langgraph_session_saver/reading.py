@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
 from langgraph_session_saver.chains import Value, resolve
-from langgraph_session_saver.codec import blob_key, load, unframe
+from langgraph_session_saver.codec import blob_key, load, load_together, unframe
 from langgraph_session_saver.configs import Place, place_of
-from langgraph_session_saver.core import Core, Noted, Script, looking_up, reading
+from langgraph_session_saver.core import Core, Noted, Request, Script, looking_up, reading
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+from langgraph_session_saver.references import blobs_of
 from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
 
@@ -32,7 +33,7 @@ ANCESTORS = 512
 Known = Callable[[bytes, bytes], Value | None]
 
 
-@dataclass
+@dataclass(slots=True)
 class Saved:
     """A checkpoint's row, decoded but for its channels' values."""
 
@@ -42,16 +43,8 @@ class Saved:
     absent: frozenset[str]
     inline: Mapping[str, Any]
     """Values that the row itself holds."""
-    keys: dict[str, bytes] = field(init=False)
+    keys: dict[str, bytes]
     """The key of every channel's value, but for those that the row itself holds."""
-
-    def __post_init__(self) -> None:
-        ns, inline = self.row.checkpoint_ns, self.inline
-        self.keys = {
-            channel: blob_key(ns, channel, at)
-            for channel, at in self.versions.items()
-            if channel not in inline
-        }
 
     @property
     def versions(self) -> ChannelVersions:
@@ -62,26 +55,29 @@ class Saved:
     @property
     def name(self) -> str:
         """The checkpoint, for errors."""
-        return f"checkpoint {self.row.checkpoint_id!r} of thread {self.place.thread.thread_id!r}"
+        return _name(self.place, self.row)
 
     def channel_name(self, channel: str) -> str:
         """One of its channels, for errors."""
         return f"channel {channel!r} of {self.name}"
 
-    def key(self, channel: str) -> bytes:
-        """The key of a channel's value."""
-        return self.keys[channel]
-
 
 def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> Saved:
     """Read a checkpoint's row, without its values."""
-    what = f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
+    what = _name(place, row)
     stored = load(serde, (row.type, _unframed(row.data, what)), what)
     try:
         checkpoint, absent, *inline = stored
     except (TypeError, ValueError) as exc:
         raise CorruptBlobError(f"{what} is not a checkpoint with its empty channels") from exc
-    return Saved(place, row, checkpoint, frozenset(absent), inline[0] if inline else {})
+    ns, versions = place.checkpoint_ns, checkpoint["channel_versions"]
+    keys = {channel: key for channel, key in blobs_of(row.refs).items() if key}
+    keys |= {channel: blob_key(ns, channel, versions[channel]) for channel in absent}
+    return Saved(place, row, checkpoint, frozenset(absent), inline[0] if inline else {}, keys)
+
+
+def _name(place: Place, row: Row[Any]) -> str:
+    return f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
 
 
 def _unframed(data: bytes, what: str) -> bytes:
@@ -104,19 +100,63 @@ class Reading:
     ) -> Script[CheckpointTuple | None]:
         """Read a checkpoint; a blob that goes missing meanwhile is looked for once more."""
         place = place_of(config)
+        rows = yield self._looking_up(place)
+        found = self._from_memory(serde, place, rows)
+        if found is not None:
+            return found
         try:
-            return (yield from self._get_tuple(serde, place))
+            return (yield from self._from_database(serde, place, rows))
         except HistoryLostError:
             self._core.forget_thread(place.thread.key)
-            return (yield from self._get_tuple(serde, place))
+            rows = yield self._looking_up(place)
+            return (yield from self._from_database(serde, place, rows))
 
-    def _get_tuple(self, serde: SerializerProtocol, place: Place) -> Script[CheckpointTuple | None]:
-        core = self._core
-        rows = yield looking_up(
-            lambda conn: core.operations.get_checkpoint(
+    def _looking_up(self, place: Place) -> Request:
+        operations = self._core.operations
+        return looking_up(
+            lambda conn: operations.get_checkpoint(
                 conn, place.thread.key, place.ns_key, place.checkpoint_id
             )
         )
+
+    def _from_memory(
+        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
+    ) -> CheckpointTuple | None:
+        """Make a checkpoint whose values are all remembered, in one go; None if that cannot be.
+
+        That is what a graph reads that went on here before: 20 µs where each value by itself, with
+        what names it in an error, takes 26.
+        """
+        if not rows:
+            return None
+        cache, row, thread_key = self._core.cache, rows[0], place.thread.key
+        keys = blobs_of(row.refs)
+        channels = [channel for channel, key in keys.items() if key]
+        known = cache.all_of(thread_key, filter(None, keys.values()))
+        if known is None:
+            return None
+        parts = [(row.type, unframe(row.data)), (row.metadata_type, unframe(row.metadata_data))]
+        loaded = load_together(serde, [*parts, *[value.typed for value in known]])
+        if loaded is None:
+            return None
+        (checkpoint, absent, *inline), metadata, *values = loaded
+        versions = checkpoint["channel_versions"]
+        for channel in absent:
+            key = blob_key(place.checkpoint_ns, channel, versions[channel])
+            if not cache.is_empty(thread_key, key):
+                return None
+        checkpoint["channel_values"] = dict(zip(channels, values, strict=True))
+        if inline:
+            checkpoint["channel_values"] |= inline[0]
+        cache.set_tips(thread_key, place.ns_key, keys)
+        found = _made(serde, place, row, checkpoint, metadata, _writes_of(rows), "write_")
+        self._remember(place, row, found)
+        return found
+
+    def _from_database(
+        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
+    ) -> Script[CheckpointTuple | None]:
+        core = self._core
         if not rows:
             if place.checkpoint_id is not None:
                 key = (place.thread.key, place.ns_key, place.checkpoint_id)
@@ -125,10 +165,9 @@ class Reading:
             return None
         saved = decode(serde, place, rows[0])
         values = yield from self._values([saved], core.cache.get, core.cache.put)
-        core.cache.set_tips(place.thread.key, place.ns_key, saved.keys)
-        writes = [row for row in rows if row.task_id is not None]
-        found = self.assemble(serde, saved, values, ordered(writes), "write_")
-        self._remember(saved, found)
+        core.cache.set_tips(place.thread.key, place.ns_key, blobs_of(rows[0].refs))
+        found = self.assemble(serde, saved, values, _writes_of(rows), "write_")
+        self._remember(place, rows[0], found)
         return found
 
     def get_values(
@@ -136,11 +175,7 @@ class Reading:
     ) -> Script[dict[str, Any] | None]:
         """Read the values of some channels of a checkpoint; None if it is not there."""
         core = self._core
-        rows = yield looking_up(
-            lambda conn: core.operations.get_checkpoint(
-                conn, place.thread.key, place.ns_key, place.checkpoint_id
-            )
-        )
+        rows = yield self._looking_up(place)
         if not rows:
             return None
         saved = decode(serde, place, rows[0])
@@ -152,19 +187,18 @@ class Reading:
             if (value := values.get((place.thread.key, key))) is not None
         }
 
-    def _remember(self, saved: Saved, found: CheckpointTuple) -> None:
-        key = (saved.row.thread_key, saved.row.ns_key, saved.row.checkpoint_id)
-        if self._core.not_found.get(key) is not False:
-            self._core.not_found.put(key, False)  # noqa: FBT003
-        if self._core.noted.get(key) is None:
+    def _remember(self, place: Place, row: Row[Any], found: CheckpointTuple) -> None:
+        core, key = self._core, (place.thread.key, place.ns_key, row.checkpoint_id)
+        if core.not_found.get(key) is not False:
+            core.not_found.put(key, False)  # noqa: FBT003
+        if core.noted.get(key) is None:
             step = found.metadata.get("step")
             sends = send_nodes(found.checkpoint["channel_values"])
-            self._core.noted.put(
-                key, Noted(sends, step if isinstance(step, int) else None, _origin(saved, found))
-            )
-        if found.pending_writes and self._core.policy == "raise":
+            number = step if isinstance(step, int) else None
+            core.noted.put(key, Noted(sends, number, _origin(place, row, found)))
+        if found.pending_writes and core.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
-            self._core.written.put(key, channels)
+            core.written.put(key, channels)
 
     def _values(
         self, saved: Sequence[Saved], known: Known, learn: Callable[[bytes, Value], None] | None
@@ -181,7 +215,7 @@ class Reading:
         missing: dict[tuple[bytes, bytes], tuple[Saved, str]] = {}
         for one in saved:
             for channel, key in one.keys.items():
-                at = (one.row.thread_key, key)
+                at = (one.place.thread.key, key)
                 value = known(*at)
                 if value is not None:
                     found[at] = value
@@ -211,7 +245,7 @@ class Reading:
                 f"channel {channel!r} of {one.name} is not in the database: rows of "
                 "session_blobs were deleted by hand, or the thread is being deleted"
             )
-        self._core.cache.set_empty(one.row.thread_key, one.key(channel))
+        self._core.cache.set_empty(one.place.thread.key, one.keys[channel])
 
     def assemble(
         self,
@@ -222,20 +256,15 @@ class Reading:
         prefix: str,
     ) -> CheckpointTuple:
         """Deserialise a checkpoint, with values that `_values` or a listing found."""
-        row, place = saved.row, saved.place
+        thread_key, names = saved.place.thread.key, saved.channel_name
         channel_values = {
-            channel: load(serde, value.typed, partial(saved.channel_name, channel))
+            channel: load(serde, value.typed, partial(names, channel))
             for channel, key in saved.keys.items()
-            if (value := values.get((row.thread_key, key))) is not None
+            if (value := values.get((thread_key, key))) is not None
         }
-        parent = row.parent_checkpoint_id
-        return CheckpointTuple(
-            config=place.at(row.checkpoint_id),
-            checkpoint={**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}},  # type: ignore[typeddict-item]
-            metadata=self.metadata(serde, saved.name, row),
-            parent_config=place.at(parent) if parent else None,
-            pending_writes=[_pending(serde, write, prefix) for write in writes],
-        )
+        checkpoint = {**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}}
+        metadata = self.metadata(serde, saved.name, saved.row)
+        return _made(serde, saved.place, saved.row, checkpoint, metadata, writes, prefix)
 
     def metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
         """A checkpoint's metadata."""
@@ -290,7 +319,7 @@ class Reading:
         core = self._core
         open_channels = [channel for channel in collected if channel not in seeds]
         keys = {
-            (one.row.thread_key, one.key(channel))
+            (one.place.thread.key, one.keys[channel])
             for one in walk
             for channel in open_channels
             if channel in one.keys
@@ -309,7 +338,7 @@ class Reading:
                     break
                 if channel not in one.versions:
                     continue
-                key = (one.row.thread_key, one.key(channel))
+                key = (one.place.thread.key, one.keys[channel])
                 if key in stored:
                     value = (yield from self._one_value(one, channel, key)).typed
                     seeds[channel] = load(serde, value, f"channel {channel!r} of {one.name}")
@@ -340,12 +369,35 @@ def _resolve(
     )
 
 
-def _origin(saved: Saved, found: CheckpointTuple) -> Origin | None:
-    if not saved.place.is_root:
+def _origin(place: Place, row: Row[Any], found: CheckpointTuple) -> Origin | None:
+    if not place.is_root:
         return None
-    row = saved.row
     origin = origin_of(row.checkpoint_id, row.parent_checkpoint_id, found.metadata, None)
     return origin._replace(run=row.root_checkpoint_id)
+
+
+def _made(
+    serde: SerializerProtocol,
+    place: Place,
+    row: Row[Any],
+    checkpoint: Any,
+    metadata: Any,
+    writes: Sequence[Row[Any]],
+    prefix: str,
+) -> CheckpointTuple:
+    parent = row.parent_checkpoint_id
+    return CheckpointTuple(
+        place.at(row.checkpoint_id),
+        checkpoint,
+        metadata,
+        place.at(parent) if parent else None,
+        [_pending(serde, write, prefix) for write in writes],
+    )
+
+
+def _writes_of(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """The writes that a checkpoint was read with."""
+    return ordered(rows) if rows[0].task_id is not None else ()
 
 
 def ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:

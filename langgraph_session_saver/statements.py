@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, LargeBinary, bindparam
 from sqlalchemy.dialects import mysql
@@ -43,7 +44,8 @@ class Statement:
         """Run it; its rows, as named tuples."""
         compiled = self._for(conn)
         rows, _ = execute(conn, compiled.sql, compiled.bound(params))
-        return [compiled.row(row) for row in rows]
+        row = compiled.row
+        return [row(values) for values in rows]
 
     def first(self, conn: Connection, params: Mapping[str, Any]) -> Any:
         """Run it; its only row, as a named tuple, or None."""
@@ -169,6 +171,8 @@ class _Compiled:
             for place, entry in enumerate(results)
             if (process := _crossing(entry.type, dialect, "result")) is not None
         ]
+        self.row: Callable[[Sequence[Any]], Any] = self._converted if self._read else self._row
+        """Makes a row a named tuple of Python values."""
 
     def bound(self, params: Mapping[str, Any]) -> Any:
         """Parameters as the driver takes them."""
@@ -188,13 +192,11 @@ class _Compiled:
             values[place] = process(values[place])
         return tuple(values)
 
-    def row(self, values: Sequence[Any]) -> Any:
-        """A row as a named tuple of Python values."""
-        if self._read:
-            values = list(values)
-            for place, process in self._read:
-                values[place] = process(values[place])
-        return self._row(*values)
+    def _converted(self, row: Sequence[Any]) -> Any:
+        values = list(row)
+        for place, process in self._read:
+            values[place] = process(values[place])
+        return self._row(values)
 
 
 def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
@@ -204,9 +206,10 @@ def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]
     return lambda params: tuple(params[name] for name in names)
 
 
-def _row_type(results: Sequence[Any]) -> Callable[..., Any]:
+def _row_type(results: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
     names = [entry.keyname for entry in results]
-    return namedtuple("Row", names)  # noqa: PYI024
+    # Not `_make`: that is a function in Python, which counts the values too.
+    return partial(tuple.__new__, namedtuple("Row", names))  # noqa: PYI024
 
 
 def _maker(default: Any) -> Callable[[], Any]:
@@ -255,7 +258,7 @@ class Checkout:
         self.connection.invalidate(exception)
 
     def __enter__(self) -> Connection:
-        return cast("Connection", self)
+        return self  # type: ignore[return-value]
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
