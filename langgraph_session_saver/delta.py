@@ -8,11 +8,8 @@ merged into one without looking at the values they lead to.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import accumulate
-from typing import Any
 
 Copy = tuple[int, int]
 """A range of the base: where it starts and how long it is."""
@@ -76,40 +73,23 @@ def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
     Raises:
         ValueError: A change copies what the one before does not lead to.
     """
-    length = target_length(newest_first[0])
-    pieces: list[Any] = []
-    wanted: list[tuple[int, int, list[Any]]] = [(0, length, pieces)]
-    for change in newest_first:
-        ends = list(accumulate(map(_length, change)))
-        copied: list[tuple[int, int, list[Any]]] = []
-        for start, count, into in wanted:
-            for segment in _slice(change, ends, start, count):
-                if isinstance(segment, bytes):
-                    into.append(segment)
-                else:
-                    inner: list[Any] = []
-                    into.append(inner)
-                    copied.append((*segment, inner))
-        wanted = copied
-    for start, count, into in wanted:
-        into.append(base[start : start + count])
-    target = b"".join(_leaves(pieces))
-    if len(target) != length:
+    pieces: list[Segment] = list(newest_first[0])
+    ending: list[bytes] = []
+    for change in newest_first[1:]:
+        while pieces and isinstance(literal := pieces[-1], bytes):
+            ending.append(literal)  # what was appended since needs no further look
+            pieces.pop()
+        pieces = _traced(pieces, change)
+    target = b"".join(
+        [
+            piece if isinstance(piece, bytes) else base[piece[0] : piece[0] + piece[1]]
+            for piece in pieces
+        ]
+        + ending[::-1]
+    )
+    if len(target) != target_length(newest_first[0]):
         raise ValueError("a change copies from outside its base")
     return target
-
-
-def _leaves(pieces: list[Any]) -> Iterator[bytes]:
-    """The bytes in nested lists, in their order; as deep as a chain is long."""
-    open_lists = [iter(pieces)]
-    while open_lists:
-        for piece in open_lists[-1]:
-            if isinstance(piece, list):
-                open_lists.append(iter(piece))
-                break
-            yield piece
-        else:
-            open_lists.pop()
 
 
 def combine(later: Change, earlier: Change) -> Change:
@@ -118,16 +98,36 @@ def combine(later: Change, earlier: Change) -> Change:
     Raises:
         ValueError: The later change copies what the earlier one does not lead to.
     """
-    ends = list(accumulate(_length(segment) for segment in earlier))
+    return _joined(_traced(later, earlier))
 
-    def traced() -> Iterator[Segment]:
-        for segment in later:
+
+def _traced(later: Sequence[Segment], earlier: Change) -> list[Segment]:
+    """What a later change copies, as what the earlier one makes it of."""
+    traced: list[Segment] = []
+    at = start = 0  # a segment of the earlier change, and where it starts in what that leads to
+    for piece in later:
+        if isinstance(piece, bytes):
+            traced.append(piece)
+            continue
+        wanted, count = piece
+        if wanted < start:
+            at = start = 0
+        while count:
+            if at == len(earlier):
+                raise ValueError("a change copies from outside its base")
+            segment = earlier[at]
+            length = len(segment) if isinstance(segment, bytes) else segment[1]
+            skipped = wanted - start
+            if skipped >= length:
+                at, start = at + 1, start + length
+                continue
+            taken = min(count, length - skipped)
             if isinstance(segment, bytes):
-                yield segment
+                traced.append(segment[skipped : skipped + taken])
             else:
-                yield from _slice(earlier, ends, *segment)
-
-    return _joined(traced())
+                traced.append((segment[0] + skipped, taken))
+            wanted, count = wanted + taken, count - taken
+    return traced
 
 
 def pack(change: Change) -> bytes:
@@ -172,22 +172,6 @@ def target_length(change: Change) -> int:
 
 def _length(segment: Segment) -> int:
     return len(segment) if isinstance(segment, bytes) else segment[1]
-
-
-def _slice(change: Change, ends: list[int], start: int, length: int) -> Iterator[Segment]:
-    """The segments that make up a range of a change's target."""
-    at = bisect_right(ends, start)
-    while length:
-        if at == len(change):
-            raise ValueError("a change copies from outside its base")
-        segment = change[at]
-        offset = start - (ends[at] - _length(segment))
-        taken = min(length, ends[at] - start)
-        if isinstance(segment, bytes):
-            yield segment[offset : offset + taken]
-        else:
-            yield (segment[0] + offset, taken)
-        start, length, at = start + taken, length - taken, at + 1
 
 
 def _joined(segments: Iterable[Segment]) -> Change:
@@ -309,12 +293,11 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
         ValueError: The bytes end in the middle of it.
     """
     number = shift = 0
-    while True:
-        if at >= len(data):
-            raise ValueError("bytes end in the middle of a number")
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
+    try:
+        while (byte := data[at]) > 0x7F:
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            at += 1
+    except IndexError:
+        raise ValueError("bytes end in the middle of a number") from None
+    return number | byte << shift, at + 1
