@@ -7,8 +7,8 @@ objects: a graph may change an object that it was given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from langgraph_session_saver.chains import Value
 
@@ -110,6 +110,24 @@ class Weighed(Recent[K, V]):
             self._old_weight -= self._weigh(value)
 
 
+class Whole(NamedTuple):
+    """A small checkpoint as it was read, ready to be made again."""
+
+    data: bytes
+    metadata: bytes
+    """As they are stored: another `put` may have replaced its row."""
+    keys: Mapping[str, bytes]
+    """What its references say of its channels' blobs."""
+    channels: Sequence[str]
+    """Those of them that have one."""
+    joined: bytes
+    """All of it as one array: the checkpoint, its metadata, and the values of those blobs."""
+
+    def weight(self) -> int:
+        """Bytes, roughly, that it takes the memory of."""
+        return ENTRY_BYTES + len(self.data) + len(self.metadata) + len(self.joined)
+
+
 class BlobCache:
     """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
 
@@ -123,16 +141,6 @@ class BlobCache:
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
         """A value, if it is remembered."""
         return self.values.get((thread_key, key))
-
-    def all_of(self, thread_key: bytes, keys: Iterable[bytes]) -> list[Value] | None:
-        """Several values, if all of them are remembered."""
-        found = []
-        for key in keys:
-            value = self.values.get((thread_key, key))
-            if value is None:
-                return None
-            found.append(value)
-        return found
 
     def put(self, thread_key: bytes, value: Value) -> None:
         """Remember a value."""

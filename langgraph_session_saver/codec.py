@@ -42,7 +42,7 @@ which that row holds anyway. A row of its own would cost 160 bytes.
 """
 
 TOGETHER = 1 << 14
-"""Bytes up to which a value is copied to be deserialised with others: a copy takes under 1 µs."""
+"""Bytes of values that are joined to be read in one go: of larger ones that saves nothing."""
 
 _SMALL = frozenset((type(None), bool, int, float))
 
@@ -211,22 +211,28 @@ def load(serde: SerializerProtocol, typed: Typed, what: str | Callable[[], str])
     return value
 
 
-def load_together(serde: SerializerProtocol, parts: Sequence[Typed]) -> list[Any] | None:
-    """Deserialise several values, small ones in one go: 3 µs where four take 6 one by one.
+def join(parts: Sequence[Typed]) -> bytes | None:
+    """Several small values as one array; None where they are large, or not MessagePack.
 
-    LangGraph's own serialiser writes MessagePack, and there values one after another, behind an
-    array's header, are an array.
+    In MessagePack values one after another, behind an array's header, are an array.
+    """
+    pieces = [data for typ, data in parts if typ == "msgpack"]
+    if len(pieces) < len(parts) or sum(map(len, pieces)) > TOGETHER:
+        return None
+    return b"".join((b"\xdc", len(pieces).to_bytes(2, "big"), *pieces))
+
+
+def load_joined(serde: SerializerProtocol, joined: bytes) -> list[Any] | None:
+    """Deserialise what `join` made in one go: 3 µs where four values take 6 one by one.
 
     Returns:
-        The values; None if one cannot be read, for `load` to name it.
+        The values; None where the serde is not LangGraph's own, or one cannot be read: `load`
+        reads each by itself, and names the one.
     """
-    pieces = [b"\xdc" + len(parts).to_bytes(2, "big")]
-    if type(serde).loads_typed is JsonPlusSerializer.loads_typed:
-        pieces += [data for typ, data in parts if typ == "msgpack" and len(data) <= TOGETHER]
+    if type(serde).loads_typed is not JsonPlusSerializer.loads_typed:
+        return None
     try:
-        if len(pieces) > len(parts):
-            return load(serde, ("msgpack", b"".join(pieces)), "")  # type: ignore[no-any-return]
-        return [load(serde, typed, "") for typed in parts]
+        return load(serde, ("msgpack", joined), "")  # type: ignore[no-any-return]
     except SerializationError:
         return None
 

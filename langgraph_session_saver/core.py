@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.cache import BlobCache, Recent, Weighed
+from langgraph_session_saver.cache import BlobCache, Recent, Weighed, Whole
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
@@ -34,6 +34,9 @@ ATTEMPTS = 5
 
 REMEMBERED_MESSAGES = 200_000
 """Messages, of all threads, that are remembered to be projected: about 40 MB."""
+
+REMEMBERED_WHOLE = 8 << 20
+"""Bytes of small checkpoints that are remembered as a whole, for who reads the same one again."""
 
 REMEMBERED_ROWS = 200_000
 """Checkpoints and blobs, of all threads under `keep_last`, that are remembered to be stored."""
@@ -139,6 +142,7 @@ class Core:
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         self.cache = BlobCache()
+        self.wholes: Weighed[CheckpointKey, Whole] = Weighed(REMEMBERED_WHOLE, Whole.weight)
         self.views: Weighed[bytes, View] = Weighed(REMEMBERED_MESSAGES, View.weight)
         self.known: Recent[bytes, Known] = Recent(REMEMBERED)
         self.noted: Recent[CheckpointKey, Noted] = Recent(REMEMBERED)
@@ -209,6 +213,7 @@ class Core:
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a thread whose rows are gone."""
         self.cache.forget_thread(thread_key)
+        self.wholes.forget_where(lambda key: key[0] == thread_key)
         self.views.forget(thread_key)
         self.forget_row(thread_key)
 
