@@ -135,7 +135,7 @@ class BlobCache:
         self.values: Weighed[tuple[bytes, bytes], Value] = Weighed(
             limit, lambda value: value.size + ENTRY_BYTES
         )
-        self._tips: Weighed[tuple[bytes, bytes], Mapping[str, bytes]] = Weighed(16_384, len)
+        self._tips: Recent[tuple[bytes, bytes], Mapping[str, bytes]] = Recent(4_096)
         self._empty: Recent[tuple[bytes, bytes], bool] = Recent(limit=65_536)
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:

@@ -54,7 +54,6 @@ from langgraph_session_saver.gates import (
 )
 from langgraph_session_saver.statements import Statement, Statements, batches, execute
 from langgraph_session_saver.tables import Tables
-from langgraph_session_saver.types import utc_now
 
 FEW = 4
 """Rows up to which a statement has a parameter for each value."""
@@ -173,7 +172,7 @@ class InTurn:
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """What follows the gate."""
         for store, rows in batch.stores:
-            yield from self._inserts_of(store, rows, batch.unless_pruned)
+            yield self._insert_of(store, rows, batch.unless_pruned)
         if batch.session is not None:
             yield self._session_change(*batch.session)
         for removal, rows in batch.removals:
@@ -187,7 +186,6 @@ class InTurn:
         statement.run_each(conn, rows)
 
     def _session_change(self, session_id: str, values: Mapping[str, Any]) -> Part:
-        values = {"updated_at": utc_now(), **values}
         return self._sessions.of(values), [{"session": session_id, **values}]
 
     def delete_late_writes(self, conn: Connection, thread_key: bytes, before: str) -> None:
@@ -196,8 +194,8 @@ class InTurn:
 
     def put(self, conn: Connection, store: Store, rows: Rows) -> None:
         """Store rows of one table."""
-        for statement, params in self._inserts_of(store, rows):
-            statement.run_each(conn, params)
+        statement, params = self._insert_of(store, rows)
+        statement.run_each(conn, params)
 
     def put_on(self, conn: Connection, store: Store, row: Mapping[str, Any], basis: Basis) -> bool:
         """Store a row of a thread whose row is locked; False if what it changes is not there."""
@@ -212,23 +210,22 @@ class InTurn:
             statement = self._built_on[store, basis.shape] = Statement(made)
         return statement.run(conn, _params_each("p", store.columns, [row]) | basis.params()) > 0
 
-    def _inserts_of(
+    def _insert_of(
         self, store: Store, rows: Rows, unless_pruned: CheckpointKey | None = None
-    ) -> Iterator[Part]:
+    ) -> Part:
         """A few rows in one statement, unless their checkpoint was pruned."""
-        pruned = pruned_params(unless_pruned)
-        together = [rows] if fit_one_insert(store, rows) else [[row] for row in rows]
-        count = len(together[0])
-        shape = (store, count, bool(pruned))
+        count = len(rows) if fit_one_insert(store, rows) else 1
+        shape = (store, count, unless_pruned is not None)
         statement = self._inserts.get(shape)
         if statement is None:
-            statement = self._inserts[shape] = self._insert(*shape)
-        if count == 1 and not pruned:
-            yield statement, [row for (row,) in together]
-        else:
-            yield statement, [_params_each("p", store.columns, some) | pruned for some in together]
+            statement = self._inserts[shape] = self._inserting(*shape)
+        if count == 1 and unless_pruned is None:
+            return statement, rows
+        pruned = pruned_params(unless_pruned)
+        together = batches(rows, count)
+        return statement, [_params_each("p", store.columns, some) | pruned for some in together]
 
-    def _insert(self, store: Store, count: int, conditional: bool) -> Statement:  # noqa: FBT001
+    def _inserting(self, store: Store, count: int, conditional: bool) -> Statement:  # noqa: FBT001
         insert, c = store.statement(self._dialect), store.table.c
         if count == 1 and not conditional:
             return Statement(insert, store.columns)  # a row is its parameters, as it is

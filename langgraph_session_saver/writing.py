@@ -139,9 +139,10 @@ class Writing:
         return True
 
     def _thread_values(self, saved: Incoming, head: Head, revision: int) -> dict[str, Any]:
-        values = {"revision": revision, "updated_at": utc_now()}
-        if saved.place.is_root:
-            values |= status_at(saved.reached(), head.status_checkpoint_id)
+        if not saved.place.is_root:
+            return {"revision": revision, "updated_at": utc_now()}
+        values = status_at(saved.reached(), head.status_checkpoint_id)
+        values["revision"] = revision
         return values
 
     def _batch(
