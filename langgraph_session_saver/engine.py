@@ -11,8 +11,8 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -25,6 +25,7 @@ from sqlalchemy.pool import (
     SingletonThreadPool,
     StaticPool,
 )
+from sqlalchemy.util import greenlet_spawn
 from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
@@ -75,8 +76,9 @@ class Runner:
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
-        has_file = self._queue is not None and is_file(self.sync_engine.url.database)
-        self._spares = Spares(self.sync_engine) if has_file else None
+        self._has_file = self._queue is not None and is_file(self.sync_engine.url.database)
+        is_memory = self._queue is not None and not self._has_file
+        self._spares = Spares(self.sync_engine) if owned and not is_memory else None
         self._group: Grouped[_Write] = Grouped(self._run_together)
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -134,16 +136,12 @@ class Runner:
             raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        turn = self._turn(kind)
-        if turn is _NO_TURN:
-            with self._connect(kind) as conn:
-                return self._execute(conn, operation, kind)
-        with turn, self._connect(kind) as conn:
-            return self._execute(conn, operation, kind)
+        with self._turn(kind):
+            return self._connected(operation, kind)
 
     def groups(self, kind: Kind) -> bool:
         """Whether operations of a kind wait in line together for a file's one writer."""
-        return kind in _GROUPED and self.owned and self._spares is not None and not self.is_async
+        return kind in _GROUPED and self.owned and self._has_file and not self.is_async
 
     def _run_in_group(self, operation: Operation[T], kind: Kind) -> T:
         return self._group.run((operation, kind))  # type: ignore[no-any-return]
@@ -169,8 +167,13 @@ class Runner:
             return Outcome(None, exc)
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
-        async with self._turn(kind), self._aconnection() as conn:
-            return await conn.run_sync(self._execute, operation, kind)  # type: ignore[no-any-return]
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        async with self._turn(kind):
+            return await greenlet_spawn(self._connected, operation, kind)
+
+    def _connected(self, operation: Operation[T], kind: Kind) -> T:
+        with self._connect(kind) as conn:
+            return self._execute(conn, operation, kind)
 
     def _turn(self, kind: Kind) -> WriterQueue | nullcontext[None]:
         """Writers take turns; over one shared connection, so do readers."""
@@ -214,20 +217,6 @@ class Runner:
             raise self._unreachable(exc) from exc
         self._reached = True
         return conn
-
-    @asynccontextmanager
-    async def _aconnection(self) -> AsyncIterator[Any]:
-        self._refuse_closed()
-        self._loop = weakref.ref(asyncio.get_running_loop())
-        try:
-            conn = await self.engine.connect()  # type: ignore[misc]
-        except (SQLAlchemyError, OSError) as exc:
-            raise self._unreachable(exc) from exc
-        self._reached = True
-        try:
-            yield conn
-        finally:
-            await asyncio.shield(conn.close())
 
     def _refuse_closed(self) -> None:
         if self.closed:
@@ -304,10 +293,13 @@ class Runner:
     def close(self) -> None:
         """Dispose of the engine if it was made here."""
         self.closed = True
-        if self.owned:
-            self._close_spares()
+        if not self.owned:
+            return
+        if self.is_async:
             # Without a running loop the connections of an AsyncEngine can only be dropped.
-            self.sync_engine.dispose(close=not self.is_async)
+            self.sync_engine.dispose(close=False)
+        else:
+            self._dispose()
 
     async def aclose(self) -> None:
         """Dispose of the engine if it was made here."""
@@ -315,14 +307,14 @@ class Runner:
         if not self.owned:
             return
         if self.is_async:
-            await self.engine.dispose()  # type: ignore[misc]
+            await greenlet_spawn(self._dispose)
         else:
-            await asyncio.to_thread(self._close_spares)
-            await asyncio.to_thread(self.sync_engine.dispose)
+            await asyncio.to_thread(self._dispose)
 
-    def _close_spares(self) -> None:
+    def _dispose(self) -> None:
         if self._spares is not None:
             self._spares.close()
+        self.sync_engine.dispose()
 
 
 class UnreachableError(DatabaseUnavailableError):

@@ -24,7 +24,8 @@ BATCH = 500
 
 _SIZES = (1, 8, 64, BATCH)
 
-_MOST_SPARES = 8
+MOST_SPARES = 12
+"""Connections that are kept beside those of a pool."""
 
 
 class Statement:
@@ -273,46 +274,57 @@ class Checkout:
 
 
 class Spares:
-    """Connections to a file, kept open for whoever needs one next.
+    """Connections that are kept open outside of their pool, for whoever needs one next.
 
-    A pool's care for servers is not needed there, and costs a third of a read: to check one out
-    and in takes 6 µs in a loop, and of a step, between waits for the disk, 40 of 400.
+    A pool's care costs a third of a read of a file: to check one out and in takes 6 µs in a loop,
+    and of a step, between waits for the disk, 40 of 400. Where all are in use, the pool's are.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._spares: list[Kept] = []
+        self._kept: set[Kept] = set()
+        self._idle: list[Kept] = []
         self._is_closed = False
 
     def take(self) -> Kept:
         """A connection that nobody else uses."""
         try:
-            return self._spares.pop()
+            return self._idle.pop()
         except IndexError:
             return Kept(self._engine, self)
 
     def give_back(self, connection: Kept) -> None:
         """Keep a connection for the next, if there are not many."""
-        if self._is_closed or len(self._spares) >= _MOST_SPARES:
+        if connection not in self._kept and len(self._kept) < MOST_SPARES:
+            connection.connection.detach()
+            self._kept.add(connection)
+        if self._is_closed or connection not in self._kept:
             connection.close()
         else:
-            self._spares.append(connection)
+            self._idle.append(connection)
+
+    def forget(self, connection: Kept) -> None:
+        """Let go of a connection that is closed."""
+        self._kept.discard(connection)
+
+    def drop(self) -> None:
+        """Close those that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
 
     def close(self) -> None:
         """Close those that are not in use, and the others when they are given back."""
         self._is_closed = True
-        while self._spares:
-            self._spares.pop().close()
+        self.drop()
 
 
 class Kept(Checkout):
-    """A connection that is taken out of its pool for good, to be used again and again."""
+    """A connection that is used again and again."""
 
     __slots__ = ("_spares",)
 
     def __init__(self, engine: Engine, spares: Spares) -> None:
         super().__init__(engine)
-        self.connection.detach()
         self._spares = spares
 
     def __exit__(self, *exc: object) -> None:
@@ -320,6 +332,16 @@ class Kept(Checkout):
             self._spares.give_back(self)
         else:
             self.close()
+
+    def invalidate(self, exception: BaseException | None = None) -> None:
+        """As `Checkout.invalidate`; who dropped this one will have dropped the idle ones."""
+        super().invalidate(exception)
+        self._spares.drop()
+
+    def close(self) -> None:
+        """Close it, or give it back to its pool."""
+        self._spares.forget(self)
+        super().close()
 
 
 def execute(

@@ -17,6 +17,7 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     StoragePermissionError,
 )
+from langgraph_session_saver.statements import MOST_SPARES
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -120,7 +121,7 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     else:
         options["isolation_level"] = "AUTOCOMMIT"
         # Without overflow: such a connection is closed when it is given back, and made anew.
-        options |= {"pool_size": POOL_SIZE, "max_overflow": 0}
+        options |= {"pool_size": POOL_SIZE - MOST_SPARES, "max_overflow": 0}
     try:
         if is_async:
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
