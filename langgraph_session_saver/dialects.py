@@ -437,7 +437,7 @@ _DIALECTS: dict[str, type[Dialect]] = {
 }
 
 
-def dialect_for(dialect: sqlalchemy.Dialect) -> Dialect:
+def dialect_for(dialect: sqlalchemy.Dialect | type[sqlalchemy.Dialect]) -> Dialect:
     """What differs in the database of a SQLAlchemy dialect.
 
     Raises:

@@ -78,7 +78,8 @@ class Runner:
         self._queue = self._writer_queue()
         self._has_file = self._queue is not None and is_file(self.sync_engine.url.database)
         is_memory = self._queue is not None and not self._has_file
-        self._spares = Spares(self.sync_engine) if owned and not is_memory else None
+        # An AsyncEngine's connections belong to its loop, and its pool is disposed of with that.
+        self._spares = None if is_memory or self.is_async else Spares(self.sync_engine)
         self._group: Grouped[_Write] = Grouped(self._run_together)
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -307,7 +308,7 @@ class Runner:
         if not self.owned:
             return
         if self.is_async:
-            await greenlet_spawn(self._dispose)
+            await self.engine.dispose()  # type: ignore[misc]
         else:
             await asyncio.to_thread(self._dispose)
 

@@ -54,17 +54,24 @@ class CheckpointRows:
         return Basis((ns_key, parent_id) if has_parent else None, frozenset(filter(None, bases)))
 
 
-@lru_cache(maxsize=32)
 def operations_on(
     dialect: sqlalchemy.Dialect, schema: str | None = None, prefix: str = ""
 ) -> Operations:
-    """The operations of all savers on one engine: an application may make a saver a request.
+    """The operations of all savers on engines of one kind: an application may make one a request.
 
     Args:
         dialect: The engine's, for which statements are compiled at their first use.
         schema: As for `build_tables`.
         prefix: As for `build_tables`.
     """
+    kind: Any = type(dialect)
+    return _operations_on(kind, schema, prefix)
+
+
+@lru_cache(maxsize=32)
+def _operations_on(
+    dialect: type[sqlalchemy.Dialect], schema: str | None, prefix: str
+) -> Operations:
     return Operations(shared_tables(schema, prefix), dialect_for(dialect))
 
 
