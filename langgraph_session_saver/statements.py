@@ -377,27 +377,20 @@ def execute(
     Raises:
         DBAPIError: What the driver raised, in SQLAlchemy's wrapping.
     """
-    if isinstance(conn, Checkout):
-        return _fetched(conn, conn.cursor, sql, bound, many=many)
-    if is_heard(conn):
+    is_ours = isinstance(conn, Checkout)
+    if not is_ours and is_heard(conn):
         # An application listens to its engine, to trace or to time: let it hear these too.
-        result = conn.exec_driver_sql(sql, bound)
+        result = conn.exec_driver_sql(sql, bound)  # type: ignore[union-attr]
         return (result.fetchall() if result.returns_rows else ()), result.rowcount
-    cursor = conn.connection.cursor()
-    try:
-        return _fetched(conn, cursor, sql, bound, many=many)
-    finally:
-        cursor.close()
-
-
-def _fetched(
-    conn: Connection | Checkout, cursor: Any, sql: str, bound: Any, *, many: bool
-) -> tuple[Sequence[Any], int]:
+    cursor: Any = conn.cursor if is_ours else conn.connection.cursor()  # type: ignore[union-attr]
     try:
         (cursor.executemany if many else cursor.execute)(sql, bound)
         return (cursor.fetchall() if cursor.description else ()), cursor.rowcount
     except conn.dialect.loaded_dbapi.Error as exc:
         raise _wrapped(conn, sql, exc) from exc
+    finally:
+        if not is_ours:
+            cursor.close()
 
 
 def driver_of(conn: Connection | Checkout) -> Any:
