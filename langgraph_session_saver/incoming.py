@@ -29,7 +29,7 @@ from langgraph_session_saver.threads import Head
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass
+@dataclass(slots=True)
 class Incoming:
     """One `put`, as LangGraph gives it, and as it is stored."""
 
