@@ -81,15 +81,19 @@ class Housekeeping:
             Whether the thread is gone.
         """
         whole, pace = self._core.operations.whole, Pace()
+        left: Left = "checkpoints"
         while True:
             delete_piece = partial(
                 whole.delete_thread, thread_key=key, most=pace.most, only_if=only_if
             )
+            were = left
             with pace.timed():
-                left: Left = yield writing(delete_piece)
+                left = yield writing(delete_piece)
             self._core.forget_thread(key)
-            if left != "rest":
+            if left in {"nothing", "thread"}:
                 return left == "nothing"
+            if left != were:
+                pace.restart()
             only_if = None
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
@@ -257,7 +261,8 @@ class Housekeeping:
             thread = ops.threads.find(conn, key)
             if thread is None or thread.revision != known:
                 return False
-            carry_out(ops, conn, key, piece, by_order=by_order)
+            with ops.dialect.in_bulk(conn):
+                carry_out(ops, conn, key, piece, by_order=by_order)
             ops.threads.change(conn, key, {"revision": following, "updated_at": thread.updated_at})
             return True
 

@@ -78,20 +78,16 @@ class Incoming:
 
     def stored(self) -> Stored:
         """What retention needs to know of this checkpoint."""
-        place, refers_to = self.place, self.references
+        place = self.place
         return Stored(
             ns_key=place.ns_key,
             checkpoint_id=self.checkpoint["id"],
             checkpoint_ns=place.checkpoint_ns,
             parent_id=place.checkpoint_id,
             root_id=self.root_id,
-            caller=refers_to.caller,
             run_id=self.run_id,
-            ts=refers_to.ts,
             is_hidden=False,
-            replayed=frozenset(refers_to.replayed),
-            valued=frozenset(refers_to.blobs),
-            blobs=frozenset(filter(None, refers_to.blobs.values())),
+            refs=self.references,
         )
 
     def _references(self) -> References:

@@ -12,10 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from langgraph_session_saver.references import References, unpack
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Stored:
-    """A stored checkpoint, as far as retention cares; equal if it is the same one."""
+    """A stored checkpoint, as far as retention cares; equal if it is the same one.
+
+    What it refers to is decoded when it is first asked for: of 100,000 checkpoints of which one
+    stays, that of few is. Not a frozen class, which takes three times as long to make.
+    """
 
     ns_key: bytes
     checkpoint_id: str
@@ -23,16 +29,32 @@ class Stored:
     parent_id: str | None = field(compare=False)
     root_id: str | None = field(compare=False)
     """The root checkpoint that a subgraph's call, or for a root's own its run, started from."""
-    caller: tuple[str, str] | None = field(compare=False)
-    """For a subgraph's: namespace and id of the checkpoint whose task called it."""
     run_id: str | None = field(compare=False)
-    ts: str = field(compare=False)
     is_hidden: bool = field(compare=False)
-    replayed: frozenset[str] = field(compare=False)
-    """Channels whose value is replayed from ancestors."""
-    valued: frozenset[str] = field(compare=False)
-    """Channels whose value is stored with this checkpoint."""
-    blobs: frozenset[bytes] = field(compare=False)
+    refs: References | bytes = field(compare=False)
+    """What it refers to, or that as it is stored."""
+
+    @property
+    def references(self) -> References:
+        """What it refers to."""
+        if not isinstance(self.refs, References):
+            self.refs = unpack(self.refs)
+        return self.refs
+
+    @property
+    def replayed(self) -> Collection[str]:
+        """Channels whose value is replayed from ancestors."""
+        return self.references.replayed
+
+    @property
+    def valued(self) -> Collection[str]:
+        """Channels whose value is stored with this checkpoint."""
+        return self.references.blobs.keys()
+
+    @property
+    def blobs(self) -> set[bytes]:
+        """The blobs that hold its values."""
+        return set(filter(None, self.references.blobs.values()))
 
     @property
     def key(self) -> tuple[bytes, str]:
@@ -80,7 +102,7 @@ def keep_last(rows: Sequence[Stored], count: int) -> Choice:
             rooted = [row for row in found if row.root_id is not None]
             needed += [row for row in found if row.root_id is None][-count:]
             if _is_call(ns):
-                needed += [row for row in rooted if row.caller in callers]
+                needed += [row for row in rooted if row.references.caller in callers]
             else:
                 needed += _remembered(rooted, bounds)
         kept.update(needed)
@@ -93,7 +115,9 @@ def keep_since(rows: Sequence[Stored], cutoff: datetime) -> Choice:
     recent = [
         row
         for row in rows
-        if not row.checkpoint_ns and not row.is_hidden and datetime.fromisoformat(row.ts) >= cutoff
+        if not row.checkpoint_ns
+        and not row.is_hidden
+        and datetime.fromisoformat(row.references.ts) >= cutoff
     ]
     return keep_last(rows, max(1, len(recent)))
 
@@ -133,14 +157,14 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
     by_key = {row.key: row for row in rows}
     needed: set[Stored] = set()
     for row in kept:
-        missing = set(row.replayed - row.valued)
+        missing = set(row.replayed).difference(row.valued)
         at = row
         while missing and at.parent_id is not None:
             parent = by_key.get((at.ns_key, at.parent_id))
             if parent is None:
                 break
             needed.add(parent)
-            missing -= parent.valued
+            missing.difference_update(parent.valued)
             at = parent
     return needed
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from langgraph_session_saver.operations import Operations
-from langgraph_session_saver.references import unpack
 from langgraph_session_saver.retention import Contents, Stored, Thinned
 from langgraph_session_saver.thread_rows import PIECE, Pace
 
@@ -18,7 +16,7 @@ def read_contents(
     operations: Operations, conn: Connection, thread_key: bytes, revision: int
 ) -> Contents:
     """Read what a thread stores at a revision of its row."""
-    rows = [_stored(row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
+    rows = [Stored(*row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
     blobs = operations.whole.blob_bases(conn, thread_key)
     rows.sort(key=lambda row: row.checkpoint_id)
     return Contents(revision, {row.key: row for row in rows}, blobs, released=len(blobs))
@@ -87,21 +85,3 @@ def carry_out(
         operations.whole.delete_blobs(conn, thread_key, thinned.unused)
     if thinned.oldest_root is not None:
         operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)
-
-
-def _stored(row: Row[Any]) -> Stored:
-    found = unpack(row.refs)
-    return Stored(
-        ns_key=row.ns_key,
-        checkpoint_id=row.checkpoint_id,
-        checkpoint_ns=row.checkpoint_ns,
-        parent_id=row.parent_checkpoint_id,
-        root_id=row.root_checkpoint_id,
-        caller=found.caller,
-        run_id=row.run_id,
-        ts=found.ts,
-        is_hidden=row.hidden,
-        replayed=frozenset(found.replayed),
-        valued=frozenset(found.blobs),
-        blobs=frozenset(filter(None, found.blobs.values())),
-    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, true, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
@@ -15,14 +15,17 @@ from langgraph_session_saver.statements import BATCH, batches
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import ThreadRef, Threads
 
-PIECE = 5_000
-"""Checkpoints and blobs that the first transaction of many deletes: about 0.1 s."""
+PIECE = 10_000
+"""Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
 
 LARGEST = 100_000
+FASTER = 10
+"""Times as much that a transaction may delete as the one before did."""
+
 SECONDS = 0.3
 """What a transaction that deletes is to take: others wait for it."""
 
-Left = Literal["nothing", "rest", "thread"]
+Left = Literal["nothing", "checkpoints", "blobs", "thread"]
 
 
 class Pace:
@@ -53,7 +56,8 @@ class Pace:
         few thousand touch most of its pages.
         """
         if seconds < SECONDS:
-            self.most = min(2 * self.most, LARGEST)
+            faster = min(SECONDS / max(seconds, SECONDS / FASTER), FASTER)
+            self.most = min(int(faster * self.most), LARGEST)
         elif seconds > 2 * SECONDS:
             self.most = max(self.most // 2, 1)
 
@@ -65,7 +69,10 @@ class ThreadRows:
         self.tables = tables
         self.dialect = dialect
         self.threads = threads
-        self._delete_newest_blobs = dialect.delete_newest_blobs(tables.blobs)
+        self._delete_newest_blobs = {
+            but_some: dialect.delete_newest_blobs(tables.blobs, but_some=but_some)
+            for but_some in (False, True)
+        }
 
     def delete_thread(
         self,
@@ -79,43 +86,49 @@ class ThreadRows:
         Args:
             conn: A transaction.
             thread_key: The thread.
-            most: Checkpoints and blobs that it takes.
+            most: Checkpoints, or blobs, that it takes.
             only_if: What must be true of its row; else the thread stays.
 
         Returns:
-            What is left: the rest, if there is more than it takes, is for the same call again.
+            What is left. Checkpoints, or blobs without them, are for the same call again.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
             return "nothing"
         if only_if is not None and not only_if(row):
             return "thread"
-        if self._delete_piece(conn, thread_key, most):
-            self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
-            return "rest"
-        self._delete_rest(conn, row)
-        return "nothing"
+        with self.dialect.in_bulk(conn):
+            left = self._delete_piece(conn, thread_key, most)
+            if left == "nothing":
+                self._delete_rest(conn, row)
+            else:
+                self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
+        return left
 
-    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
+    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> Left:
         """Delete some of a thread if it is too much; checkpoints, then what they were built from.
 
         So that what is there can be read: by others, and if this process does not live to the end.
         """
         c, b = self.tables.checkpoints.c, self.tables.blobs.c
         ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
-        beyond = ids.order_by(c.ns_key, c.checkpoint_id).limit(1).offset(most)
-        first_left = conn.execute(beyond).one_or_none()
-        if first_left is not None:
-            self._delete_checkpoints_before(conn, thread_key, *first_left)
-            return True
-        most -= conn.execute(select(func.count()).select_from(ids.subquery())).scalar_one()
-        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
+        in_order = ids.order_by(c.ns_key, c.checkpoint_id).limit(1)
+        are_left = conn.execute(in_order).one_or_none() is not None
+        if are_left:
+            first_left = conn.execute(in_order.offset(most)).one_or_none()
+            if first_left is not None:
+                self._delete_checkpoints_before(conn, thread_key, *first_left)
+                return "checkpoints"
+        few = PIECE if are_left else most
+        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(few)
         if conn.execute(more).one_or_none() is None:
-            return False
-        for table in (self.tables.writes, self.tables.checkpoints):
-            conn.execute(delete(table).where(table.c.thread_key == thread_key))
-        self.delete_newest_blobs(conn, thread_key, most)
-        return True
+            return "nothing"
+        if are_left:
+            for table in (self.tables.writes, self.tables.checkpoints):
+                conn.execute(delete(table).where(table.c.thread_key == thread_key))
+        else:
+            self.delete_newest_blobs(conn, thread_key, most)
+        return "blobs"
 
     def _delete_checkpoints_before(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
@@ -123,26 +136,27 @@ class ThreadRows:
         """Delete checkpoints and writes of a thread, in the order of their keys."""
         for table in (self.tables.writes, self.tables.checkpoints):
             c = table.c
-            for before in (
-                c.ns_key < ns_key,
-                and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id),
-            ):
-                conn.execute(delete(table).where(c.thread_key == thread_key, before))
+            before = [and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id)]
+            if ns_key:  # the root's is empty
+                before.append(c.ns_key < ns_key)
+            for where in before:
+                conn.execute(delete(table).where(c.thread_key == thread_key, where))
 
     def delete_newest_blobs(
-        self, conn: Connection, thread_key: bytes, most: int, staying: Iterable[bytes] = ()
+        self, conn: Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
     ) -> None:
         """Delete blobs of a thread, changes before what they change, in the database's own order.
 
         Args:
             conn: A transaction that holds the thread's row.
             thread_key: The thread.
-            most: How many at most.
+            most: How many at most; exactly as many if some stay.
             staying: A few that stay, with all that they are changes of.
         """
-        params = {"thread": thread_key, "most": most, "staying": list(staying)}
-        with self.dialect.in_bulk(conn):
-            conn.execute(self._delete_newest_blobs, params)
+        params: dict[str, Any] = {"thread": thread_key, "most": most}
+        if staying:
+            params["staying"] = list(staying)
+        conn.execute(self._delete_newest_blobs[bool(staying)], params)
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
@@ -162,7 +176,7 @@ class ThreadRows:
         return sorted(found)
 
     def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Any]:
-        """All checkpoints of a thread, hidden ones too, without what they hold."""
+        """All checkpoints of a thread, hidden ones too, as `Stored` is made of them."""
         c = self.tables.checkpoints.c
         columns = (
             c.ns_key, c.checkpoint_id, c.checkpoint_ns, c.parent_checkpoint_id,
@@ -260,6 +274,8 @@ class ThreadRows:
             columns = [c for c in old.c if c.name != "thread_key"]
             query = select(bindparam("target", target.key, old.c.thread_key.type), *columns)
             query = query.where(old.c.thread_key == source)
+            if table is self.tables.blobs:
+                query = query.order_by(old.c.depth)  # as they are when steps store them
             key = [c.name for c in table.primary_key]
             conn.execute(
                 self.dialect.insert_ignore(table, key).from_select(

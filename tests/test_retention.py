@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -22,6 +23,7 @@ from typing_extensions import TypedDict
 
 from langgraph_session_saver import InvalidConfigError, SessionSaver
 from langgraph_session_saver.housekeeping import Counts
+from langgraph_session_saver.references import References
 from langgraph_session_saver.retention import (
     Contents,
     Origin,
@@ -583,10 +585,8 @@ def test_the_blobs_of_a_chain_that_ended_wait_for_no_more_than_others_do(links: 
     before: bytes | None = None
     for number in range(300):
         key, depth = str(number).encode(), number % links
-        row = Stored(
-            b"", f"{number:06}", "", None, None, None, None, "", False,
-            frozenset(), frozenset({"text"}), frozenset({key}),
-        )  # fmt: skip
+        refs = References("", (), {"text": key}, None)
+        row = Stored(b"", f"{number:06}", "", None, None, None, is_hidden=False, refs=refs)
         step = contents.with_step(number, row, {key: (before if depth else None, depth)})
         contents, before = step.keeping_last(4, SLACK_BLOBS).contents, key
 
@@ -1121,25 +1121,27 @@ async def test_an_error_stays_though_its_checkpoint_goes(
 
 
 def stored(
-    name: int, ns: str = "", parent: int | None = None, root: int | None = None, **other: Any
+    name: int,
+    ns: str = "",
+    parent: int | None = None,
+    root: int | None = None,
+    *,
+    is_hidden: bool = False,
+    caller: tuple[str, str] | None = None,
+    replayed: Iterable[str] = (),
+    valued: Iterable[str] = (),
 ) -> Stored:
     """A checkpoint as retention sees it."""
-    facts: dict[str, Any] = {
-        "caller": None,
-        "run_id": None,
-        "ts": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=name)).isoformat(),
-        "is_hidden": False,
-        "replayed": frozenset(),
-        "valued": frozenset(),
-        "blobs": frozenset(),
-    } | other
+    ts = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=name)).isoformat()
     return Stored(
         ns_key=ns.encode(),
         checkpoint_id=f"{name:04}",
         checkpoint_ns=ns,
         parent_id=None if parent is None else f"{parent:04}",
         root_id=None if root is None else f"{root:04}",
-        **facts,
+        run_id=None,
+        is_hidden=is_hidden,
+        refs=References(ts, tuple(replayed), dict.fromkeys(valued, b""), caller),
     )
 
 
