@@ -68,7 +68,7 @@ class Database:
             if name in indexes:
                 self.op.execute(DropIndex(index))
         for name, index in _named(after.indexes).items():
-            if self.offline or name not in indexes:
+            if self.offline or name in _named(before.indexes) or name not in indexes:
                 self.op.execute(CreateIndex(index))
         for name, key in _named(after.foreign_key_constraints).items():
             if self.offline or name not in keys:
@@ -190,7 +190,11 @@ class SQLiteDatabase(Database):
             self.op.get_bind().exec_driver_sql(statement)
 
     def rebind(self, before: Table, after: Table) -> None:
-        """The copy has those of the new declaration."""
+        """Where keys differ the table is copied, and has those of the new declaration."""
+        keys = _named(before.foreign_key_constraints), _named(after.foreign_key_constraints)
+        if keys[0].keys() == keys[1].keys():
+            super().rebind(before, after)
+            return
         there = self._indexes(before)
         for name, index in _named(before.indexes).items():
             if name in there:
