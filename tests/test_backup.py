@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,12 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.transfer import Progress
 from langgraph_session_saver.transfer.archive import opened
 from tests.conftest import MakeBackend
-from tests.support.backends import BACKEND_NAMES, EACH_ONCE, Backend
+from tests.support.backends import BACKEND_NAMES, EACH_ONCE, Backend, Sql
 from tests.support.faces import FACE_NAMES
 from tests.support.houses import RECORDS, TABLES, everything, fill_disk, furnish_by_hand
 from tests.support.rows import chain, config
 from tests.support.savers import SaverFactory
+from tests.support.statements import is_waiting
 
 BACKENDS_AND_FACES = EACH_ONCE
 
@@ -117,6 +119,22 @@ def test_restoring_twice_changes_nothing(file: Path, backend: Backend) -> None:
 
     assert sum(restored(backend, file).values()) == 0
     assert everything(backend) == before
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
+def test_a_restore_waits_for_who_changes_a_thread_that_is_there(
+    file: Path, backend: Backend, sql: Sql
+) -> None:
+    restored(backend, file)
+    lock = select(TABLES.threads.c.thread_id).with_for_update()
+    with ThreadPoolExecutor(1) as pool, backend.engine().begin() as conn:
+        conn.execute(lock).all()
+        waiting = pool.submit(restored, backend, file)
+        while not is_waiting(backend, sql):
+            assert not waiting.done()
+        conn.rollback()
+
+        assert not any(waiting.result().values())
 
 
 def test_equal_databases_have_equal_digests(

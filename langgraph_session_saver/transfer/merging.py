@@ -49,6 +49,8 @@ def add(
     Raises:
         TransferConflictError: A row with the same key has other content.
     """
+    if records.name == "session_threads" and not was_empty:
+        _hold(conn, dialect, records, rows)
     page = Page(missing=rows) if was_empty else compare(conn, records, rows)
     missing = [records.unpack(values) for values in page.missing]
     if records.has_row_id and not was_empty:
@@ -65,6 +67,14 @@ def add(
     else:
         _insert(conn, records, missing)
     return len(page.missing), len(page.kept)
+
+
+def _hold(conn: Connection, dialect: Dialect, records: Records, rows: list[Values]) -> None:
+    """Lock the threads that are there: till the commit nobody deletes what blobs are changes of."""
+    t = records.table
+    for batch in batches([records.get(values, "thread_key") for values in rows], BATCH):
+        there = select(t.c.thread_key).where(t.c.thread_key.in_(batch)).order_by(t.c.thread_key)
+        conn.execute(dialect.locked(there, t)).all()
 
 
 def _insert(conn: Connection, records: Records, rows: list[dict[str, Any]]) -> None:
