@@ -12,7 +12,18 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Row, and_, bindparam, func, literal, literal_column, or_, select
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 
 from langgraph_session_saver.dialects import Dialect, dialect_for
 from langgraph_session_saver.engine import BrokenReferenceError
@@ -120,6 +131,7 @@ class Operations:
         latest = latest.limit(literal_column("1")).offset(literal_column("0"))
         named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
         self._latest_with_writes = Statement(self._with_writes(latest))
+        self._latest_without = Statement(self._without_writes(latest))
         self._named_with_writes = Statement(self._with_writes(named))
         self._writes_of = Lists(
             lambda threads, checkpoints: select(w).where(
@@ -149,6 +161,20 @@ class Operations:
         return select(b).join(
             chain, and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
         )
+
+    def _without_writes(self, checkpoint: Any) -> Any:
+        """As `_with_writes`, a checkpoint that has none; else only that it has some."""
+        c, w = self.tables.checkpoints.c, self.tables.writes.c
+        some: Any = select(literal_column("1")).where(
+            w.thread_key == c.thread_key,
+            w.ns_key == c.ns_key,
+            w.checkpoint_id == c.checkpoint_id,
+        )
+        return checkpoint.with_only_columns(
+            c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type, c.data,
+            c.metadata_type, c.metadata_data,
+            case((some.exists(), literal_column("1"))).label("task_id"),
+        )  # fmt: skip
 
     def _with_writes(self, checkpoint: Any) -> Any:
         """One statement for a checkpoint and its pending writes: a read is one round trip.
@@ -227,9 +253,15 @@ class Operations:
     ) -> Sequence[Row[Any]]:
         """A checkpoint, or the newest, once for each of its writes (once if it has none)."""
         wanted = {"thread": thread_key, "ns": ns_key}
-        if checkpoint_id is None:
-            return self._latest_with_writes.all(conn, wanted)
-        return self._named_with_writes.all(conn, wanted | {"checkpoint": checkpoint_id})
+        if checkpoint_id is not None:
+            return self._named_with_writes.all(conn, wanted | {"checkpoint": checkpoint_id})
+        if self.dialect.single_writer:
+            # In a file nobody waits for a second statement, and the newest checkpoint has writes
+            # only while a graph runs or waits: of 9 µs this takes 8.
+            rows = self._latest_without.all(conn, wanted)
+            if not rows or rows[0].task_id is None:
+                return rows
+        return self._latest_with_writes.all(conn, wanted)
 
     def get_chains(
         self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]

@@ -172,6 +172,9 @@ class _Compiled:
             for place, name in enumerate(self._names)
             if name in processors
         ]
+        converts = not self._is_positional or self._constants or self._defaults or self._processed
+        self.bound: Callable[[Mapping[str, Any]], Any] = self._bound if converts else self._pick
+        """Makes parameters what the driver takes."""
         results = list(getattr(compiled, "_result_columns", ()))
         self._row = _row_type(results)
         self._read = [
@@ -182,8 +185,7 @@ class _Compiled:
         self.row: Callable[[Sequence[Any]], Any] = self._converted if self._read else self._row
         """Makes a row a named tuple of Python values."""
 
-    def bound(self, params: Mapping[str, Any]) -> Any:
-        """Parameters as the driver takes them."""
+    def _bound(self, params: Mapping[str, Any]) -> Any:
         if self._constants or self._defaults:
             made = {name: make() for name, make in self._defaults.items() if name not in params}
             params = {**self._constants, **made, **params}
