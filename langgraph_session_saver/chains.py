@@ -9,6 +9,7 @@ reading its chain would cost more than twice the value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from langgraph_session_saver.codec import Typed, frame, unframe
@@ -29,6 +30,9 @@ class Link(NamedTuple):
     level: int
     change: Change
     size: int
+
+
+_link_size = attrgetter("size")
 
 
 class Value(NamedTuple):
@@ -71,7 +75,7 @@ def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, Sto
     change = diff(previous.typed[1], typed[1])
     links, level, change = _carry(previous.links, change)
     packed = pack(change)
-    cost = previous.root_size + sum(link.size for link in links) + len(packed)
+    cost = previous.root_size + sum(map(_link_size, links)) + len(packed)
     if len(packed) + WORTH > size or cost > 2 * size:
         return whole(key, typed)
     base = links[-1].key if links else previous.root
