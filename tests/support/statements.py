@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -76,6 +75,22 @@ def is_waiting(backend: Backend, sql: Sql) -> bool:
 
 def _described(words: list[str]) -> str:
     marks = {"FROM", "INTO", "UPDATE"}
-    named = [after.strip('`"(),') for word, after in pairwise(words) if word.upper() in marks]
-    tables = [name for name in named if name.isidentifier() and name.upper() != "SELECT"]
-    return f"{words[0].upper()} {tables[0] if tables else '?'}"
+    named = [
+        (depth, name)
+        for depth, word, after in zip(_depths(words), words, words[1:], strict=False)
+        if word.upper() in marks
+        and (name := after.strip('`"(),')).isidentifier()
+        and name.upper() != "SELECT"
+    ]
+    verb = words[0].upper()
+    if verb == "SELECT":  # a column may be a query of its own
+        named.sort(key=lambda found: found[0])
+    return f"{verb} {named[0][1] if named else '?'}"
+
+
+def _depths(words: list[str]) -> Iterator[int]:
+    """In how many parentheses each word is."""
+    depth = 0
+    for word in words:
+        yield depth + len(word) - len(word.lstrip("("))
+        depth += word.count("(") - word.count(")")
