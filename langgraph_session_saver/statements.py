@@ -27,6 +27,11 @@ _SIZES = (1, 8, 64, BATCH)
 MOST_SPARES = 8
 """Connections that are kept beside those of a pool."""
 
+_CURSORS: dict[str, dict[str, Any]] = {"psycopg": {"binary": True}}
+"""How a driver's cursors are made: psycopg's take bytes as text else, twice as long, and 280 KB in
+56 pieces take 0.5 ms of this machine instead of 0.2.
+"""
+
 
 class Statement:
     """A statement of a fixed text, whose parameters are given by name.
@@ -271,7 +276,7 @@ class Checkout:
         self.connection = engine.raw_connection()
         self.info = self.connection.info
         self.driver: Any = self.connection.driver_connection
-        self.cursor: Any = self.connection.cursor()
+        self.cursor: Any = self.connection.cursor(**_CURSORS.get(self.dialect.driver, {}))
         self.invalidated = False
 
     def invalidate(self, exception: BaseException | None = None) -> None:
