@@ -27,11 +27,6 @@ _SIZES = (1, 8, 64, BATCH)
 MOST_SPARES = 8
 """Connections that are kept beside those of a pool."""
 
-_CURSORS: dict[str, dict[str, Any]] = {"psycopg": {"binary": True}}
-"""How a driver's cursors are made: psycopg's take bytes as text else, twice as long, and 280 KB in
-56 pieces take 0.5 ms of this machine instead of 0.2.
-"""
-
 
 class Statement:
     """A statement of a fixed text, whose parameters are given by name.
@@ -276,7 +271,9 @@ class Checkout:
         self.connection = engine.raw_connection()
         self.info = self.connection.info
         self.driver: Any = self.connection.driver_connection
-        self.cursor: Any = self.connection.cursor(**_CURSORS.get(self.dialect.driver, {}))
+        self.cursor: Any = self.connection.cursor()
+        if self.dialect.driver == "psycopg":
+            _take_bytes_as_they_are(self.cursor)
         self.invalidated = False
 
     def invalidate(self, exception: BaseException | None = None) -> None:
@@ -297,6 +294,16 @@ class Checkout:
                 self.cursor.close()
         finally:
             self.connection.close()
+
+
+def _take_bytes_as_they_are(cursor: Any) -> None:
+    """Let psycopg ask for bytes and not for their digits: 280 KB in 56 pieces 0.2 ms, else 0.5."""
+    of_driver = getattr(cursor, "_cursor", cursor)  # beneath SQLAlchemy's, of an async connection
+    of_driver.format = _BINARY
+
+
+_BINARY = 1
+"""PostgreSQL's format code (https://www.postgresql.org/docs/current/protocol-overview.html)."""
 
 
 class Spares:
