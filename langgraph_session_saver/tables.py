@@ -181,6 +181,8 @@ class _Builder:
             self.index("idx_sessions_complexity", "complexity"),
             self.index("idx_sessions_build_status", "build_status"),
             self.index("idx_sessions_owner", "owner_id"),
+            # Two to a page: else PostgreSQL compresses and moves what makes a row 2 KB, each step.
+            postgresql_with={"toast_tuple_target": 4_080},
         )  # fmt: skip
 
     def threads(self, sessions: Table) -> Table:

@@ -74,6 +74,9 @@ class Database:
             if self.offline or name not in keys:
                 self.op.execute(AddConstraint(key))
 
+    def store_inline(self, table: Table, most: int | None) -> None:
+        """Keep rows of up to so many bytes whole, where a database would cut them up."""
+
     def utc_now(self, table: Table, column: str) -> Any:
         """This instant, as a column stores it."""
         raise NotImplementedError
@@ -268,6 +271,13 @@ class PostgreSQLDatabase(Database):
                         f"{sequence} || ' AS {kind}'; END IF; END $$"
                     )
                 )
+
+    def store_inline(self, table: Table, most: int | None) -> None:
+        """A setting of the table, for rows that are written from then on."""
+        setting = (
+            "RESET (toast_tuple_target)" if most is None else f"SET (toast_tuple_target={most})"
+        )
+        self.op.execute(text(f"ALTER TABLE {self._format(table)} {setting}"))
 
     def utc_now(self, table: Table, column: str) -> Any:
         """Naive or aware, as the column is."""

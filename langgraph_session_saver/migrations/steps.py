@@ -126,6 +126,10 @@ class Steps:
         """
         self._database.rebind(before, after)
 
+    def store_inline(self, name: str, most: int | None) -> None:
+        """Let PostgreSQL keep a table's rows of up to so many bytes whole; None is its default."""
+        self._database.store_inline(self.place().table(name), most)
+
     def utc_now(self, table: Table, column: str) -> Any:
         """The instant of the migration, as a column stores it."""
         return self._database.utc_now(table, column)
