@@ -120,9 +120,7 @@ class Dialect(Described):
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
         """Delete blobs of a thread, each before what it is a change of.
 
-        Args:
-            blobs: The table.
-            but_some: Whether some stay, so that exactly as many go as are asked for, or fewer may.
+        As many as are asked for if some stay, else at most as many.
         """
         raise NotImplementedError
 
@@ -265,9 +263,9 @@ class SQLite(SQLiteDescribed, _OnConflict):
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
         """The newest rows: none is a change of one that came later, and a page holds many.
 
-        By key they are strewn over all pages, and each transaction has to write most of these:
-        300,000 blobs in 60 transactions took 8.5 s to delete and as long to commit. Rows within
-        a range of numbers need not be sorted: 0.25 s for 100,000, and not 0.35 s.
+        By key they are strewn, and each transaction writes most pages: 300,000 blobs in 60 of them
+        took 8.5 s to delete and as long to commit. Within a range of row numbers they need not be
+        sorted: 0.25 s for 100,000, and not 0.35 s.
         """
         old, number = blobs.alias("old"), literal_column("rowid", Integer)
         newest, most = literal_column("old.rowid", Integer), bindparam("most", type_=Integer)
@@ -418,12 +416,9 @@ class MySQL(MySQLDescribed, Dialect):
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
         """The deepest."""
         name = mysql.dialect().identifier_preparer.format_table(blobs)
-        stays = "AND blob_key NOT IN :staying" if but_some else ""
-        made = text(
-            f"DELETE FROM {name} WHERE thread_key = :thread {stays} "  # noqa: S608
-            "ORDER BY depth DESC LIMIT :most"
-        )
-        return made.bindparams(bindparam("staying", expanding=True)) if but_some else made
+        of_thread = "thread_key = :thread" + (" AND blob_key NOT IN :staying" if but_some else "")
+        sql = f"DELETE FROM {name} WHERE {of_thread} ORDER BY depth DESC LIMIT :most"  # noqa: S608
+        return text(sql).bindparams(bindparam("staying", expanding=True)) if but_some else text(sql)
 
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""

@@ -81,19 +81,15 @@ class Housekeeping:
             Whether the thread is gone.
         """
         whole, pace = self._core.operations.whole, Pace()
-        left: Left = "checkpoints"
         while True:
             delete_piece = partial(
                 whole.delete_thread, thread_key=key, most=pace.most, only_if=only_if
             )
-            were = left
             with pace.timed():
-                left = yield writing(delete_piece)
+                left: Left = yield writing(delete_piece)
             self._core.forget_thread(key)
-            if left in {"nothing", "thread"}:
+            if left != "rest":
                 return left == "nothing"
-            if left != were:
-                pace.restart()
             only_if = None
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, true, update
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
@@ -25,7 +25,10 @@ FASTER = 10
 SECONDS = 0.3
 """What a transaction that deletes is to take: others wait for it."""
 
-Left = Literal["nothing", "checkpoints", "blobs", "thread"]
+SAMPLE, BYTES = 20, 100 << 20
+"""Blobs that are looked at to tell how many take the room that a transaction may free."""
+
+Left = Literal["nothing", "rest", "thread"]
 
 
 class Pace:
@@ -86,11 +89,11 @@ class ThreadRows:
         Args:
             conn: A transaction.
             thread_key: The thread.
-            most: Checkpoints, or blobs, that it takes.
+            most: Checkpoints, or small blobs, that it takes.
             only_if: What must be true of its row; else the thread stays.
 
         Returns:
-            What is left. Checkpoints, or blobs without them, are for the same call again.
+            What is left: the rest, if there is more than it takes, is for the same call again.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
@@ -98,14 +101,13 @@ class ThreadRows:
         if only_if is not None and not only_if(row):
             return "thread"
         with self.dialect.in_bulk(conn):
-            left = self._delete_piece(conn, thread_key, most)
-            if left == "nothing":
-                self._delete_rest(conn, row)
-            else:
+            if self._delete_piece(conn, thread_key, most):
                 self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
-        return left
+                return "rest"
+            self._delete_rest(conn, row)
+        return "nothing"
 
-    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> Left:
+    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
         """Delete some of a thread if it is too much; checkpoints, then what they were built from.
 
         So that what is there can be read: by others, and if this process does not live to the end.
@@ -118,17 +120,24 @@ class ThreadRows:
             first_left = conn.execute(in_order.offset(most)).one_or_none()
             if first_left is not None:
                 self._delete_checkpoints_before(conn, thread_key, *first_left)
-                return "checkpoints"
-        few = PIECE if are_left else most
-        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(few)
+                return True
+        most = self._blobs_for(conn, thread_key, most)
+        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
         if conn.execute(more).one_or_none() is None:
-            return "nothing"
+            return False
         if are_left:
             for table in (self.tables.writes, self.tables.checkpoints):
                 conn.execute(delete(table).where(table.c.thread_key == thread_key))
         else:
             self.delete_newest_blobs(conn, thread_key, most)
-        return "blobs"
+        return True
+
+    def _blobs_for(self, conn: Connection, thread_key: bytes, most: int) -> int:
+        """How many blobs take no longer than so many checkpoints with their writes."""
+        b = self.tables.blobs.c
+        some = select(func.length(b.data).label("size")).where(b.thread_key == thread_key)
+        size = conn.scalar(select(func.avg(some.limit(SAMPLE).subquery().c.size)))
+        return max(min(most, int(BYTES / max(size or 0, 1))), 1)
 
     def _delete_checkpoints_before(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str

@@ -92,6 +92,20 @@ async def test_no_change_outlives_its_base_while_a_thread_is_deleted(
     assert blobs_before == [(number, 0) for number in range(2 * STEPS, PIECE, -PIECE)]
 
 
+async def test_large_values_are_deleted_fewer_at_a_time(
+    make_saver: SaverFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    blobs_before: list[tuple[int, int]],
+) -> None:
+    monkeypatch.setattr(thread_rows, "BYTES", 1)
+    saver = make_saver()
+    await saved(saver)
+
+    await saver.adelete_thread("t")
+
+    assert blobs_before == [(number, 0) for number in range(2 * STEPS, 1, -1)]
+
+
 @pytest.mark.parametrize("few", [0, 2 * PIECE], ids=["named", "all but a few"])
 async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
     make_saver: SaverFactory,
