@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -325,7 +324,7 @@ async def test_much_is_deleted_in_pieces(
 ) -> None:
     for name in ("thread_rows.PIECE", "thread_rows.LARGEST", "sessions.scripts.PIECE"):
         monkeypatch.setattr(f"langgraph_session_saver.{name}", 2)
-    monkeypatch.setattr("langgraph_session_saver.thread_rows.SECONDS", inf)  # on any machine
+    monkeypatch.setattr("langgraph_session_saver.thread_rows.SECONDS", 3_600.0)
     saver = make_saver()
     steps: list[Any] = [{"other": "x" * 900 + str(number)} for number in range(4)]
     for name in ("one", "two"):

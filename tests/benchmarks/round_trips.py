@@ -53,7 +53,9 @@ def counted(contender: Contender, database: Database) -> dict[str, float]:
     found: dict[str, list[int]] = {name: [] for name in BARS}
     with Proxy(host, port) as proxy, contender.open(database.through(proxy.port)) as saver:
         for name, program in (("loop", loop(2 * WARM_STEPS)), ("chat", chat(2 * WARM_STEPS))):
-            calls = of_thread(recorded(program, saver), name)
+            recording = recorded(program, saver)
+            play(of_thread(recording, f"{name} before"), saver)  # each statement was used once
+            calls = of_thread(recording, name)
             warm = len(calls) // 2
             play(calls[:warm], saver)
             for call in calls[warm:]:
