@@ -194,21 +194,27 @@ class Core:
             )
         return data
 
-    def learn(self, thread: ThreadRef, head: Head, was: int) -> None:
+    def learn(
+        self, thread: ThreadRef, head: Head, was: int, contents: Contents | None = None
+    ) -> None:
         """Remember a thread's row after it was changed here.
 
         Args:
             thread: What the call named.
             head: The row now.
-            was: The revision before: what was known of that one still holds.
+            was: The revision before.
+            contents: What the thread stores now; without it, what it did before if that is known.
         """
         known = self.known.get(thread.key)
         if known is not None and not thread.is_named and known.head.session_id == head.session_id:
             thread = known.thread
         self.known.put(thread.key, Known(thread, head))
-        contents = self.contents.get(thread.key)
-        if contents is not None and contents.revision == was != head.revision:
-            self.contents.put(thread.key, replace(contents, revision=head.revision))
+        if contents is None:
+            before = self.contents.get(thread.key)
+            if before is None or before.revision != was:
+                return
+            contents = replace(before, revision=head.revision)
+        self.contents.put(thread.key, contents)
 
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a thread whose rows are gone."""

@@ -57,6 +57,11 @@ class Stored:
         return set(filter(None, self.references.blobs.values()))
 
     @property
+    def needs_no_other(self) -> bool:
+        """Whether it is a listed root that replays nothing."""
+        return not (self.checkpoint_ns or self.is_hidden or self.replayed)
+
+    @property
     def key(self) -> tuple[bytes, str]:
         """What its row is found by, within its thread."""
         return self.ns_key, self.checkpoint_id
@@ -254,6 +259,8 @@ class Contents:
     blobs: Bases
     released: int = 0
     """At least as many as the blobs that nothing uses."""
+    only_roots: bool = False
+    """Whether all are known to be listed roots that replay nothing: none needs another."""
 
     def weight(self) -> int:
         """Entries held in memory."""
@@ -263,7 +270,8 @@ class Contents:
         """What is stored after one more checkpoint."""
         # A blob that is there already stays as it is.
         blobs = {**self.blobs, **{k: at for k, at in blobs.items() if k not in self.blobs}}
-        return Contents(revision, {**self.rows, row.key: row}, blobs, self.released)
+        only_roots = self.only_roots and row.needs_no_other
+        return Contents(revision, {**self.rows, row.key: row}, blobs, self.released, only_roots)
 
     def keeping_last(self, count: int, slack: int) -> Thinned:
         """What goes if `keep_last` roots stay, with what they need.
@@ -272,19 +280,32 @@ class Contents:
             count: Roots that stay.
             slack: Unused blobs that may stay until there are more, to be deleted together.
         """
-        if any(row.checkpoint_ns or row.is_hidden or row.replayed for row in self.rows.values()):
-            return self.thinned(keep_last(list(self.rows.values()), count), slack=slack)
-        # Roots that need no other: the oldest go.
         rows = list(self.rows.values())
-        gone, left = rows[:-count], rows[-count:]
+        if not self.only_roots:
+            return self.thinned(keep_last(rows, count), slack=slack)
+        gone = rows[:-count]
         if not gone:
             return Thinned(self, [], [], {}, oldest_root=None)
         released = self.released
         for row, following in zip(gone, rows[1:], strict=False):
-            # With the last change of a chain, all that it is a change of may be used no more.
-            released += sum(1 + self.blobs.get(b, _WHOLE)[1] for b in row.blobs - following.blobs)
-        staying = {row.key: row for row in left}
-        return self._without(staying, gone, [], left[0].checkpoint_id, released, slack)
+            released += self._released_between(row, following)
+        staying = dict(list(self.rows.items())[-count:])
+        oldest = rows[-count].checkpoint_id
+        return self._without(staying, gone, [], oldest, released, slack)
+
+    def _released_between(self, row: Stored, following: Stored) -> int:
+        """At least as many blobs as may be used no more once the first of two checkpoints goes.
+
+        What the next one changes is still used. With the last change of a chain, so may be all
+        that it is a change of.
+        """
+        kept = following.blobs
+        changed = {self.blobs[key][0] for key in kept if key in self.blobs}
+        return sum(
+            1 + self.blobs.get(key, _WHOLE)[1]
+            for key in row.blobs
+            if key not in kept and key not in changed
+        )
 
     def thinned(self, choice: Choice, *, slack: int = 0) -> Thinned:
         """What goes if only a choice stays.
@@ -323,7 +344,8 @@ class Contents:
                 released = 0
             else:
                 unused = {}
-        contents = Contents(self.revision, staying, left, released)
+        only_roots = self.only_roots or all(row.needs_no_other for row in staying.values())
+        contents = Contents(self.revision, staying, left, released, only_roots)
         return Thinned(contents, gone, newly_hidden, unused, oldest_root)
 
 

@@ -133,9 +133,8 @@ class Writing:
         if not stored:
             core.forget_row(thread.key)
             return False
-        core.learn(thread, head.changed(values), head.revision)
-        if thinned is not None:
-            core.contents.put(thread.key, thinned.contents)
+        contents = None if thinned is None else thinned.contents
+        core.learn(thread, head.changed(values), head.revision, contents)
         return True
 
     def _thread_values(self, saved: Incoming, head: Head, revision: int) -> dict[str, Any]:
@@ -200,9 +199,7 @@ class Writing:
             raise HistoryLostError(
                 f"{saved.name()} could not be saved: others kept deleting what it refers to"
             )
-        core.learn(place.thread, head, was.revision)
-        if contents is not None:
-            core.contents.put(place.thread.key, contents)
+        core.learn(place.thread, head, was.revision, contents)
         return changes
 
     def _put_operation(
