@@ -104,7 +104,7 @@ def is_pruned(tables: Tables) -> Any:
         c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
         c.checkpoint_id == checkpoint_id,
     )
-    return and_(checkpoint_id < func.coalesce(oldest.scalar_subquery(), ""), ~there.exists())
+    return and_(~there.exists(), checkpoint_id < func.coalesce(oldest.scalar_subquery(), ""))
 
 
 def pruned_params(unless_pruned: CheckpointKey | None) -> dict[str, Any]:

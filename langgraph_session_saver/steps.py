@@ -30,7 +30,6 @@ from sqlalchemy import (
     column,
     delete,
     func,
-    literal_column,
     or_,
     select,
     true,
@@ -244,9 +243,12 @@ class InTurn:
         ]
         if not conditional:
             return Statement(insert.values(rows))
-        unless = ~is_pruned(self._tables)
-        given = union_all(*(select(*row.values()).where(unless) for row in rows))
-        return Statement(insert.from_select(list(store.columns), given, include_defaults=False))
+        # Of all rows together: to ask for each took MariaDB 45 µs more for a second one.
+        given = union_all(
+            *(select(*(value.label(name) for name, value in row.items())) for row in rows)
+        ).subquery("given")
+        unless = select(*given.c).where(~is_pruned(self._tables))
+        return Statement(insert.from_select(list(store.columns), unless, include_defaults=False))
 
     def _removals_of(self, removal: Removal, rows: Rows) -> Iterator[Part]:
         for some in batches(rows, _REMOVED_AT_ONCE[-1]):
@@ -257,19 +259,7 @@ class InTurn:
     def _removing(self, removal: Removal, count: int) -> Statement:
         statement = self._removals.get((removal, count))
         if statement is None:
-            c, (first, *rest) = removal.table.c, removal.key
-            keys = [
-                [bindparam(f"r_{row}_{name}", type_=c[name].type) for name in rest]
-                for row in range(count)
-            ]
-            among: Any = or_(
-                *(and_(*(c[n] == k for n, k in zip(rest, key, strict=True))) for key in keys)
-            )
-            if len(rest) == 1:
-                among = c[rest[0]].in_([key for [key] in keys])
-            of_thread = c[first] == bindparam(f"r_0_{first}", type_=c[first].type)
-            doomed = and_(of_thread, among)
-            made = delete(removal.table).where(doomed)
+            made = delete(removal.table).where(_among("r", removal, count))
             statement = self._removals[removal, count] = Statement(made)
         return statement
 
@@ -395,13 +385,14 @@ class AtOnce(InTurn):
 
 def _delete_late(tables: Tables) -> Any:
     w, c = tables.writes.c, tables.checkpoints.c
-    its_checkpoint: Any = select(literal_column("1")).where(
+    # Looked up for each: PostgreSQL takes EXISTS for a join, and without statistics for a scan.
+    its_checkpoint = select(c.checkpoint_id).where(
         c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
     )
     return delete(tables.writes).where(
         w.thread_key == bindparam("late_thread", type_=w.thread_key.type),
         w.checkpoint_id < bindparam("late_before", type_=Text()),
-        ~its_checkpoint.exists(),
+        its_checkpoint.scalar_subquery().is_(None),
     )
 
 
@@ -418,10 +409,26 @@ def _shape(batch: Batch) -> Any:
     )
 
 
+def _among(prefix: str, removal: Removal, count: int) -> Any:
+    """Whether a row has one of so many keys, all of one thread."""
+    c, (first, *rest) = removal.table.c, removal.key
+    keys = [
+        [bindparam(f"{prefix}_{row}_{name}", type_=c[name].type) for name in rest]
+        for row in range(count)
+    ]
+    among: Any = or_(*(and_(*(c[n] == k for n, k in zip(rest, key, strict=True))) for key in keys))
+    if len(rest) == 1:
+        among = c[rest[0]].in_([key for [key] in keys])
+    return and_(c[first] == bindparam(f"{prefix}_0_{first}", type_=c[first].type), among)
+
+
 def _removal_part(prefix: str, removal: Removal, head: Any, count: int) -> Any:
     table = removal.table
-    doomed = _given(prefix, table, removal.key, count)
-    matches = tuple_(*(table.c[name] for name in removal.key)).in_(doomed)
+    if count <= FEW:
+        matches = _among(prefix, removal, count)
+    else:
+        doomed = _given(prefix, table, removal.key, count)
+        matches = tuple_(*(table.c[name] for name in removal.key)).in_(doomed)
     return delete(table).where(matches, _passed(head)).cte(f"removed_{prefix}")
 
 
