@@ -25,22 +25,27 @@ from sqlalchemy import (
     select,
 )
 
+from langgraph_session_saver.blocks import InOneBlock
 from langgraph_session_saver.dialects import Dialect, dialect_for
 from langgraph_session_saver.engine import BrokenReferenceError
 from langgraph_session_saver.gates import Basis, CheckpointKey
 from langgraph_session_saver.retention import Thinned
 from langgraph_session_saver.statements import Lists, Statement, batches
 from langgraph_session_saver.steps import (
+    AtOnce,
     Batch,
+    InTurn,
     Removal,
     Rows,
     Store,
     names,
-    steps_on,
 )
 from langgraph_session_saver.tables import Tables, shared_tables
 from langgraph_session_saver.thread_rows import ThreadRows
 from langgraph_session_saver.threads import Head, ThreadRef, Threads
+
+_WAYS = {"turns": InTurn, "statement": AtOnce, "block": InOneBlock}
+"""How a database stores a batch."""
 
 
 class ParentGoneError(Exception):
@@ -94,7 +99,7 @@ class Operations:
         self.dialect = dialect
         self.threads = Threads(tables, dialect)
         self.whole = ThreadRows(tables, dialect, self.threads)
-        self.steps = steps_on(tables, dialect)
+        self.steps = _WAYS[dialect.batches_as](tables, dialect)
         self._build_writing()
         self._build_reading()
 

@@ -6,7 +6,7 @@ revision is still the one it knows. Where it is not, nothing is written, and the
 as one of a thread of which nothing is known (`Operations.put`).
 
 PostgreSQL takes all of it as one statement, of a part for each table: one round trip, and no
-transaction to open and end. The others run the parts in turn.
+transaction to open and end. MariaDB takes a block (`blocks`); the others run the parts in turn.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from langgraph_session_saver.gates import (
     is_pruned,
     pruned_params,
 )
-from langgraph_session_saver.statements import Statement, Statements, batches, execute
+from langgraph_session_saver.statements import Statement, Statements, batches
 from langgraph_session_saver.tables import Tables
 
 FEW = 4
@@ -264,46 +264,6 @@ class InTurn:
         return statement
 
 
-class InOneBlock(InTurn):
-    """Runs a batch of a known thread as one anonymous block of MariaDB's: one round trip, not six.
-
-    See https://mariadb.com/kb/en/begin-end/ for `BEGIN NOT ATOMIC`.
-    """
-
-    def run(self, conn: Connection, batch: Batch) -> bool:
-        """As `InTurn.run`."""
-        if batch.gate is None or not self._dialect.takes_batches(conn):
-            return super().run(conn, batch)
-        if not all(fit_one_insert(store, rows) for store, rows in batch.stores):
-            return self._dialect.in_transaction(conn, lambda conn: InTurn.run(self, conn, batch))
-        gate, params = self._gate(batch.gate)
-        parts = [(gate, params), *((statement, rows[0]) for statement, rows in self._parts(batch))]
-        texts, bound = _joined([statement.bound(conn, given) for statement, given in parts])
-        rows, _ = execute(conn, _BLOCK.format(texts[0], "; ".join(texts[1:])), bound)
-        return bool(rows[0][0])
-
-
-def _joined(parts: Sequence[tuple[str, Any]]) -> tuple[list[str], Any]:
-    """Texts for one statement, and all their parameters: by name, if so, under a number each."""
-    if not isinstance(parts[0][1], dict):
-        return [sql for sql, _ in parts], tuple(value for _, values in parts for value in values)
-    texts = [sql.replace("%(", f"%({number}_") for number, (sql, _) in enumerate(parts)]
-    named = {
-        f"{number}_{name}": value
-        for number, (_, values) in enumerate(parts)
-        for name, value in values.items()
-    }
-    return texts, named
-
-
-_BLOCK = """\
-BEGIN NOT ATOMIC
-DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
-START TRANSACTION;
-{}; IF ROW_COUNT() > 0 THEN {}; COMMIT; SELECT 1; ELSE ROLLBACK; SELECT 0; END IF;
-END"""
-
-
 class AtOnce(InTurn):
     """Runs a batch as one statement: an INSERT, with the other parts as CTEs before it.
 
@@ -355,11 +315,15 @@ class AtOnce(InTurn):
         ctes = []
         if batch.session is not None:
             ctes.append(self._session_part(batch.session[1], head))
+        also: list[Any] = []
         for number, (removal, rows) in enumerate(batch.removals):
-            ctes.append(_removal_part(f"r{number}", removal, head, len(rows)))
+            if batch.late is not None and removal.table is self._tables.writes:
+                also.append(_matches(f"r{number}", removal, len(rows)))
+            else:
+                ctes.append(_removal_part(f"r{number}", removal, head, len(rows)))
         if batch.late is not None:
-            late = _delete_late(self._tables)
-            ctes.append((late if head is None else late.where(_passed(head))).cte("late"))
+            # One look at the thread's writes for both: the checkpoints still seem to be there.
+            ctes.append(_delete_late(self._tables, *also).where(_passed(head)).cte("late"))
         *others, last = [
             self._store_part(f"p{number}", store, head, batch, len(rows))
             for number, (store, rows) in enumerate(batch.stores)
@@ -383,17 +347,19 @@ class AtOnce(InTurn):
         return insert.from_select(list(store.columns), rows, include_defaults=False)
 
 
-def _delete_late(tables: Tables) -> Any:
+def _delete_late(tables: Tables, *also: Any) -> Any:
+    """Delete writes of a thread that are older than a checkpoint and have none, and some others."""
     w, c = tables.writes.c, tables.checkpoints.c
     # Looked up for each: PostgreSQL takes EXISTS for a join, and without statistics for a scan.
     its_checkpoint = select(c.checkpoint_id).where(
         c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
     )
-    return delete(tables.writes).where(
-        w.thread_key == bindparam("late_thread", type_=w.thread_key.type),
+    is_late = and_(
         w.checkpoint_id < bindparam("late_before", type_=Text()),
         its_checkpoint.scalar_subquery().is_(None),
     )
+    of_thread = w.thread_key == bindparam("late_thread", type_=w.thread_key.type)
+    return delete(tables.writes).where(of_thread, or_(is_late, *also))
 
 
 def _shape(batch: Batch) -> Any:
@@ -423,13 +389,17 @@ def _among(prefix: str, removal: Removal, count: int) -> Any:
 
 
 def _removal_part(prefix: str, removal: Removal, head: Any, count: int) -> Any:
-    table = removal.table
+    doomed = delete(removal.table).where(_matches(prefix, removal, count), _passed(head))
+    return doomed.cte(f"removed_{prefix}")
+
+
+def _matches(prefix: str, removal: Removal, count: int) -> Any:
+    """Whether a row has one of some keys, however many: as `_given` has them."""
     if count <= FEW:
-        matches = _among(prefix, removal, count)
-    else:
-        doomed = _given(prefix, table, removal.key, count)
-        matches = tuple_(*(table.c[name] for name in removal.key)).in_(doomed)
-    return delete(table).where(matches, _passed(head)).cte(f"removed_{prefix}")
+        return _among(prefix, removal, count)
+    table = removal.table
+    given = _given(prefix, table, removal.key, count)
+    return tuple_(*(table.c[name] for name in removal.key)).in_(given)
 
 
 def _passed(head: Any) -> Any:
@@ -482,9 +452,3 @@ def _plain_type(type_: Any) -> Any:
     if isinstance(type_, TypeDecorator):
         return postgresql.TIMESTAMP(timezone=True)
     return Text() if isinstance(type_, String) else type_
-
-
-def steps_on(tables: Tables, dialect: Dialect) -> InTurn:
-    """The way of a database to store a batch."""
-    ways = {"turns": InTurn, "statement": AtOnce, "block": InOneBlock}
-    return ways[dialect.batches_as](tables, dialect)
