@@ -84,7 +84,8 @@ def kept_items(earlier: Typed, later: Typed) -> int:
         return 0
     was, start = _array_header(earlier[1])
     now, body = _array_header(later[1])
-    return was if was <= now and later[1].startswith(earlier[1][start:], body) else 0
+    is_kept = was <= now and later[1].startswith(memoryview(earlier[1])[start:], body)
+    return was if is_kept else 0
 
 
 def _array_header(data: bytes) -> tuple[int, int]:

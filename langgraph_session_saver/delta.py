@@ -27,9 +27,6 @@ MAX_REGIONS = 64
 """Changed regions looked for before the rest counts as one."""
 
 
-BLOCK = 1 << 16
-"""Most bytes compared at once: longer slices would be mapped and unmapped each time."""
-
 SHORT = 128
 """Bytes whose first difference is found as whole numbers, in 0.5 µs; of more, which half has it."""
 
@@ -193,19 +190,22 @@ def _joined(segments: Iterable[Segment]) -> Change:
 
 
 def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
-    """Equal bytes from two positions on: gallop over equal blocks, then halve the other."""
+    """Equal bytes from two positions on: gallop over equal blocks, then halve the other.
+
+    Compared in place: of 280 KB, slices would be copied for twice as long.
+    """
     limit = min(len(base) - i, len(target) - j)
-    ahead = j - i
+    view, ahead = memoryview(base), j - i
     end, step = i + limit, 256
     while i < end:
         step = min(step, end - i)
-        if base[i : i + step] == target[i + ahead : i + ahead + step]:
+        if target.startswith(view[i : i + step], i + ahead):
             i += step
-            step = min(step * 4, BLOCK)
+            step *= 8
             continue
         while step > SHORT:
             half = step // 2
-            if base[i : i + half] == target[i + ahead : i + ahead + half]:
+            if target.startswith(view[i : i + half], i + ahead):
                 i, step = i + half, step - half
             else:
                 step = half
@@ -218,17 +218,17 @@ def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
     """Equal bytes before the two ends, down to two positions; as `_common_prefix` finds them."""
     end = len(base)
     limit = min(end - i, len(target) - j)
-    ahead = len(target) - end
+    view, ahead = memoryview(base), len(target) - end
     first, step = end - limit, 256
     while end > first:
         step = min(step, end - first)
-        if base[end - step : end] == target[end + ahead - step : end + ahead]:
+        if target.endswith(view[end - step : end], 0, end + ahead):
             end -= step
-            step = min(step * 4, BLOCK)
+            step *= 8
             continue
         while step > SHORT:
             half = step // 2
-            if base[end - half : end] == target[end + ahead - half : end + ahead]:
+            if target.endswith(view[end - half : end], 0, end + ahead):
                 end, step = end - half, step - half
             else:
                 step = half
