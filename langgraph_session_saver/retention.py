@@ -254,7 +254,7 @@ class Contents:
     """All that a thread stores, as of one revision of its row."""
 
     revision: int
-    rows: Mapping[tuple[bytes, str], Stored]
+    rows: dict[tuple[bytes, str], Stored]
     """Oldest first."""
     blobs: Bases
     released: int = 0
@@ -270,8 +270,12 @@ class Contents:
         """What is stored after one more checkpoint."""
         # A blob that is there already stays as it is.
         blobs = {**self.blobs, **{k: at for k, at in blobs.items() if k not in self.blobs}}
+        rows = {**self.rows, row.key: row}
+        if self.rows and row.checkpoint_id < next(reversed(self.rows.values())).checkpoint_id:
+            # Another run on the thread was faster.
+            rows = dict(sorted(rows.items(), key=lambda item: item[1].checkpoint_id))
         only_roots = self.only_roots and row.needs_no_other
-        return Contents(revision, {**self.rows, row.key: row}, blobs, self.released, only_roots)
+        return Contents(revision, rows, blobs, self.released, only_roots)
 
     def keeping_last(self, count: int, slack: int) -> Thinned:
         """What goes if `keep_last` roots stay, with what they need.
@@ -327,7 +331,7 @@ class Contents:
 
     def _without(
         self,
-        staying: Mapping[tuple[bytes, str], Stored],
+        staying: dict[tuple[bytes, str], Stored],
         gone: list[Stored],
         newly_hidden: list[Stored],
         oldest_root: str | None,

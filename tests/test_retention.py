@@ -594,6 +594,16 @@ def test_the_blobs_of_a_chain_that_ended_wait_for_no_more_than_others_do(links: 
         assert len(unused_blobs(contents.blobs, used)) <= SLACK_BLOBS
 
 
+def test_a_checkpoint_that_was_overtaken_pushes_out_no_newer_one() -> None:
+    contents = Contents(0, {}, {})
+    for revision, name in enumerate(["1", "3", "2", "4"]):
+        refs = References("", (), {}, None)
+        row = Stored(b"", name, "", None, None, None, is_hidden=False, refs=refs)
+        contents = contents.with_step(revision, row, {}).keeping_last(2, SLACK_BLOBS).contents
+
+    assert [row.checkpoint_id for row in contents.rows.values()] == ["3", "4"]
+
+
 async def test_after_a_prune_no_blob_and_no_write_is_left_over(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
