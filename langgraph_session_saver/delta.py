@@ -237,10 +237,6 @@ def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
     return limit - (end - first)
 
 
-def _same(base: bytes, target: bytes, i: int, j: int, length: int) -> bool:
-    return base[i : i + length] == target[j : j + length]
-
-
 def _equal_in_front(one: bytes, other: bytes) -> int:
     """Equal bytes in front of two texts of one length that differ."""
     differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
@@ -272,7 +268,10 @@ def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int
 
 
 def _anchored(base: bytes, target: bytes, i: int, j: int) -> bool:
-    return len(base) - i >= ANCHOR <= len(target) - j and _same(base, target, i, j, ANCHOR)
+    return (
+        len(base) - i >= ANCHOR <= len(target) - j
+        and base[i : i + ANCHOR] == target[j : j + ANCHOR]
+    )
 
 
 @lru_cache(maxsize=4_096)

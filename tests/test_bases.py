@@ -109,6 +109,20 @@ def meeting(backend: Backend, sql: Sql) -> Meeting:
     return Meeting(backend, sql)
 
 
+async def overtaken(
+    backend: Backend, meeting: Meeting, *, knows_row: bool
+) -> tuple[SessionSaver, Any, Any]:
+    """A saver that read a thread before another went on, and both configs; it may know the row."""
+    saver = SessionSaver(backend.engine())
+    mine = SyncFaceAdapter(saver)
+    second = await begun(mine if knows_row else meeting.other)
+    await values(mine)
+    third = await gone_on(meeting.other, second)
+    if knows_row:
+        await mine.aput_writes(third, [(RESUME, "on")], "task")
+    return saver, second, third
+
+
 @SERVERS
 @pytest.mark.parametrize("knows_row", [False, True], ids=["locks the row", "knows the row"])
 async def test_a_step_that_waits_for_a_prune_to_end_stores_no_change_of_what_it_deleted(
@@ -117,13 +131,7 @@ async def test_a_step_that_waits_for_a_prune_to_end_stores_no_change_of_what_it_
     meeting: Meeting,
     knows_row: bool,
 ) -> None:
-    plain = SessionSaver(backend.engine())
-    mine = SyncFaceAdapter(plain)
-    second = await begun(mine if knows_row else meeting.other)
-    await values(mine)
-    third = await gone_on(meeting.other, second)
-    if knows_row:
-        await mine.aput_writes(third, [(RESUME, "on")], "task")
+    plain, _, third = await overtaken(backend, meeting, knows_row=knows_row)
     made = checkpoint(4, {"text": f"{LONG}4"})
 
     await meeting.prune_before(
@@ -143,13 +151,7 @@ async def test_a_step_that_waits_for_a_prune_of_its_parent_to_end_is_stored_whol
     meeting: Meeting,
     knows_row: bool,
 ) -> None:
-    plain = SessionSaver(backend.engine())
-    mine = SyncFaceAdapter(plain)
-    second = await begun(mine if knows_row else meeting.other)
-    await values(mine)
-    third = await gone_on(meeting.other, second)
-    if knows_row:
-        await mine.aput_writes(third, [(RESUME, "on")], "task")
+    plain, second, _ = await overtaken(backend, meeting, knows_row=knows_row)
     made = checkpoint(4, {"note": "n" * 200, "text": f"{LONG}4"})
     made["channel_versions"]["note"] = checkpoint(1, {"note": ""})["channel_versions"]["note"]
     changed = {"text": made["channel_versions"]["text"]}
