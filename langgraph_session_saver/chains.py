@@ -12,9 +12,10 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from langgraph_session_saver.codec import Typed, frame, unframe
+from langgraph_session_saver.codec import frame, unframe
 from langgraph_session_saver.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+from langgraph_session_saver.types import Typed
 
 FANOUT = 64
 """Links of one level before they become one."""

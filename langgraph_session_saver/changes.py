@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
-from langgraph_session_saver.cache import Recent
 from langgraph_session_saver.codec import hash_key, is_small
 from langgraph_session_saver.plain import OverBudgetError, clean_text, quick_json, shorten, to_json
 from langgraph_session_saver.projections import (
@@ -27,6 +26,7 @@ from langgraph_session_saver.projections import (
     Step,
     problem_with,
 )
+from langgraph_session_saver.recent import Recent
 from langgraph_session_saver.threads import FROM_STATE
 from langgraph_session_saver.types import JsonText, utc_now
 

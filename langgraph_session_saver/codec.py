@@ -20,7 +20,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.delta import read_number, write_number
 from langgraph_session_saver.errors import CorruptBlobError, SerializationError
-from langgraph_session_saver.types import KEY_BYTES
+from langgraph_session_saver.messages import MessageMemory, array_header, dumps, is_of_messages
+from langgraph_session_saver.types import KEY_BYTES, Typed
 
 RAW, ZLIB, ZSTD = 0, 1, 2
 """Kinds of frames; zlib's are read only, for they were written before zstd's."""
@@ -45,9 +46,6 @@ TOGETHER = 1 << 14
 """Bytes of values that are joined to be read in one go: of larger ones that saves nothing."""
 
 _SMALL = frozenset((type(None), bool, int, float))
-
-Typed = tuple[str, bytes]
-"""What a serde writes: the type it will read the bytes back as, and the bytes."""
 
 
 def hash_key(*parts: str) -> bytes:
@@ -82,19 +80,10 @@ def kept_items(earlier: Typed, later: Typed) -> int:
     """
     if earlier[0] != later[0]:
         return 0
-    was, start = _array_header(earlier[1])
-    now, body = _array_header(later[1])
+    was, start = array_header(earlier[1])
+    now, body = array_header(later[1])
     is_kept = was <= now and later[1].startswith(memoryview(earlier[1])[start:], body)
     return was if is_kept else 0
-
-
-def _array_header(data: bytes) -> tuple[int, int]:
-    """Items of a MessagePack array, and where the first one starts."""
-    first = data[0] if data else 0
-    if first & 0xF0 == 0x90:
-        return first & 0x0F, 1
-    size = {0xDC: 2, 0xDD: 4}.get(first, 0)
-    return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
 
 
 def frame(data: bytes) -> bytes:
@@ -159,19 +148,22 @@ _UNPACK: Mapping[int | None, Callable[[bytes, int], bytes]] = {
 }  # fmt: skip
 
 
-def dump(serde: SerializerProtocol, value: Any, what: Callable[[], str]) -> Typed:
+def dump(
+    serde: SerializerProtocol, value: Any, what: Callable[[], str], earlier: Typed | None = None
+) -> Typed:
     """Serialise a value.
 
     Args:
         serde: The saver's serialiser, at this moment.
         value: What to write.
         what: Names the value for the error: a channel, a write, a checkpoint.
+        earlier: What the serde wrote of the value before.
 
     Raises:
         SerializationError: The serde refuses the value.
     """
     try:
-        typ, data = serde.dumps_typed(value)
+        typ, data = dumps(serde, value, earlier)
     except Exception as exc:
         raise SerializationError(
             f"{what()} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "
@@ -181,13 +173,19 @@ def dump(serde: SerializerProtocol, value: Any, what: Callable[[], str]) -> Type
     return typ, data if type(data) is bytes else bytes(data)
 
 
-def load(serde: SerializerProtocol, typed: Typed, what: str | Callable[[], str]) -> Any:
+def load(
+    serde: SerializerProtocol,
+    typed: Typed,
+    what: str | Callable[[], str],
+    messages: MessageMemory | None = None,
+) -> Any:
     """Deserialise a value.
 
     Args:
         serde: The saver's serialiser, at this moment.
         typed: What it wrote.
         what: Names the value in the error.
+        messages: Messages that were read before, where it is the value of a channel.
 
     Raises:
         SerializationError: The bytes name a type that the serde is not allowed to build, or it
@@ -195,7 +193,7 @@ def load(serde: SerializerProtocol, typed: Typed, what: str | Callable[[], str])
     """
     outer, _noticed.blocked = _noticed.blocked, []
     try:
-        value = serde.loads_typed(typed)
+        value = messages.loads(serde, typed) if messages else serde.loads_typed(typed)
     except Exception as exc:
         raise SerializationError(
             f"{_said(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "
@@ -213,11 +211,11 @@ def load(serde: SerializerProtocol, typed: Typed, what: str | Callable[[], str])
 
 
 def join(parts: Sequence[Typed]) -> bytes | None:
-    """Several small values as one array; None where they are large, or not MessagePack.
+    """Several small values as one array; None for large ones, lists of messages and other formats.
 
     In MessagePack values one after another, behind an array's header, are an array.
     """
-    pieces = [data for typ, data in parts if typ == "msgpack"]
+    pieces = [part[1] for part in parts if part[0] == "msgpack" and not is_of_messages(part)]
     if len(pieces) < len(parts) or sum(map(len, pieces)) > TOGETHER:
         return None
     return b"".join((b"\xdc", len(pieces).to_bytes(2, "big"), *pieces))

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.cache import BlobCache, Recent, Weighed, Whole
+from langgraph_session_saver.cache import BlobCache, Whole
 from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.gates import CheckpointKey
+from langgraph_session_saver.messages import MessageMemory
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
+from langgraph_session_saver.recent import Recent, Weighed
 from langgraph_session_saver.retention import Contents, Origin
 from langgraph_session_saver.schema import is_current, set_up, verify
 from langgraph_session_saver.threads import Head, ThreadRef
@@ -142,6 +144,7 @@ class Core:
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         self.cache = BlobCache()
+        self.messages = MessageMemory()
         self.wholes: Weighed[CheckpointKey, Whole] = Weighed(REMEMBERED_WHOLE, Whole.weight)
         self.views: Weighed[bytes, View] = Weighed(REMEMBERED_MESSAGES, View.weight)
         self.known: Recent[bytes, Known] = Recent(REMEMBERED)

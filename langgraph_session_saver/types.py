@@ -1,4 +1,4 @@
-"""Column types that mean the same on SQLite, PostgreSQL, MySQL and MariaDB."""
+"""The types of what is stored: columns that are alike on every database, serialised values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, LargeBinary
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
+
+Typed = tuple[str, bytes]
+"""What a serde writes: the type it will read the bytes back as, and the bytes."""
 
 KEY_BYTES = 16
 """Bytes of a hashed key (BLAKE2b-128)."""

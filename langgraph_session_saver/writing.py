@@ -294,10 +294,13 @@ class Writing:
         place = saved.place
         what = partial(saved.channel_name, channel)
         key = saved.references.blobs[channel]
-        typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what)
-        saved.sizes[channel] = len(typed[1])
+        previous = None
         if _is_unique(version):
             previous = self._core.cache.tip(place.thread.key, place.ns_key, channel)
+        earlier = previous.typed if previous is not None else None
+        typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what, earlier)
+        saved.sizes[channel] = len(typed[1])
+        if _is_unique(version):
             value, stored = extend(previous, key, typed)
             if channel in saved.new_versions:
                 saved.values.append(value)

@@ -16,8 +16,9 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from langgraph_session_saver.codec import Typed, unframe
+from langgraph_session_saver.codec import unframe
 from langgraph_session_saver.errors import CorruptBlobError
+from langgraph_session_saver.types import Typed
 
 TYPE = "$type"
 """The key that names a stored type."""

@@ -19,12 +19,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.cache import Weighed
 from langgraph_session_saver.configs import check_thread_id, place_of, thread_key
 from langgraph_session_saver.core import Core, Script, aside, reading
 from langgraph_session_saver.errors import ThreadNotFoundError
 from langgraph_session_saver.housekeeping import Housekeeping
 from langgraph_session_saver.reading import decode
+from langgraph_session_saver.recent import Weighed
 from langgraph_session_saver.retention import Contents
 from langgraph_session_saver.task_writes import TaskWrites
 from langgraph_session_saver.transfer.peers import At, Ids, Peer, Written

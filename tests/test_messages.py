@@ -1,0 +1,257 @@
+"""Lists of messages: what is written and read is what LangGraph's serialiser writes and reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import START, MessagesState, StateGraph
+
+from langgraph_session_saver.messages import MessageMemory, dumps
+from tests.support.chat import Chat
+from tests.support.graphs import Driver, thread
+from tests.support.savers import SaverFactory
+
+quick = settings(max_examples=150, derandomize=True, deadline=None, database=None)
+
+SERDE = JsonPlusSerializer()
+
+
+class Note(HumanMessage):
+    """A message of an application's own class."""
+
+
+class Artifact:
+    """What no serialiser knows."""
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+objects = st.dictionaries(st.text(max_size=3), plain, max_size=2)
+texts = st.text(max_size=20) | st.text(max_size=3).map(lambda text: text * 200)
+ids = st.none() | st.uuids().map(str)
+contents = texts | st.lists(texts | objects, max_size=2)
+tool_calls = st.fixed_dictionaries({"name": texts, "args": objects, "id": ids})
+usages = st.tuples(st.integers(0, 99), st.integers(0, 99)).map(
+    lambda counts: {
+        "input_tokens": counts[0],
+        "output_tokens": counts[1],
+        "total_tokens": sum(counts),
+    }
+)
+answers = st.builds(
+    AIMessage,
+    contents,
+    id=ids,
+    additional_kwargs=objects,
+    response_metadata=objects,
+    tool_calls=st.lists(tool_calls, max_size=2),
+    usage_metadata=st.none() | usages,
+)
+messages: st.SearchStrategy[Any] = st.one_of(
+    answers,
+    st.builds(HumanMessage, contents, id=ids, additional_kwargs=objects),
+    st.builds(SystemMessage, texts),
+    st.builds(ToolMessage, texts, tool_call_id=texts, artifact=plain | st.binary(max_size=5)),
+    st.builds(Note, texts),
+    st.builds(lambda text, more: HumanMessage(text, more=more), texts, plain),
+)
+anything = messages | plain
+
+
+@st.composite
+def changed(draw: st.DrawFn, strategy: st.SearchStrategy[Any]) -> tuple[bytes, list[Any]]:
+    """What was written of a list, and the list after an application changed it in its ways."""
+    value = draw(st.lists(strategy, max_size=6))
+    _, written = SERDE.dumps_typed(value)
+    for change in draw(st.lists(st.sampled_from(CHANGES), max_size=2)):
+        change(draw, value)
+    return written, value + draw(st.lists(strategy, max_size=2))
+
+
+def replace_one(draw: st.DrawFn, value: list[Any]) -> None:
+    if value:
+        value[draw(st.integers(0, len(value) - 1))] = draw(anything)
+
+
+def drop_some(draw: st.DrawFn, value: list[Any]) -> None:
+    del value[: draw(st.integers(0, len(value)))]
+
+
+def change_in_place(draw: st.DrawFn, value: list[Any]) -> None:
+    for message in value:
+        if isinstance(message, BaseMessage) and draw(st.booleans()):
+            message.additional_kwargs.update(draw(objects))
+            if isinstance(message, AIMessage) and message.usage_metadata:
+                message.usage_metadata["total_tokens"] = draw(st.integers(0, 99))
+
+
+CHANGES = (replace_one, drop_some, change_in_place)
+
+
+def differing(before: Any, after: Any) -> tuple[bytes, list[Any]]:
+    """A list whose one message was changed in place, from a value to one that equals it."""
+    message = HumanMessage("x", additional_kwargs={"value": before})
+    _, written = SERDE.dumps_typed([message])
+    message.additional_kwargs["value"] = after
+    return written, [message]
+
+
+@quick
+@example(differing(1, True))
+@example(differing(1, 1.0))
+@example(differing(0.0, -0.0))
+@example(differing("a", "\ud800"))
+@given(changed(messages) | changed(anything))
+def test_a_list_is_written_as_the_serialiser_writes_it_whatever_was_written_before(
+    lists: tuple[bytes, list[Any]],
+) -> None:
+    earlier, value = lists
+
+    assert dumps(SERDE, value, ("msgpack", earlier)) == SERDE.dumps_typed(value)
+
+
+@quick
+@given(st.lists(anything, max_size=6) | st.lists(messages, max_size=20))
+def test_a_list_is_read_as_the_serialiser_reads_it_however_often(value: list[Any]) -> None:
+    typed, memory = SERDE.dumps_typed(value), MessageMemory()
+    expected = described(SERDE.loads_typed(typed))
+
+    for _ in range(4):
+        found = memory.loads(SERDE, typed)
+        assert described(found) == expected
+        for message in found:
+            if isinstance(message, BaseMessage):
+                message.additional_kwargs["changed"] = True
+                message.content = "changed"
+
+
+def described(value: Sequence[Any]) -> list[Any]:
+    """A list with all that two equal messages may differ in; NaN is NaN."""
+    return [
+        (type(item), repr(item), item.model_fields_set, SERDE.dumps_typed(item))
+        if isinstance(item, BaseMessage)
+        else repr(item)
+        for item in value
+    ]
+
+
+def test_what_a_message_copied_from_memory_holds_is_its_own() -> None:
+    calls = [{"name": "search", "args": {"words": ["bread"]}, "id": "1"}]
+    typed = SERDE.dumps_typed([AIMessage([{"text": "x"}], tool_calls=calls)])
+    memory = MessageMemory()
+    found = [memory.loads(SERDE, typed)[0] for _ in range(4)]
+
+    for message in found:
+        message.tool_calls[0]["args"]["words"].append("changed")
+        message.content[0]["text"] += "changed"
+
+    assert [message.tool_calls[0]["args"]["words"] for message in found] == [
+        ["bread", "changed"]
+    ] * 4
+    assert [message.content[0]["text"] for message in found] == ["xchanged"] * 4
+
+
+def test_a_list_that_falls_back_to_pickle_is_written_whole() -> None:
+    serde = JsonPlusSerializer(pickle_fallback=True)
+    value: list[Any] = [HumanMessage("x")]
+    earlier = serde.dumps_typed(value)
+    value.append(Artifact)
+
+    typ, data = dumps(serde, value, earlier)
+
+    assert typ == "pickle"
+    assert serde.loads_typed((typ, data)) == value
+
+
+def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None:
+    typed = SERDE.dumps_typed([HumanMessage("x")])
+    strict = JsonPlusSerializer(__unpack_ext_hook__=lambda _code, _data: "blocked")
+    memory = MessageMemory()
+
+    found = [memory.loads(serde, typed) for _ in range(3) for serde in (SERDE, strict)]
+
+    assert found == [[HumanMessage("x")], ["blocked"]] * 3
+
+
+def test_messages_that_do_not_fit_in_memory_are_read_anew() -> None:
+    typed = SERDE.dumps_typed([HumanMessage("x" * 100, id=str(n)) for n in range(9)])
+    memory = MessageMemory(limit=5_000)
+
+    for _ in range(4):
+        assert memory.loads(SERDE, typed) == SERDE.loads_typed(typed)
+
+
+# -- in a thread --------------------------------------------------------------------------------
+
+TURNS = 12
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the messages that are written and that are read."""
+    made: Counter[str] = Counter()
+
+    def counting(method: str) -> Callable[..., Any]:
+        original = getattr(BaseMessage, method)
+
+        def count(*arguments: Any, **named: Any) -> Any:
+            made[method] += 1
+            return original(*arguments, **named)
+
+        return count
+
+    for method in ("model_dump", "__init__"):
+        monkeypatch.setattr(BaseMessage, method, counting(method))
+    return made
+
+
+async def test_a_turn_of_a_chat_serialises_its_own_messages_however_many_went_before(
+    make_saver: SaverFactory, calls: Counter[str]
+) -> None:
+    chat = Chat()
+    driver = Driver(chat.builder, make_saver())
+    per_turn = []
+    for _ in range(TURNS):
+        calls.clear()
+        await driver.invoke(chat.question(), thread("t"))
+        per_turn.append(dict(calls))
+
+    found = (await driver.state(thread("t"))).values["messages"]
+
+    assert len(found) == 2 * TURNS
+    assert per_turn[3:] == [per_turn[3]] * (TURNS - 3)
+
+
+async def test_a_message_that_a_node_changes_in_place_is_stored_as_it_becomes(
+    make_saver: SaverFactory,
+) -> None:
+    def answer(state: MessagesState) -> dict[str, Any]:
+        first = state["messages"][0]
+        first.additional_kwargs["seen"] = seen = len(state["messages"])
+        return {"messages": [AIMessage(f"seen {seen}", id=str(seen))]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", answer)
+    builder.add_edge(START, "answer")
+    driver, reader = Driver(builder, make_saver()), Driver(builder, make_saver())
+
+    for turn in range(1, 4):
+        await driver.invoke({"messages": [HumanMessage("x", id=f"q{turn}")]}, thread("t"))
+        found = (await reader.state(thread("t"))).values["messages"]
+        assert found[0].additional_kwargs == {"seen": 2 * turn - 1}
