@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
 from langgraph_session_saver.chains import Value
 from langgraph_session_saver.recent import Recent, Weighed
 
@@ -20,6 +22,8 @@ ENTRY_BYTES = 512
 class Whole(NamedTuple):
     """A small checkpoint as it was read, ready to be made again."""
 
+    serde: SerializerProtocol
+    """What read it, and found nothing in it that it may not build."""
     data: bytes
     metadata: bytes
     """As they are stored: another `put` may have replaced its row."""

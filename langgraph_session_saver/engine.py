@@ -137,7 +137,10 @@ class Runner:
             raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        with self._turn(kind):
+        queue = self._turn(kind)
+        if queue is None:
+            return self._connected(operation, kind)
+        with queue:
             return self._connected(operation, kind)
 
     def groups(self, kind: Kind) -> bool:
@@ -169,18 +172,16 @@ class Runner:
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
         self._loop = weakref.ref(asyncio.get_running_loop())
-        async with self._turn(kind):
+        async with self._turn(kind) or _NO_TURN:
             return await greenlet_spawn(self._connected, operation, kind)
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         with self._connect(kind) as conn:
             return self._execute(conn, operation, kind)
 
-    def _turn(self, kind: Kind) -> WriterQueue | nullcontext[None]:
+    def _turn(self, kind: Kind) -> WriterQueue | None:
         """Writers take turns; over one shared connection, so do readers."""
-        if self._queue is None or (kind in _READS and not self._shares_connection):
-            return _NO_TURN
-        return self._queue
+        return None if kind in _READS and not self._shares_connection else self._queue
 
     def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         """Run an operation on a caller's connection, within its transaction if it is in one."""

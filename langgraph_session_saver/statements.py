@@ -46,8 +46,7 @@ class Statement:
         """Run it; its rows, as named tuples."""
         compiled = self._for(conn)
         rows, _ = execute(conn, compiled.sql, compiled.bound(params))
-        row = compiled.row
-        return [row(values) for values in rows]
+        return list(map(compiled.row, rows))
 
     def first(self, conn: Connection, params: Mapping[str, Any]) -> Any:
         """Run it; its only row, as a named tuple, or None."""
@@ -328,13 +327,15 @@ class Spares:
 
     def give_back(self, connection: Kept) -> None:
         """Keep a connection for the next, if there are not many."""
-        if connection not in self._kept and len(self._kept) < MOST_SPARES:
+        is_kept = connection in self._kept
+        if not is_kept and len(self._kept) < MOST_SPARES:
             connection.connection.detach()
             self._kept.add(connection)
-        if self._is_closed or connection not in self._kept:
-            connection.close()
-        else:
+            is_kept = True
+        if is_kept and not self._is_closed:
             self._idle.append(connection)
+        else:
+            connection.close()
 
     def forget(self, connection: Kept) -> None:
         """Let go of a connection that is closed."""
@@ -360,8 +361,8 @@ class Kept(Checkout):
         super().__init__(engine)
         self._spares = spares
 
-    def __exit__(self, *exc: object) -> None:
-        if exc == (None, None, None):
+    def __exit__(self, kind: object = None, *_exc: object) -> None:
+        if kind is None:
             self._spares.give_back(self)
         else:
             self.close()
@@ -392,7 +393,7 @@ def execute(
         DBAPIError: What the driver raised, in SQLAlchemy's wrapping.
     """
     is_ours = isinstance(conn, Checkout)
-    if not is_ours and is_heard(conn):
+    if not is_ours and (conn._has_events or is_heard(conn.engine)):  # noqa: SLF001
         # An application listens to its engine, to trace or to time: let it hear these too.
         result = conn.exec_driver_sql(sql, bound)  # type: ignore[union-attr]
         return (result.fetchall() if result.returns_rows else ()), result.rowcount
@@ -412,9 +413,9 @@ def driver_of(conn: Connection | Checkout) -> Any:
     return conn.driver if isinstance(conn, Checkout) else conn.connection.driver_connection
 
 
-def is_heard(conn: Any) -> bool:
-    """Whether anybody listens to what happens on a connection or, given one, an engine."""
-    return bool(conn.engine._has_events or conn._has_events or conn.dialect._has_events)  # noqa: SLF001
+def is_heard(engine: Engine) -> bool:
+    """Whether anybody listens to what happens on an engine's connections."""
+    return bool(engine._has_events or engine.dialect._has_events)  # noqa: SLF001
 
 
 def _wrapped(conn: Connection | Checkout, sql: str, exc: Exception) -> BaseException:
