@@ -61,6 +61,8 @@ class Dialect(Described):
     """Whether a column holds only what its type says."""
     alters_referenced = True
     """Whether a column to which other tables refer can be altered."""
+    first_piece = 1
+    """Times as much as elsewhere that the first transaction deletes of a thread."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation in a real transaction, whatever the engine's isolation level."""
@@ -308,6 +310,9 @@ class PostgreSQL(PostgreSQLDescribed, _OnConflict):
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    # 100,000 checkpoints and 300,000 writes go in 0.45 s, in pieces in 0.65: what is gone is passed
+    # again and again. Nobody waits but who writes to the same thread.
+    first_piece = 15
     _setup_lock = 0x6C67_7373  # "lgss"
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
@@ -346,6 +351,15 @@ class PostgreSQL(PostgreSQLDescribed, _OnConflict):
         return delete(blobs).where(
             literal_column("ctid") == any_(func.array(some.scalar_subquery()))
         )
+
+    @contextmanager
+    def in_bulk(self, conn: Connection) -> Iterator[None]:
+        """Plan for the rows at hand: else each of many pieces reads the whole of a small database.
+
+        What `urls.py` asks for suits steps, of which the plan is always the same.
+        """
+        execute(conn, "SET LOCAL plan_cache_mode = force_custom_plan")
+        yield
 
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""

@@ -30,7 +30,7 @@ from langgraph_session_saver.retention import (
 from langgraph_session_saver.statements import BATCH
 from langgraph_session_saver.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.thinning import carry_out, in_pieces, read_contents
-from langgraph_session_saver.thread_rows import Left, Pace
+from langgraph_session_saver.thread_rows import Left, Pace, Position
 from langgraph_session_saver.threads import ThreadRef, new_revision
 from langgraph_session_saver.types import utc_now
 
@@ -80,17 +80,22 @@ class Housekeeping:
         Returns:
             Whether the thread is gone.
         """
-        whole, pace = self._core.operations.whole, Pace()
+        whole, pace = self._core.operations.whole, Pace(self._core.dialect.first_piece)
+        start: Position | None = None
         while True:
             delete_piece = partial(
-                whole.delete_thread, thread_key=key, most=pace.most, only_if=only_if
+                whole.delete_thread,
+                thread_key=key,
+                most=pace.most,
+                only_if=only_if,
+                start=start,
             )
             with pace.timed():
                 left: Left = yield writing(delete_piece)
             self._core.forget_thread(key)
-            if left != "rest":
-                return left == "nothing"
-            only_if = None
+            if left.what != "rest":
+                return left.what == "nothing"
+            only_if, start = None, left.start
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
         """Delete the checkpoints that runs made; rows then show what is left."""

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.retention import Bases
@@ -18,7 +30,7 @@ from langgraph_session_saver.threads import ThreadRef, Threads
 PIECE = 10_000
 """Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
 
-LARGEST = 100_000
+LARGEST = 200_000
 FASTER = 10
 """Times as much that a transaction may delete as the one before did."""
 
@@ -28,18 +40,30 @@ SECONDS = 0.3
 SAMPLE, BYTES = 20, 100 << 20
 """Blobs that are looked at to tell how many take the room that a transaction may free."""
 
-Left = Literal["nothing", "rest", "thread"]
+Position = tuple[bytes, str]
+"""Where a checkpoint is among those of its thread: its namespace's key and its id."""
+
+
+class Left(NamedTuple):
+    """What a transaction left of a thread that it deleted from."""
+
+    what: Literal["nothing", "rest", "thread"]
+    start: Position | None = None
+    """Before it there are no checkpoints: on PostgreSQL those that went are passed one by one."""
 
 
 class Pace:
     """How much the next of many transactions deletes: as much as takes the time that it may.
 
+    Args:
+        first: Pieces that the first takes.
+
     Attributes:
         most: Rows, of checkpoints or of blobs.
     """
 
-    def __init__(self) -> None:
-        self.most = PIECE
+    def __init__(self, first: int = 1) -> None:
+        self.most = first * PIECE
 
     def restart(self) -> None:
         """Begin anew, with rows of another kind."""
@@ -83,6 +107,7 @@ class ThreadRows:
         thread_key: bytes,
         most: int,
         only_if: Callable[[Any], bool] | None = None,
+        start: Position | None = None,
     ) -> Left:
         """Delete a thread, what it projected, and its session if the saver made that for it.
 
@@ -91,46 +116,52 @@ class ThreadRows:
             thread_key: The thread.
             most: Checkpoints, or small blobs, that it takes.
             only_if: What must be true of its row; else the thread stays.
+            start: Where the transaction before stopped.
 
         Returns:
             What is left: the rest, if there is more than it takes, is for the same call again.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
-            return "nothing"
+            return Left("nothing")
         if only_if is not None and not only_if(row):
-            return "thread"
+            return Left("thread")
         with self.dialect.in_bulk(conn):
-            if self._delete_piece(conn, thread_key, most):
+            left = self._delete_piece(conn, thread_key, most, start)
+            if left is not None:
                 self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
-                return "rest"
+                return left
             self._delete_rest(conn, row)
-        return "nothing"
+        return Left("nothing")
 
-    def _delete_piece(self, conn: Connection, thread_key: bytes, most: int) -> bool:
+    def _delete_piece(
+        self, conn: Connection, thread_key: bytes, most: int, start: Position | None
+    ) -> Left | None:
         """Delete some of a thread if it is too much; checkpoints, then what they were built from.
 
         So that what is there can be read: by others, and if this process does not live to the end.
         """
         c, b = self.tables.checkpoints.c, self.tables.blobs.c
-        ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key)
+        ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key, _from(c, start))
         in_order = ids.order_by(c.ns_key, c.checkpoint_id).limit(1)
         are_left = conn.execute(in_order).one_or_none() is not None
         if are_left:
             first_left = conn.execute(in_order.offset(most)).one_or_none()
             if first_left is not None:
-                self._delete_checkpoints_before(conn, thread_key, *first_left)
-                return True
+                end: Position = (first_left.ns_key, first_left.checkpoint_id)
+                self._delete_checkpoints_between(conn, thread_key, start, end)
+                return Left("rest", end)
         most = self._blobs_for(conn, thread_key, most)
         more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
         if conn.execute(more).one_or_none() is None:
-            return False
+            return None
         if are_left:
             for table in (self.tables.writes, self.tables.checkpoints):
-                conn.execute(delete(table).where(table.c.thread_key == thread_key))
+                where = (table.c.thread_key == thread_key, _from(table.c, start))
+                conn.execute(delete(table).where(*where))
         else:
             self.delete_newest_blobs(conn, thread_key, most)
-        return True
+        return Left("rest", start)
 
     def _blobs_for(self, conn: Connection, thread_key: bytes, most: int) -> int:
         """How many blobs take no longer than so many checkpoints with their writes."""
@@ -139,17 +170,19 @@ class ThreadRows:
         size = conn.scalar(select(func.avg(some.limit(SAMPLE).subquery().c.size)))
         return max(min(most, int(BYTES / max(size or 0, 1))), 1)
 
-    def _delete_checkpoints_before(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
+    def _delete_checkpoints_between(
+        self, conn: Connection, thread_key: bytes, start: Position | None, end: Position
     ) -> None:
         """Delete checkpoints and writes of a thread, in the order of their keys."""
+        ns_key, checkpoint_id = end
         for table in (self.tables.writes, self.tables.checkpoints):
             c = table.c
             before = [and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id)]
             if ns_key:  # the root's is empty
                 before.append(c.ns_key < ns_key)
             for where in before:
-                conn.execute(delete(table).where(c.thread_key == thread_key, where))
+                ranged = and_(c.thread_key == thread_key, where, _from(c, start))
+                conn.execute(delete(table).where(ranged))
 
     def delete_newest_blobs(
         self, conn: Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
@@ -295,3 +328,12 @@ class ThreadRows:
                 "status_checkpoint_id")  # fmt: skip
         self.threads.change(conn, target.key, {name: getattr(row, name) for name in kept})
         return True
+
+
+def _from(c: Any, start: Position | None) -> ColumnElement[bool]:
+    """Whether rows are at a position or after it."""
+    if start is None:
+        return true()
+    ns_key, checkpoint_id = start
+    position = tuple_(literal(ns_key, c.ns_key.type), literal(checkpoint_id, c.checkpoint_id.type))
+    return tuple_(c.ns_key, c.checkpoint_id) >= position

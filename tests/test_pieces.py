@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from sqlalchemy import create_engine
 
 from langgraph_session_saver import housekeeping, thinning, thread_rows
-from langgraph_session_saver.dialects import BULK_CACHE, dialect_for
+from langgraph_session_saver.dialects import BULK_CACHE, PostgreSQL, dialect_for
 from langgraph_session_saver.housekeeping import Housekeeping
 from langgraph_session_saver.thread_rows import FASTER, LARGEST, SECONDS, Pace, ThreadRows
 from tests.support.backends import EACH_ONCE, Sql
@@ -29,6 +29,7 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_rows, "PIECE", PIECE)
     monkeypatch.setattr(thread_rows, "LARGEST", PIECE)
     monkeypatch.setattr(thinning, "PIECE", PIECE)
+    monkeypatch.setattr(PostgreSQL, "first_piece", 1)
 
 
 def note(number: int) -> str:
