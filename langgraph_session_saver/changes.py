@@ -159,6 +159,9 @@ class Projector:
         if whole or (view is not None and view.checkpoint_id != parent_id):
             view = None
         changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
+        if view is not None and not self._concern(step.changed):
+            changes.view = View(step.checkpoint_id, *view[1:])
+            return changes
         concerned = self._of_all.union(*(self._of_channel.get(c, ()) for c in step.changed))
         for number in sorted(concerned):
             if self.projections[number].applies(step):
@@ -170,6 +173,13 @@ class Projector:
         parts, state = self._project_graph_state(step, view, changes, sizes or {})
         changes.view = View(step.checkpoint_id, messages, lists, parts, state)
         return changes
+
+    def _concern(self, channels: Iterable[str]) -> bool:
+        """Whether any of some channels is projected."""
+        return bool(self._of_all) or any(
+            channel in self._of_channel or channel in self.message_channels or self.shows(channel)
+            for channel in channels
+        )
 
     def show_all_columns(self, step: Step, changes: Changes) -> None:
         """Add the columns that show what a step did not change: others have set them by hand.

@@ -136,12 +136,12 @@ class _Wrapping(NamedTuple):
     code: int
     before: bytes
     after: bytes
+    size: int
 
     def around(self, fields: bytes) -> bytes:
         """The message that has these fields."""
-        code, before, after = self
-        size = len(before) + len(fields) + len(after)
-        return b"".join((_extension(code, size), before, fields, after))
+        header = _extension(self.code, self.size + len(fields))
+        return b"".join((header, self.before, fields, self.after))
 
 
 _wrappings: dict[type, _Wrapping] = {}
@@ -158,8 +158,7 @@ _PLAIN = (
 
 def _written(serde: SerializerProtocol, message: Any) -> bytes | None:
     """What a message was written as, if it was written before; None if that cannot be known."""
-    cls = type(message)
-    wrapping = _wrappings.get(cls)
+    wrapping = _wrappings.get(type(message))
     if wrapping is None and not _is_message(message):
         return None
     if message.__pydantic_extra__:
@@ -172,7 +171,7 @@ def _written(serde: SerializerProtocol, message: Any) -> bytes | None:
         wrapping = _wrapping_of(serde.dumps_typed(message), fields)
         if wrapping is None:
             return None
-        _wrappings[cls] = wrapping
+        _wrappings[type(message)] = wrapping
     return wrapping.around(fields)
 
 
@@ -182,8 +181,9 @@ def _wrapping_of(typed: Typed, fields: bytes) -> _Wrapping | None:
     size = _SIZES.get(item[0]) if item else None
     if typed[0] != "msgpack" or size is None or fields not in item:
         return None
-    start, body = item.index(fields), 2 + size
-    found = _Wrapping(item[1 + size], item[body:start], item[start + len(fields) :])
+    body, start = 2 + size, item.index(fields)
+    before, after = item[body:start], item[start + len(fields) :]
+    found = _Wrapping(item[1 + size], before, after, len(before) + len(after))
     return found if found.around(fields) == item else None
 
 
