@@ -100,11 +100,13 @@ class Changes:
 
     @property
     def only_adds(self) -> bool:
-        """Whether these are columns, messages and usage that nothing stored has to be read for."""
+        """Whether these are columns, messages and usage that nothing stored has to be read for.
+
+        But for messages to compare, where there are some already.
+        """
         return not (
-            self.is_whole or self.compare_messages or self.removed_messages
-            or self.pages or self.rows or self.problems
-        )  # fmt: skip
+            self.is_whole or self.removed_messages or self.pages or self.rows or self.problems
+        )
 
 
 _TOGETHER = (MessageRows, GraphState, ErrorRows)

@@ -61,6 +61,8 @@ class Dialect(Described):
     """Whether a column holds only what its type says."""
     alters_referenced = True
     """Whether a column to which other tables refer can be altered."""
+    tells_inserts = False
+    """Whether it says if `insert_ignore` inserted: MySQL counts a row that stays as it is, too."""
     first_piece = 1
     """Times as much as elsewhere that the first transaction deletes of a thread."""
 
@@ -163,6 +165,7 @@ class Dialect(Described):
 class _OnConflict(Dialect):
     """The databases that share INSERT … ON CONFLICT."""
 
+    tells_inserts = True
     insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:

@@ -145,7 +145,19 @@ class Incoming:
         new_id = self.checkpoint["id"]
         if new_id <= head.checkpoint_id or new_id <= (head.status_checkpoint_id or ""):
             return False
-        return changes is None or (changes.base == head.checkpoint_id and changes.only_adds)
+        return changes is None or (
+            changes.base == head.checkpoint_id
+            and changes.only_adds
+            and not changes.compare_messages
+        )
+
+    def begins(self, head: Head, changes: Changes | None) -> bool:
+        """Whether it is the first of its thread, and what it projects is columns and new rows."""
+        if not self.place.is_root or self.place.checkpoint_id is not None:
+            return False
+        if head.checkpoint_id is not None or head.status is not None:
+            return False
+        return not head.is_outdated and (changes is None or changes.only_adds)
 
     @property
     def has_just_looked(self) -> bool:

@@ -42,7 +42,7 @@ from langgraph_session_saver.steps import (
 )
 from langgraph_session_saver.tables import Tables, shared_tables
 from langgraph_session_saver.thread_rows import ThreadRows
-from langgraph_session_saver.threads import Head, ThreadRef, Threads
+from langgraph_session_saver.threads import ThreadRef, Threads
 
 _WAYS = {"turns": InTurn, "statement": AtOnce, "block": InOneBlock}
 """How a database stores a batch."""
@@ -204,14 +204,13 @@ class Operations:
 
     # -- writing ----------------------------------------------------------------------------
 
-    def put(self, conn: Connection, rows: CheckpointRows) -> Head:
-        """Store a checkpoint with its blobs; the thread's row stays locked until the commit.
+    def put(self, conn: Connection, rows: CheckpointRows) -> None:
+        """Store a checkpoint with its blobs in a thread whose row is locked.
 
         Raises:
             ParentGoneError: The parent is not there and the rows hold only what changed.
             BrokenReferenceError: A blob is not there that one of the rows is a change of.
         """
-        head = self.threads.lock(conn, rows.thread)
         if not self.steps.put_on(conn, self.checkpoints, rows.checkpoint, rows.basis):
             parent = rows.basis.parent
             if parent is not None and not self.get_checkpoint(conn, rows.thread.key, *parent):
@@ -219,7 +218,6 @@ class Operations:
             raise BrokenReferenceError("a value was deleted that a step stores changes of")
         if rows.blobs:
             self.steps.put(conn, self.blobs, rows.blobs)
-        return head
 
     def writes_batch(
         self,

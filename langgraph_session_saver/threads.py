@@ -87,6 +87,7 @@ class Threads:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self.tables = tables
+        self._dialect = dialect
         t, d = tables, dialect
         self._lock_thread = Statement(
             d.locked(
@@ -118,12 +119,16 @@ class Threads:
         row = self._lock_thread.first(conn, wanted)
         if row is None:
             session_id = thread.session_id or thread.thread_id
-            self._make_session(conn, session_id, thread.owner_id)
+            if self._make_session(conn, session_id, thread.owner_id):
+                made = self._make(conn, thread, session_id, is_first=True)
+                if made is not None:
+                    return made
             # Whoever was making both, and let us wait for the session, is done: its next step
             # locks the thread and then the session, and so do we.
             row = self._lock_thread.first(conn, wanted)
         if row is None:
-            self._make(conn, thread, session_id)
+            self._lock_session.first(conn, {"session": session_id})
+            self._make(conn, thread, session_id, is_first=not self._count_in(conn, session_id))
             row = self._lock_thread.first(conn, wanted)
         if self._agree(conn, thread, row):
             row = self._lock_thread.first(conn, wanted)
@@ -145,22 +150,27 @@ class Threads:
         t = self.tables.threads
         return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
 
-    def _make(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
-        self._lock_session.first(conn, {"session": session_id})
+    def _make(
+        self, conn: Connection, thread: ThreadRef, session_id: str, *, is_first: bool
+    ) -> Head | None:
+        """Make a thread's row; None if another has, or where the database does not tell."""
+        revision = new_revision()
         row = {
             "thread_key": thread.key,
             "thread_id": thread.thread_id,
             "session_id": session_id,
             "session_named": thread.session_id is not None,
             "owner_id": thread.owner_id,
-            "is_first": not self._count_in(conn, session_id),
-            "revision": new_revision(),
+            "is_first": is_first,
+            "revision": revision,
         }
-        self._insert_thread.of(row).run(conn, row)
+        is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.tells_inserts
+        return Head(session_id, is_first, None, None, revision, None) if is_made else None
 
-    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
+    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> bool:
+        """Make a session if there is none; whether it was, where the database tells."""
         row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
-        self._insert_session.of(row).run(conn, row)
+        return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.tells_inserts
 
     def _count_in(self, conn: Connection, session_id: str) -> int:
         count: int = self._count_threads.scalar(conn, {"session": session_id})

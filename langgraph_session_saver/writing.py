@@ -27,7 +27,7 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     ProjectionError,
 )
-from langgraph_session_saver.gates import Gate
+from langgraph_session_saver.gates import Basis, Gate
 from langgraph_session_saver.incoming import Incoming, merged
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
@@ -206,29 +206,55 @@ class Writing:
         self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
     ) -> Callable[[Connection], tuple[Head, Head, Contents | None]]:
         core, thread = self._core, saved.place.thread
-        reached, revision = saved.reached(), new_revision()
 
         def operation(conn: Connection) -> tuple[Head, Head, Contents | None]:
-            was = head = core.operations.put(conn, rows)
-            is_newest = head.checkpoint_id is None or reached.id >= head.checkpoint_id
-            if saved.place.is_root and is_newest:
-                if changes is not None and reached.id != head.checkpoint_id:
-                    step = saved.step(whole=changes.is_whole)
-                    if head.is_outdated:
-                        core.projector.show_all_columns(saved.step(whole=True), changes)
-                    core.projected.apply(conn, thread, head, step, changes)
-                is_again = reached.id == was.checkpoint_id
-                following = new_revision(was.revision) if is_again else revision
-                head = core.projected.note_checkpoint(conn, thread, head, reached, following)
-            else:
-                following = new_revision(was.revision)
-                core.operations.threads.change(conn, thread.key, {"revision": following})
-                head = head.changed({"revision": following})
+            was = core.operations.threads.lock(conn, thread)
+            is_first = saved.begins(was, changes) and rows.basis == Basis()
+            store = self._begin if is_first else self._go_on
+            head = store(conn, saved, rows, changes, was)
             if core.keep_last is None:
                 return was, head, None
             return was, head, self._retain(conn, saved, rows, was.revision, head.revision)
 
         return operation
+
+    def _begin(
+        self,
+        conn: Connection,
+        saved: Incoming,
+        rows: CheckpointRows,
+        changes: Changes | None,
+        head: Head,
+    ) -> Head:
+        """Store the first step of a thread: nothing is there that it has to be compared with."""
+        values = self._thread_values(saved, head, new_revision())
+        self._core.operations.steps.run(conn, self._batch(saved, rows, changes, head, values))
+        return head.changed(values)
+
+    def _go_on(
+        self,
+        conn: Connection,
+        saved: Incoming,
+        rows: CheckpointRows,
+        changes: Changes | None,
+        was: Head,
+    ) -> Head:
+        """Store a step of a thread, whatever that has become since it was known."""
+        core, thread, head, reached = self._core, saved.place.thread, was, saved.reached()
+        core.operations.put(conn, rows)
+        is_newest = head.checkpoint_id is None or reached.id >= head.checkpoint_id
+        if saved.place.is_root and is_newest:
+            if changes is not None and reached.id != head.checkpoint_id:
+                step = saved.step(whole=changes.is_whole)
+                if head.is_outdated:
+                    core.projector.show_all_columns(saved.step(whole=True), changes)
+                core.projected.apply(conn, thread, head, step, changes)
+            is_again = reached.id == was.checkpoint_id
+            following = new_revision(was.revision if is_again else 0)
+            return core.projected.note_checkpoint(conn, thread, head, reached, following)
+        following = new_revision(was.revision)
+        core.operations.threads.change(conn, thread.key, {"revision": following})
+        return head.changed({"revision": following})
 
     def _retain(
         self, conn: Connection, saved: Incoming, rows: CheckpointRows, known: int, revision: int
