@@ -41,7 +41,7 @@ _CONTAINERS = frozenset((dict, list))
 
 
 def array_header(data: bytes) -> tuple[int, int]:
-    """Items of a MessagePack array, and where the first one starts."""
+    """Items of a MessagePack array, and where the first one starts; of anything else none."""
     first = data[0] if data else 0
     if first & 0xF0 == 0x90:
         return first & 0x0F, 1
@@ -286,7 +286,7 @@ def _reads_messagepack(serde: SerializerProtocol) -> bool:
 def is_of_messages(typed: Typed) -> bool:
     """Whether this may be a list of messages: an array that starts with an extension."""
     typ, data = typed
-    if typ != "msgpack" or not data:
+    if typ != "msgpack":
         return False
-    _, start = array_header(data)
-    return start < len(data) and data[start] in _SIZES
+    count, start = array_header(data)
+    return count > 0 and start < len(data) and data[start] in _SIZES

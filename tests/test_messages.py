@@ -141,6 +141,15 @@ def test_a_list_is_read_as_the_serialiser_reads_it_however_often(value: list[Any
                 message.content = "changed"
 
 
+@quick
+@example(0xC7FF)  # whose bytes are those of an extension, behind that of a number
+@given(plain | messages)
+def test_what_is_no_list_is_read_as_ever(value: Any) -> None:
+    typed, memory = SERDE.dumps_typed(value), MessageMemory()
+
+    assert repr(memory.loads(SERDE, typed)) == repr(SERDE.loads_typed(typed))
+
+
 def described(value: Sequence[Any]) -> list[Any]:
     """A list with all that two equal messages may differ in; NaN is NaN."""
     return [
