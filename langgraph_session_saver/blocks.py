@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.gates import CheckpointKey, is_pruned, pruned_params
+from langgraph_session_saver.gates import CheckpointKey, is_not_pruned, pruned_params
 from langgraph_session_saver.statements import Statement, execute
 from langgraph_session_saver.steps import Batch, InTurn, Rows, Store, fit_one_insert
 from langgraph_session_saver.tables import Tables
@@ -22,7 +22,7 @@ class InOneBlock(InTurn):
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
-        self._is_not_pruned = Statement(select(~is_pruned(tables)))
+        self._is_not_pruned = Statement(is_not_pruned(tables))
 
     def run(self, conn: Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
@@ -43,7 +43,7 @@ class InOneBlock(InTurn):
     def _insert_unless_pruned(
         self, conn: Connection, stored: tuple[Store, Rows], checkpoint: CheckpointKey
     ) -> bool:
-        """As the condition of a block: as one of the INSERT, it takes 0.1 ms more."""
+        """As the condition of a block: as one of the INSERT, or of a SELECT, it takes longer."""
         insert, rows = self._insert_of(*stored)
         condition = self._is_not_pruned.bound(conn, pruned_params(checkpoint))
         texts, bound = _joined([condition, insert.bound(conn, rows[0])])
@@ -72,4 +72,4 @@ START TRANSACTION;
 END"""
 
 
-_CONDITION = "BEGIN NOT ATOMIC IF ({}) THEN {}; END IF; END"
+_CONDITION = "BEGIN NOT ATOMIC IF {} THEN {}; END IF; END"

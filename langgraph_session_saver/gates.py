@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import Integer, Text, bindparam, func, literal_column, or_, select, update
 
 from langgraph_session_saver.tables import Tables
 
@@ -93,22 +93,24 @@ def basis_conditions(tables: Tables, thread_key: Any, shape: tuple[bool, int]) -
     return conditions
 
 
-def is_pruned(tables: Tables) -> Any:
-    """Whether a checkpoint is not there, and older than the oldest of its thread's root."""
+def is_not_pruned(tables: Tables) -> Any:
+    """Whether a checkpoint is there, or not older than the oldest of its thread's root."""
     c = tables.checkpoints.c
     thread = c.thread_key == bindparam("late_thread", type_=c.thread_key.type)
     checkpoint_id = bindparam("late_checkpoint", type_=Text())
-    oldest = select(func.min(c.checkpoint_id)).where(thread, c.ns_key == b"", c.hidden.is_(False))
-    there: Any = select(literal_column("1")).where(
+    # Not min(): for that, MariaDB reads all of them.
+    roots = select(c.checkpoint_id).where(thread, c.ns_key == b"", c.hidden.is_(False))
+    oldest = roots.order_by(c.checkpoint_id).limit(literal_column("1"))
+    there: Any = select(c.checkpoint_id).where(
         thread,
         c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
         c.checkpoint_id == checkpoint_id,
     )
-    return and_(~there.exists(), checkpoint_id < func.coalesce(oldest.scalar_subquery(), ""))
+    return or_(there.exists(), checkpoint_id >= func.coalesce(oldest.scalar_subquery(), ""))
 
 
 def pruned_params(unless_pruned: CheckpointKey | None) -> dict[str, Any]:
-    """Parameters of `is_pruned`, if it is a condition."""
+    """Parameters of `is_not_pruned`, if it is a condition."""
     if unless_pruned is None:
         return {}
     thread_key, ns_key, checkpoint_id = unless_pruned

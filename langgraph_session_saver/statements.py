@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, LargeBinary, bindparam
+from sqlalchemy import Connection, Dialect, Engine, Executable, LargeBinary, bindparam
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
 
@@ -32,7 +32,7 @@ class Statement:
     """A statement of a fixed text, whose parameters are given by name.
 
     Args:
-        executable: A SQLAlchemy construct without expanding parameters.
+        executable: A SQLAlchemy construct without expanding parameters, or a condition.
         columns: The columns that an INSERT or UPDATE sets from parameters.
     """
 
@@ -174,7 +174,9 @@ class _Compiled:
         converts = not self._is_positional or self._constants or self._defaults or self._processed
         self.bound: Callable[[Mapping[str, Any]], Any] = self._bound if converts else self._pick
         """Makes parameters what the driver takes."""
-        results = list(getattr(compiled, "_result_columns", ()))
+        # A condition for a block is no statement, and has no rows.
+        has_rows = isinstance(executable, Executable)
+        results = list(getattr(compiled, "_result_columns", ())) if has_rows else []
         self._row = _row_type(results)
         self._read = [
             (place, process)

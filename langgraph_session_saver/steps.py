@@ -48,7 +48,7 @@ from langgraph_session_saver.gates import (
     Gate,
     basis_conditions,
     gate_on,
-    is_pruned,
+    is_not_pruned,
     pruned_params,
 )
 from langgraph_session_saver.statements import Statement, Statements, batches
@@ -247,7 +247,7 @@ class InTurn:
         given = union_all(
             *(select(*(value.label(name) for name, value in row.items())) for row in rows)
         ).subquery("given")
-        unless = select(*given.c).where(~is_pruned(self._tables))
+        unless = select(*given.c).where(is_not_pruned(self._tables))
         return Statement(insert.from_select(list(store.columns), unless, include_defaults=False))
 
     def _removals_of(self, removal: Removal, rows: Rows) -> Iterator[Part]:
@@ -340,7 +340,7 @@ class AtOnce(InTurn):
     def _store_part(self, prefix: str, store: Store, head: Any, batch: Batch, count: int) -> Any:
         rows = _given(prefix, store.table, store.columns, count)
         if batch.unless_pruned is not None:
-            rows = rows.where(~is_pruned(self._tables))
+            rows = rows.where(is_not_pruned(self._tables))
         if head is not None:
             rows = rows.where(_passed(head))
         insert = store.statement(self._dialect)
