@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.delta import read_number, write_number
 from langgraph_session_saver.errors import CorruptBlobError, SerializationError
-from langgraph_session_saver.messages import MessageMemory, array_header, dumps, is_of_messages
+from langgraph_session_saver.messages import MessageMemory, array_header, is_of_messages
 from langgraph_session_saver.types import KEY_BYTES, Typed
 
 RAW, ZLIB, ZSTD = 0, 1, 2
@@ -149,7 +149,10 @@ _UNPACK: Mapping[int | None, Callable[[bytes, int], bytes]] = {
 
 
 def dump(
-    serde: SerializerProtocol, value: Any, what: Callable[[], str], earlier: Typed | None = None
+    serde: SerializerProtocol,
+    value: Any,
+    what: Callable[[], str],
+    dumps: Callable[[SerializerProtocol, Any], Typed] | None = None,
 ) -> Typed:
     """Serialise a value.
 
@@ -157,13 +160,13 @@ def dump(
         serde: The saver's serialiser, at this moment.
         value: What to write.
         what: Names the value for the error: a channel, a write, a checkpoint.
-        earlier: What the serde wrote of the value before.
+        dumps: What has the serde write it, where that need not be all of it.
 
     Raises:
         SerializationError: The serde refuses the value.
     """
     try:
-        typ, data = dumps(serde, value, earlier)
+        typ, data = serde.dumps_typed(value) if dumps is None else dumps(serde, value)
     except Exception as exc:
         raise SerializationError(
             f"{what()} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "

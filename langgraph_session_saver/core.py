@@ -222,6 +222,7 @@ class Core:
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a thread whose rows are gone."""
         self.cache.forget_thread(thread_key)
+        self.messages.forget_thread(thread_key)
         self.wholes.forget_where(lambda key: key[0] == thread_key)
         self.views.forget(thread_key)
         self.forget_row(thread_key)

@@ -1,18 +1,16 @@
 """Lists of messages, serialised and read back for what is new in them.
 
 LangGraph's serialiser writes the whole list at every step: 400 turns of a chat take it 3 ms, twice
-a turn, and to read them back 7 ms. Here a message that was written before is recognised by its
-bytes, and one that was read before is copied. What comes out is what the serialiser makes.
-
-That holds for LangGraph's own serialiser, which writes MessagePack: a list is its length and its
-items one after another, and a message is an extension that wraps a map of its fields.
+a turn, and to read them back 7 ms. Here the messages that were written before are known again by
+what they hold, and those that were read before are copied. What comes out is what the serialiser
+makes: LangGraph's own, of others nothing is known. It writes MessagePack, in which a list is its
+length and then its items one after another, and a message an extension.
 """
 
 from __future__ import annotations
 
 import marshal
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -24,8 +22,14 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph_session_saver.recent import Recent, Weighed
 from langgraph_session_saver.types import Typed
 
+Channel = tuple[bytes, bytes, str]
+"""A thread's key, a namespace's key, and a channel's name."""
+
 REMEMBERED = 32 << 20
 """Bytes, roughly, of messages that are remembered to be copied: 10,000 of a chat."""
+
+FEW = 4
+"""Messages that are written as ever: to look at them takes as long."""
 
 _OURS = "langchain_core.messages."
 """Where the classes are defined whose fields are all that is written of them."""
@@ -58,16 +62,6 @@ def _array(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4, "big")
 
 
-@lru_cache(maxsize=4_096)
-def _extension(code: int, size: int) -> bytes:
-    """The header of an extension of more than 16 bytes."""
-    if size < 1 << 8:
-        return bytes((0xC7, size, code))
-    if size < 1 << 16:
-        return bytes((0xC8, size >> 8, size & 0xFF, code))
-    return b"\xc9" + size.to_bytes(4, "big") + bytes((code,))
-
-
 _SIZES = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 """Bytes that hold an extension's size, by its first."""
 
@@ -89,63 +83,6 @@ def _extensions(data: bytes) -> Iterator[bytes]:
 
 # -- writing ------------------------------------------------------------------------------------
 
-
-def dumps(serde: SerializerProtocol, value: Any, earlier: Typed | None) -> Typed:
-    """Serialise a value: of a list of messages, what an earlier list does not have in front.
-
-    Args:
-        serde: The saver's serialiser, at this moment.
-        value: What to write.
-        earlier: What the serde wrote of the value before.
-    """
-    same, end = 0, 0
-    if earlier is not None and type(value) is list and _writes_messagepack(serde, earlier):
-        same, end = _same_in_front(serde, value, earlier[1])
-    if not same or earlier is None:
-        return serde.dumps_typed(value)
-    typ, data = serde.dumps_typed(value[same:])
-    if typ != "msgpack":  # it fell back to pickle, which writes a list in another way
-        return serde.dumps_typed(value)
-    _, start = array_header(earlier[1])
-    _, rest = array_header(data)
-    kept, new = memoryview(earlier[1])[start:end], memoryview(data)[rest:]
-    return typ, b"".join((_array(len(value)), kept, new))
-
-
-def _writes_messagepack(serde: SerializerProtocol, earlier: Typed) -> bool:
-    return earlier[0] == "msgpack" and type(serde).dumps_typed is JsonPlusSerializer.dumps_typed
-
-
-def _same_in_front(serde: SerializerProtocol, value: list[Any], data: bytes) -> tuple[int, int]:
-    """How many messages in front a list was written with, and where in its bytes they end.
-
-    A message may have been changed in place: it is the same if its fields make the same bytes.
-    """
-    count, at = array_header(data)
-    for number, message in enumerate(value[:count]):
-        written = _written(serde, message)
-        if written is None or not data.startswith(written, at):
-            return number, at
-        at += len(written)
-    return min(count, len(value)), at
-
-
-class _Wrapping(NamedTuple):
-    """What the serialiser writes around the fields of a message of one class."""
-
-    code: int
-    before: bytes
-    after: bytes
-    size: int
-
-    def around(self, fields: bytes) -> bytes:
-        """The message that has these fields."""
-        header = _extension(self.code, self.size + len(fields))
-        return b"".join((header, self.before, fields, self.after))
-
-
-_wrappings: dict[type, _Wrapping] = {}
-
 _PLAIN = (
     ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -156,39 +93,49 @@ _PLAIN = (
 """Packs plain values, and refuses others: those only the serialiser knows how to write."""
 
 
-def _written(serde: SerializerProtocol, message: Any) -> bytes | None:
-    """What a message was written as, if it was written before; None if that cannot be known."""
-    wrapping = _wrappings.get(type(message))
-    if wrapping is None and not _is_message(message):
+class _Look(NamedTuple):
+    """All that decides how a list of messages is written: each may be changed in place."""
+
+    key: bytes
+    """The blob that holds the list."""
+    classes: list[type]
+    held: bytes
+    """What they hold, packed: bytes tell apart what is equal in Python, like 1 and True."""
+
+    def weight(self) -> int:
+        """Bytes, roughly, that it takes the memory of."""
+        return ENTRY_BYTES + len(self.held)
+
+    def goes_on_from(self, earlier: _Look) -> bool:
+        """Whether it has all messages of an earlier list in front, as they were."""
+        count, start = array_header(earlier.held)
+        _, body = array_header(self.held)
+        return self.classes[:count] == earlier.classes and self.held.startswith(
+            memoryview(earlier.held)[start:], body
+        )
+
+
+def _look_at(value: list[Any], key: bytes) -> _Look | None:
+    """Look at a list that is about to be written; None if it holds more than plain messages."""
+    classes = list(map(type, value))
+    if not all(map(_is_plain, set(classes))):
         return None
-    if message.__pydantic_extra__:
-        return None
+    held = [(message.__dict__, message.__pydantic_extra__) for message in value]
     try:
-        fields = ormsgpack.packb(message.__dict__, None, _PLAIN)
+        return _Look(key, classes, ormsgpack.packb(held, None, _PLAIN))
     except TypeError:  # ormsgpack.MsgpackEncodeError is one
         return None
-    if wrapping is None:
-        wrapping = _wrapping_of(serde.dumps_typed(message), fields)
-        if wrapping is None:
-            return None
-        _wrappings[type(message)] = wrapping
-    return wrapping.around(fields)
 
 
-def _wrapping_of(typed: Typed, fields: bytes) -> _Wrapping | None:
-    """Find out from a message that the serialiser wrote what is around its fields."""
-    item = typed[1]
-    size = _SIZES.get(item[0]) if item else None
-    if typed[0] != "msgpack" or size is None or fields not in item:
-        return None
-    body, start = 2 + size, item.index(fields)
-    before, after = item[body:start], item[start + len(fields) :]
-    found = _Wrapping(item[1 + size], before, after, len(before) + len(after))
-    return found if found.around(fields) == item else None
+def _appended(earlier: bytes, count: int, rest: bytes) -> bytes:
+    """A list of so many items that has those of an earlier one, and then the others."""
+    (_, start), (_, body) = array_header(earlier), array_header(rest)
+    return b"".join((_array(count), memoryview(earlier)[start:], memoryview(rest)[body:]))
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, BaseMessage) and type(value).__module__.startswith(_OURS)
+def _is_plain(cls: type) -> bool:
+    """Whether all that is written of an instance is what it holds."""
+    return issubclass(cls, BaseMessage) and cls.__module__.startswith(_OURS)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -215,7 +162,7 @@ class _Original(NamedTuple):
 
 def _original(message: Any, size: int) -> _Original | None:
     """Take a message that was just read; None if it holds what is not plain."""
-    if not _is_message(message) or message.__pydantic_extra__:
+    if not _is_plain(type(message)) or message.__pydantic_extra__:
         return None
     containers = {}
     for name, value in message.__dict__.items():
@@ -231,16 +178,51 @@ def _original(message: Any, size: int) -> _Original | None:
 
 
 class MessageMemory:
-    """Messages that were read, by their bytes, for each serialiser.
+    """What was written and read of messages.
 
-    A list is remembered when its first message is met again: who reads a thread once pays nothing.
+    Those that were read are remembered by their bytes, for each serialiser, once the first of a
+    list is met again: who reads a thread once pays nothing.
+
+    Args:
+        limit: Bytes, roughly, for those that were written and, each, for those that were read.
     """
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
+        self._written: Weighed[Channel, _Look] = Weighed(limit, _Look.weight)
         self._of: WeakKeyDictionary[SerializerProtocol, Weighed[bytes, _Original]]
         self._of = WeakKeyDictionary()
         self._met: Recent[bytes, bool] = Recent(1_024)
+
+    def dumps(
+        self,
+        serde: SerializerProtocol,
+        value: Any,
+        channel: Channel,
+        key: bytes,
+        earlier: tuple[bytes, Typed] | None,
+    ) -> Typed:
+        """Serialise a channel's value: of a list of messages, those that were appended to it.
+
+        Args:
+            serde: The saver's serialiser, at this moment.
+            value: What to write.
+            channel: Where it belongs.
+            key: The blob that it becomes.
+            earlier: The blob that the channel held before, and what the serde wrote of that.
+        """
+        is_many = type(value) is list and len(value) > FEW
+        found = _look_at(value, key) if is_many and _writes_messagepack(serde) else None
+        if found is None:
+            return serde.dumps_typed(value)
+        before = self._written.get(channel)
+        self._written.put(channel, found)
+        if earlier is None or before is None or before.key != earlier[0]:
+            return serde.dumps_typed(value)
+        if not found.goes_on_from(before):
+            return serde.dumps_typed(value)
+        _, rest = serde.dumps_typed(value[len(before.classes) :])
+        return "msgpack", _appended(earlier[1][1], len(value), rest)
 
     def loads(self, serde: SerializerProtocol, typed: Typed) -> Any:
         """Deserialise a value: of a list of messages, those that were not read before."""
@@ -257,6 +239,10 @@ class MessageMemory:
             return [self._message(serde, known, item) for item in (first, *items)]
         except (ValueError, IndexError):  # a list of more than messages, or not a whole one
             return serde.loads_typed(typed)
+
+    def forget_thread(self, thread_key: bytes) -> None:
+        """Drop what was written to a thread: its rows are gone."""
+        self._written.forget_where(lambda channel: channel[0] == thread_key)
 
     def _is_met_again(self, first: bytes) -> bool:
         if self._met.get(first):
@@ -277,6 +263,10 @@ class MessageMemory:
             return message
         known.put(item, original)
         return original.copy()
+
+
+def _writes_messagepack(serde: SerializerProtocol) -> bool:
+    return type(serde).dumps_typed is JsonPlusSerializer.dumps_typed
 
 
 def _reads_messagepack(serde: SerializerProtocol) -> bool:

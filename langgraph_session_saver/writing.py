@@ -320,11 +320,11 @@ class Writing:
         place = saved.place
         what = partial(saved.channel_name, channel)
         key = saved.references.blobs[channel]
-        previous = None
-        if _is_unique(version):
-            previous = self._core.cache.tip(place.thread.key, place.ns_key, channel)
-        earlier = previous.typed if previous is not None else None
-        typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what, earlier)
+        at = (place.thread.key, place.ns_key, channel)
+        previous = self._core.cache.tip(*at) if _is_unique(version) else None
+        earlier = None if previous is None else (previous.key, previous.typed)
+        dumps = partial(self._core.messages.dumps, channel=at, key=key, earlier=earlier)
+        typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what, dumps)
         saved.sizes[channel] = len(typed[1])
         if _is_unique(version):
             value, stored = extend(previous, key, typed)

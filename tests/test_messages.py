@@ -19,7 +19,8 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
-from langgraph_session_saver.messages import MessageMemory, dumps
+from langgraph_session_saver.messages import FEW, MessageMemory
+from langgraph_session_saver.types import Typed
 from tests.support.chat import Chat
 from tests.support.graphs import Driver, thread
 from tests.support.savers import SaverFactory
@@ -74,14 +75,31 @@ messages: st.SearchStrategy[Any] = st.one_of(
 anything = messages | plain
 
 
+CHANNEL = (b"thread", b"", "messages")
+MANY = [HumanMessage(str(number)) for number in range(FEW)]
+
+
+class Written:
+    """A list that was written once, and that an application may change since."""
+
+    def __init__(self, value: list[Any]) -> None:
+        self.value = value
+        self._memory = MessageMemory()
+        self._first = self._memory.dumps(SERDE, value, CHANNEL, b"first", None)
+
+    def again(self) -> Typed:
+        """What is written of it the second time."""
+        return self._memory.dumps(SERDE, self.value, CHANNEL, b"second", (b"first", self._first))
+
+
 @st.composite
-def changed(draw: st.DrawFn, strategy: st.SearchStrategy[Any]) -> tuple[bytes, list[Any]]:
-    """What was written of a list, and the list after an application changed it in its ways."""
-    value = draw(st.lists(strategy, max_size=6))
-    _, written = SERDE.dumps_typed(value)
+def changed(draw: st.DrawFn, strategy: st.SearchStrategy[Any]) -> Written:
+    """A list after an application changed it in its ways."""
+    written = Written(draw(st.lists(strategy, max_size=9)))
     for change in draw(st.lists(st.sampled_from(CHANGES), max_size=2)):
-        change(draw, value)
-    return written, value + draw(st.lists(strategy, max_size=2))
+        change(draw, written.value)
+    written.value = written.value + draw(st.lists(strategy, max_size=2))
+    return written
 
 
 def replace_one(draw: st.DrawFn, value: list[Any]) -> None:
@@ -104,12 +122,12 @@ def change_in_place(draw: st.DrawFn, value: list[Any]) -> None:
 CHANGES = (replace_one, drop_some, change_in_place)
 
 
-def differing(before: Any, after: Any) -> tuple[bytes, list[Any]]:
-    """A list whose one message was changed in place, from a value to one that equals it."""
+def differing(before: Any, after: Any) -> Written:
+    """A list of which a message was changed in place, from a value to one that equals it."""
     message = HumanMessage("x", additional_kwargs={"value": before})
-    _, written = SERDE.dumps_typed([message])
+    written = Written([message, *MANY])
     message.additional_kwargs["value"] = after
-    return written, [message]
+    return written
 
 
 @quick
@@ -119,11 +137,9 @@ def differing(before: Any, after: Any) -> tuple[bytes, list[Any]]:
 @example(differing("a", "\ud800"))
 @given(changed(messages) | changed(anything))
 def test_a_list_is_written_as_the_serialiser_writes_it_whatever_was_written_before(
-    lists: tuple[bytes, list[Any]],
+    written: Written,
 ) -> None:
-    earlier, value = lists
-
-    assert dumps(SERDE, value, ("msgpack", earlier)) == SERDE.dumps_typed(value)
+    assert written.again() == SERDE.dumps_typed(written.value)
 
 
 @quick
@@ -177,15 +193,25 @@ def test_what_a_message_copied_from_memory_holds_is_its_own() -> None:
 
 
 def test_a_list_that_falls_back_to_pickle_is_written_whole() -> None:
-    serde = JsonPlusSerializer(pickle_fallback=True)
-    value: list[Any] = [HumanMessage("x")]
-    earlier = serde.dumps_typed(value)
+    serde, memory = JsonPlusSerializer(pickle_fallback=True), MessageMemory()
+    value: list[Any] = [*MANY, HumanMessage("x")]
+    earlier = memory.dumps(serde, value, CHANNEL, b"first", None)
     value.append(Artifact)
 
-    typ, data = dumps(serde, value, earlier)
+    typ, data = memory.dumps(serde, value, CHANNEL, b"second", (b"first", earlier))
 
     assert typ == "pickle"
     assert serde.loads_typed((typ, data)) == value
+
+
+def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> None:
+    memory, others = MessageMemory(), SERDE.dumps_typed([HumanMessage("theirs")])
+    memory.dumps(SERDE, [HumanMessage("ours"), *MANY], CHANNEL, b"first", None)
+    value = [HumanMessage("ours"), *MANY, HumanMessage("more")]
+
+    typed = memory.dumps(SERDE, value, CHANNEL, b"second", (b"others", others))
+
+    assert typed == SERDE.dumps_typed(value)
 
 
 def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None:
