@@ -91,6 +91,8 @@ def _appended(earlier: bytes, later: bytes) -> Change | None:
 
     What most lists of a graph do: to look for differences would take ten times as long.
     """
+    if len(later) <= len(earlier):
+        return None
     was, start = array_header(earlier)
     now, body = array_header(later)
     kept = len(earlier) - start

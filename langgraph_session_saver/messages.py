@@ -93,6 +93,11 @@ _PLAIN = (
 """Packs plain values, and refuses others: those only the serialiser knows how to write."""
 
 
+def may_be_kept(value: Any) -> bool:
+    """Whether a value is a list of messages, long enough for a look at it to pay."""
+    return type(value) is list and len(value) > FEW and _is_plain(type(value[0]))
+
+
 class _Look(NamedTuple):
     """All that decides how a list of messages is written: each may be changed in place."""
 
@@ -135,7 +140,7 @@ def _appended(earlier: bytes, count: int, rest: bytes) -> bytes:
 
 def _is_plain(cls: type) -> bool:
     """Whether all that is written of an instance is what it holds."""
-    return issubclass(cls, BaseMessage) and cls.__module__.startswith(_OURS)
+    return cls.__module__.startswith(_OURS) and issubclass(cls, BaseMessage)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -197,22 +202,21 @@ class MessageMemory:
     def dumps(
         self,
         serde: SerializerProtocol,
-        value: Any,
+        value: list[Any],
         channel: Channel,
         key: bytes,
         earlier: tuple[bytes, Typed] | None,
     ) -> Typed:
-        """Serialise a channel's value: of a list of messages, those that were appended to it.
+        """Serialise a list: of messages, those that were appended to it.
 
         Args:
             serde: The saver's serialiser, at this moment.
-            value: What to write.
+            value: What to write, of which `may_be_kept` is true.
             channel: Where it belongs.
             key: The blob that it becomes.
             earlier: The blob that the channel held before, and what the serde wrote of that.
         """
-        is_many = type(value) is list and len(value) > FEW
-        found = _look_at(value, key) if is_many and _writes_messagepack(serde) else None
+        found = _look_at(value, key) if _writes_messagepack(serde) else None
         if found is None:
             return serde.dumps_typed(value)
         before = self._written.get(channel)

@@ -29,6 +29,7 @@ from langgraph_session_saver.errors import (
 )
 from langgraph_session_saver.gates import Basis, Gate
 from langgraph_session_saver.incoming import Incoming, merged
+from langgraph_session_saver.messages import may_be_kept
 from langgraph_session_saver.operations import CheckpointRows, ParentGoneError
 from langgraph_session_saver.parents import refuse_unknown_parent, unknown_parent
 from langgraph_session_saver.projected import StaleViewError
@@ -322,9 +323,11 @@ class Writing:
         key = saved.references.blobs[channel]
         at = (place.thread.key, place.ns_key, channel)
         previous = self._core.cache.tip(*at) if _is_unique(version) else None
-        earlier = None if previous is None else (previous.key, previous.typed)
-        dumps = partial(self._core.messages.dumps, channel=at, key=key, earlier=earlier)
-        typed = dump(saved.serde, saved.checkpoint["channel_values"][channel], what, dumps)
+        current, dumps = saved.checkpoint["channel_values"][channel], None
+        if may_be_kept(current):
+            earlier = None if previous is None else (previous.key, previous.typed)
+            dumps = partial(self._core.messages.dumps, channel=at, key=key, earlier=earlier)
+        typed = dump(saved.serde, current, what, dumps)
         saved.sizes[channel] = len(typed[1])
         if _is_unique(version):
             value, stored = extend(previous, key, typed)
