@@ -61,23 +61,21 @@ def place_of(config: RunnableConfig | None) -> Place:
         raise InvalidConfigError(
             "the config names no thread: pass config={'configurable': {'thread_id': …}}"
         )
-    thread = _thread_of(
+    named = (
         configurable["thread_id"], configurable.get("session_id"), configurable.get("owner_id")
-    )
-    checkpoint_ns = configurable.get("checkpoint_ns") or ""
+    )  # fmt: skip
+    try:
+        thread = _known_thread(*named)
+    except TypeError:  # what has no hash is no id
+        thread = _known_thread.__wrapped__(*named)
+    checkpoint_ns, ns_key = configurable.get("checkpoint_ns") or "", b""
     if checkpoint_ns:
         checkpoint_ns = check_text("checkpoint_ns", checkpoint_ns, NAMESPACE_LENGTH)
+        ns_key = namespace_key(checkpoint_ns)
     checkpoint_id = configurable.get("checkpoint_id") or None
     if checkpoint_id is not None:
         checkpoint_id = check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
-    return Place(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
-
-
-def _thread_of(thread_id: Any, session_id: Any, owner_id: Any) -> ThreadRef:
-    try:
-        return _known_thread(thread_id, session_id, owner_id)
-    except TypeError:  # what has no hash is no id
-        return _known_thread.__wrapped__(thread_id, session_id, owner_id)
+    return Place(thread, checkpoint_ns, ns_key, checkpoint_id)
 
 
 @lru_cache(maxsize=4_096, typed=True)

@@ -38,7 +38,7 @@ class Driver:
         """Run a script to its end: on the event loop, or over a plain engine in a thread."""
         if connection is not None:
             return await self._adrive(script, await arunner_on(connection, self._core))
-        if not self._runner.is_async and not self._runner.groups("batch"):
+        if not self._runner.is_async and "batch" not in self._runner.grouped:
             return await asyncio.to_thread(self.run, script)
         if not self._core.is_ready:
             await self._adrive(self._core.prepare())

@@ -76,12 +76,16 @@ class Runner:
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
-        self._has_file = self._queue is not None and is_file(self.sync_engine.url.database)
-        is_memory = self._queue is not None and not self._has_file
+        has_file = self._queue is not None and is_file(self.sync_engine.url.database)
+        is_memory = self._queue is not None and not has_file
         # An AsyncEngine's connections belong to its loop, and its pool is disposed of with that.
         self._spares = None if is_memory or self.is_async else Spares(self.sync_engine)
         self._group: Grouped[_Write] = Grouped(self._run_together)
-        self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
+        self.grouped = _GROUPED if owned and has_file and not self.is_async else _NONE
+        """Kinds of operations that wait in line together for a file's one writer."""
+        # Writers take turns; over one shared connection, so do readers.
+        shares_connection = isinstance(self.sync_engine.pool, StaticPool)
+        self._without_turn = _NONE if shares_connection else _READS
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def _writer_queue(self) -> WriterQueue | None:
@@ -106,7 +110,7 @@ class Runner:
         """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
-        once = self._run_in_group if self.groups(kind) else self._run_once
+        once = self._run_in_group if kind in self.grouped else self._run_once
         try:
             try:
                 return once(operation, kind)
@@ -121,7 +125,7 @@ class Runner:
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
-        if not self.is_async and not self.groups(kind):
+        if not self.is_async and kind not in self.grouped:
             return await asyncio.to_thread(self.run, operation, kind)
         once = self._arun_once if self.is_async else self._arun_in_group
         try:
@@ -137,15 +141,11 @@ class Runner:
             raise self._translated(exc, kind) from exc
 
     def _run_once(self, operation: Operation[T], kind: Kind) -> T:
-        queue = self._turn(kind)
-        if queue is None:
+        queue = self._queue
+        if queue is None or kind in self._without_turn:
             return self._connected(operation, kind)
         with queue:
             return self._connected(operation, kind)
-
-    def groups(self, kind: Kind) -> bool:
-        """Whether operations of a kind wait in line together for a file's one writer."""
-        return kind in _GROUPED and self.owned and self._has_file and not self.is_async
 
     def _run_in_group(self, operation: Operation[T], kind: Kind) -> T:
         return self._group.run((operation, kind))  # type: ignore[no-any-return]
@@ -172,16 +172,13 @@ class Runner:
 
     async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
         self._loop = weakref.ref(asyncio.get_running_loop())
-        async with self._turn(kind) or _NO_TURN:
+        queue = self._queue
+        async with _NO_TURN if queue is None or kind in self._without_turn else queue:
             return await greenlet_spawn(self._connected, operation, kind)
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         with self._connect(kind) as conn:
             return self._execute(conn, operation, kind)
-
-    def _turn(self, kind: Kind) -> WriterQueue | None:
-        """Writers take turns; over one shared connection, so do readers."""
-        return None if kind in _READS and not self._shares_connection else self._queue
 
     def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         """Run an operation on a caller's connection, within its transaction if it is in one."""
@@ -338,9 +335,10 @@ def _holds_several(pool: Pool) -> bool:
 
 _FIRST_PAUSE = 0.005
 _NO_TURN = nullcontext()
-_READS = frozenset(("lookup", "read", "probe"))
+_READS: frozenset[Kind] = frozenset(("lookup", "read", "probe"))
 _COMPILED = frozenset(("lookup", "batch", "statement"))
-_GROUPED = frozenset(("step", "batch", "statement"))
+_GROUPED: frozenset[Kind] = frozenset(("step", "batch", "statement"))
+_NONE: frozenset[Kind] = frozenset()
 
 
 def _pause_before_retry() -> None:
