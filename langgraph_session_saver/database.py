@@ -39,7 +39,7 @@ def init_db(target: Target = None, *, schema: str | None = None, table_prefix: s
     """
     tables = build_tables(schema, table_prefix)
     with _engine(target) as engine:
-        runner = Runner(engine, owned=False)
+        runner = Runner(engine)
         if not runner.run(lambda conn: is_current(conn, tables), "read"):
             runner.run(lambda conn: set_up(conn, tables, runner.dialect), "schema")
 
@@ -62,7 +62,7 @@ def drop_db(
     tables = build_tables(schema, table_prefix)
     with _engine(target) as engine:
         _refuse_unconfirmed(engine.url, confirm)
-        Runner(engine, owned=False).run(lambda conn: _drop(conn, tables), "schema")
+        Runner(engine).run(lambda conn: _drop(conn, tables), "schema")
 
 
 def reset_db(
@@ -83,7 +83,7 @@ def reset_db(
     tables = build_tables(schema, table_prefix)
     with _engine(target) as engine:
         _refuse_unconfirmed(engine.url, confirm)
-        runner = Runner(engine, owned=False)
+        runner = Runner(engine)
         runner.run(lambda conn: _recreate(conn, tables, runner.dialect), "schema")
 
 
@@ -120,7 +120,7 @@ def check_connection(target: Target = None) -> None:
         StoragePermissionError: A file cannot be opened.
     """
     with _engine(target) as engine:
-        Runner(engine, owned=False).run(lambda conn: conn.execute(select(1)).scalar(), "read")
+        Runner(engine).run(lambda conn: conn.execute(select(1)).scalar(), "read")
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def _engine(target: Target, *, begin: str | None = None) -> Iterator[Engine]:
 
 def _with_transactions(engine: Engine, begin: str) -> Engine:
     """The saver's own engines commit each statement: it begins its transactions itself."""
-    if Runner(engine, owned=False).dialect.single_writer:
+    if Runner(engine).dialect.single_writer:
         event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
         return engine
     return engine.execution_options(isolation_level="READ COMMITTED")

@@ -67,26 +67,34 @@ RETRY_SECONDS = 30.0
 class Runner:
     """Runs operations on one engine."""
 
-    def __init__(self, engine: Engine | AsyncEngine, *, owned: bool) -> None:
+    def __init__(self, engine: Engine | AsyncEngine, *, owned: bool = False) -> None:
         self.engine = engine
-        self.owned = owned
+        self.owned = False
         self.sync_engine: Engine = cast("Engine", getattr(engine, "sync_engine", engine))
         self.is_async = self.sync_engine is not engine
         self.dialect: Dialect = dialect_for(self.sync_engine.dialect)
         self.closed = False
         self._reached = False
         self._queue = self._writer_queue()
-        has_file = self._queue is not None and is_file(self.sync_engine.url.database)
-        is_memory = self._queue is not None and not has_file
+        self._has_file = self._queue is not None and is_file(self.sync_engine.url.database)
+        is_memory = self._queue is not None and not self._has_file
         # An AsyncEngine's connections belong to its loop, and its pool is disposed of with that.
         self._spares = None if is_memory or self.is_async else Spares(self.sync_engine)
         self._group: Grouped[_Write] = Grouped(self._run_together)
-        self.grouped = _GROUPED if owned and has_file and not self.is_async else _NONE
+        self.grouped = _NONE
         """Kinds of operations that wait in line together for a file's one writer."""
         # Writers take turns; over one shared connection, so do readers.
         shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._without_turn = _NONE if shares_connection else _READS
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        if owned:
+            self.own()
+
+    def own(self) -> None:
+        """Take over an engine that was made for this saver alone."""
+        self.owned = True
+        if self._has_file and not self.is_async:
+            self.grouped = _GROUPED
 
     def _writer_queue(self) -> WriterQueue | None:
         if not self.dialect.single_writer:

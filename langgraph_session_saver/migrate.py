@@ -367,13 +367,13 @@ def _changing(bind: Engine | Connection, operation: Callable[[Connection], None]
 
 def _on(bind: Engine | Connection, operation: Callable[[Connection], T], kind: Kind) -> T:
     if isinstance(bind, Engine):
-        return Runner(bind, owned=False).run(operation, kind)
+        return Runner(bind).run(operation, kind)
     if not isinstance(bind, Connection):
         raise InvalidConfigError(
             f"expected an Engine or a Connection, found {type(bind).__name__}: over an "
             "AsyncEngine, await conn.run_sync(upgrade)"
         )
-    return Runner(bind.engine, owned=False).run_within(bind, operation, kind)
+    return Runner(bind.engine).run_within(bind, operation, kind)
 
 
 # -- revisions ---------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             raise InvalidConfigError(
                 f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"
             )
-        self._runner = Runner(engine, owned=False)
+        self._runner = Runner(engine)
         self._core = Core(
             operations_on(self._runner.sync_engine.dialect, schema, table_prefix),
             self._projections(projections),
@@ -146,7 +146,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             StoragePermissionError: A database file's directory cannot be made or written.
         """
         saver = cls(make_engine(parse_url(url)), **options)
-        saver._runner.owned = True
+        saver._runner.own()
         return saver
 
     # -- life -------------------------------------------------------------------------------

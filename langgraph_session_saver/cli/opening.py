@@ -48,7 +48,7 @@ class Database:
         self.saver = SessionSaver(
             engine, auto_setup=auto_setup, schema=schema, table_prefix=table_prefix
         )
-        runner = Runner(engine, owned=False)
+        runner = Runner(engine)
         self.core = Core(operations, (), policy="record", pricing=None, auto_setup=False)
         self._driver = Driver(runner, self.core)
         self.overview = Overview(self.tables)
