@@ -196,7 +196,7 @@ def load(
     """
     outer, _noticed.blocked = _noticed.blocked, []
     try:
-        value = messages.loads(serde, typed) if messages else serde.loads_typed(typed)
+        value = serde.loads_typed(typed) if messages is None else messages.loads(serde, typed)
     except Exception as exc:
         raise SerializationError(
             f"{_said(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "

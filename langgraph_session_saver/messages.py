@@ -197,7 +197,8 @@ class MessageMemory:
         self._written: Weighed[Channel, _Look] = Weighed(limit, _Look.weight)
         self._of: WeakKeyDictionary[SerializerProtocol, Weighed[bytes, _Original]]
         self._of = WeakKeyDictionary()
-        self._met: Recent[bytes, bool] = Recent(1_024)
+        # By a hash: of large messages, and a wrong guess costs no more than a copy.
+        self._met: Recent[int, bool] = Recent(1_024)
 
     def dumps(
         self,
@@ -249,10 +250,11 @@ class MessageMemory:
         self._written.forget_where(lambda channel: channel[0] == thread_key)
 
     def _is_met_again(self, first: bytes) -> bool:
-        if self._met.get(first):
-            self._met.forget(first)
+        met = hash(first)
+        if self._met.get(met):
+            self._met.forget(met)
             return True
-        self._met.put(first, True)  # noqa: FBT003
+        self._met.put(met, True)  # noqa: FBT003
         return False
 
     def _message(

@@ -229,7 +229,9 @@ class Writing:
     ) -> Head:
         """Store the first step of a thread: nothing is there that it has to be compared with."""
         values = self._thread_values(saved, head, new_revision())
-        self._core.operations.steps.run(conn, self._batch(saved, rows, changes, head, values))
+        batch = self._batch(saved, rows, changes, head, values)
+        if not self._core.operations.steps.run(conn, batch):
+            raise BrokenReferenceError("a thread's row was changed while it was locked")
         return head.changed(values)
 
     def _go_on(

@@ -194,6 +194,35 @@ async def test_each_call_of_a_warm_turn_sends_exactly_these_statements(
     assert sent == (at_once if make_saver.backend.name == "postgresql" else TURN)
 
 
+MADE = ["SELECT session_threads", "INSERT sessions", "INSERT session_threads"]
+"""What makes a thread's row, and its session's, and holds them."""
+
+LOOKED_AT_AGAIN = [
+    *MADE[:2], "SELECT session_threads", "SELECT sessions", "SELECT session_threads", MADE[2],
+    "SELECT session_threads",
+]  # fmt: skip
+"""The same where the database does not say whether a row was inserted."""
+
+
+async def test_the_first_step_of_a_thread_sends_exactly_these_statements(
+    make_saver: SaverFactory,
+) -> None:
+    saver = make_saver()
+    await told_warm(saver)
+    name, (_, *arguments) = calls_of(1)[0]
+
+    with recorded_statements(engine_of(saver)) as statements:
+        await getattr(saver, name)(thread("another", checkpoint_ns=""), *arguments)
+
+    match make_saver.backend.name:
+        case "postgresql":
+            assert statements == [*MADE, "WITH head"]  # all that follows, as one
+        case "sqlite":
+            assert statements == [*MADE, *PUT_INPUT]
+        case _:
+            assert statements[: len(LOOKED_AT_AGAIN)] == LOOKED_AT_AGAIN
+
+
 async def test_a_warm_read_is_one_statement(make_saver: SaverFactory) -> None:
     saver = make_saver()
     await told_warm(saver)
