@@ -11,7 +11,7 @@ from tests.benchmarks.measuring import Bar, Row
 from tests.benchmarks.report import amount, digits
 from tests.benchmarks.results import Results
 
-WIDTH, LINE, TOP = 1_180, 20, 104
+WIDTH, LINE, TOP = 1_200, 20, 104
 LABEL, DATABASE, PLOT, FIGURES = 16, 400, 480, 780
 PLOT_WIDTH = 270
 LOWEST, HIGHEST = 1 / 128, 8.0
@@ -121,7 +121,7 @@ def _line(row: Row, y: float) -> Iterator[str]:
         x = _x(_limit(row.bar))
         yield f'<path class="bar" d="M{x:.1f} {y + 2:.1f}V{y + LINE - 2:.1f}"/>'
     yield _text(FIGURES, middle + 4, digits(row.ratio or 0), "head number")
-    yield _text(FIGURES + 48, middle + 4, _figures(row), "quiet number")
+    yield _text(FIGURES + 66, middle + 4, _figures(row), "quiet number")
 
 
 def _limit(bar: Bar) -> float:
