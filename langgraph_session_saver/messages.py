@@ -119,6 +119,11 @@ class _Look(NamedTuple):
             memoryview(earlier.held)[start:], body
         )
 
+    def ends_like(self, later: _Look) -> bool:
+        """Whether its last messages are those of another list, as they are there."""
+        _, body = array_header(later.held)
+        return self.held.endswith(memoryview(later.held)[body:])
+
 
 def _look_at(value: list[Any], key: bytes) -> _Look | None:
     """Look at a list that is about to be written; None if it holds more than plain messages."""
@@ -220,14 +225,22 @@ class MessageMemory:
         found = _look_at(value, key) if _writes_messagepack(serde) else None
         if found is None:
             return serde.dumps_typed(value)
-        before = self._written.get(channel)
-        self._written.put(channel, found)
-        if earlier is None or before is None or before.key != earlier[0]:
-            return serde.dumps_typed(value)
-        if not found.goes_on_from(before):
-            return serde.dumps_typed(value)
-        _, rest = serde.dumps_typed(value[len(before.classes) :])
-        return "msgpack", _appended(earlier[1][1], len(value), rest)
+        before, count = self._written.get(channel), 0
+        if before is not None and earlier is not None and before.key == earlier[0]:
+            count = len(before.classes) if found.goes_on_from(before) else 0
+        new = value[count:]
+        typ, data = serde.dumps_typed(new)
+        self._remember(channel, found, _look_at(new, key))
+        if not count or earlier is None:
+            return typ, data
+        return "msgpack", _appended(earlier[1][1], len(value), data)
+
+    def _remember(self, channel: Channel, found: _Look, since: _Look | None) -> None:
+        """Remember a list, unless a message was changed between the look and the writing."""
+        if since is not None and found.ends_like(since):
+            self._written.put(channel, found)
+        else:
+            self._written.forget(channel)
 
     def loads(self, serde: SerializerProtocol, typed: Typed) -> Any:
         """Deserialise a value: of a list of messages, those that were not read before."""

@@ -204,6 +204,24 @@ def test_a_list_that_falls_back_to_pickle_is_written_whole() -> None:
     assert serde.loads_typed((typ, data)) == value
 
 
+def test_a_message_that_is_changed_while_it_is_written_is_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = HumanMessage("before")
+    dump = BaseMessage.model_dump
+
+    def change_and_dump(self: BaseMessage, **options: Any) -> Any:
+        message.content = "meanwhile"
+        return dump(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseMessage, "model_dump", change_and_dump)
+        written = Written([*MANY, message])
+    message.content = "before"
+
+    assert written.again() == SERDE.dumps_typed(written.value)
+
+
 def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> None:
     memory, others = MessageMemory(), SERDE.dumps_typed([HumanMessage("theirs")])
     memory.dumps(SERDE, [HumanMessage("ours"), *MANY], CHANNEL, b"first", None)
