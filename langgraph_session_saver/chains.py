@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from langgraph_session_saver.codec import frame, unframe
 from langgraph_session_saver.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
-from langgraph_session_saver.messages import array_header
+from langgraph_session_saver.messages import array_header, items_in_front
 from langgraph_session_saver.types import Typed
 
 FANOUT = 64
@@ -91,13 +91,10 @@ def _appended(earlier: bytes, later: bytes) -> Change | None:
 
     What most lists of a graph do: to look for differences would take ten times as long.
     """
-    if len(later) <= len(earlier):
+    if len(later) <= len(earlier) or not items_in_front(earlier, later):
         return None
-    was, start = array_header(earlier)
-    now, body = array_header(later)
+    (_, start), (_, body) = array_header(earlier), array_header(later)
     kept = len(earlier) - start
-    if not 0 < was < now or not later.startswith(memoryview(earlier)[start:], body):
-        return None
     return later[:body], (start, kept), later[body + kept :]
 
 

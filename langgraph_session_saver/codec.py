@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.delta import read_number, write_number
 from langgraph_session_saver.errors import CorruptBlobError, SerializationError
-from langgraph_session_saver.messages import MessageMemory, array_header, is_of_messages
+from langgraph_session_saver.messages import MessageMemory, is_of_messages, items_in_front
 from langgraph_session_saver.types import KEY_BYTES, Typed
 
 RAW, ZLIB, ZSTD = 0, 1, 2
@@ -78,12 +78,7 @@ def kept_items(earlier: Typed, later: Typed) -> int:
 
     MessagePack writes a list as its length and its items one after another.
     """
-    if earlier[0] != later[0]:
-        return 0
-    was, start = array_header(earlier[1])
-    now, body = array_header(later[1])
-    is_kept = was <= now and later[1].startswith(memoryview(earlier[1])[start:], body)
-    return was if is_kept else 0
+    return items_in_front(earlier[1], later[1]) if earlier[0] == later[0] else 0
 
 
 def frame(data: bytes) -> bytes:

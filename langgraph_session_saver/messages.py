@@ -53,6 +53,14 @@ def array_header(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
 
 
+def items_in_front(earlier: bytes, later: bytes) -> int:
+    """How many items an array has in front that are all of an earlier one's; 0 if not all."""
+    was, start = array_header(earlier)
+    now, body = array_header(later)
+    is_kept = was <= now and later.startswith(memoryview(earlier)[start:], body)
+    return was if is_kept else 0
+
+
 def _array(count: int) -> bytes:
     """The header of an array."""
     if count < 1 << 4:
@@ -113,11 +121,8 @@ class _Look(NamedTuple):
 
     def goes_on_from(self, earlier: _Look) -> bool:
         """Whether it has all messages of an earlier list in front, as they were."""
-        count, start = array_header(earlier.held)
-        _, body = array_header(self.held)
-        return self.classes[:count] == earlier.classes and self.held.startswith(
-            memoryview(earlier.held)[start:], body
-        )
+        count = items_in_front(earlier.held, self.held)
+        return count > 0 and self.classes[:count] == earlier.classes
 
     def ends_like(self, later: _Look) -> bool:
         """Whether its last messages are those of another list, as they are there."""
