@@ -12,6 +12,7 @@ from contextlib import (
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import pymysql
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.mysql.pymysql import PyMySQLSaver
@@ -86,9 +87,17 @@ def _postgres(database: Database) -> Iterator[Saver]:
         yield saver
 
 
+_LONG_TEXTS = f"SET SESSION group_concat_max_len = {1 << 30}"
+"""PyMySQLSaver reads a state as one JSON text, which the server cuts off at this length: with
+MariaDB's 1 MB a chat of 1,000 turns cannot be read back. But for this, its `from_conn_string`.
+"""
+
+
 @contextmanager
 def _mysql(database: Database) -> Iterator[Saver]:
-    with PyMySQLSaver.from_conn_string(_plain(database)) as saver:
+    url = PyMySQLSaver.parse_conn_string(_plain(database))
+    with pymysql.connect(**url, autocommit=True, init_command=_LONG_TEXTS) as connection:
+        saver = PyMySQLSaver(connection)
         saver.setup()
         yield saver
 
