@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from langgraph_session_saver.codec import frame, unframe
 from langgraph_session_saver.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
-from langgraph_session_saver.messages import array_header, items_in_front
+from langgraph_session_saver.messagepack import array_header, items_in_front
 from langgraph_session_saver.types import Typed
 
 FANOUT = 64

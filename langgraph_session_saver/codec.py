@@ -20,7 +20,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.delta import read_number, write_number
 from langgraph_session_saver.errors import CorruptBlobError, SerializationError
-from langgraph_session_saver.messages import MessageMemory, is_of_messages, items_in_front
+from langgraph_session_saver.messagepack import items_in_front
+from langgraph_session_saver.messages import MessageReader, is_of_messages
 from langgraph_session_saver.types import KEY_BYTES, Typed
 
 RAW, ZLIB, ZSTD = 0, 1, 2
@@ -175,7 +176,7 @@ def load(
     serde: SerializerProtocol,
     typed: Typed,
     what: str | Callable[[], str],
-    messages: MessageMemory | None = None,
+    messages: MessageReader | None = None,
 ) -> Any:
     """Deserialise a value.
 
@@ -183,7 +184,7 @@ def load(
         serde: The saver's serialiser, at this moment.
         typed: What it wrote.
         what: Names the value in the error.
-        messages: Messages that were read before, where it is the value of a channel.
+        messages: Reads messages, where it is the value of a channel.
 
     Raises:
         SerializationError: The bytes name a type that the serde is not allowed to build, or it

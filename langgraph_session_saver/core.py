@@ -17,7 +17,7 @@ from langgraph_session_saver.changes import Pricing, Projector, View
 from langgraph_session_saver.engine import Kind
 from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.gates import CheckpointKey
-from langgraph_session_saver.messages import MessageMemory
+from langgraph_session_saver.messages import MessageReader, MessageWriter
 from langgraph_session_saver.operations import Operations
 from langgraph_session_saver.projected import ProjectedRows
 from langgraph_session_saver.projections import ErrorRows, Policy, Projection
@@ -144,7 +144,8 @@ class Core:
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         self.cache = BlobCache()
-        self.messages = MessageMemory()
+        self.message_writer = MessageWriter()
+        self.message_reader = MessageReader()
         self.wholes: Weighed[CheckpointKey, Whole] = Weighed(REMEMBERED_WHOLE, Whole.weight)
         self.views: Weighed[bytes, View] = Weighed(REMEMBERED_MESSAGES, View.weight)
         self.known: Recent[bytes, Known] = Recent(REMEMBERED)
@@ -222,7 +223,7 @@ class Core:
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a thread whose rows are gone."""
         self.cache.forget_thread(thread_key)
-        self.messages.forget_thread(thread_key)
+        self.message_writer.forget_thread(thread_key)
         self.wholes.forget_where(lambda key: key[0] == thread_key)
         self.views.forget(thread_key)
         self.forget_row(thread_key)

@@ -166,7 +166,7 @@ class Reading:
             loaded = load_joined(serde, joined) if joined else None
             if loaded is None:
                 joined = None
-                loaded = [load(serde, part, "", core.messages) for part in parts]
+                loaded = [load(serde, part, "", core.message_reader) for part in parts]
             (checkpoint, absent, *_), *_ = loaded
         except (TypeError, ValueError):  # `SerializationError` and `CorruptBlobError` among them
             return None  # whoever reads one by one finds out what is wrong, and names it
@@ -226,7 +226,7 @@ class Reading:
         saved.keys = {channel: key for channel, key in saved.keys.items() if wanted(channel)}
         values = yield from self._values([saved], core.cache.get, core.cache.put)
         return {channel: value for channel, value in saved.inline.items() if wanted(channel)} | {
-            channel: load(serde, value.typed, saved.channel_name(channel), core.messages)
+            channel: load(serde, value.typed, saved.channel_name(channel), core.message_reader)
             for channel, key in saved.keys.items()
             if (value := values.get((place.thread.key, key))) is not None
         }
@@ -302,7 +302,7 @@ class Reading:
         """Deserialise a checkpoint, with values that `_values` or a listing found."""
         thread_key, names = saved.place.thread.key, saved.channel_name
         channel_values = {
-            channel: load(serde, value.typed, partial(names, channel), self._core.messages)
+            channel: load(serde, value.typed, partial(names, channel), self._core.message_reader)
             for channel, key in saved.keys.items()
             if (value := values.get((thread_key, key))) is not None
         }

@@ -328,7 +328,7 @@ class Writing:
         current, dumps = saved.checkpoint["channel_values"][channel], None
         if may_be_kept(current):
             earlier = None if previous is None else (previous.key, previous.typed)
-            dumps = partial(self._core.messages.dumps, channel=at, key=key, earlier=earlier)
+            dumps = partial(self._core.message_writer.dumps, channel=at, key=key, earlier=earlier)
         typed = dump(saved.serde, current, what, dumps)
         saved.sizes[channel] = len(typed[1])
         if _is_unique(version):
