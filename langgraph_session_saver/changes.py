@@ -6,16 +6,15 @@ new: the rows and bytes that it writes do not grow with the state.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
-from langgraph_session_saver.codec import hash_key, is_small
-from langgraph_session_saver.plain import OverBudgetError, clean_text, quick_json, shorten, to_json
+from langgraph_session_saver import graph_state
+from langgraph_session_saver.codec import hash_key
+from langgraph_session_saver.plain import clean_text, shorten, to_json
 from langgraph_session_saver.projections import (
     ErrorRows,
     GraphState,
@@ -29,20 +28,6 @@ from langgraph_session_saver.projections import (
 from langgraph_session_saver.recent import Recent
 from langgraph_session_saver.threads import FROM_STATE
 from langgraph_session_saver.types import JsonText, utc_now
-
-GRAPH_STATE_BYTES = 16 << 10
-"""What `sessions.graph_state` may hold in all."""
-
-GRAPH_STATE_VALUE_BYTES = 2 << 10
-"""What one channel's value may hold there before it becomes a reference."""
-
-LARGEST_SHOWN = 16 * GRAPH_STATE_VALUE_BYTES
-"""Serialised bytes from which a value becomes a reference unseen: it would at its first 2 KB."""
-
-_REFERENCE = "$ref"
-
-OMITTED = "$omitted"
-"""Under this name `graph_state` holds how many channels did not fit."""
 
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
@@ -322,11 +307,11 @@ class Projector:
         parts = {
             channel: known[channel]
             if channel in known and channel not in step.changed
-            else _graph_part(step, channel, sizes.get(channel))
+            else graph_state.part_of(step, channel, sizes.get(channel))
             for channel in step.values
             if self.shows(channel)
         }
-        state = _within_limit(parts, step)
+        state = graph_state.within_limit(parts, step)
         if view is None or view.graph_state != state:
             changes.columns["graph_state"] = JsonText(state)
         return parts, state
@@ -354,80 +339,6 @@ def _refuse_misfits(table: Table, values: Mapping[str, Any]) -> None:
 
 def _free(_model: str, _input: int, _output: int) -> float:
     return 0.0
-
-
-def _member(name: str, value: Any) -> str:
-    return f"{json.dumps(name)}: {json.dumps(value)}"
-
-
-def _reference(step: Step, channel: str) -> str:
-    name, version = clean_text(channel), str(step.versions.get(channel))
-    return _member(name, {_REFERENCE: {"channel": name, "version": version}})
-
-
-def is_reference(value: Any) -> bool:
-    """Whether a value of `graph_state` only refers to a channel's value."""
-    if not isinstance(value, dict) or value.keys() != {_REFERENCE}:
-        return False
-    refers_to = value[_REFERENCE]
-    return isinstance(refers_to, dict) and refers_to.keys() == {"channel", "version"}
-
-
-def _graph_part(step: Step, channel: str, size: int | None) -> str:
-    """A channel as a member of `graph_state`.
-
-    Args:
-        step: The step.
-        channel: The channel.
-        size: Its value's serialised bytes, if they are known: they bound what C may be given.
-    """
-    value = step.values[channel]
-    if size is not None and size > LARGEST_SHOWN:
-        return _reference(step, channel)
-    if size is not None or is_small(value):
-        text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
-        if text is not None:
-            return f"{_quoted(channel)}: {text}"
-    try:
-        value = to_json(value, GRAPH_STATE_VALUE_BYTES)
-    except (OverBudgetError, RecursionError):
-        return _reference(step, channel)
-    return _member(clean_text(channel), value)
-
-
-@lru_cache(maxsize=1_024)
-def _quoted(channel: str) -> str:
-    return json.dumps(clean_text(channel))
-
-
-def _within_limit(parts: Mapping[str, str], step: Step) -> str:
-    """All parts, the largest of them as references until they fit; then as many as fit."""
-    state = {channel: parts[channel] for channel in sorted(parts)}
-    size = sum(map(len, state.values())) + 2 * len(state)
-    if size <= GRAPH_STATE_BYTES:
-        return f"{{{', '.join(state.values())}}}"
-    for channel in sorted(state, key=lambda name: len(state[name]), reverse=True):
-        if size <= GRAPH_STATE_BYTES:
-            break
-        reference = _reference(step, channel)
-        if len(reference) < len(state[channel]):
-            size += len(reference) - len(state[channel])
-            state[channel] = reference
-    if size > GRAPH_STATE_BYTES:
-        state = _as_many_as_fit(state)
-    return f"{{{', '.join(state.values())}}}"
-
-
-def _as_many_as_fit(members: Mapping[str, str]) -> dict[str, str]:
-    fitting: dict[str, str] = {}
-    left = GRAPH_STATE_BYTES - 64
-    for channel, member in members.items():
-        left -= len(member) + 2
-        if left < 0:
-            break
-        fitting[channel] = member
-    omitted = len(members) - len(fitting)
-    return {**fitting, OMITTED: _member(OMITTED, omitted)}
 
 
 def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import date
 from typing import Any, Literal, TypeVar
 
@@ -12,23 +12,23 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Date,
-    Executable,
     Insert,
-    Integer,
     Select,
     Table,
-    any_,
-    bindparam,
     cast,
-    delete,
     func,
-    literal_column,
     select,
     text,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from langgraph_session_saver.bulk import (
+    BulkDeleting,
+    MySQLBulkDeleting,
+    PostgreSQLBulkDeleting,
+    SQLiteBulkDeleting,
+)
 from langgraph_session_saver.described import (
     Described,
     MySQLDescribed,
@@ -40,15 +40,13 @@ from langgraph_session_saver.statements import driver_of, execute
 
 T = TypeVar("T")
 
-BULK_CACHE = 32_000
-"""KiB of pages that SQLite may hold while it deletes many rows."""
 _ON_OFF = {True: "ON", False: "OFF"}
 
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
 
 
-class Dialect(Described):
+class Dialect(Described, BulkDeleting):
     """What every database does, in the words of the SQL standard; each subclass says the rest."""
 
     batches_as: Literal["turns", "statement", "block"] = "turns"
@@ -63,8 +61,6 @@ class Dialect(Described):
     """Whether a column to which other tables refer can be altered."""
     tells_inserts = False
     """Whether it says if `insert_ignore` inserted: MySQL counts a row that stays as it is, too."""
-    first_piece = 1
-    """Times as much as elsewhere that the first transaction deletes of a thread."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation in a real transaction, whatever the engine's isolation level."""
@@ -121,18 +117,6 @@ class Dialect(Described):
         """Select and lock a table's rows, so that other writers of them wait."""
         return select.with_for_update(of=table, key_share=True)
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """Delete blobs of a thread, each before what it is a change of.
-
-        As many as are asked for if some stay, else at most as many.
-        """
-        raise NotImplementedError
-
-    def in_bulk(self, conn: Connection) -> AbstractContextManager[None]:
-        """Within a transaction: make ready to delete many rows."""
-        del conn
-        return nullcontext()
-
     def day(self, moment: Any) -> ColumnElement[date]:
         """The day, in UTC, of a column of moments."""
         return func.date(moment, type_=Date())
@@ -179,7 +163,7 @@ class _OnConflict(Dialect):
         return insert.on_conflict_do_update(index_elements=list(key), set_=new)
 
 
-class SQLite(SQLiteDescribed, _OnConflict):
+class SQLite(SQLiteDescribed, SQLiteBulkDeleting, _OnConflict):
     """SQLite has one writer: a transaction takes its place at once, with BEGIN IMMEDIATE."""
 
     insert = staticmethod(sqlite.insert)
@@ -265,36 +249,6 @@ class SQLite(SQLiteDescribed, _OnConflict):
         del table
         return select
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The newest rows: none is a change of one that came later, and a page holds many.
-
-        By key they are strewn, and each transaction writes most pages: 300,000 blobs in 60 of them
-        took 8.5 s to delete and as long to commit. Within a range of row numbers they need not be
-        sorted: 0.25 s for 100,000, and not 0.35 s.
-        """
-        old, number = blobs.alias("old"), literal_column("rowid", Integer)
-        newest, most = literal_column("old.rowid", Integer), bindparam("most", type_=Integer)
-        if but_some:
-            some = select(newest).select_from(old).where(*_doomed(old, but_some=True))
-            return delete(blobs).where(number.in_(some.order_by(newest.desc()).limit(most)))
-        last = select(func.max(newest)).select_from(old).where(*_doomed(old, but_some=False))
-        in_range = number > last.scalar_subquery() - most
-        return delete(blobs).where(*_doomed(blobs, but_some=False), in_range)
-
-    @contextmanager
-    def in_bulk(self, conn: Connection) -> Iterator[None]:
-        """A larger cache: with the default 2 MB a page is written many times before a commit."""
-        before = int(execute(conn, "PRAGMA cache_size")[0][0][0])  # pages, or KiB below zero
-        if (-before if before < 0 else 4 * before) >= BULK_CACHE:
-            yield
-            return
-        execute(conn, f"PRAGMA cache_size=-{BULK_CACHE}")
-        try:
-            yield
-        finally:
-            if not conn.invalidated:
-                execute(conn, f"PRAGMA cache_size={before}")
-
     def is_transient(self, exc: BaseException) -> bool:
         """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
         return _sqlite_code(exc) in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
@@ -307,15 +261,12 @@ class SQLite(SQLiteDescribed, _OnConflict):
         """BEGIN IMMEDIATE has done it."""
 
 
-class PostgreSQL(PostgreSQLDescribed, _OnConflict):
+class PostgreSQL(PostgreSQLDescribed, PostgreSQLBulkDeleting, _OnConflict):
     """PostgreSQL, and what speaks its protocol."""
 
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
-    # 100,000 checkpoints and 300,000 writes go in 0.45 s, in pieces in 0.65: what is gone is passed
-    # again and again. Nobody waits but who writes to the same thread.
-    first_piece = 15
     _setup_lock = 0x6C67_7373  # "lgss"
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
@@ -345,25 +296,6 @@ class PostgreSQL(PostgreSQLDescribed, _OnConflict):
         if last > int(at or 0):
             conn.execute(select(func.setval(sequence, last)))
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The deepest, by where they are."""
-        old = blobs.alias("old")
-        some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
-        some = some.where(*_doomed(old, but_some=but_some)).order_by(old.c.depth.desc())
-        some = some.limit(bindparam("most", type_=Integer))
-        return delete(blobs).where(
-            literal_column("ctid") == any_(func.array(some.scalar_subquery()))
-        )
-
-    @contextmanager
-    def in_bulk(self, conn: Connection) -> Iterator[None]:
-        """Plan for the rows at hand: else each of many pieces reads the whole of a small database.
-
-        What `urls.py` asks for suits steps, of which the plan is always the same.
-        """
-        execute(conn, "SET LOCAL plan_cache_mode = force_custom_plan")
-        yield
-
     def lock_for_setup(self, conn: Connection) -> None:
         """An advisory lock that ends with the transaction."""
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
@@ -373,7 +305,7 @@ class PostgreSQL(PostgreSQLDescribed, _OnConflict):
         return cast(func.timezone("UTC", moment), Date)
 
 
-class MySQL(MySQLDescribed, Dialect):
+class MySQL(MySQLDescribed, MySQLBulkDeleting, Dialect):
     """MySQL and MariaDB, and clusters of them."""
 
     batches_as = "block"
@@ -430,13 +362,6 @@ class MySQL(MySQLDescribed, Dialect):
         del table
         return select.with_for_update()
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The deepest."""
-        name = mysql.dialect().identifier_preparer.format_table(blobs)
-        of_thread = "thread_key = :thread" + (" AND blob_key NOT IN :staying" if but_some else "")
-        sql = f"DELETE FROM {name} WHERE {of_thread} ORDER BY depth DESC LIMIT :most"  # noqa: S608
-        return text(sql).bindparams(bindparam("staying", expanding=True)) if but_some else text(sql)
-
     def lock_for_setup(self, conn: Connection) -> None:
         """A named lock: DDL commits, so a transaction's lock would not hold."""
         held = conn.execute(text("SELECT GET_LOCK(:name, 60)"), {"name": self._setup_lock}).scalar()
@@ -472,13 +397,6 @@ def dialect_for(dialect: sqlalchemy.Dialect | type[sqlalchemy.Dialect]) -> Diale
         raise InvalidConfigError(
             f"the database {dialect.name!r} is not supported: use one of {', '.join(_DIALECTS)}"
         ) from None
-
-
-def _doomed(blobs: Any, *, but_some: bool) -> list[ColumnElement[bool]]:
-    """Which are a thread's blobs, without those that stay."""
-    staying: Any = bindparam("staying", expanding=True)
-    of_thread = blobs.c.thread_key == bindparam("thread")
-    return [of_thread, blobs.c.blob_key.not_in(staying)] if but_some else [of_thread]
 
 
 def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:

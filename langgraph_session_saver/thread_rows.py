@@ -201,8 +201,8 @@ class ThreadRows:
         conn.execute(self._delete_newest_blobs[bool(staying)], params)
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
-        # Checkpoints, blobs and writes go with their thread: PostgreSQL looks for them there anyway,
-        # and where 500,000 were deleted before, that takes a tenth as long again.
+        # Checkpoints, blobs and writes go with their thread: PostgreSQL looks for them anyway, and
+        # where 500,000 were deleted before, that takes a tenth as long again.
         for table in (*self.threads.child_tables(), self.tables.threads):
             conn.execute(delete(table).where(table.c.thread_key == row.thread_key))
         if row.is_first:

@@ -11,7 +11,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from sqlalchemy import create_engine
 
 from langgraph_session_saver import housekeeping, thinning, thread_rows
-from langgraph_session_saver.dialects import BULK_CACHE, PostgreSQL, dialect_for
+from langgraph_session_saver.bulk import BULK_CACHE
+from langgraph_session_saver.dialects import PostgreSQL, dialect_for
 from langgraph_session_saver.housekeeping import Housekeeping
 from langgraph_session_saver.thread_rows import FASTER, LARGEST, SECONDS, Pace, ThreadRows
 from tests.support.backends import EACH_ONCE, Sql

@@ -53,7 +53,7 @@ from langgraph_session_saver import (
     SessionSaver,
     Step,
 )
-from langgraph_session_saver.changes import GRAPH_STATE_BYTES
+from langgraph_session_saver.graph_state import GRAPH_STATE_BYTES
 from langgraph_session_saver.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (

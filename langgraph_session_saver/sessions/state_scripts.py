@@ -11,7 +11,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, select
 
-from langgraph_session_saver.changes import OMITTED, is_reference
 from langgraph_session_saver.configs import check_id, place_of
 from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
 from langgraph_session_saver.errors import (
@@ -20,6 +19,7 @@ from langgraph_session_saver.errors import (
     ProjectionError,
     ValueTooLargeError,
 )
+from langgraph_session_saver.graph_state import OMITTED, is_reference
 from langgraph_session_saver.plain import OverBudgetError, clean_text, to_json
 from langgraph_session_saver.reading import Reading
 from langgraph_session_saver.schemas import ModelUsage, RoutingMetadata, SessionMetadata
