@@ -416,8 +416,19 @@ def driver_of(conn: Connection | Checkout) -> Any:
 
 
 def is_heard(engine: Engine) -> bool:
-    """Whether anybody listens to what happens on an engine's connections."""
-    return bool(engine._has_events or engine.dialect._has_events)  # noqa: SLF001
+    """Whether anybody listens to what happens on an engine's connections.
+
+    Who only makes them, with a token that is asked for each time, hears no statement.
+    """
+    dialect = engine.dialect
+    if not dialect._has_events:  # noqa: SLF001
+        return bool(engine._has_events)  # noqa: SLF001
+    heard = (getattr(dialect.dispatch, name) for name in _HEARD)
+    return bool(engine._has_events or any(heard))  # noqa: SLF001
+
+
+_HEARD = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
+"""SQLAlchemy's events of a dialect that happen with a statement."""
 
 
 def _wrapped(conn: Connection | Checkout, sql: str, exc: Exception) -> BaseException:

@@ -26,6 +26,7 @@ from langgraph_session_saver import (
     StoragePermissionError,
     WrongFaceError,
 )
+from langgraph_session_saver.statements import is_heard
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.savers import SaverFactory
 from tests.support.servers import free_port
@@ -504,6 +505,23 @@ def test_foreign_keys_are_enforced_for_the_saver_alone(backend: Backend, switch:
     assert seen == [(1,)]
     with engine.connect() as conn:
         assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == (switch == "ON")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("do_connect", False),  # as for a token that is asked for with each connection
+        ("do_execute", True),
+        ("handle_error", True),
+        ("before_cursor_execute", True),
+        ("commit", True),
+    ],
+)
+def test_who_only_makes_connections_hears_no_statement(name: str, *, expected: bool) -> None:
+    engine = create_engine("sqlite://")
+    event.listen(engine, name, lambda *_arguments: None)
+
+    assert is_heard(engine) is expected
 
 
 def test_a_pool_that_gives_each_thread_a_memory_database_is_refused() -> None:
