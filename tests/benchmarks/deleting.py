@@ -15,7 +15,7 @@ from tests.benchmarks.subjects import milliseconds
 from tests.benchmarks.transactions import longest_transaction
 
 THREAD = "long"
-ROUNDS = 3
+ROUNDS = 5
 RATIO_BAR = Bar(1.0)
 TRANSACTION_BAR = Bar(1.0, of="value")
 
