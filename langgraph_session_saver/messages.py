@@ -169,8 +169,8 @@ _TAKEN_OUT = ormsgpack.Ext(0, b"")
 _AS_THE_SERDE = ormsgpack.OPT_NON_STR_KEYS
 """How JsonPlusSerializer packs and unpacks."""
 
-_CLASS_WITHIN = 40
-"""Bytes at the start of a message that hold its class's module."""
+_OURS_PACKED, _CLASS_WITHIN = _OURS.encode(), 40
+"""What a message's first bytes hold, and how many."""
 
 
 class _Shape(NamedTuple):
@@ -265,16 +265,8 @@ def _fields_and_shape(code: int, data: bytes) -> tuple[dict[str, Any], bytes]:
             if text and type(text) is str:
                 others[name] = _TAKEN_OUT
         return fields, ormsgpack.packb(message, None, _AS_THE_SERDE)
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-    ):  # none of ours, or it holds an extension
-        return {}, b""
-
-
-_OURS_PACKED = _OURS.encode()
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return {}, b""  # none of ours, or it holds an extension
 
 
 def _holds(value: Any, fields: dict[str, Any]) -> bool:
