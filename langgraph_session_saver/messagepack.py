@@ -9,6 +9,8 @@ def array_header(data: bytes) -> tuple[int, int]:
     if first & 0xF0 == 0x90:
         return first & 0x0F, 1
     size = {0xDC: 2, 0xDD: 4}.get(first, 0)
+    if len(data) <= size:  # other bytes may begin like one
+        return 0, 1
     return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
 
 

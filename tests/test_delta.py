@@ -467,3 +467,13 @@ def test_a_whole_value_is_its_own_root() -> None:
 
     assert (value.root, value.links, blob.base) == (b"key", (), None)
     assert unframe(blob.data) == b"data"
+
+
+def test_bytes_that_begin_like_a_list_that_is_cut_off_are_compared_as_bytes() -> None:
+    earlier, later = b"\xdc\x01", b"\xdc\x01" + b"\x00" * 3_000
+    before, _ = whole(b"first", ("bytes", earlier))
+
+    value, stored = extend(before, b"second", ("bytes", later))
+
+    assert value.typed == ("bytes", later)
+    assert stored.key == b"second"
