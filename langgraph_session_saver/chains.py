@@ -74,7 +74,7 @@ def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, Sto
     size = len(typed[1])
     if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
         return whole(key, typed)
-    change = _appended(previous.typed[1], typed[1]) or diff(previous.typed[1], typed[1])
+    change = change_of(previous.typed[1], typed[1])
     links, level, change = _carry(previous.links, change)
     packed = pack(change)
     cost = previous.root_size + sum(map(_link_size, links)) + len(packed)
@@ -84,6 +84,11 @@ def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, Sto
     links = (*links, Link(key, level, change, len(packed)))
     value = Value(key, typed, previous.root, previous.root_size, links)
     return value, StoredBlob(key, base, len(links), level, typed[0], frame(packed))
+
+
+def change_of(earlier: bytes, later: bytes) -> Change:
+    """What leads from one serialised value to another."""
+    return _appended(earlier, later) or diff(earlier, later)
 
 
 def _appended(earlier: bytes, later: bytes) -> Change | None:

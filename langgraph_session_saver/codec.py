@@ -68,6 +68,11 @@ def blob_key(checkpoint_ns: str, channel: str, version: Any) -> bytes:
     return hash_key(checkpoint_ns, channel, str(version))
 
 
+def is_unique(version: Any) -> bool:
+    """Whether a version can name one value only: plain numbers repeat across forks."""
+    return isinstance(version, str) and "." in version
+
+
 def is_small(value: Any) -> bool:
     """Whether a value is kept in its checkpoint's row, and not in a row of its own."""
     kind = type(value)

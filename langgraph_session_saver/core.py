@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from langgraph.checkpoint.base import ChannelVersions
 from sqlalchemy import Connection
 
 from langgraph_session_saver.cache import BlobCache, Whole
@@ -116,6 +117,8 @@ class Noted(NamedTuple):
     step: int | None
     origin: Origin | None
     """None for a subgraph's."""
+    versions: ChannelVersions
+    """Of its channels: the values that its tasks are given."""
 
 
 class Core:

@@ -9,7 +9,7 @@ them a quarter of the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -26,6 +26,7 @@ from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.gates import CheckpointKey
 from langgraph_session_saver.reading import Reading, Saved, decode, ordered
 from langgraph_session_saver.threads import ThreadRef
+from langgraph_session_saver.written import held_by
 
 MOST = 128
 """Checkpoints on a page."""
@@ -58,11 +59,11 @@ class Listing:
     last: dict[At, Value] = field(default_factory=dict)
     """The values of the checkpoint made last: its neighbour has most of them too."""
 
-    def values_of(self, one: Saved) -> dict[At, Value]:
-        """Rebuild what a checkpoint of this page refers to; no value for an empty channel."""
+    def values_of(self, one: Saved, writes: Sequence[Row[Any]]) -> dict[At, Value]:
+        """Rebuild what a checkpoint and its writes refer to; no value for an empty channel."""
         thread_key = one.place.thread.key
         found: dict[At, Value] = {}
-        for key in one.keys.values():
+        for key in {*one.keys.values(), *_held(writes)}:
             at = (thread_key, key)
             value = self.last.get(at) or self.cached.get(at)
             if value is None and at in self.parts:
@@ -170,6 +171,10 @@ class Lister:
         for at, (one, channel) in missing.items():
             if at not in blobs:
                 self._reading.check_empty(one, channel)
+        # Of checkpoints that were put again with other values.
+        former = {(at[0], key) for at, rows in writes.items() for key in _held(rows)}
+        if former := former - cached.keys() - missing.keys():
+            blobs |= yield looking_up(lambda conn: operations.get_chains(conn, former))
         listing.waiting.extend(saved)
         listing.writes, listing.cached, listing.last = writes, cached, {}
         listing.parts = {at: part_of(row) for at, row in blobs.items()}
@@ -179,8 +184,9 @@ class Lister:
         taken = 0
         while listing.waiting and taken < TOGETHER:
             one = listing.waiting.popleft()
-            row, values = one.row, listing.values_of(one)
+            row = one.row
             writes = listing.writes.get((row.thread_key, row.ns_key, row.checkpoint_id), ())
+            values = listing.values_of(one, writes)
             made.append(self._reading.assemble(serde, one, values, ordered(writes), ""))
             taken += len(row.data) + sum(value.size for value in values.values())
             taken += sum(len(write.data) for write in writes)
@@ -192,6 +198,11 @@ class Lister:
             return True
         metadata = self._reading.metadata(serde, f"checkpoint {row.checkpoint_id!r}", row)
         return all(value == metadata.get(key) for key, value in wanted.items())
+
+
+def _held(writes: Sequence[Row[Any]]) -> Iterator[bytes]:
+    """The keys of the values that writes are stored as changes of."""
+    return (key for row in writes if (key := held_by(row.data)))
 
 
 def _under(parts: Mapping[At, Part], thread_key: bytes, key: bytes) -> Part | None:

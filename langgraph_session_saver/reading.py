@@ -27,6 +27,7 @@ from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.references import blobs_of
 from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
+from langgraph_session_saver.written import held_by, unframe_write
 
 ANCESTORS = 512
 """Checkpoints on a path that one query walks."""
@@ -105,10 +106,10 @@ class Reading:
         """Read a checkpoint; a blob that goes missing meanwhile is looked for once more."""
         place = place_of(config)
         rows = yield self._looking_up(place)
-        found = self._from_memory(serde, place, rows)
-        if found is not None:
-            return found
         try:
+            found = self._from_memory(serde, place, rows)
+            if found is not None:
+                return found
             return (yield from self._from_database(serde, place, rows))
         except HistoryLostError:
             self._core.forget_thread(place.thread.key)
@@ -193,7 +194,9 @@ class Reading:
         channel_values.update(zip(whole.channels, values, strict=True))
         checkpoint["channel_values"] = channel_values
         self._core.cache.set_tips(place.thread.key, place.ns_key, whole.keys)
-        found = _made(serde, place, row, checkpoint, metadata, _writes_of(rows), "write_")
+        held = partial(self._core.cache.get, place.thread.key)
+        writes = _pending_of(serde, _writes_of(rows), "write_", held)
+        found = _made(place, row, checkpoint, metadata, writes)
         self._remember(place, row, found)
         return found
 
@@ -210,7 +213,9 @@ class Reading:
         saved = decode(serde, place, rows[0])
         values = yield from self._values([saved], core.cache.get, core.cache.put)
         core.cache.set_tips(place.thread.key, place.ns_key, blobs_of(rows[0].refs))
-        found = self.assemble(serde, saved, values, _writes_of(rows), "write_")
+        writes = _writes_of(rows)
+        yield from self._add_held(place.thread.key, [row.write_data for row in writes], values)
+        found = self.assemble(serde, saved, values, writes, "write_")
         self._remember(place, rows[0], found)
         return found
 
@@ -239,7 +244,8 @@ class Reading:
             step = found.metadata.get("step")
             sends = send_nodes(found.checkpoint["channel_values"])
             number = step if isinstance(step, int) else None
-            core.noted.put(key, Noted(sends, number, _origin(place, row, found)))
+            versions = dict(found.checkpoint["channel_versions"])
+            core.noted.put(key, Noted(sends, number, _origin(place, row, found), versions))
         if found.pending_writes and core.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             core.written.put(key, channels)
@@ -278,6 +284,22 @@ class Reading:
             self.check_empty(*missing[at])
         return found
 
+    def _add_held(
+        self,
+        thread_key: bytes,
+        writes: Sequence[bytes],
+        values: dict[tuple[bytes, bytes], Value],
+    ) -> Script[None]:
+        """Add to values those that writes are changes of, where their checkpoint has others now."""
+        held = {(thread_key, key) for framed in writes if (key := held_by(framed))}
+        missing = held - values.keys()
+        if not missing:
+            return
+        core = self._core
+        rows = yield looking_up(lambda conn: core.operations.get_chains(conn, missing))
+        for at in missing & rows.keys():
+            values[at] = _resolve(at, rows, values, core.cache.get)
+
     def check_empty(self, one: Saved, channel: str) -> None:
         """Remember that a channel is empty, as a value that is not in the database says.
 
@@ -308,7 +330,8 @@ class Reading:
         }
         checkpoint = {**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}}
         metadata = self.metadata(serde, saved.name, saved.row)
-        return _made(serde, saved.place, saved.row, checkpoint, metadata, writes, prefix)
+        pending = _pending_of(serde, writes, prefix, partial(_look_up, values, thread_key))
+        return _made(saved.place, saved.row, checkpoint, metadata, pending)
 
     def metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
         """A checkpoint's metadata."""
@@ -376,7 +399,10 @@ class Reading:
             for one in walk:
                 at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
                 mine = [row for row in writes.get(at, []) if row.channel == channel]
-                collected[channel] += [_pending(serde, row, "") for row in ordered(mine)[::-1]]
+                held: dict[tuple[bytes, bytes], Value] = {}
+                yield from self._add_held(at[0], [row.data for row in mine], held)
+                look = partial(_look_up, held, at[0])
+                collected[channel] += _pending_of(serde, ordered(mine), "", look)[::-1]
                 if channel in one.inline:
                     seeds[channel] = one.inline[channel]
                     break
@@ -397,6 +423,12 @@ class Reading:
         if at not in rows:
             raise HistoryLostError(f"channel {channel!r} of {saved.name} is not in the database")
         return _resolve(at, rows, {}, core.cache.get)
+
+
+def _look_up(
+    values: Mapping[tuple[bytes, bytes], Value], thread_key: bytes, key: bytes
+) -> Value | None:
+    return values.get((thread_key, key))
 
 
 def _resolve(
@@ -421,13 +453,7 @@ def _origin(place: Place, row: Row[Any], found: CheckpointTuple) -> Origin | Non
 
 
 def _made(
-    serde: SerializerProtocol,
-    place: Place,
-    row: Row[Any],
-    checkpoint: Any,
-    metadata: Any,
-    writes: Sequence[Row[Any]],
-    prefix: str,
+    place: Place, row: Row[Any], checkpoint: Any, metadata: Any, writes: list[PendingWrite]
 ) -> CheckpointTuple:
     parent = row.parent_checkpoint_id
     return CheckpointTuple(
@@ -435,7 +461,7 @@ def _made(
         checkpoint,
         metadata,
         place.at(parent) if parent else None,
-        [_pending(serde, write, prefix) for write in writes] if writes else [],
+        writes,
     )
 
 
@@ -451,7 +477,31 @@ def ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
 
 
-def _pending(serde: SerializerProtocol, row: Row[Any], prefix: str) -> PendingWrite:
+def _pending_of(
+    serde: SerializerProtocol,
+    writes: Sequence[Row[Any]],
+    prefix: str,
+    held: Callable[[bytes], Value | None],
+) -> list[PendingWrite]:
+    """Deserialise writes.
+
+    Args:
+        serde: The saver's serialiser, at this moment.
+        writes: Their rows.
+        prefix: What the names of their columns start with.
+        held: Looks up the values that they are changes of.
+    """
+    return [_pending(serde, row, prefix, held) for row in writes] if writes else []
+
+
+def _pending(
+    serde: SerializerProtocol, row: Row[Any], prefix: str, held: Callable[[bytes], Value | None]
+) -> PendingWrite:
     what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
-    typ, data = getattr(row, f"{prefix}type"), getattr(row, f"{prefix}data")
-    return row.task_id, row.channel, load(serde, (typ, _unframed(data, what)), what)
+    typ, framed = getattr(row, f"{prefix}type"), getattr(row, f"{prefix}data")
+    key = held_by(framed)
+    try:
+        data = unframe_write(framed, held(key) if key else None)
+    except (CorruptBlobError, HistoryLostError) as exc:
+        raise type(exc)(f"{what}: {exc}") from exc
+    return row.task_id, row.channel, load(serde, (typ, data), what)

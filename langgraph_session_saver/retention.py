@@ -54,7 +54,8 @@ class Stored:
     @property
     def blobs(self) -> set[bytes]:
         """The blobs that hold its values."""
-        return set(filter(None, self.references.blobs.values()))
+        found = self.references
+        return {*filter(None, found.blobs.values()), *found.former}
 
     @property
     def needs_no_other(self) -> bool:

@@ -12,7 +12,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import RESUME
 from sqlalchemy import Connection
 
-from langgraph_session_saver.codec import dump, frame
+from langgraph_session_saver.chains import Value
+from langgraph_session_saver.codec import blob_key, dump, is_unique
 from langgraph_session_saver.configs import Place, check_channels, configurable_of, place_of
 from langgraph_session_saver.core import ATTEMPTS, Core, Script, stepping, storing
 from langgraph_session_saver.engine import BrokenReferenceError
@@ -22,6 +23,7 @@ from langgraph_session_saver.projections import check_writes
 from langgraph_session_saver.status import KINDS, incidents
 from langgraph_session_saver.steps import Batch
 from langgraph_session_saver.threads import Head, ThreadRef
+from langgraph_session_saver.written import LARGE, frame_write
 
 
 class TaskWrites:
@@ -138,7 +140,8 @@ class TaskWrites:
         for position, (channel, value) in enumerate(writes):
             idx = WRITES_IDX_MAP.get(channel, position)
             what = partial(_name, task_id, channel)
-            typ, data = dump(serde, value, what)
+            typed = dump(serde, value, what)
+            held = self._held(place, channel) if len(typed[1]) >= LARGE else None
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
                 "thread_key": place.thread.key,
                 "ns_key": place.ns_key,
@@ -147,10 +150,21 @@ class TaskWrites:
                 "idx": idx,
                 "task_path": task_path,
                 "channel": channel,
-                "type": typ,
-                "data": self._core.check_size(frame(data), what),
+                "type": typed[0],
+                "data": self._core.check_size(frame_write(typed, held), what),
             }
         return list(regular.values()), list(special.values())
+
+    def _held(self, place: Place, channel: str) -> Value | None:
+        """What a channel held in a checkpoint, if that is stored and remembered."""
+        if not place.is_root:  # only a root's is noticed when it is put again with other values
+            return None
+        thread_key = place.thread.key
+        noted = self._core.noted.get((thread_key, place.ns_key, str(place.checkpoint_id)))
+        version = None if noted is None else noted.versions.get(channel)
+        if not is_unique(version):
+            return None
+        return self._core.cache.get(thread_key, blob_key(place.checkpoint_ns, channel, version))
 
     def _about(self, config: RunnableConfig, place: Place, task_id: str) -> dict[str, Any]:
         """What an error's row says about where it happened."""

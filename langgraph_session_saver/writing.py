@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from langgraph_session_saver import references
 from langgraph_session_saver.chains import StoredBlob, extend, whole
 from langgraph_session_saver.changes import Changes, Kept
-from langgraph_session_saver.codec import blob_key, dump, frame, kept_items
+from langgraph_session_saver.codec import blob_key, dump, frame, is_unique, kept_items
 from langgraph_session_saver.configs import check_channels, place_of
 from langgraph_session_saver.core import ATTEMPTS, Core, Noted, Script, stepping, storing
 from langgraph_session_saver.engine import BrokenReferenceError
@@ -82,7 +82,12 @@ class Writing:
             saved.origin = self._origin(saved)
         self._core.noted.put(
             (place.thread.key, place.ns_key, checkpoint["id"]),
-            Noted(send_nodes(checkpoint["channel_values"]), saved.step_number, saved.origin),
+            Noted(
+                send_nodes(checkpoint["channel_values"]),
+                saved.step_number,
+                saved.origin,
+                dict(checkpoint["channel_versions"]),
+            ),
         )
         return self._store(saved)
 
@@ -244,6 +249,8 @@ class Writing:
     ) -> Head:
         """Store a step of a thread, whatever that has become since it was known."""
         core, thread, head, reached = self._core, saved.place.thread, was, saved.reached()
+        if saved.place.is_root and reached.id <= (head.checkpoint_id or ""):
+            self._keep_former(conn, saved, rows)
         core.operations.put(conn, rows)
         is_newest = head.checkpoint_id is None or reached.id >= head.checkpoint_id
         if saved.place.is_root and is_newest:
@@ -258,6 +265,15 @@ class Writing:
         following = new_revision(was.revision)
         core.operations.threads.change(conn, thread.key, {"revision": following})
         return head.changed({"revision": following})
+
+    def _keep_former(self, conn: Connection, saved: Incoming, rows: CheckpointRows) -> None:
+        """Keep the blobs of a checkpoint that is put again: its writes may be changes of them."""
+        place, checkpoint_id = saved.place, saved.checkpoint["id"]
+        at = (place.thread.key, place.ns_key, checkpoint_id)
+        replaced = self._core.operations.get_checkpoint(conn, *at)
+        if replaced:
+            saved.references = references.replacing(saved.references, replaced[0].refs)
+            rows.checkpoint["refs"] = references.pack(saved.references)
 
     def _retain(
         self, conn: Connection, saved: Incoming, rows: CheckpointRows, known: int, revision: int
@@ -324,14 +340,14 @@ class Writing:
         what = partial(saved.channel_name, channel)
         key = saved.references.blobs[channel]
         at = (place.thread.key, place.ns_key, channel)
-        previous = self._core.cache.tip(*at) if _is_unique(version) else None
+        previous = self._core.cache.tip(*at) if is_unique(version) else None
         current, dumps = saved.checkpoint["channel_values"][channel], None
         if may_be_kept(current):
             earlier = None if previous is None else (previous.key, previous.typed)
             dumps = partial(self._core.message_writer.dumps, channel=at, key=key, earlier=earlier)
         typed = dump(saved.serde, current, what, dumps)
         saved.sizes[channel] = len(typed[1])
-        if _is_unique(version):
+        if is_unique(version):
             value, stored = extend(previous, key, typed)
             if channel in saved.new_versions:
                 saved.values.append(value)
@@ -400,11 +416,6 @@ class Writing:
                     f"{saved.name()}: {problem}. The checkpoint was not saved: mend the node (or "
                     "the input) and run the thread again"
                 )
-
-
-def _is_unique(version: Any) -> bool:
-    """Whether a version can name one value only: plain numbers repeat across forks."""
-    return isinstance(version, str) and "." in version
 
 
 def _blob_row(thread_key: bytes, channel: str, stored: StoredBlob) -> dict[str, Any]:

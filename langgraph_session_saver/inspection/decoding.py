@@ -15,10 +15,13 @@ from typing import Any
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from sqlalchemy import Row
 
+from langgraph_session_saver.chains import Value
 from langgraph_session_saver.codec import unframe
-from langgraph_session_saver.errors import CorruptBlobError
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.types import Typed
+from langgraph_session_saver.written import held_by, unframe_write
 
 TYPE = "$type"
 """The key that names a stored type."""
@@ -72,6 +75,22 @@ def plain_frame(serde: SerializerProtocol, typ: str, framed: bytes) -> Any:
     except CorruptBlobError as exc:
         return Undecodable(str(exc), len(framed))
     return decode_plainly(serde, (typ, data))
+
+
+def plain_write(serde: SerializerProtocol, row: Row[Any], held: Mapping[bytes, Value]) -> Any:
+    """As `decode_plainly`, of a task's write.
+
+    Args:
+        serde: The saver's serialiser.
+        row: A row of `session_writes`.
+        held: Values that writes are stored as changes of.
+    """
+    key = held_by(row.data)
+    try:
+        data = unframe_write(row.data, held.get(key) if key else None)
+    except (CorruptBlobError, HistoryLostError) as exc:
+        return Undecodable(str(exc), len(row.data))
+    return decode_plainly(serde, (row.type, data))
 
 
 def _decrypted(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +11,24 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
+from langgraph_session_saver.chains import Value, resolve
 from langgraph_session_saver.configs import Place
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
     CheckpointNotFoundError,
     CorruptBlobError,
+    HistoryLostError,
     InvalidConfigError,
 )
-from langgraph_session_saver.inspection.decoding import Undecodable, plain_frame
+from langgraph_session_saver.inspection.decoding import Undecodable, plain_write
 from langgraph_session_saver.inspection.facts import Facts, facts_of
 from langgraph_session_saver.inspection.lookups import Lookups
 from langgraph_session_saver.inspection.replaying import replay
 from langgraph_session_saver.inspection.showing import amount
 from langgraph_session_saver.inspection.timeline import Sizes, place_in, refuse_missing, value_of
 from langgraph_session_saver.reading import ANCESTORS
+from langgraph_session_saver.written import held_by
 
 LARGEST_READ = 16 << 20
 """Serialised bytes of a value that is read; a larger one is said to be too large."""
@@ -173,11 +177,29 @@ class Values:
             key = path[-1].key(channel)
             chain = yield reading(lambda conn: ops.get_chains(conn, [(at[0], key)]))
             seed = value_of(serde, at[0], key, chain)
-        return Side(replay(seed, in_order(serde, ids, writes)), None, REPLAYED)
+        held = yield from self.held(at[0], writes)
+        return Side(replay(seed, in_order(serde, ids, writes, held)), None, REPLAYED)
+
+    def held(self, thread_key: bytes, writes: Sequence[Row[Any]]) -> Script[dict[bytes, Value]]:
+        """The values that writes are stored as changes of, as far as they can be read."""
+        keys = {key for row in writes if (key := held_by(row.data))}
+        found: dict[bytes, Value] = {}
+        if not keys:
+            return found
+        operations, wanted = self._core.operations, [(thread_key, key) for key in keys]
+        rows = yield reading(lambda conn: operations.get_chains(conn, wanted))
+        for key in keys:
+            with suppress(HistoryLostError, CorruptBlobError):
+                row_of = lambda at: rows.get((thread_key, at))  # noqa: E731
+                found[key] = resolve(key, row_of, lambda _: None)
+        return found
 
 
 def in_order(
-    serde: SerializerProtocol, newest_first: Sequence[str], writes: Sequence[Row[Any]]
+    serde: SerializerProtocol,
+    newest_first: Sequence[str],
+    writes: Sequence[Row[Any]],
+    held: Mapping[bytes, Value],
 ) -> list[Any]:
     """Written values, decoded, as a graph applies them: oldest checkpoint first, then by task."""
     age = {checkpoint_id: -n for n, checkpoint_id in enumerate(newest_first)}
@@ -188,4 +210,4 @@ def in_order(
             *writes_sort_key(row.task_path, row.task_id, row.idx),
         ),
     )
-    return [plain_frame(serde, row.type, row.data) for row in writes]
+    return [plain_write(serde, row, held) for row in writes]

@@ -11,8 +11,9 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
+from langgraph_session_saver.chains import Value
 from langgraph_session_saver.core import Core, Script, reading
-from langgraph_session_saver.inspection.decoding import Undecodable, plain_frame
+from langgraph_session_saver.inspection.decoding import Undecodable, plain_write
 from langgraph_session_saver.inspection.differences import plain
 from langgraph_session_saver.inspection.facts import due_nodes, sends_of
 from langgraph_session_saver.inspection.lookups import Lookups
@@ -125,6 +126,7 @@ class Viewing:
         sides = yield from self._values.of(serde, place, (found,), channels)
         at = (place.thread.key, place.ns_key, found.id)
         writes: Sequence[Row[Any]] = yield reading(lambda conn: self._lookups.writes_of(conn, *at))
+        held = yield from self._values.held(place.thread.key, writes)
         control = {
             found.key(channel): side.value
             for channel, [side] in sides
@@ -143,7 +145,7 @@ class Viewing:
             tuple(due_nodes(found, control)),
             found.metadata,
             tuple(_value(channel, side) for channel, [side] in sides),
-            tuple(_write(serde, row, sends) for row in sorted(writes, key=_in_order)),
+            tuple(_write(serde, row, sends, held) for row in sorted(writes, key=_in_order)),
         )
 
 
@@ -157,7 +159,9 @@ def _value(channel: str, side: Side) -> ChannelValue:
     return ChannelValue(channel, side.size, side.value, side.note)
 
 
-def _write(serde: SerializerProtocol, row: Row[Any], sends: Sequence[str]) -> PendingWrite:
-    value = plain_frame(serde, row.type, row.data)
+def _write(
+    serde: SerializerProtocol, row: Row[Any], sends: Sequence[str], held: Mapping[bytes, Value]
+) -> PendingWrite:
+    value = plain_write(serde, row, held)
     shown = str(value) if isinstance(value, Undecodable) else value
     return PendingWrite(node_of(row.task_path, sends) or "?", row.task_id, row.channel, shown)

@@ -1,0 +1,285 @@
+"""What tasks wrote: of a large value that was changed a little, the change is stored."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Overwrite
+
+from langgraph_session_saver import CorruptBlobError, HistoryLostError, SessionSaver
+from langgraph_session_saver.chains import Value
+from langgraph_session_saver.inspection.viewing import Viewing
+from langgraph_session_saver.written import CHANGED, LARGE, frame_write, held_by, unframe_write
+from tests.support.backends import EACH_ONCE, Sql
+from tests.support.graphs import Delta, Driver, Log, line_of, thread, underlying
+from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
+
+quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
+
+CONFIG = thread("t", checkpoint_ns="")
+PAGE = "".join(random.Random(1).choices("abcdefghij", k=30_000))
+"""A text that does not compress well."""
+
+
+def page(number: int) -> str:
+    """The page after so many changes."""
+    return PAGE.replace(PAGE[:20], f"change {number}", 1)
+
+
+def edits(state: Log) -> Log:
+    number = state.get("number", 0) + 1
+    return {"big": page(number), "number": number}
+
+
+GRAPH = line_of(("edit", edits), ("edit again", edits))
+
+
+# -- frames -------------------------------------------------------------------------------------
+
+texts = st.binary(max_size=40) | st.integers(0, 9).map(lambda n: random.Random(n).randbytes(3_000))
+
+
+def value_of(data: bytes, typ: str = "msgpack") -> Value:
+    return Value(b"k" * 16, (typ, data), root=b"k" * 16, root_size=len(data))
+
+
+@quick
+@example([b"a" * 3_000], [b"a" * 3_000, b"b"])
+@example([b"\xdc", b"\x01"], [b"\x00" * 3_000])  # no MessagePack: a list that is cut off
+@given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
+def test_a_write_is_what_it_was_whatever_it_is_stored_as_a_change_of(
+    before: list[bytes], after: list[bytes]
+) -> None:
+    held, data = value_of(b"".join(before)), b"".join(before[:2] + after)
+
+    framed = frame_write(("msgpack", data), held)
+
+    assert held_by(framed) in {None, held.key}
+    assert unframe_write(framed, held if held_by(framed) else None) == data
+
+
+@pytest.mark.parametrize(
+    ("held", "typ", "data"),
+    [
+        (None, "msgpack", b"a" * 5_000),
+        (value_of(b"a" * 5_000, "json"), "msgpack", b"a" * 5_000),
+        (value_of(b"a" * 50_000), "msgpack", b"a" * 5_000),
+        (value_of(random.Random(1).randbytes(5_000)), "msgpack", random.Random(2).randbytes(5_000)),
+    ],
+    ids=["nothing", "another type", "much larger", "another text"],
+)
+def test_a_write_unlike_what_its_channel_held_is_stored_as_it_is(
+    held: Value | None, typ: str, data: bytes
+) -> None:
+    framed = frame_write((typ, data), held)
+
+    assert held_by(framed) is None
+    assert unframe_write(framed, None) == data
+
+
+def test_a_change_that_is_damaged_or_of_another_value_is_refused() -> None:
+    held = value_of(b"a" * 5_000)
+    framed = frame_write(("msgpack", b"a" * 4_999 + b"b"), held)
+
+    with pytest.raises(HistoryLostError, match="is not in the database"):
+        unframe_write(framed, None)
+    with pytest.raises(CorruptBlobError, match="no change of blob"):
+        unframe_write(framed, value_of(b"a"))
+    with pytest.raises(CorruptBlobError):
+        unframe_write(framed[:17], held)
+
+
+# -- in a thread --------------------------------------------------------------------------------
+
+
+def kinds(sql: Sql) -> list[int]:
+    """The first bytes of the large writes to the page's channel, in order."""
+    rows = sql(
+        "SELECT data FROM session_writes WHERE channel IN ('big', 'items')"
+        " ORDER BY checkpoint_id, idx"
+    )
+    return [bytes(row["data"])[0] for row in rows]
+
+
+def sizes(sql: Sql) -> list[int]:
+    return [
+        len(row["data"]) for row in sql("SELECT data FROM session_writes WHERE channel = 'big'")
+    ]
+
+
+async def listed(saver: BaseCheckpointSaver[Any], config: Any = CONFIG) -> list[Any]:
+    return [found async for found in saver.alist(config)]
+
+
+def written(found: list[Any]) -> list[list[tuple[str, Any]]]:
+    return [[(channel, value) for _, channel, value in one.pending_writes] for one in found]
+
+
+async def shown(saver: SessionSaver, checkpoint_id: str) -> list[Any]:
+    """What the command `show` says that tasks wrote after a checkpoint."""
+    inner: Any = underlying(saver)
+    script = Viewing(inner._core).view(inner.serde, "t", checkpoint_id, "")
+    return [write.value for write in (await inner._driver.arun(script)).writes]
+
+
+async def ran(saver: BaseCheckpointSaver[Any], *, is_sync: bool | None = None) -> None:
+    driver = Driver(GRAPH, saver, is_sync=is_sync)
+    for _ in range(3):
+        await driver.invoke({"log": ["x"]}, thread("t"), durability="sync")
+
+
+async def test_a_step_that_changes_a_little_of_a_page_writes_a_little(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    await ran(make_saver())
+
+    first, *others = sorted(sizes(sql), reverse=True)
+    assert first > 10_000
+    assert len(others) == 5
+    assert max(others) < 100
+
+
+async def test_what_tasks_wrote_is_read_as_another_saver_gives_it(
+    make_saver: SaverFactory,
+) -> None:
+    saver, memory = make_saver(), InMemorySaver()
+    await ran(saver)
+    await ran(memory, is_sync=False)
+
+    expected = written(await listed(memory))
+    for reader in (saver, make_saver()):
+        found = await listed(reader)
+        assert written(found) == expected
+        each = [await reader.aget_tuple(one.config) for one in found]
+        assert written(each) == expected
+    assert sum(value == page(6) for writes in expected for _, value in writes) == 1
+
+
+async def test_the_writes_of_a_copied_thread_are_those_of_its_original(
+    make_saver: SaverFactory,
+) -> None:
+    saver = make_saver()
+    await ran(saver)
+
+    await saver.acopy_thread("t", "copy")
+    await saver.adelete_thread("t")
+
+    found = await listed(make_saver(), thread("copy", checkpoint_ns=""))
+    assert [value for writes in written(found) for _, value in writes].count(page(6)) == 1
+
+
+async def test_what_writes_are_changes_of_stays_with_the_checkpoints_that_stay(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver = make_saver(keep_last=3)
+    await ran(saver)
+
+    found = await listed(make_saver())
+
+    assert len(found) == 3
+    assert [value for writes in written(found) for _, value in writes].count(page(6)) == 1
+    assert CHANGED in kinds(sql)
+
+
+async def test_a_view_shows_what_was_written(make_saver: SaverFactory) -> None:
+    saver = make_saver()
+    await ran(saver)
+    found = await listed(saver)
+
+    assert page(6) in await shown(make_saver(), found[1].checkpoint["id"])
+
+
+async def test_a_delta_channel_replays_writes_that_are_changes_of_its_snapshot(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    items = [f"{number} {PAGE[:300]}" for number in range(20)]
+
+    def replace(state: Delta) -> Delta:
+        del state
+        return {"items": Overwrite([*items[:-1], "the last"])}  # type: ignore[typeddict-item]
+
+    driver = Driver(line_of(("replace", replace), state=Delta), make_saver())
+    for _ in range(4):
+        await driver.invoke({"items": items}, thread("t"), durability="sync")
+
+    found = (await Driver(driver.graph.builder, make_saver()).state(thread("t"))).values
+    assert found["items"] == [*items[:-1], "the last"]
+
+
+# -- a checkpoint that is put again -------------------------------------------------------------
+
+
+def checkpoint_of(saver: SessionSaver, values: dict[str, Any]) -> Checkpoint:
+    checkpoint = empty_checkpoint()
+    checkpoint["id"] = str(uuid6())
+    checkpoint["channel_values"] = values
+    checkpoint["channel_versions"] = {name: saver.get_next_version(None, None) for name in values}
+    return checkpoint
+
+
+async def save(saver: SessionSaver, config: Any, checkpoint: Checkpoint) -> None:
+    metadata: Any = {"step": 0, "source": "loop"}
+    await saver.aput(config, checkpoint, metadata, checkpoint["channel_versions"])
+
+
+async def test_writes_outlast_a_checkpoint_that_is_put_again_with_other_values(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, other = make_saver(), make_saver()
+    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    at = thread("t", checkpoint_ns="", checkpoint_id=checkpoint["id"])
+    await save(saver, CONFIG, checkpoint)
+    await saver.aput_writes(at, [("big", page(2))], "task")
+    again = checkpoint_of(other, {"big": "another"}) | {"id": checkpoint["id"]}
+    assert kinds(sql) == [CHANGED]
+
+    await save(other, CONFIG, again)
+    await save(other, CONFIG, checkpoint_of(other, {"big": "yet another"}) | {"id": again["id"]})
+    await save(other, at, checkpoint_of(other, {"note": "the next"}))
+    await other.aprune(["t"], strategy="keep_last", keep_last=2)
+
+    for reader in (saver, other, make_saver()):
+        found = await reader.aget_tuple(at)
+        assert found is not None
+        assert found.pending_writes == [("task", "big", page(2))]
+        assert written(await listed(reader))[1] == [("big", page(2))]
+    assert await shown(make_saver(), checkpoint["id"]) == [page(2)]
+
+
+async def test_a_write_whose_value_was_deleted_by_hand_is_named(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver = make_saver()
+    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    at = thread("t", checkpoint_ns="", checkpoint_id=checkpoint["id"])
+    await save(saver, CONFIG, checkpoint)
+    await saver.aput_writes(at, [("big", page(2))], "task")
+    await save(saver, CONFIG, checkpoint_of(saver, {}) | {"id": checkpoint["id"]})
+
+    sql("DELETE FROM session_blobs")
+
+    with pytest.raises(HistoryLostError, match="the write of task 'task' to channel 'big': it is"):
+        await make_saver().aget_tuple(at)
+
+
+async def test_a_write_to_a_subgraph_s_checkpoint_is_stored_as_it_is(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver = make_saver()
+    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    await save(saver, thread("t", checkpoint_ns="inner:1"), checkpoint)
+    at = thread("t", checkpoint_ns="inner:1", checkpoint_id=checkpoint["id"])
+
+    await saver.aput_writes(at, [("big", page(2))], "task")
+
+    assert kinds(sql) != [CHANGED]
+    assert len(page(2)) > LARGE
