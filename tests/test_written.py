@@ -15,9 +15,11 @@ from langgraph.types import Overwrite
 
 from langgraph_session_saver import CorruptBlobError, HistoryLostError, SessionSaver
 from langgraph_session_saver.chains import Value
+from langgraph_session_saver.inspection.overview import Overview
 from langgraph_session_saver.inspection.viewing import Viewing
+from langgraph_session_saver.tables import build_tables
 from langgraph_session_saver.written import CHANGED, LARGE, frame_write, held_by, unframe_write
-from tests.support.backends import EACH_ONCE, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import Delta, Driver, Log, line_of, thread, underlying
 from tests.support.savers import SaverFactory
 
@@ -215,6 +217,12 @@ async def test_a_delta_channel_replays_writes_that_are_changes_of_its_snapshot(
     assert found["items"] == [*items[:-1], "the last"]
 
 
+def damaged_writes(backend: Backend) -> int:
+    with backend.outside.connect() as connection:
+        found = Overview(build_tables()).faults(connection)
+    return {what: count for what, count, _ in found}["writes"]
+
+
 # -- a checkpoint that is put again -------------------------------------------------------------
 
 
@@ -255,8 +263,8 @@ async def test_writes_outlast_a_checkpoint_that_is_put_again_with_other_values(
     assert await shown(make_saver(), checkpoint["id"]) == [page(2)]
 
 
-async def test_a_write_whose_value_was_deleted_by_hand_is_named(
-    make_saver: SaverFactory, sql: Sql
+async def test_a_write_whose_value_was_deleted_by_hand_is_named_and_counted_as_damage(
+    make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     saver = make_saver()
     checkpoint = checkpoint_of(saver, {"big": page(1)})
@@ -265,8 +273,10 @@ async def test_a_write_whose_value_was_deleted_by_hand_is_named(
     await saver.aput_writes(at, [("big", page(2))], "task")
     await save(saver, CONFIG, checkpoint_of(saver, {}) | {"id": checkpoint["id"]})
 
+    assert damaged_writes(backend) == 0
     sql("DELETE FROM session_blobs")
 
+    assert damaged_writes(backend) == 1
     with pytest.raises(HistoryLostError, match="the write of task 'task' to channel 'big': it is"):
         await make_saver().aget_tuple(at)
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, and_, func, select
+from sqlalchemy import Column, Connection, LargeBinary, Select, and_, func, select
 
 from langgraph_session_saver.inspection.lookups import BEYOND
 from langgraph_session_saver.tables import Tables
+from langgraph_session_saver.types import KEY_BYTES
+from langgraph_session_saver.written import CHANGED
+
+_CHECKPOINT = ("thread_key", "ns_key", "checkpoint_id")
+"""What names a checkpoint."""
 
 
 class Overview:
@@ -103,6 +108,17 @@ class Overview:
             )
             .where(b.c.base_key.is_not(None), base.c.blob_key.is_(None))
         )
+        w, c = t.writes.c, t.checkpoints.c
+        kind = func.substr(w.data, 1, 1, type_=LargeBinary)
+        held = func.substr(w.data, 2, KEY_BYTES, type_=LargeBinary)
+        # Of checkpoints that are there: nobody reads the others' writes.
+        of_checkpoint = [getattr(c, name) == getattr(w, name) for name in _CHECKPOINT]
+        unreadable = (
+            select(w.task_id)
+            .join(t.checkpoints, and_(*of_checkpoint))
+            .outerjoin(base, and_(base.c.thread_key == w.thread_key, base.c.blob_key == held))
+            .where(kind == bytes((CHANGED,)), base.c.blob_key.is_(None))
+        )
         threadless = (
             select(t.checkpoints.c.checkpoint_id)
             .outerjoin(t.threads, t.threads.c.thread_key == t.checkpoints.c.thread_key)
@@ -115,6 +131,7 @@ class Overview:
         )
         return [
             ("stored values", _count(conn, orphans), "changes of a value that is gone"),
+            ("writes", _count(conn, unreadable), "changes of a value that is gone"),
             ("checkpoints", _count(conn, threadless), "checkpoints without their thread"),
             ("threads", _count(conn, sessionless), "threads without their session"),
         ]
