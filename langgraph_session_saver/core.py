@@ -118,7 +118,7 @@ class Noted(NamedTuple):
     origin: Origin | None
     """None for a subgraph's."""
     versions: ChannelVersions
-    """Of its channels: the values that its tasks are given."""
+    """Of the channels that have a value."""
 
 
 class Core:

@@ -244,7 +244,8 @@ class Reading:
             step = found.metadata.get("step")
             sends = send_nodes(found.checkpoint["channel_values"])
             number = step if isinstance(step, int) else None
-            versions = dict(found.checkpoint["channel_versions"])
+            every = found.checkpoint["channel_versions"]
+            versions = {c: every[c] for c in found.checkpoint["channel_values"] if c in every}
             core.noted.put(key, Noted(sends, number, _origin(place, row, found), versions))
         if found.pending_writes and core.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)

@@ -26,6 +26,7 @@ from langgraph_session_saver.retention import Bases
 from langgraph_session_saver.statements import BATCH, batches
 from langgraph_session_saver.tables import Tables
 from langgraph_session_saver.threads import ThreadRef, Threads
+from langgraph_session_saver.types import KEY_BYTES
 
 PIECE = 10_000
 """Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
@@ -39,6 +40,9 @@ SECONDS = 0.3
 
 SAMPLE, BYTES = 20, 100 << 20
 """Blobs that are looked at to tell how many take the room that a transaction may free."""
+
+COUNTED = 2_000
+"""Blobs that are counted to tell whether there are more than so many."""
 
 Position = tuple[bytes, str]
 """Where a checkpoint is among those of its thread: its namespace's key and its id."""
@@ -141,27 +145,34 @@ class ThreadRows:
 
         So that what is there can be read: by others, and if this process does not live to the end.
         """
-        c, b = self.tables.checkpoints.c, self.tables.blobs.c
+        c = self.tables.checkpoints.c
         ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key, _from(c, start))
         in_order = ids.order_by(c.ns_key, c.checkpoint_id).limit(1)
-        are_left = conn.execute(in_order).one_or_none() is not None
-        if are_left:
-            first_left = conn.execute(in_order.offset(most)).one_or_none()
-            if first_left is not None:
-                end: Position = (first_left.ns_key, first_left.checkpoint_id)
-                self._delete_checkpoints_between(conn, thread_key, start, end)
-                return Left("rest", end)
+        first_left = conn.execute(in_order.offset(most)).one_or_none()
+        if first_left is not None:
+            end: Position = (first_left.ns_key, first_left.checkpoint_id)
+            self._delete_checkpoints_between(conn, thread_key, start, end)
+            return Left("rest", end)
         most = self._blobs_for(conn, thread_key, most)
-        more = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
-        if conn.execute(more).one_or_none() is None:
+        if not self._has_more_blobs(conn, thread_key, most):
             return None
-        if are_left:
+        if conn.execute(in_order).one_or_none() is not None:
             for table in (self.tables.writes, self.tables.checkpoints):
                 where = (table.c.thread_key == thread_key, _from(table.c, start))
                 conn.execute(delete(table).where(*where))
         else:
             self.delete_newest_blobs(conn, thread_key, most)
         return Left("rest", start)
+
+    def _has_more_blobs(self, conn: Connection, thread_key: bytes, most: int) -> bool:
+        """Whether a thread has more blobs than that, roughly where it is many.
+
+        Their keys are hashes: a part of all that there can be has the same part of a thread's.
+        """
+        b, parts = self.tables.blobs.c, max(most // COUNTED, 1)
+        last = ((1 << 8 * KEY_BYTES) // parts - 1).to_bytes(KEY_BYTES, "big")
+        of_part = select(b.blob_key).where(b.thread_key == thread_key, b.blob_key <= last)
+        return conn.execute(of_part.limit(1).offset(most // parts)).one_or_none() is not None
 
     def _blobs_for(self, conn: Connection, thread_key: bytes, most: int) -> int:
         """How many blobs take no longer than so many checkpoints with their writes."""

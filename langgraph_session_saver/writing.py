@@ -80,13 +80,14 @@ class Writing:
         saved.is_orphan = is_orphan
         if place.is_root:
             saved.origin = self._origin(saved)
+        versions = checkpoint["channel_versions"]
         self._core.noted.put(
             (place.thread.key, place.ns_key, checkpoint["id"]),
             Noted(
                 send_nodes(checkpoint["channel_values"]),
                 saved.step_number,
                 saved.origin,
-                dict(checkpoint["channel_versions"]),
+                {channel: versions[channel] for channel in saved.references.blobs},
             ),
         )
         return self._store(saved)

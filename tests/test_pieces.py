@@ -12,10 +12,11 @@ from sqlalchemy import create_engine
 
 from langgraph_session_saver import housekeeping, thinning, thread_rows
 from langgraph_session_saver.bulk import BULK_CACHE
+from langgraph_session_saver.configs import thread_key
 from langgraph_session_saver.dialects import PostgreSQL, dialect_for
 from langgraph_session_saver.housekeeping import Housekeeping
 from langgraph_session_saver.thread_rows import FASTER, LARGEST, SECONDS, Pace, ThreadRows
-from tests.support.backends import EACH_ONCE, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import STORAGE, checkpoint_id, config, counts, listed, put
 from tests.support.savers import SaverFactory
 
@@ -56,6 +57,27 @@ async def test_a_thread_of_many_pieces_is_deleted_whole(make_saver: SaverFactory
     assert {table: left[table] for table in (*STORAGE, "sessions")} == dict.fromkeys(
         (*STORAGE, "sessions"), 0
     )
+
+
+@pytest.mark.parametrize("counted", [1_000, PIECE], ids=["all are counted", "a part is"])
+async def test_whether_a_thread_has_more_blobs_is_known_exactly_for_few_and_roughly_for_many(
+    make_saver: SaverFactory,
+    backend: Backend,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    counted: int,
+) -> None:
+    monkeypatch.setattr(thread_rows, "COUNTED", counted)
+    saver = make_saver()
+    await saved(saver)
+    there = counts(sql)["session_blobs"]
+    near, far = (1, 1) if counted > there else (there // 2, 100 * there)
+
+    with backend.outside.connect() as conn:
+        whole = operations_on(backend.outside.dialect).whole
+        key = thread_key("t")
+        assert whole._has_more_blobs(conn, key, there - near)
+        assert not whole._has_more_blobs(conn, key, there + far - 1)
 
 
 DANGLING = """
