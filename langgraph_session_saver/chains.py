@@ -8,15 +8,17 @@ reading its chain would cost more than twice the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from langgraph_session_saver.codec import frame, unframe
 from langgraph_session_saver.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.messagepack import array_header, items_in_front
 from langgraph_session_saver.types import Typed
+
+T = TypeVar("T")
 
 FANOUT = 64
 """Links of one level before they become one."""
@@ -140,6 +142,13 @@ def part_of(row: Any) -> Part:
     except ValueError as exc:
         raise _corrupt(key, row.channel, exc) from exc
     return Part(row.channel, row.type, row.base_key or b"", content)
+
+
+def of_thread(
+    found: Mapping[tuple[bytes, bytes], T], thread_key: bytes
+) -> Callable[[bytes], T | None]:
+    """Look up by key alone what one thread has of something."""
+    return lambda key: found.get((thread_key, key))
 
 
 def resolve(

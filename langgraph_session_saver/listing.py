@@ -9,7 +9,7 @@ them a quarter of the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -19,14 +19,14 @@ from langgraph.checkpoint.base import CheckpointTuple, get_checkpoint_id
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.chains import Part, Value, follow, part_of
+from langgraph_session_saver.chains import Part, Value, follow, of_thread, part_of
 from langgraph_session_saver.configs import Place, configurable_of, place_of
 from langgraph_session_saver.core import Core, Script, aside, looking_up
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.gates import CheckpointKey
 from langgraph_session_saver.reading import Reading, Saved, decode, ordered
 from langgraph_session_saver.threads import ThreadRef
-from langgraph_session_saver.written import held_by
+from langgraph_session_saver.written import held_keys
 
 MOST = 128
 """Checkpoints on a page."""
@@ -67,7 +67,7 @@ class Listing:
             at = (thread_key, key)
             value = self.last.get(at) or self.cached.get(at)
             if value is None and at in self.parts:
-                value = follow(key, partial(_under, self.parts, thread_key), lambda _key: None)
+                value = follow(key, of_thread(self.parts, thread_key), lambda _key: None)
             if value is not None:
                 found[at] = value
         self.last = found
@@ -200,13 +200,8 @@ class Lister:
         return all(value == metadata.get(key) for key, value in wanted.items())
 
 
-def _held(writes: Sequence[Row[Any]]) -> Iterator[bytes]:
-    """The keys of the values that writes are stored as changes of."""
-    return (key for row in writes if (key := held_by(row.data)))
-
-
-def _under(parts: Mapping[At, Part], thread_key: bytes, key: bytes) -> Part | None:
-    return parts.get((thread_key, key))
+def _held(writes: Sequence[Row[Any]]) -> set[bytes]:
+    return held_keys(row.data for row in writes)
 
 
 def _place_of(row: Row[Any]) -> Place:

@@ -1,8 +1,8 @@
-"""Reading: one checkpoint, and what a `DeltaChannel` replays."""
+"""Reading one checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,6 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     ChannelVersions,
     CheckpointTuple,
-    DeltaChannelHistory,
     PendingWrite,
     writes_sort_key,
 )
@@ -19,18 +18,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
 from langgraph_session_saver.cache import Whole
-from langgraph_session_saver.chains import Value, resolve
+from langgraph_session_saver.chains import Value, of_thread, resolve
 from langgraph_session_saver.codec import blob_key, join, load, load_joined, unframe
 from langgraph_session_saver.configs import Place, place_of
-from langgraph_session_saver.core import Core, Noted, Request, Script, looking_up, reading
+from langgraph_session_saver.core import Core, Noted, Request, Script, looking_up
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.references import blobs_of
 from langgraph_session_saver.retention import Origin, origin_of
 from langgraph_session_saver.status import send_nodes
-from langgraph_session_saver.written import held_by, unframe_write
-
-ANCESTORS = 512
-"""Checkpoints on a path that one query walks."""
+from langgraph_session_saver.written import held_keys, unframe_write
 
 Known = Callable[[bytes, bytes], Value | None]
 
@@ -93,7 +89,7 @@ def _unframed(data: bytes, what: str) -> bytes:
 
 
 class Reading:
-    """The scripts of `get_tuple` and `get_delta_channel_history`."""
+    """The script of `get_tuple`, and what other reads have of it."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -195,7 +191,7 @@ class Reading:
         checkpoint["channel_values"] = channel_values
         self._core.cache.set_tips(place.thread.key, place.ns_key, whole.keys)
         held = partial(self._core.cache.get, place.thread.key)
-        writes = _pending_of(serde, _writes_of(rows), "write_", held)
+        writes = pending_of(serde, _writes_of(rows), "write_", held)
         found = _made(place, row, checkpoint, metadata, writes)
         self._remember(place, row, found)
         return found
@@ -214,7 +210,9 @@ class Reading:
         values = yield from self._values([saved], core.cache.get, core.cache.put)
         core.cache.set_tips(place.thread.key, place.ns_key, blobs_of(rows[0].refs))
         writes = _writes_of(rows)
-        yield from self._add_held(place.thread.key, [row.write_data for row in writes], values)
+        # A checkpoint that was put again has other values than its writes are changes of.
+        held = held_keys(row.write_data for row in writes)
+        yield from self.add_values(place.thread.key, held, values)
         found = self.assemble(serde, saved, values, writes, "write_")
         self._remember(place, rows[0], found)
         return found
@@ -285,18 +283,22 @@ class Reading:
             self.check_empty(*missing[at])
         return found
 
-    def _add_held(
+    def add_values(
         self,
         thread_key: bytes,
-        writes: Sequence[bytes],
+        keys: Iterable[bytes],
         values: dict[tuple[bytes, bytes], Value],
     ) -> Script[None]:
-        """Add to values those that writes are changes of, where their checkpoint has others now."""
-        held = {(thread_key, key) for framed in writes if (key := held_by(framed))}
-        missing = held - values.keys()
+        """Add the values under some keys that are not among those at hand, if they are stored."""
+        core = self._core
+        missing = {(thread_key, key) for key in keys} - values.keys()
+        for at in tuple(missing):
+            known = core.cache.get(*at)
+            if known is not None:
+                values[at] = known
+                missing.remove(at)
         if not missing:
             return
-        core = self._core
         rows = yield looking_up(lambda conn: core.operations.get_chains(conn, missing))
         for at in missing & rows.keys():
             values[at] = _resolve(at, rows, values, core.cache.get)
@@ -331,105 +333,13 @@ class Reading:
         }
         checkpoint = {**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}}
         metadata = self.metadata(serde, saved.name, saved.row)
-        pending = _pending_of(serde, writes, prefix, partial(_look_up, values, thread_key))
+        pending = pending_of(serde, writes, prefix, of_thread(values, thread_key))
         return _made(saved.place, saved.row, checkpoint, metadata, pending)
 
     def metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
         """A checkpoint's metadata."""
         what = f"the metadata of {name}"
         return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
-
-    # -- what a DeltaChannel replays ----------------------------------------------------------
-
-    def delta_history(
-        self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
-    ) -> Script[dict[str, DeltaChannelHistory]]:
-        """Walk up from a checkpoint until each channel has a stored value.
-
-        Four queries for every `ANCESTORS` checkpoints walked, however many channels.
-        """
-        place = place_of(config)
-        collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
-        seeds: dict[str, Any] = {}
-        walk = yield from self._ancestors(serde, place, place.checkpoint_id, is_target=True)
-        while walk and len(seeds) < len(collected):
-            yield from self._collect(serde, walk, collected, seeds)
-            parent = walk[-1].row.parent_checkpoint_id
-            if parent is None:
-                break
-            walk = yield from self._ancestors(serde, place, parent, is_target=False)
-        history: dict[str, DeltaChannelHistory] = {}
-        for channel, writes in collected.items():
-            history[channel] = {"writes": writes[::-1]}
-            if channel in seeds:
-                history[channel]["seed"] = seeds[channel]
-        return history
-
-    def _ancestors(
-        self, serde: SerializerProtocol, place: Place, start: str | None, *, is_target: bool
-    ) -> Script[list[Saved]]:
-        core = self._core
-        rows = yield reading(
-            lambda conn: core.operations.get_ancestors(
-                conn, place.thread.key, place.ns_key, start, ANCESTORS
-            )
-        )
-        return [decode(serde, place, row) for row in (rows[1:] if is_target else rows)]
-
-    def _collect(
-        self,
-        serde: SerializerProtocol,
-        walk: Sequence[Saved],
-        collected: dict[str, list[PendingWrite]],
-        seeds: dict[str, Any],
-    ) -> Script[None]:
-        """Take each channel's writes, newest first, down to the ancestor that holds its value."""
-        core = self._core
-        open_channels = [channel for channel in collected if channel not in seeds]
-        keys = {
-            (one.place.thread.key, one.keys[channel])
-            for one in walk
-            for channel in open_channels
-            if channel in one.keys
-        }
-        stored = yield reading(lambda conn: core.operations.existing_blobs(conn, keys))
-        writes = yield reading(
-            lambda conn: core.operations.get_writes(conn, [one.row for one in walk])
-        )
-        for channel in open_channels:
-            for one in walk:
-                at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
-                mine = [row for row in writes.get(at, []) if row.channel == channel]
-                held: dict[tuple[bytes, bytes], Value] = {}
-                yield from self._add_held(at[0], [row.data for row in mine], held)
-                look = partial(_look_up, held, at[0])
-                collected[channel] += _pending_of(serde, ordered(mine), "", look)[::-1]
-                if channel in one.inline:
-                    seeds[channel] = one.inline[channel]
-                    break
-                if channel not in one.versions:
-                    continue
-                key = (one.place.thread.key, one.keys[channel])
-                if key in stored:
-                    value = (yield from self._one_value(one, channel, key)).typed
-                    seeds[channel] = load(serde, value, f"channel {channel!r} of {one.name}")
-                    break
-
-    def _one_value(self, saved: Saved, channel: str, at: tuple[bytes, bytes]) -> Script[Value]:
-        core = self._core
-        known = core.cache.get(*at)
-        if known is not None:
-            return known
-        rows = yield reading(lambda conn: core.operations.get_chains(conn, [at]))
-        if at not in rows:
-            raise HistoryLostError(f"channel {channel!r} of {saved.name} is not in the database")
-        return _resolve(at, rows, {}, core.cache.get)
-
-
-def _look_up(
-    values: Mapping[tuple[bytes, bytes], Value], thread_key: bytes, key: bytes
-) -> Value | None:
-    return values.get((thread_key, key))
 
 
 def _resolve(
@@ -441,7 +351,7 @@ def _resolve(
     thread_key, key = at
     return resolve(
         key,
-        lambda wanted: rows.get((thread_key, wanted)),
+        of_thread(rows, thread_key),
         lambda wanted: found.get((thread_key, wanted)) or known(thread_key, wanted),
     )
 
@@ -478,7 +388,7 @@ def ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
     return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
 
 
-def _pending_of(
+def pending_of(
     serde: SerializerProtocol,
     writes: Sequence[Row[Any]],
     prefix: str,
@@ -500,9 +410,8 @@ def _pending(
 ) -> PendingWrite:
     what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
     typ, framed = getattr(row, f"{prefix}type"), getattr(row, f"{prefix}data")
-    key = held_by(framed)
     try:
-        data = unframe_write(framed, held(key) if key else None)
+        data = unframe_write(framed, held)
     except (CorruptBlobError, HistoryLostError) as exc:
         raise type(exc)(f"{what}: {exc}") from exc
     return row.task_id, row.channel, load(serde, (typ, data), what)

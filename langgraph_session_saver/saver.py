@@ -24,6 +24,7 @@ from sqlalchemy import URL, Engine
 from langgraph_session_saver.changes import Pricing
 from langgraph_session_saver.configs import check_age, check_count, check_filter
 from langgraph_session_saver.core import Core, Script
+from langgraph_session_saver.delta_history import DeltaHistory
 from langgraph_session_saver.driving import Driver
 from langgraph_session_saver.engine import Runner
 from langgraph_session_saver.errors import InvalidConfigError
@@ -112,6 +113,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         self._writing = Writing(self._core)
         self._task_writes = TaskWrites(self._core)
         self._reading = Reading(self._core)
+        self._delta_history = DeltaHistory(self._core, self._reading)
         self._lister = Lister(self._core, self._reading)
         self._housekeeping = Housekeeping(self._core, self._reading)
         self._sessions = SessionScripts(self._core, self._housekeeping)
@@ -326,13 +328,13 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What `DeltaChannel`s replay to get their value at a checkpoint, oldest first."""
-        return self._driver.run(self._reading.delta_history(self.serde, config, channels))
+        return self._driver.run(self._delta_history.read(self.serde, config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        return await self._driver.arun(self._reading.delta_history(self.serde, config, channels))
+        return await self._driver.arun(self._delta_history.read(self.serde, config, channels))
 
     # -- sessions ---------------------------------------------------------------------------
 

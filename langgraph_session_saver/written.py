@@ -10,6 +10,8 @@ packed change.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from langgraph_session_saver.chains import Value, change_of
 from langgraph_session_saver.codec import frame, unframe
 from langgraph_session_saver.delta import pack, rebuild, unpack
@@ -26,7 +28,7 @@ _CHANGED = bytes((CHANGED,))
 _START = 1 + KEY_BYTES
 
 
-def is_like(held: Value, typed: Typed) -> bool:
+def _is_like(held: Value, typed: Typed) -> bool:
     """Whether a look for what differs may pay: what is added to a list is not all of it."""
     return held.typed[0] == typed[0] and held.size <= 2 * len(typed[1])
 
@@ -38,7 +40,7 @@ def frame_write(typed: Typed, held: Value | None) -> bytes:
         typed: What the serde made of it.
         held: What the channel held in the write's checkpoint, if that is known to be stored.
     """
-    if held is not None and is_like(held, typed):
+    if held is not None and _is_like(held, typed):
         change = frame(pack(change_of(held.typed[1], typed[1])))
         if 2 * len(change) < len(typed[1]):
             return b"".join((_CHANGED, held.key, change))
@@ -50,12 +52,17 @@ def held_by(framed: bytes) -> bytes | None:
     return framed[1:_START] if framed[:1] == _CHANGED else None
 
 
-def unframe_write(framed: bytes, held: Value | None) -> bytes:
+def held_keys(writes: Iterable[bytes]) -> set[bytes]:
+    """The keys of the values that stored writes are changes of."""
+    return {key for framed in writes if (key := held_by(framed))}
+
+
+def unframe_write(framed: bytes, held: Callable[[bytes], Value | None]) -> bytes:
     """Unwrap what `frame_write` wrote.
 
     Args:
         framed: The stored bytes.
-        held: The value under the key that `held_by` says.
+        held: Looks up the value that a write is a change of.
 
     Raises:
         CorruptBlobError: The bytes are not a frame, or no change of that value.
@@ -64,10 +71,11 @@ def unframe_write(framed: bytes, held: Value | None) -> bytes:
     key = held_by(framed)
     if key is None:
         return unframe(framed)
-    if held is None:
+    value = held(key)
+    if value is None:
         raise HistoryLostError(f"it is a change of blob {key.hex()}, which is not in the database")
     try:
-        return rebuild([unpack(unframe(framed[_START:]))], held.typed[1])
+        return rebuild([unpack(unframe(framed[_START:]))], value.typed[1])
     except CorruptBlobError:
         raise
     except ValueError as exc:

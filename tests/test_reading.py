@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.codec import TOGETHER
 from langgraph_session_saver.errors import SerializationError
 from tests.support.graphs import thread
+from tests.support.rows import new_checkpoint
 from tests.support.savers import SaverFactory
 
 CONFIG = thread("t", checkpoint_ns="")
@@ -37,13 +37,8 @@ class Counting(JsonPlusSerializer):
 
 
 def checkpoint_of(saver: SessionSaver, values: dict[str, Any]) -> Checkpoint:
-    checkpoint = empty_checkpoint()
-    checkpoint["id"] = str(uuid6())
-    checkpoint["channel_values"] = values
-    channels = (*values, "empty")
-    checkpoint["channel_versions"] = {
-        channel: saver.get_next_version(None, None) for channel in channels
-    }
+    checkpoint = new_checkpoint(saver, values)
+    checkpoint["channel_versions"]["empty"] = saver.get_next_version(None, None)
     return checkpoint
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, empty_checkpoint
-from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Overwrite
 
@@ -21,6 +20,7 @@ from langgraph_session_saver.tables import build_tables
 from langgraph_session_saver.written import CHANGED, frame_write, held_by, unframe_write
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import Delta, Driver, Log, line_of, thread, underlying
+from tests.support.rows import new_checkpoint
 from tests.support.savers import SaverFactory
 
 BACKENDS_AND_FACES = EACH_ONCE
@@ -66,7 +66,7 @@ def test_a_write_is_what_it_was_whatever_it_is_stored_as_a_change_of(
     framed = frame_write(("msgpack", data), held)
 
     assert held_by(framed) in {None, held.key}
-    assert unframe_write(framed, held if held_by(framed) else None) == data
+    assert unframe_write(framed, lambda _: held if held_by(framed) else None) == data
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_write_unlike_what_its_channel_held_is_stored_as_it_is(
     framed = frame_write((typ, data), held)
 
     assert held_by(framed) is None
-    assert unframe_write(framed, None) == data
+    assert unframe_write(framed, lambda _: None) == data
 
 
 def test_a_change_that_is_damaged_or_of_another_value_is_refused() -> None:
@@ -93,11 +93,11 @@ def test_a_change_that_is_damaged_or_of_another_value_is_refused() -> None:
     framed = frame_write(("msgpack", b"a" * 4_999 + b"b"), held)
 
     with pytest.raises(HistoryLostError, match="is not in the database"):
-        unframe_write(framed, None)
+        unframe_write(framed, lambda _: None)
     with pytest.raises(CorruptBlobError, match="no change of blob"):
-        unframe_write(framed, value_of(b"a"))
+        unframe_write(framed, lambda _: value_of(b"a"))
     with pytest.raises(CorruptBlobError):
-        unframe_write(framed[:17], held)
+        unframe_write(framed[:17], lambda _: held)
 
 
 # -- in a thread --------------------------------------------------------------------------------
@@ -226,14 +226,6 @@ def damaged_writes(backend: Backend) -> int:
 # -- a checkpoint that is put again -------------------------------------------------------------
 
 
-def checkpoint_of(saver: SessionSaver, values: dict[str, Any]) -> Checkpoint:
-    checkpoint = empty_checkpoint()
-    checkpoint["id"] = str(uuid6())
-    checkpoint["channel_values"] = values
-    checkpoint["channel_versions"] = {name: saver.get_next_version(None, None) for name in values}
-    return checkpoint
-
-
 async def save(saver: SessionSaver, config: Any, checkpoint: Checkpoint) -> None:
     metadata: Any = {"step": 0, "source": "loop"}
     await saver.aput(config, checkpoint, metadata, checkpoint["channel_versions"])
@@ -243,16 +235,16 @@ async def test_writes_outlast_a_checkpoint_that_is_put_again_with_other_values(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
-    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    checkpoint = new_checkpoint(saver, {"big": page(1)})
     at = thread("t", checkpoint_ns="", checkpoint_id=checkpoint["id"])
     await save(saver, CONFIG, checkpoint)
     await saver.aput_writes(at, [("big", page(2))], "task")
-    again = checkpoint_of(other, {"big": "another"}) | {"id": checkpoint["id"]}
+    again = new_checkpoint(other, {"big": "another"}) | {"id": checkpoint["id"]}
     assert kinds(sql) == [CHANGED]
 
     await save(other, CONFIG, again)
-    await save(other, CONFIG, checkpoint_of(other, {"big": "yet another"}) | {"id": again["id"]})
-    await save(other, at, checkpoint_of(other, {"note": "the next"}))
+    await save(other, CONFIG, new_checkpoint(other, {"big": "yet another"}) | {"id": again["id"]})
+    await save(other, at, new_checkpoint(other, {"note": "the next"}))
     await other.aprune(["t"], strategy="keep_last", keep_last=2)
 
     for reader in (saver, other, make_saver()):
@@ -267,11 +259,11 @@ async def test_a_write_whose_value_was_deleted_by_hand_is_named_and_counted_as_d
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     saver = make_saver()
-    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    checkpoint = new_checkpoint(saver, {"big": page(1)})
     at = thread("t", checkpoint_ns="", checkpoint_id=checkpoint["id"])
     await save(saver, CONFIG, checkpoint)
     await saver.aput_writes(at, [("big", page(2))], "task")
-    await save(saver, CONFIG, checkpoint_of(saver, {}) | {"id": checkpoint["id"]})
+    await save(saver, CONFIG, new_checkpoint(saver, {}) | {"id": checkpoint["id"]})
 
     assert damaged_writes(backend) == 0
     sql("DELETE FROM session_blobs")
@@ -285,10 +277,10 @@ async def test_a_write_to_a_channel_without_a_value_is_stored_as_it_is(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
-    before = checkpoint_of(saver, {"big": page(1)})
+    before = new_checkpoint(saver, {"big": page(1)})
     at = thread("t", checkpoint_ns="", checkpoint_id=before["id"])
     await save(saver, CONFIG, before)
-    after = checkpoint_of(saver, {"note": "x"})
+    after = new_checkpoint(saver, {"note": "x"})
     after["channel_versions"]["big"] = before["channel_versions"]["big"]  # of a graph that had it
     await save(saver, at, after)
 
@@ -302,7 +294,7 @@ async def test_a_write_to_a_subgraph_s_checkpoint_is_stored_as_it_is(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
-    checkpoint = checkpoint_of(saver, {"big": page(1)})
+    checkpoint = new_checkpoint(saver, {"big": page(1)})
     await save(saver, thread("t", checkpoint_ns="inner:1"), checkpoint)
     at = thread("t", checkpoint_ns="inner:1", checkpoint_id=checkpoint["id"])
 

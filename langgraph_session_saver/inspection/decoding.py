@@ -21,7 +21,7 @@ from langgraph_session_saver.chains import Value
 from langgraph_session_saver.codec import unframe
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.types import Typed
-from langgraph_session_saver.written import held_by, unframe_write
+from langgraph_session_saver.written import unframe_write
 
 TYPE = "$type"
 """The key that names a stored type."""
@@ -85,9 +85,8 @@ def plain_write(serde: SerializerProtocol, row: Row[Any], held: Mapping[bytes, V
         row: A row of `session_writes`.
         held: Values that writes are stored as changes of.
     """
-    key = held_by(row.data)
     try:
-        data = unframe_write(row.data, held.get(key) if key else None)
+        data = unframe_write(row.data, held.get)
     except (CorruptBlobError, HistoryLostError) as exc:
         return Undecodable(str(exc), len(row.data))
     return decode_plainly(serde, (row.type, data))

@@ -8,7 +8,7 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.chains import resolve
+from langgraph_session_saver.chains import of_thread, resolve
 from langgraph_session_saver.configs import Place, place_of
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.errors import (
@@ -117,7 +117,7 @@ def value_of(
 ) -> Any:
     """A channel's value, decoded structurally; `Undecodable` where its rows are gone or damaged."""
     try:
-        value = resolve(key, lambda at: rows.get((thread_key, at)), lambda _: None)
+        value = resolve(key, of_thread(rows, thread_key), lambda _: None)
     except (HistoryLostError, CorruptBlobError) as exc:
         return Undecodable(str(exc), sum(len(row.data) for row in rows.values()))
     return decode_plainly(serde, value.typed)

@@ -11,9 +11,10 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.chains import Value, resolve
+from langgraph_session_saver.chains import Value, of_thread, resolve
 from langgraph_session_saver.configs import Place
 from langgraph_session_saver.core import Core, Script, reading
+from langgraph_session_saver.delta_history import ANCESTORS
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
     CheckpointNotFoundError,
@@ -27,8 +28,7 @@ from langgraph_session_saver.inspection.lookups import Lookups
 from langgraph_session_saver.inspection.replaying import replay
 from langgraph_session_saver.inspection.showing import amount
 from langgraph_session_saver.inspection.timeline import Sizes, place_in, refuse_missing, value_of
-from langgraph_session_saver.reading import ANCESTORS
-from langgraph_session_saver.written import held_by
+from langgraph_session_saver.written import held_keys
 
 LARGEST_READ = 16 << 20
 """Serialised bytes of a value that is read; a larger one is said to be too large."""
@@ -182,7 +182,7 @@ class Values:
 
     def held(self, thread_key: bytes, writes: Sequence[Row[Any]]) -> Script[dict[bytes, Value]]:
         """The values that writes are stored as changes of, as far as they can be read."""
-        keys = {key for row in writes if (key := held_by(row.data))}
+        keys = held_keys(row.data for row in writes)
         found: dict[bytes, Value] = {}
         if not keys:
             return found
@@ -190,8 +190,7 @@ class Values:
         rows = yield reading(lambda conn: operations.get_chains(conn, wanted))
         for key in keys:
             with suppress(HistoryLostError, CorruptBlobError):
-                row_of = lambda at: rows.get((thread_key, at))  # noqa: E731
-                found[key] = resolve(key, row_of, lambda _: None)
+                found[key] = resolve(key, of_thread(rows, thread_key), lambda _: None)
         return found
 
 

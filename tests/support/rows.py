@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
@@ -80,6 +81,15 @@ def checkpoint(number: int, values: Mapping[str, Any]) -> Checkpoint:
     made["id"] = checkpoint_id(number)
     made["channel_values"] = dict(values)
     made["channel_versions"] = dict.fromkeys(values, f"{number:010}.{number:012x}")
+    return made
+
+
+def new_checkpoint(saver: BaseCheckpointSaver[Any], values: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint made by hand, newer than those before, with versions of the saver's."""
+    made = empty_checkpoint()
+    made["id"] = str(uuid6())
+    made["channel_values"] = dict(values)
+    made["channel_versions"] = {name: saver.get_next_version(None, None) for name in values}
     return made
 
 
