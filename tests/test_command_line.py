@@ -500,7 +500,8 @@ def test_what_the_page_shows_is_what_the_commands_print(
     program: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cli = CommandLine(program, tmp_path, COLUMNS="120", LANGGRAPH_SESSION_SAVER_URL="demo.db")
+    # 120 would do for ids of 12 characters; steps of a fast machine share more than that.
+    cli = CommandLine(program, tmp_path, COLUMNS="132", LANGGRAPH_SESSION_SAVER_URL="demo.db")
     start = "$ langgraph-session-saver "
     shown = [b.body for b in blocks(README.read_text()) if b.body.startswith(start)]
     assert len(shown) == 7

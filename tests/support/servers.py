@@ -197,6 +197,8 @@ class PrivateServer(Server):
         self._home: Path | None = None
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: socket.socket | None = None
+        """The end of a connection whose other end all of the server's processes hold."""
 
     @property
     def port(self) -> int:
@@ -275,6 +277,7 @@ class PrivateServer(Server):
             raise ServerStartError(f"{Path(command[0]).name} failed ({done.returncode}): {tail}")
 
     def _start_once(self) -> bool:
+        self._end(signal.SIGKILL)  # what is left of one that ended by itself
         with self._log_path.open("ab") as log:
             self._process = self._spawn(self._command(), log)
         deadline = time.monotonic() + START_SECONDS
@@ -288,18 +291,21 @@ class PrivateServer(Server):
         return False
 
     def _spawn(self, command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            _dying_with_pytest(self.death_signal, command),
-            cwd="/",
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            user=self._owner.user,
-            group=self._owner.group,
-            extra_groups=self._owner.extra_groups,
-            start_new_session=True,  # Ctrl-C is for pytest, which then stops the server in order
-        )
+        self._lifeline, theirs = socket.socketpair()
+        with theirs:
+            return subprocess.Popen(
+                _dying_with_pytest(self.death_signal, command),
+                cwd="/",
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self._owner.user,
+                group=self._owner.group,
+                extra_groups=self._owner.extra_groups,
+                start_new_session=True,  # Ctrl-C is for pytest, which then stops it in order
+                pass_fds=[theirs.fileno()],
+            )
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -315,7 +321,7 @@ class PrivateServer(Server):
     def _end(self, how: signal.Signals) -> None:
         self._forget_admin()
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
         process.send_signal(how)
         try:
@@ -323,6 +329,15 @@ class PrivateServer(Server):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._wait_for_its_last_process()
+
+    def _wait_for_its_last_process(self) -> None:
+        """Wait for PostgreSQL's backends, which outlive it and for a moment still answer."""
+        lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            with lifeline:
+                lifeline.settimeout(STOP_SECONDS)
+                lifeline.recv(1)
 
     @property
     def _log_path(self) -> Path:
