@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    event,
     false,
     text,
 )
@@ -143,7 +145,7 @@ class _Builder:
             Column(f"model_{role}", String(MODEL_LENGTH))
             for role in ("classifier", "writer", "expander", "validator", "style_refiner")
         ]
-        return self.table(
+        made = self.table(
             "sessions",
             Column("id", Id(THREAD_ID_LENGTH), primary_key=True),
             Column(
@@ -181,9 +183,12 @@ class _Builder:
             self.index("idx_sessions_complexity", "complexity"),
             self.index("idx_sessions_build_status", "build_status"),
             self.index("idx_sessions_owner", "owner_id"),
-            # Two to a page: else PostgreSQL compresses and moves what makes a row 2 KB, each step.
-            postgresql_with={"toast_tuple_target": 4_080},
         )  # fmt: skip
+        # Two to a page: else PostgreSQL compresses and moves what makes a row 2 KB, each step.
+        # Not as an option of the table, which SQLAlchemy takes from 2.1 on.
+        whole = DDL("ALTER TABLE %(fullname)s SET (toast_tuple_target = 4080)")  # type: ignore[no-untyped-call]
+        event.listen(made, "after_create", whole.execute_if(dialect="postgresql"))
+        return made
 
     def threads(self, sessions: Table) -> Table:
         return self.table(
