@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from langgraph_session_saver.references import References, unpack
@@ -269,8 +270,7 @@ class Contents:
 
     def with_step(self, revision: int, row: Stored, blobs: Bases) -> Contents:
         """What is stored after one more checkpoint."""
-        # A blob that is there already stays as it is.
-        blobs = {**self.blobs, **{k: at for k, at in blobs.items() if k not in self.blobs}}
+        blobs = {**blobs, **self.blobs}  # one that is there already stays as it is
         rows = {**self.rows, row.key: row}
         if self.rows and row.checkpoint_id < next(reversed(self.rows.values())).checkpoint_id:
             # Another run on the thread was faster.
@@ -285,18 +285,17 @@ class Contents:
             count: Roots that stay.
             slack: Unused blobs that may stay until there are more, to be deleted together.
         """
-        rows = list(self.rows.values())
         if not self.only_roots:
-            return self.thinned(keep_last(rows, count), slack=slack)
-        gone = rows[:-count]
-        if not gone:
+            return self.thinned(keep_last(list(self.rows.values()), count), slack=slack)
+        surplus = len(self.rows) - count
+        if surplus <= 0:
             return Thinned(self, [], [], {}, oldest_root=None)
+        *gone, oldest = islice(self.rows.values(), surplus + 1)
         released = self.released
-        for row, following in zip(gone, rows[1:], strict=False):
+        for row, following in pairwise([*gone, oldest]):
             released += self._released_between(row, following)
-        staying = dict(list(self.rows.items())[-count:])
-        oldest = rows[-count].checkpoint_id
-        return self._without(staying, gone, [], oldest, released, slack)
+        staying = dict(islice(self.rows.items(), surplus, None))
+        return self._without(staying, gone, [], oldest.checkpoint_id, released, slack)
 
     def _released_between(self, row: Stored, following: Stored) -> int:
         """At least as many blobs as may be used no more once the first of two checkpoints goes.

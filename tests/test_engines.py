@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from sqlalchemy import Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
+from psycopg import _queries
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from langgraph_session_saver import (
@@ -28,6 +30,7 @@ from langgraph_session_saver import (
 )
 from langgraph_session_saver.statements import is_heard
 from tests.support.backends import Backend, Sql, checked_out
+from tests.support.graphs import line_of, says
 from tests.support.savers import SaverFactory
 from tests.support.servers import free_port
 from tests.support.workloads import finish, on
@@ -52,6 +55,16 @@ async def asave_one(saver: SessionSaver, thread_id: str = "1") -> None:
     assert await saver.aget_tuple(on(thread_id)) is not None
 
 
+def on_raw_cursors(url: URL) -> SessionSaver:
+    """A saver over an engine as the README advises those to make theirs who use psycopg."""
+    is_async = url.get_dialect().is_async
+    make: Any = create_async_engine if is_async else create_engine
+    cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
+    return SessionSaver(
+        make(url, paramstyle="numeric_dollar", connect_args={"cursor_factory": cursor})
+    )
+
+
 # -- URLs ------------------------------------------------------------------------------------
 
 
@@ -65,6 +78,34 @@ async def test_a_url_with_an_async_driver_serves_the_async_face(backend: Backend
     async with SessionSaver.from_conn_string(backend.async_url) as saver:
         await asave_one(saver)
         assert engine_of(saver).url == make_url(backend.async_url)
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async"])
+@pytest.mark.parametrize("opened", [SessionSaver.from_conn_string, on_raw_cursors])
+async def test_psycopg_parses_no_statement_of_a_step(
+    backend: Backend,
+    driver: str,
+    opened: Callable[[URL], SessionSaver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saver = opened(make_url(backend.url).set(drivername=f"postgresql+{driver}"))
+    graph = line_of(("a", says("a")), ("b", says("b"))).compile(checkpointer=saver)
+    await graph.ainvoke({"log": ["first"]}, on("1"))
+    parsed: list[bytes] = []
+    split = _queries._split_query
+
+    def counted(query: bytes, *more: Any) -> Any:
+        parsed.append(query)
+        return split(query, *more)
+
+    monkeypatch.setattr(_queries, "_split_query", counted)
+    await graph.ainvoke({"log": ["second"]}, on("1"))
+    assert parsed == []
+    assert len([one async for one in saver.alist(on("1"))]) == 8
+    await saver.aclose()
+    engine = saver._runner.engine
+    await engine.dispose() if isinstance(engine, AsyncEngine) else engine.dispose()
 
 
 def test_a_url_object_works(backend: Backend) -> None:
