@@ -9,16 +9,22 @@ from langgraph_session_saver.errors import CheckpointNotFoundError
 
 def refuse_unknown_parent(core: Core, place: Place, new_id: str | None = None) -> Script[None]:
     """Refuse to go on from a checkpoint that was looked for, unless it is there by now."""
-    parent = place.checkpoint_id
+    parent, thread_key, ns_key = place.checkpoint_id, place.thread.key, place.ns_key
     if parent is None or not place.is_root:
         return
-    key = (place.thread.key, place.ns_key, parent)
-    if core.not_found.get(key):
+    if core.not_found.get((thread_key, ns_key, parent)):
+        # What LangGraph before 1.2.15 puts after a refused checkpoint goes on from that in vain.
+        missing = core.doubtful.get((thread_key, ns_key, parent)) or parent
         if new_id is not None:  # its tasks may write before this is found to be refused
-            core.doubtful.put((place.thread.key, place.ns_key, new_id), parent)
-        if not (yield reading(lambda conn: core.operations.get_checkpoint(conn, *key))):
-            raise unknown_parent(place)
-        core.not_found.put(key, False)  # noqa: FBT003
+            core.doubtful.put((thread_key, ns_key, new_id), missing)
+        found = yield reading(
+            lambda conn: core.operations.get_checkpoint(conn, thread_key, ns_key, parent)
+        )
+        if not found:
+            if new_id is not None:
+                core.not_found.put((thread_key, ns_key, new_id), True)  # noqa: FBT003
+            raise unknown_parent(place._replace(checkpoint_id=missing))
+        core.not_found.put((thread_key, ns_key, parent), False)  # noqa: FBT003
 
 
 def unknown_parent(place: Place) -> CheckpointNotFoundError:

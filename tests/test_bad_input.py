@@ -280,6 +280,20 @@ async def test_a_run_from_a_checkpoint_that_does_not_exist_is_refused(
     assert counts(sql) == before
 
 
+async def test_what_follows_a_refused_checkpoint_is_refused_for_what_that_named(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    nowhere = config(checkpoint_ns="", checkpoint_id="no-such")
+    assert await saver.aget_tuple(nowhere) is None
+    refused_one = config(checkpoint_ns="", checkpoint_id=checkpoint_id(1))
+
+    for number, where in ((1, nowhere), (2, refused_one)):
+        call = put(saver, number, {"note": 1}, where)
+        await fails(call, CheckpointNotFoundError, "no checkpoint 'no-such'")
+
+    assert not any(counts(sql).values())
+
+
 async def test_an_update_of_a_checkpoint_that_does_not_exist_is_refused(
     saver: SessionSaver, sql: Sql
 ) -> None:
