@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,13 @@ def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
         given = _as_url(given)
     try:
         parsed = make_url(given)
-    except (ArgumentError, ValueError) as exc:
+    except ArgumentError:
+        # Not from it: SQLAlchemy 2.0 quotes the URL, password included.
+        raise InvalidConfigError(
+            "the database URL cannot be read: expected scheme://user:password@host:port/database, "
+            "':memory:' or a file path"
+        ) from None
+    except ValueError as exc:
         raise InvalidConfigError(f"the database URL cannot be read: {said_by(exc)}") from exc
     backend = parsed.drivername.partition("+")[0]
     if backend not in _DRIVERS:
@@ -130,7 +137,8 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         if url.get_driver_name() in _PSYCOPG:
             options |= _psycopg_options(url, is_async=is_async)
         if is_async:
-            from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs greenlet
+            import_module("greenlet")  # what the next line needs, and does not say
+            from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
             engine: Any = create_async_engine(url, **options)
         else:
