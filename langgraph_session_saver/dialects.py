@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Date,
     Insert,
+    LargeBinary,
     Select,
     Table,
     cast,
@@ -112,6 +113,10 @@ class Dialect(Described, BulkDeleting):
     def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
         """Insert rows; one whose key is there already gets these columns' new values."""
         raise NotImplementedError
+
+    def given(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A parameter as a column of a SELECT from which an INSERT takes its rows."""
+        return parameter
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """Select and lock a table's rows, so that other writers of them wait."""
@@ -356,6 +361,11 @@ class MySQL(MySQLDescribed, MySQLBulkDeleting, Dialect):
         del key
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update({name: insert.inserted[name] for name in columns})
+
+    def given(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Bytes that stay bytes: PyMySQL before 1.2 sends them as if they were text."""
+        is_bytes = isinstance(parameter.type, LargeBinary)
+        return cast(parameter, LargeBinary) if is_bytes else parameter
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
         """FOR UPDATE: MariaDB has no FOR NO KEY UPDATE, nor OF."""
