@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
 from langgraph_session_saver.configs import Place
 from langgraph_session_saver.core import Core, Script, reading
 from langgraph_session_saver.errors import CheckpointNotFoundError
+from langgraph_session_saver.gates import CheckpointKey
 
 
 def refuse_unknown_parent(core: Core, place: Place, new_id: str | None = None) -> Script[None]:
-    """Refuse to go on from a checkpoint that was looked for, unless it is there by now."""
-    parent, thread_key, ns_key = place.checkpoint_id, place.thread.key, place.ns_key
+    """Refuse to go on from a checkpoint that was looked for, unless it is there by now.
+
+    Nor from one that itself may be refused for that: LangGraph does not wait for a `put` before it
+    runs that checkpoint's tasks, and before 1.2.15 puts the next one though it was refused.
+    """
+    parent = place.checkpoint_id
     if parent is None or not place.is_root:
         return
-    if core.not_found.get((thread_key, ns_key, parent)):
-        # What LangGraph before 1.2.15 puts after a refused checkpoint goes on from that in vain.
-        missing = core.doubtful.get((thread_key, ns_key, parent)) or parent
-        if new_id is not None:  # its tasks may write before this is found to be refused
-            core.doubtful.put((thread_key, ns_key, new_id), missing)
-        found = yield reading(
-            lambda conn: core.operations.get_checkpoint(conn, thread_key, ns_key, parent)
-        )
-        if not found:
-            if new_id is not None:
-                core.not_found.put((thread_key, ns_key, new_id), True)  # noqa: FBT003
-            raise unknown_parent(place._replace(checkpoint_id=missing))
-        core.not_found.put((thread_key, ns_key, parent), False)  # noqa: FBT003
+    at = (place.thread.key, place.ns_key)
+    for named in filter(None, (parent, core.doubtful.get((*at, parent)))):
+        if not core.not_found.get((*at, named)):
+            continue
+        if new_id is not None:
+            core.doubtful.put((*at, new_id), named)
+        if not (yield reading(partial(_look_for, core, (*at, named)))):
+            raise unknown_parent(place._replace(checkpoint_id=named))
+        core.not_found.put((*at, named), False)  # noqa: FBT003
+
+
+def _look_for(core: Core, key: CheckpointKey, conn: Connection) -> Any:
+    return core.operations.get_checkpoint(conn, *key)
 
 
 def unknown_parent(place: Place) -> CheckpointNotFoundError:

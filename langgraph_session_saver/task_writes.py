@@ -69,8 +69,6 @@ class TaskWrites:
     ) -> Script[None]:
         core, key = self._core, (place.thread.key, place.ns_key, str(place.checkpoint_id))
         yield from refuse_unknown_parent(core, place)
-        if parent := core.doubtful.get(key):
-            yield from refuse_unknown_parent(core, place._replace(checkpoint_id=parent))
         regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
         says_status = any(channel in KINDS or channel == RESUME for channel, _ in writes)
         unless_pruned = key if core.keep_last is not None else None
