@@ -32,11 +32,11 @@ from langgraph_session_saver.errors import (
     VersionNotFoundError,
     WrongFaceError,
 )
-from langgraph_session_saver.health import Health, PoolUse, TableSize
-from langgraph_session_saver.inspection.comparing import Change
-from langgraph_session_saver.inspection.differences import ChannelDiff, Diff
+from langgraph_session_saver.inspection.compare import Change
+from langgraph_session_saver.inspection.diff import ChannelDiff, Diff
+from langgraph_session_saver.inspection.health import Health, PoolUse, TableSize
 from langgraph_session_saver.inspection.history import Entry, History, Older
-from langgraph_session_saver.projections import (
+from langgraph_session_saver.projection.rules import (
     GraphState,
     MessageRows,
     PageVersions,
@@ -44,8 +44,7 @@ from langgraph_session_saver.projections import (
     SessionColumns,
     Step,
 )
-from langgraph_session_saver.saver import SessionSaver
-from langgraph_session_saver.schemas import (
+from langgraph_session_saver.projection.schemas import (
     AestheticScore,
     BuildInfo,
     BuildStatus,
@@ -53,6 +52,7 @@ from langgraph_session_saver.schemas import (
     RoutingMetadata,
     SessionMetadata,
 )
+from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sessions.records import (
     ErrorRecord,
     MessageRecord,

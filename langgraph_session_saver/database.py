@@ -15,13 +15,14 @@ from typing import TypeAlias
 from sqlalchemy import URL, Connection, Engine, event, select
 from sqlalchemy.orm import Session
 
-from langgraph_session_saver.adoption import refuse_references, refuse_what_does_not_fit
-from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.engine import Runner
+from langgraph_session_saver.checkpointer.context import upgrade
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
-from langgraph_session_saver.schema import is_current, known_version, set_up
-from langgraph_session_saver.tables import Tables, build_tables
-from langgraph_session_saver.urls import make_engine, parse_url
+from langgraph_session_saver.schema.adoption import refuse_references, refuse_what_does_not_fit
+from langgraph_session_saver.schema.setup import is_current, known_version, set_up
+from langgraph_session_saver.schema.tables import Tables, build_tables
+from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.sql.runner import Runner
+from langgraph_session_saver.sql.urls import make_engine, parse_url
 
 Target: TypeAlias = str | URL | PathLike[str] | Engine | None
 
@@ -41,7 +42,7 @@ def init_db(target: Target = None, *, schema: str | None = None, table_prefix: s
     with _engine(target) as engine:
         runner = Runner(engine)
         if not runner.run(lambda conn: is_current(conn, tables), "read"):
-            runner.run(lambda conn: set_up(conn, tables, runner.dialect), "schema")
+            runner.run(lambda conn: set_up(conn, tables, runner.dialect, upgrade), "schema")
 
 
 def drop_db(
@@ -177,4 +178,4 @@ def _drop(conn: Connection, tables: Tables) -> None:
 
 def _recreate(conn: Connection, tables: Tables, dialect: Dialect) -> None:
     _drop(conn, tables)
-    set_up(conn, tables, dialect)
+    set_up(conn, tables, dialect, upgrade)

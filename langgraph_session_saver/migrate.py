@@ -30,15 +30,15 @@ from sqlalchemy import (
     table,
 )
 
-from langgraph_session_saver import adoption, migrations
-from langgraph_session_saver import schema as schemas
-from langgraph_session_saver.dialects import dialect_for
-from langgraph_session_saver.engine import Kind, Runner
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
-from langgraph_session_saver.migrations.comparing import differences
-from langgraph_session_saver.migrations.steps import Steps
-from langgraph_session_saver.tables import Tables, build_tables
-from langgraph_session_saver.urls import parse_url
+from langgraph_session_saver.schema import adoption, migrations
+from langgraph_session_saver.schema import setup as schemas
+from langgraph_session_saver.schema.migrations.comparing import differences
+from langgraph_session_saver.schema.migrations.steps import Steps
+from langgraph_session_saver.schema.tables import Tables, build_tables
+from langgraph_session_saver.sql.dialects import dialect_for
+from langgraph_session_saver.sql.runner import Kind, Runner
+from langgraph_session_saver.sql.urls import parse_url
 
 T = TypeVar("T")
 IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]
@@ -84,7 +84,7 @@ def current(
 ) -> str | None:
     """The revision that a database records, or None."""
     tables = build_tables(schema, table_prefix)
-    return _reading(bind, lambda conn: schemas.version_of(conn, tables))
+    return _get_scripts(bind, lambda conn: schemas.version_of(conn, tables))
 
 
 def upgrade(
@@ -197,7 +197,7 @@ def check(
         behind = [] if at == head() else [f"the database is at revision {at}, not {head()}"]
         return behind + differences(conn, tables)
 
-    return _reading(bind, compare)
+    return _get_scripts(bind, compare)
 
 
 # -- in an application's own Alembic environment -------------------------------------------------
@@ -349,7 +349,7 @@ def _counts(
 # -- connections -------------------------------------------------------------------------------
 
 
-def _reading(bind: Engine | Connection, operation: Callable[[Connection], T]) -> T:
+def _get_scripts(bind: Engine | Connection, operation: Callable[[Connection], T]) -> T:
     return _on(bind, operation, "read")
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
 
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.schema.tables import build_tables
 
 _TABLES = build_tables()
 

@@ -21,40 +21,35 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from sqlalchemy import URL, Engine
 
-from langgraph_session_saver.changes import Pricing
-from langgraph_session_saver.configs import check_age, check_count, check_filter
-from langgraph_session_saver.core import Core, Script
-from langgraph_session_saver.delta_history import DeltaHistory
-from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.engine import Runner
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.checkpointer.get import DeltaHistoryScripts, GetScripts
+from langgraph_session_saver.checkpointer.listing import Listing, ListScripts
+from langgraph_session_saver.checkpointer.maintenance import Counts, MaintenanceScripts
+from langgraph_session_saver.checkpointer.put import PutScripts
+from langgraph_session_saver.checkpointer.put_writes import PutWritesScripts
+from langgraph_session_saver.encoding.keys import next_version
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.housekeeping import Counts, Housekeeping
-from langgraph_session_saver.inspection.face import Looks
-from langgraph_session_saver.listing import Lister, Listing
-from langgraph_session_saver.operations import operations_on
-from langgraph_session_saver.projections import (
-    Policy,
-    Projection,
-    ProjectionOption,
-    resolve_projections,
-)
-from langgraph_session_saver.reading import Reading
-from langgraph_session_saver.sessions.children import ChildScripts
+from langgraph_session_saver.inspection.methods import InspectionMethods
+from langgraph_session_saver.projection.builtin import ProjectionOption, resolve_projections
+from langgraph_session_saver.projection.project import Pricing
+from langgraph_session_saver.projection.rules import Policy, Projection
+from langgraph_session_saver.sessions.child_scripts import ChildScripts
 from langgraph_session_saver.sessions.repository import SessionRepository
-from langgraph_session_saver.sessions.scripts import SessionScripts
+from langgraph_session_saver.sessions.session_scripts import SessionScripts
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.state_scripts import StateScripts
-from langgraph_session_saver.task_writes import TaskWrites
-from langgraph_session_saver.transfer.face import Moves
-from langgraph_session_saver.urls import make_engine, parse_url
-from langgraph_session_saver.versions import next_version
-from langgraph_session_saver.writing import Writing
+from langgraph_session_saver.sql.runner import Runner
+from langgraph_session_saver.sql.scripts import Script, ScriptRunner
+from langgraph_session_saver.sql.urls import make_engine, parse_url
+from langgraph_session_saver.storage.checkpoints import operations_on
+from langgraph_session_saver.transfer.methods import TransferMethods
+from langgraph_session_saver.validation import check_age, check_count, check_filter
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
+class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str]):
     """A LangGraph checkpointer in the application's own SQL database.
 
     One instance serves `invoke` and `ainvoke`, from any thread. Over an `AsyncEngine`, sync calls
@@ -100,7 +95,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
                 f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"
             )
         self._runner = Runner(engine)
-        self._core = Core(
+        self._context = Context(
             operations_on(self._runner.sync_engine.dialect, schema, table_prefix),
             self._projections(projections),
             policy=on_projection_error,
@@ -109,16 +104,16 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
         )
-        self._driver = Driver(self._runner, self._core)
-        self._writing = Writing(self._core)
-        self._task_writes = TaskWrites(self._core)
-        self._reading = Reading(self._core)
-        self._delta_history = DeltaHistory(self._core, self._reading)
-        self._lister = Lister(self._core, self._reading)
-        self._housekeeping = Housekeeping(self._core, self._reading)
-        self._sessions = SessionScripts(self._core, self._housekeeping)
-        self._children = ChildScripts(self._core, self._sessions)
-        self._states = StateScripts(self._core, self._sessions, self._reading)
+        self._script_runner = ScriptRunner(self._runner, self._context)
+        self._put_scripts = PutScripts(self._context)
+        self._put_writes_scripts = PutWritesScripts(self._context)
+        self._get_scripts = GetScripts(self._context)
+        self._delta_history = DeltaHistoryScripts(self._context, self._get_scripts)
+        self._list_scripts = ListScripts(self._context, self._get_scripts)
+        self._maintenance = MaintenanceScripts(self._context, self._get_scripts)
+        self._sessions = SessionScripts(self._context, self._maintenance)
+        self._children = ChildScripts(self._context, self._sessions)
+        self._states = StateScripts(self._context, self._sessions, self._get_scripts)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -155,11 +150,11 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
 
     def setup(self) -> None:
         """Create the tables that are missing; safe when many processes start at once."""
-        self._driver.set_up()
+        self._script_runner.set_up()
 
     async def asetup(self) -> None:
         """As `setup`."""
-        await self._driver.aset_up()
+        await self._script_runner.aset_up()
 
     def close(self) -> None:
         """Give up the engine, if `from_conn_string` made it."""
@@ -217,7 +212,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             ValueTooLargeError: A channel's value is more than the database takes.
             ProjectionError: Under "raise", a value does not validate.
         """
-        return self._driver.run(self._put(config, checkpoint, metadata, new_versions))
+        return self._script_runner.run(self._put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -227,10 +222,10 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
-        return await self._driver.arun(self._put(config, checkpoint, metadata, new_versions))
+        return await self._script_runner.arun(self._put(config, checkpoint, metadata, new_versions))
 
     def _put(self, *args: Any) -> Script[RunnableConfig]:
-        return self._writing.put(self.serde, *args)
+        return self._put_scripts.put(self.serde, *args)
 
     def put_writes(
         self,
@@ -252,7 +247,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             SerializationError: The serde refuses a value.
             ProjectionError: Under "raise", a write does not validate as its channel's value.
         """
-        self._driver.run(self._put_writes(config, writes, task_id, task_path))
+        self._script_runner.run(self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self,
@@ -262,10 +257,10 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """As `put_writes`."""
-        await self._driver.arun(self._put_writes(config, writes, task_id, task_path))
+        await self._script_runner.arun(self._put_writes(config, writes, task_id, task_path))
 
     def _put_writes(self, *args: Any) -> Script[None]:
-        return self._task_writes.put_writes(self.serde, *args)
+        return self._put_writes_scripts.put_writes(self.serde, *args)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -277,11 +272,11 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             HistoryLostError: Rows that the checkpoint needs are gone.
             SerializationError: A value's type may not be rebuilt, or its key is another.
         """
-        return self._driver.run(self._reading.get_tuple(self.serde, config))
+        return self._script_runner.run(self._get_scripts.get_tuple(self.serde, config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await self._driver.arun(self._reading.get_tuple(self.serde, config))
+        return await self._script_runner.arun(self._get_scripts.get_tuple(self.serde, config))
 
     def list(
         self,
@@ -303,10 +298,10 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
             InvalidConfigError: The config names no thread, or a filter key is not text.
         """
         check_filter(filter)
-        return self._walk(self._lister.start(config, filter, before, limit))
+        return self._walk(self._list_scripts.start(config, filter, before, limit))
 
     def _walk(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        while found := self._driver.run(self._lister.next(self.serde, listing)):
+        while found := self._script_runner.run(self._list_scripts.next(self.serde, listing)):
             yield from found
 
     async def alist(
@@ -319,8 +314,8 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
         check_filter(filter)
-        listing = self._lister.start(config, filter, before, limit)
-        while found := await self._driver.arun(self._lister.next(self.serde, listing)):
+        listing = self._list_scripts.start(config, filter, before, limit)
+        while found := await self._script_runner.arun(self._list_scripts.next(self.serde, listing)):
             for item in found:
                 yield item
 
@@ -328,54 +323,56 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What `DeltaChannel`s replay to get their value at a checkpoint, oldest first."""
-        return self._driver.run(self._delta_history.read(self.serde, config, channels))
+        return self._script_runner.run(self._delta_history.read(self.serde, config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        return await self._driver.arun(self._delta_history.read(self.serde, config, channels))
+        return await self._script_runner.arun(
+            self._delta_history.read(self.serde, config, channels)
+        )
 
     # -- sessions ---------------------------------------------------------------------------
 
     @property
     def sessions(self) -> SessionRepository:
         """The sessions of the database, and what belongs to them."""
-        return SessionRepository(self._driver, self._sessions, self._children)
+        return SessionRepository(self._script_runner, self._sessions, self._children)
 
     @property
     def state(self) -> SessionState:
         """What sessions show of their graphs' state."""
-        return SessionState(self._driver, self._states, self.serde)
+        return SessionState(self._script_runner, self._states, self.serde)
 
     # -- deleting, pruning, copying ---------------------------------------------------------
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, what it projected, and the session that was made for it."""
-        self._driver.run(self._housekeeping.delete_thread(thread_id))
+        self._script_runner.run(self._maintenance.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
-        await self._driver.arun(self._housekeeping.delete_thread(thread_id))
+        await self._script_runner.arun(self._maintenance.delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs and their writes, in every thread."""
-        self._driver.run(self._housekeeping.delete_for_runs(self.serde, run_ids))
+        self._script_runner.run(self._maintenance.delete_for_runs(self.serde, run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await self._driver.arun(self._housekeeping.delete_for_runs(self.serde, run_ids))
+        await self._script_runner.arun(self._maintenance.delete_for_runs(self.serde, run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, history and pending writes included; a missing source copies nothing."""
-        self._driver.run(self._copy(source_thread_id, target_thread_id))
+        self._script_runner.run(self._copy(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await self._driver.arun(self._copy(source_thread_id, target_thread_id))
+        await self._script_runner.arun(self._copy(source_thread_id, target_thread_id))
 
     def _copy(self, source: str, target: str) -> Script[None]:
-        return self._housekeeping.copy_thread(self.serde, source, target)
+        return self._maintenance.copy_thread(self.serde, source, target)
 
     def prune(
         self,
@@ -397,7 +394,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         Raises:
             InvalidConfigError: There is no such strategy, or the number is missing or no number.
         """
-        self._driver.run(self._prune(thread_ids, strategy, keep_last))
+        self._script_runner.run(self._prune(thread_ids, strategy, keep_last))
 
     async def aprune(
         self,
@@ -407,13 +404,13 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         keep_last: int | None = None,
     ) -> None:
         """As `prune`."""
-        await self._driver.arun(self._prune(thread_ids, strategy, keep_last))
+        await self._script_runner.arun(self._prune(thread_ids, strategy, keep_last))
 
     def _prune(
         self, thread_ids: Sequence[str], strategy: str, keep_last: int | None
     ) -> Script[Counts]:
-        count = check_count("keep_last", keep_last) or self._core.keep_last
-        return self._housekeeping.prune(self.serde, thread_ids, strategy, count)
+        count = check_count("keep_last", keep_last) or self._context.keep_last
+        return self._maintenance.prune(self.serde, thread_ids, strategy, count)
 
     def sweep(
         self,
@@ -434,7 +431,7 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         Raises:
             InvalidConfigError: There is no limit, or one is not a positive `timedelta`.
         """
-        return self._driver.run(self._sweep(older_than, idle_for, dry_run=dry_run))
+        return self._script_runner.run(self._sweep(older_than, idle_for, dry_run=dry_run))
 
     async def asweep(
         self,
@@ -444,14 +441,14 @@ class SessionSaver(Looks, Moves, BaseCheckpointSaver[str]):
         dry_run: bool = False,
     ) -> Counts:
         """As `sweep`."""
-        return await self._driver.arun(self._sweep(older_than, idle_for, dry_run=dry_run))
+        return await self._script_runner.arun(self._sweep(older_than, idle_for, dry_run=dry_run))
 
     def _sweep(
         self, older_than: timedelta | None, idle_for: timedelta | None, *, dry_run: bool
     ) -> Script[Counts]:
         check_age("older_than", older_than)
         check_age("idle_for", idle_for)
-        return self._housekeeping.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
+        return self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
 
     # -- versions ---------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.saver import SessionSaver
-from langgraph_session_saver.urls import URL_VARIABLE
+from langgraph_session_saver.sql.urls import URL_VARIABLE
 
 PREFIX = URL_VARIABLE.removesuffix("URL")
 KEY_VARIABLE = "LANGGRAPH_AES_KEY"

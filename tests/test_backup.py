@@ -164,7 +164,7 @@ def test_a_value_that_the_database_would_not_take_is_refused_before(
 ) -> None:
     with SessionSaver.from_conn_string(empty.url) as saver:
         saver.setup()
-        saver._core.value_limit = 50
+        saver._context.value_limit = 50
 
         with pytest.raises(ValueTooLargeError, match="takes at most 50"):
             saver.restore(file)

@@ -424,7 +424,7 @@ async def test_a_value_over_the_limit_names_channel_size_and_limit(
     saver: SessionSaver, sql: Sql
 ) -> None:
     where = await put(saver, 1, {"note": 1})
-    saver._core.value_limit = 1_500
+    saver._context.value_limit = 1_500
     before = counts(sql)
     words = ("channel 'note'", "2,00", "at most 1,500", "Nothing was written")
 

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.cli import bakery
 from langgraph_session_saver.cli.app import app
-from langgraph_session_saver.tables import SCHEMA_VERSION
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from tests.support.backends import Backend, Sql
 from tests.support.command_line import PRELOADED_TOO, CommandLine
 from tests.support.readme import README, blocks

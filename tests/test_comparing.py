@@ -21,10 +21,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
 
-from langgraph_session_saver.inspection.comparing import MOST_CHANGES, compare
-from langgraph_session_saver.inspection.decoding import Undecodable, decode_plainly
+from langgraph_session_saver.inspection.compare import MOST_CHANGES, compare
+from langgraph_session_saver.inspection.decode import Undecodable, decode_plainly
 from langgraph_session_saver.inspection.replaying import replay
-from langgraph_session_saver.inspection.showing import amount, brief
+from langgraph_session_saver.inspection.text import amount, brief
 
 SERDE = JsonPlusSerializer()
 

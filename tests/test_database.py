@@ -23,8 +23,8 @@ from langgraph_session_saver.database import (
     reset_db,
     transaction,
 )
-from langgraph_session_saver.tables import build_tables
-from langgraph_session_saver.types import utc_now
+from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import Backend, Sql
 
 OURS = {table.name for table in build_tables()}

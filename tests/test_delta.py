@@ -13,10 +13,16 @@ import zstandard
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from langgraph_session_saver import codec
-from langgraph_session_saver.chains import FANOUT, StoredBlob, Value, extend, resolve, whole
-from langgraph_session_saver.codec import frame, unframe
-from langgraph_session_saver.delta import (
+from langgraph_session_saver.encoding import framing
+from langgraph_session_saver.encoding.chains import (
+    FANOUT,
+    StoredBlob,
+    Value,
+    extend,
+    resolve,
+    whole,
+)
+from langgraph_session_saver.encoding.delta import (
     Change,
     combine,
     diff,
@@ -27,6 +33,7 @@ from langgraph_session_saver.delta import (
     unpack,
     write_number,
 )
+from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 quick = settings(max_examples=200, derandomize=True, deadline=None, database=None)
@@ -36,8 +43,8 @@ PER_CHANGE = 24
 """Bytes that naming what is kept around one changed region may take."""
 
 PACKERS: Mapping[int, Callable[[bytes], bytes]] = {
-    codec.ZLIB: zlib.compress,
-    codec.ZSTD: zstandard.compress,
+    framing.ZLIB: zlib.compress,
+    framing.ZSTD: zstandard.compress,
 }
 """What makes the content of each packed kind of frame."""
 
@@ -404,7 +411,7 @@ def test_repetitive_bytes_are_compressed() -> None:
 def test_random_bytes_are_kept_as_they_are() -> None:
     data = Random(8).randbytes(10_000)
 
-    assert frame(data) == bytes((codec.RAW,)) + data
+    assert frame(data) == bytes((framing.RAW,)) + data
 
 
 @quick
@@ -414,7 +421,7 @@ def test_bytes_that_are_no_frame_are_a_corrupt_blob_and_nothing_else(data: bytes
         unpacked = unframe(data)
     except CorruptBlobError:
         return
-    assert data[0] in {codec.RAW, codec.ZLIB, codec.ZSTD}
+    assert data[0] in {framing.RAW, framing.ZLIB, framing.ZSTD}
     assert len(unpacked) >= 0
 
 
@@ -449,14 +456,14 @@ def test_a_frame_never_unpacks_to_more_than_it_says(kind: int) -> None:
 def test_a_frame_that_an_earlier_version_packed_with_zlib_is_read() -> None:
     data = b"the same words " * 100
 
-    assert unframe(bytes((codec.ZLIB,)) + write_number(len(data)) + zlib.compress(data)) == data
+    assert unframe(bytes((framing.ZLIB,)) + write_number(len(data)) + zlib.compress(data)) == data
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_frame_that_claims_more_than_any_value_is_refused_before_it_is_unpacked(
     kind: int,
 ) -> None:
-    claim = bytes((kind,)) + write_number(codec.MAX_UNPACKED + 1) + PACKERS[kind](b"")
+    claim = bytes((kind,)) + write_number(framing.MAX_UNPACKED + 1) + PACKERS[kind](b"")
 
     with pytest.raises(CorruptBlobError, match="claim"):
         unframe(claim)

@@ -28,7 +28,7 @@ from langgraph_session_saver import (
     StoragePermissionError,
     WrongFaceError,
 )
-from langgraph_session_saver.statements import is_heard
+from langgraph_session_saver.sql.compiled import is_heard
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.graphs import line_of, says
 from tests.support.savers import SaverFactory

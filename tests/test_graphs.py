@@ -21,8 +21,8 @@ from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import (
     DELTA,
     Delta,
-    Driver,
     Log,
+    ScriptRunner,
     ask,
     counts,
     line_of,
@@ -62,10 +62,10 @@ async def test_an_interrupted_graph_goes_on_with_the_answer_in_another_process(
 ) -> None:
     builder = line_of(("before", says("before")), ("ask", ask("who?")), ("after", says("after")))
     config = thread("interrupted")
-    first = await Driver(builder, make_saver()).invoke({"log": ["in"]}, config)
+    first = await ScriptRunner(builder, make_saver()).invoke({"log": ["in"]}, config)
     assert [item.value for item in first["__interrupt__"]] == ["who?"]
 
-    other = Driver(builder, make_saver())
+    other = ScriptRunner(builder, make_saver())
     assert [item.value for item in (await other.state(config)).interrupts] == ["who?"]
     answered = await other.invoke(Command(resume="me"), config)
 
@@ -80,7 +80,7 @@ async def test_several_interrupts_of_one_step_are_answered_one_by_one_or_togethe
     for name in ("one", "two", "three"):
         builder.add_node(name, ask(f"{name}?"))
         builder.add_edge(START, name)
-    driver, config = Driver(builder, make_saver()), thread("several")
+    driver, config = ScriptRunner(builder, make_saver()), thread("several")
     await driver.invoke({"log": []}, config)
     pending = (await driver.state(config)).interrupts
     assert sorted(item.value for item in pending) == ["one?", "three?", "two?"]
@@ -101,7 +101,7 @@ async def test_two_interrupts_of_one_node_are_answered_in_their_order(
     def twice(state: Log) -> Log:
         return {"log": [interrupt("first?"), interrupt("second?")]}
 
-    driver, config = Driver(line_of(("twice", twice)), make_saver()), thread("twice")
+    driver, config = ScriptRunner(line_of(("twice", twice)), make_saver()), thread("twice")
     await driver.invoke({"log": []}, config)
     await driver.invoke(Command(resume="a"), config)
 
@@ -140,10 +140,10 @@ async def test_a_failed_fan_out_goes_on_without_running_what_had_finished_again(
     # One after the other: which of two runs first would else decide whether it finished.
     serial: Any = {**config, "max_concurrency": 1}
     with pytest.raises(RuntimeError, match="no good"):
-        await Driver(builder, make_saver()).invoke({"log": []}, serial)
+        await ScriptRunner(builder, make_saver()).invoke({"log": []}, serial)
     broken.clear()
 
-    again = Driver(builder, make_saver())
+    again = ScriptRunner(builder, make_saver())
     failed = {item.name: item.error for item in (await again.state(config)).tasks}
     ended = await again.invoke(None, config)
 
@@ -175,10 +175,10 @@ async def test_send_fans_out_and_failed_sends_alone_run_again(make_saver: SaverF
     builder.add_edge("work", "end")
     config: Any = {**thread("sends"), "max_concurrency": 1}
     with pytest.raises(RuntimeError, match="four"):
-        await Driver(builder, make_saver()).invoke({"log": []}, config)
+        await ScriptRunner(builder, make_saver()).invoke({"log": []}, config)
     broken.clear()
 
-    ended = await Driver(builder, make_saver()).invoke(None, config)
+    ended = await ScriptRunner(builder, make_saver()).invoke(None, config)
 
     assert sorted(ran) == [0, 1, 2, 3, 4, 4]
     assert ended["log"] == ["begin", *(f"did {number}" for number in range(5)), "end"]
@@ -187,7 +187,7 @@ async def test_send_fans_out_and_failed_sends_alone_run_again(make_saver: SaverF
 # -- history ------------------------------------------------------------------------------------
 
 
-async def travel(driver: Driver) -> list[Any]:
+async def travel(driver: ScriptRunner) -> list[Any]:
     """Runs, goes back, forks twice, and goes on in each branch."""
     config = thread("travel")
     await driver.invoke({"log": ["in"], "big": "x" * 3_000}, config)
@@ -206,8 +206,8 @@ async def test_forks_and_time_travel_give_what_the_memory_saver_gives(
 ) -> None:
     builder = line_of(*[(name, says(name)) for name in ("one", "two", "three")])
 
-    ours = await travel(Driver(builder, make_saver()))
-    theirs = await travel(Driver(builder, InMemorySaver(), is_sync=True))
+    ours = await travel(ScriptRunner(builder, make_saver()))
+    theirs = await travel(ScriptRunner(builder, InMemorySaver(), is_sync=True))
 
     assert ours == theirs
 
@@ -215,7 +215,7 @@ async def test_forks_and_time_travel_give_what_the_memory_saver_gives(
 async def test_a_run_from_a_checkpoint_that_does_not_exist_is_refused(
     make_saver: SaverFactory,
 ) -> None:
-    driver = Driver(line_of(("one", says("one"))), make_saver())
+    driver = ScriptRunner(line_of(("one", says("one"))), make_saver())
     nowhere = thread("nowhere", checkpoint_id="1ef00000-0000-6000-8000-000000000000")
 
     with pytest.raises(LookupError, match="has no checkpoint"):
@@ -227,7 +227,7 @@ async def test_a_run_from_a_checkpoint_that_does_not_exist_is_refused(
 # -- subgraphs ----------------------------------------------------------------------------------
 
 
-async def dive(make: Callable[[], Driver]) -> list[Any]:
+async def dive(make: Callable[[], ScriptRunner]) -> list[Any]:
     config, seen = thread("nested"), []
     given: Any = {"log": ["in"], "number": 0}
     for answer in range(6):
@@ -247,8 +247,8 @@ async def test_nested_subgraphs_interrupt_and_resume_as_with_the_memory_saver(
 ) -> None:
     builder, memory = nested(checkpointer), InMemorySaver()
 
-    ours = await dive(lambda: Driver(builder, make_saver()))
-    theirs = await dive(lambda: Driver(builder, memory, is_sync=True))
+    ours = await dive(lambda: ScriptRunner(builder, make_saver()))
+    theirs = await dive(lambda: ScriptRunner(builder, memory, is_sync=True))
 
     assert len(ours) > 5
     assert [without_paths(item) for item in ours] == [without_paths(item) for item in theirs]
@@ -263,7 +263,7 @@ def without_paths(item: Any) -> Any:
 # -- DeltaChannel -------------------------------------------------------------------------------
 
 
-async def delta_script(driver: Driver, prune: Callable[[], Any] | None) -> list[Any]:
+async def delta_script(driver: ScriptRunner, prune: Callable[[], Any] | None) -> list[Any]:
     config = thread("delta")
     for _ in range(5):
         await driver.invoke({"items": ["in"]}, config)
@@ -288,8 +288,8 @@ async def test_a_delta_channel_graph_reads_as_with_the_memory_saver(
     async def prune() -> None:
         await saver.aprune(["delta"], strategy="keep_latest")
 
-    ours = await delta_script(Driver(DELTA, saver), prune if is_pruned else None)
-    theirs = await delta_script(Driver(DELTA, InMemorySaver(), is_sync=True), None)
+    ours = await delta_script(ScriptRunner(DELTA, saver), prune if is_pruned else None)
+    theirs = await delta_script(ScriptRunner(DELTA, InMemorySaver(), is_sync=True), None)
 
     assert ours == theirs
 
@@ -298,7 +298,7 @@ async def test_a_delta_channels_history_takes_as_many_queries_for_fifty_steps_as
     make_saver: SaverFactory,
 ) -> None:
     saver, config = make_saver(), thread("long")
-    driver, cold = Driver(DELTA, saver), make_saver()
+    driver, cold = ScriptRunner(DELTA, saver), make_saver()
     taken: list[list[str]] = []
     for _ in range(2):
         await driver.invoke({"items": ["in"]}, config)
@@ -315,7 +315,7 @@ async def test_a_delta_channels_history_takes_as_many_queries_for_fifty_steps_as
 
 async def test_a_delta_channels_history_is_the_memory_savers(make_saver: SaverFactory) -> None:
     saver, memory, config = make_saver(), InMemorySaver(), thread("history")
-    for driver in (Driver(DELTA, saver), Driver(DELTA, memory, is_sync=True)):
+    for driver in (ScriptRunner(DELTA, saver), ScriptRunner(DELTA, memory, is_sync=True)):
         for _ in range(3):
             await driver.invoke({"items": ["in"]}, config)
     channels = ["items", "rare", "number", "no such channel"]
@@ -342,19 +342,19 @@ async def test_every_durability_ends_with_the_whole_state_stored(
     builder = line_of(("one", says("one")), ("ask", ask("?")), ("two", says("two")))
     config = thread("durable")
     given = {"log": ["in"], "big": "y" * 2_000}
-    await Driver(builder, make_saver()).invoke(given, config, durability=durability)
+    await ScriptRunner(builder, make_saver()).invoke(given, config, durability=durability)
 
-    ended = await Driver(builder, make_saver()).invoke(
+    ended = await ScriptRunner(builder, make_saver()).invoke(
         Command(resume="!"), config, durability=durability
     )
 
-    state = await Driver(builder, make_saver()).state(config)
+    state = await ScriptRunner(builder, make_saver()).state(config)
     assert state.values == ended == {
         "log": ["in", "one", "? !", "two"],
         "number": 2,
         "big": "y" * 2_000,
     }  # fmt: skip
-    checkpoints = len(await Driver(builder, make_saver()).history(config))
+    checkpoints = len(await ScriptRunner(builder, make_saver()).history(config))
     assert checkpoints == (2 if durability == "exit" else 5)
 
 
@@ -384,9 +384,9 @@ async def test_a_graph_whose_thread_is_deleted_in_mid_run_ends_with_its_whole_st
     config = thread("gone")
     given = {"log": ["in"], "big": "z" * 4_000}
 
-    ended = await Driver(builder, make_saver()).invoke(given, config, durability="sync")
+    ended = await ScriptRunner(builder, make_saver()).invoke(given, config, durability="sync")
 
-    reader = Driver(builder, make_saver())
+    reader = ScriptRunner(builder, make_saver())
     assert ended == {"log": ["in", "one", "two"], "number": 101, "big": "z" * 4_000}
     assert (await reader.state(config)).values == ended
     again = await reader.invoke({"log": ["again"]}, config)
@@ -401,7 +401,7 @@ async def test_a_delta_channel_whose_thread_is_deleted_in_mid_run_is_told_that_i
     )
 
     with pytest.raises(HistoryLostError, match="'rare'"):
-        await Driver(builder, make_saver()).invoke(
+        await ScriptRunner(builder, make_saver()).invoke(
             {"rare": ["in"]}, thread("lost"), durability="sync"
         )
 
@@ -481,7 +481,7 @@ async def test_a_type_that_is_not_allowed_is_an_error_that_names_it(
     make_saver: SaverFactory,
 ) -> None:
     config = thread("strict")
-    await Driver(TYPED, make_saver()).invoke({}, config)
+    await ScriptRunner(TYPED, make_saver()).invoke({}, config)
     strict = make_saver(serde=JsonPlusSerializer(allowed_msgpack_modules=STRICT))
 
     with pytest.raises(SerializationError, match=r"'page'.*'tests\.test_graphs', 'Page'"):
@@ -494,7 +494,7 @@ async def test_a_saver_with_an_allowlist_shares_storage_and_rebuilds_what_is_lis
     config = thread("listed")
     strict = make_saver(serde=JsonPlusSerializer(allowed_msgpack_modules=STRICT))
     listed = strict.with_allowlist([("tests.test_graphs", "Page")])
-    await Driver(TYPED, make_saver()).invoke({}, config)
+    await ScriptRunner(TYPED, make_saver()).invoke({}, config)
 
     found = await listed.aget_tuple(config)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langgraph_session_saver import SessionConflictError, SessionSaver
-from langgraph_session_saver.grouping import TOGETHER, Grouped, Outcome
+from langgraph_session_saver.sql.writer_queue import TOGETHER, Grouped, Outcome
 from tests.support.rows import config, put
 
 WAIT = 30

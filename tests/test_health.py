@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from sqlalchemy import Engine, event
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.tables import SCHEMA_VERSION, build_tables
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION, build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.savers import SaverFactory
 from tests.support.servers import free_port

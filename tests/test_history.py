@@ -35,7 +35,7 @@ from langgraph_session_saver import (
 )
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, extended, line_of, thread
+from tests.support.graphs import ScriptRunner, extended, line_of, thread
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
 
@@ -80,7 +80,7 @@ def steps(history: History) -> list[tuple[Any, ...]]:
 
 
 async def test_a_finished_thread_tells_each_step(saver: SessionSaver) -> None:
-    driver = Driver(line_of(("answer", answers), state=Chat), saver)
+    driver = ScriptRunner(line_of(("answer", answers), state=Chat), saver)
     await driver.invoke({"messages": [HumanMessage("yo", id="h1")]}, thread("plain"))
 
     history = await saver.ahistory("plain")
@@ -101,7 +101,7 @@ async def test_sizes_are_those_of_the_serialised_values(saver: SessionSaver, sql
     def adds(state: Chat) -> Chat:
         return {"words": [f"word {len(state['words'])} " * 40]}
 
-    driver = Driver(line_of(*((f"n{i}", adds) for i in range(12)), state=Chat), saver)
+    driver = ScriptRunner(line_of(*((f"n{i}", adds) for i in range(12)), state=Chat), saver)
     await driver.invoke({"words": ["first"]}, thread("sizes"))
 
     history = await saver.ahistory("sizes")
@@ -127,7 +127,7 @@ async def test_sizes_are_those_of_the_serialised_values(saver: SessionSaver, sql
 
 
 async def test_an_interrupt_is_shown_until_it_is_answered(saver: SessionSaver) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     await driver.invoke({"score": 1.0}, thread("asked"))
     before = await saver.ahistory("asked")
     await driver.invoke(Command(resume="yes"), thread("asked"))
@@ -142,7 +142,7 @@ async def test_an_interrupt_is_shown_until_it_is_answered(saver: SessionSaver) -
 
 
 async def test_an_error_is_shown_until_the_node_gets_through(saver: SessionSaver) -> None:
-    driver = Driver(line_of(("fail", fails), state=Chat), saver)
+    driver = ScriptRunner(line_of(("fail", fails), state=Chat), saver)
     with pytest.raises(ValueError, match="no good"):
         await driver.invoke({"score": 1.0}, thread("failed"))
     before = await saver.ahistory("failed")
@@ -158,7 +158,7 @@ async def test_an_error_is_shown_until_the_node_gets_through(saver: SessionSaver
 
 
 async def test_an_input_that_cuts_a_node_short_says_that_none_ran(saver: SessionSaver) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     for _ in range(2):
         await driver.invoke({"score": 1.0}, thread("again"))
 
@@ -171,7 +171,7 @@ async def test_an_input_that_cuts_a_node_short_says_that_none_ran(saver: Session
 
 
 async def test_a_static_breakpoint_is_pending_with_its_node(saver: SessionSaver) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     await driver.invoke({"score": 1.0}, thread("held"), interrupt_before=["answer"])
 
     history = await saver.ahistory("held")
@@ -192,7 +192,7 @@ async def test_tasks_of_sends_and_joins_are_named(saver: SessionSaver) -> None:
         "plan", lambda _: [Send("work", {}), Send("work", {}), "left"], ["work", "left"]
     )
     builder.add_edge(["plan", "left"], "meet")
-    await Driver(builder, saver).invoke({"words": []}, thread("fan"), durability="sync")
+    await ScriptRunner(builder, saver).invoke({"words": []}, thread("fan"), durability="sync")
 
     history = await saver.ahistory("fan")
 
@@ -206,7 +206,7 @@ async def test_tasks_of_sends_and_joins_are_named(saver: SessionSaver) -> None:
 
 async def test_a_subgraph_has_a_history_of_its_own(saver: SessionSaver) -> None:
     inner = line_of(("inside", answers), ("ask", asks), state=Chat).compile()
-    driver = Driver(line_of(("outer", inner), state=Chat), saver)
+    driver = ScriptRunner(line_of(("outer", inner), state=Chat), saver)
     await driver.invoke({"score": 1.0}, thread("nested"))
     spaces = {
         item.config["configurable"]["checkpoint_ns"] async for item in saver.alist(thread("nested"))
@@ -223,7 +223,7 @@ async def test_a_subgraph_has_a_history_of_its_own(saver: SessionSaver) -> None:
 
 
 async def test_a_run_saved_at_its_exit_is_shown(saver: SessionSaver) -> None:
-    driver = Driver(line_of(("answer", answers), state=Chat), saver)
+    driver = ScriptRunner(line_of(("answer", answers), state=Chat), saver)
     await driver.invoke({"score": 1.0}, thread("exit"), durability="exit")
 
     history = await saver.ahistory("exit")
@@ -233,7 +233,7 @@ async def test_a_run_saved_at_its_exit_is_shown(saver: SessionSaver) -> None:
 
 
 async def test_a_checkpoint_whose_parent_was_pruned_says_so(saver: SessionSaver) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     await driver.invoke({"score": 1.0}, thread("pruned"))
     await saver.aprune(["pruned"])
 
@@ -342,7 +342,7 @@ async def test_a_small_fork_prints_like_this(sync_saver: SessionSaver) -> None:
 async def test_a_page_takes_the_same_few_statements_however_long_the_thread(
     saver: SessionSaver,
 ) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     await driver.invoke({"score": 1.0}, thread("short"))
     for _ in range(30):
         await driver.invoke({"score": 1.0}, thread("long"))
@@ -434,7 +434,7 @@ def test_a_page_of_2000_checkpoints_costs_what_one_of_100_does(tmp_path: Path) -
 
 
 async def test_a_diff_takes_four_statements(saver: SessionSaver) -> None:
-    driver = Driver(ASKING, saver)
+    driver = ScriptRunner(ASKING, saver)
     for _ in range(10):
         await driver.invoke({"score": 1.0}, thread("cheap"))
     history = await saver.ahistory("cheap")
@@ -483,7 +483,7 @@ async def test_values_are_compared_one_by_one(saver: SessionSaver) -> None:
 
 
 async def test_b_is_the_newest_by_default_and_ids_may_be_cut_short(saver: SessionSaver) -> None:
-    await Driver(ASKING, saver).invoke({"score": 1.0}, thread("cut"))
+    await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("cut"))
     history = await saver.ahistory("cut")
     shortest = str(history).splitlines()[-1].split()[1]
 
@@ -518,7 +518,7 @@ async def test_delta_channels_are_put_together_from_their_writes(saver: SessionS
         return {"rare": [word], "often": [word]}
 
     nodes = [(f"n{n}", node) for n in range(6)]
-    driver = Driver(line_of(*nodes, state=Deltas), saver)
+    driver = ScriptRunner(line_of(*nodes, state=Deltas), saver)
     await driver.invoke({"rare": ["w0"], "often": ["w0"]}, thread("deltas"))
     history = await saver.ahistory("deltas")
 
@@ -566,7 +566,7 @@ async def test_a_stored_type_is_named_and_never_imported(
 async def test_an_encrypted_thread_is_shown_with_its_key_alone(make_saver: SaverFactory) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     saver = make_saver(serde=serde)
-    await Driver(ASKING, saver).invoke({"score": 1.0}, thread("secret"))
+    await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("secret"))
 
     history = await saver.ahistory("secret")
     diff = await saver.adiff("secret", history[-1].checkpoint_id)
@@ -658,7 +658,7 @@ async def test_untrusted_state_is_harmless_in_html_and_in_a_terminal(saver: Sess
     def speaks(state: Any) -> Any:
         return {"words": [NASTY], "page": NASTY * 9, "facts": {NASTY: NASTY}}
 
-    driver = Driver(line_of((NASTY.replace(":", ""), speaks), state=Chat), saver)
+    driver = ScriptRunner(line_of((NASTY.replace(":", ""), speaks), state=Chat), saver)
     await driver.invoke({"words": [NASTY], "page": "x" * 99}, thread(NASTY))
     history = await saver.ahistory(NASTY)
     diff = await saver.adiff(NASTY, history[1].checkpoint_id)
@@ -671,7 +671,7 @@ async def test_untrusted_state_is_harmless_in_html_and_in_a_terminal(saver: Sess
 
 
 async def test_all_of_it_is_plain_data_too(saver: SessionSaver) -> None:
-    await Driver(ASKING, saver).invoke({"score": 1.0}, thread("data"))
+    await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("data"))
     history = await saver.ahistory("data", limit=1)
 
     plain = json.loads(json.dumps(history.to_dict()))
@@ -722,8 +722,8 @@ async def test_a_before_that_is_no_checkpoint_is_refused(saver: SessionSaver, be
 
 
 async def test_a_checkpoint_of_another_thread_is_said(saver: SessionSaver) -> None:
-    await Driver(ASKING, saver).invoke({"score": 1.0}, thread("mine"))
-    await Driver(ASKING, saver).invoke({"score": 1.0}, thread("theirs"))
+    await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("mine"))
+    await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("theirs"))
     mine, theirs = await saver.ahistory("mine"), await saver.ahistory("theirs")
 
     with pytest.raises(

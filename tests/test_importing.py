@@ -417,7 +417,7 @@ def test_a_value_that_this_database_would_not_take_is_said(
     backend = make_backend("sqlite")
     SessionSaver(backend.engine()).setup()
     with SessionSaver(backend.engine()) as ours:
-        monkeypatch.setattr(ours._core.dialect, "value_limit", lambda _conn: 20)
+        monkeypatch.setattr(ours._context.dialect, "value_limit", lambda _conn: 20)
         with pytest.raises(ValueTooLargeError, match="takes at most 20"):
             ours.import_from(memory)
 

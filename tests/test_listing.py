@@ -11,8 +11,9 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlalchemy import Engine
 
-from langgraph_session_saver import SessionSaver, listing
-from langgraph_session_saver.chains import Value, follow
+from langgraph_session_saver import SessionSaver
+from langgraph_session_saver.checkpointer import listing
+from langgraph_session_saver.encoding.chains import Value, follow
 from langgraph_session_saver.errors import HistoryLostError
 from tests.support.backends import Backend, Sql
 from tests.support.graphs import thread, underlying
@@ -136,7 +137,7 @@ async def test_the_statement_of_a_page_is_compiled_once(
     saver = make_saver()
     await save(saver)
     await steps_of(saver)
-    operations: Any = type(underlying(saver)._core.operations)  # type: ignore[attr-defined]
+    operations: Any = type(underlying(saver)._context.operations)  # type: ignore[attr-defined]
     monkeypatch.delattr(operations, "_page")
 
     assert len(await steps_of(saver)) == STEPS
@@ -155,14 +156,14 @@ def test_a_page_shrinks_to_what_may_be_held(
         checkpoint["channel_versions"] = versions
         config = sync_saver.put(config, checkpoint, {"step": step}, versions)
     pages: list[int] = []
-    turn = listing.Lister._turn
+    turn = listing.ListScripts._turn
 
     def noted(self: Any, serde: Any, state: listing.Listing) -> Any:
         yield from turn(self, serde, state)
         pages.append(len(state.waiting))
         assert state.weight <= max(pages[0] * (size + 2_000), listing.PAGE_BYTES)
 
-    monkeypatch.setattr(listing.Lister, "_turn", noted)
+    monkeypatch.setattr(listing.ListScripts, "_turn", noted)
     steps = [item.metadata["step"] for item in sync_saver.list(CONFIG)]
 
     assert steps == sorted(steps, reverse=True)

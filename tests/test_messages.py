@@ -19,10 +19,10 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, MessagesState, StateGraph
 
-from langgraph_session_saver.messages import FEW, MessageReader, MessageWriter
-from langgraph_session_saver.types import Typed
+from langgraph_session_saver.encoding.keys import Typed
+from langgraph_session_saver.encoding.messages import FEW, MessageListDecoder, MessageListEncoder
 from tests.support.chat import Chat
-from tests.support.graphs import Driver, thread
+from tests.support.graphs import ScriptRunner, thread
 from tests.support.savers import SaverFactory
 
 quick = settings(max_examples=150, derandomize=True, deadline=None, database=None)
@@ -84,7 +84,7 @@ class Written:
 
     def __init__(self, value: list[Any]) -> None:
         self.value = value
-        self._writer = MessageWriter()
+        self._writer = MessageListEncoder()
         self._first = self._writer.dumps(SERDE, value, CHANNEL, b"first", None)
 
     def again(self) -> Typed:
@@ -147,7 +147,7 @@ def test_a_list_is_written_as_the_serialiser_writes_it_whatever_was_written_befo
 def test_a_list_is_read_as_the_serialiser_reads_it_whatever_was_read_before(
     values: list[list[Any]],
 ) -> None:
-    reader = MessageReader()
+    reader = MessageListDecoder()
 
     for value in values * 2:
         typed = SERDE.dumps_typed(value)
@@ -163,7 +163,7 @@ def test_a_list_is_read_as_the_serialiser_reads_it_whatever_was_read_before(
 @example(0xC7FF)  # whose bytes are those of an extension, behind that of a number
 @given(plain | messages)
 def test_what_is_no_list_is_read_as_ever(value: Any) -> None:
-    typed, reader = SERDE.dumps_typed(value), MessageReader()
+    typed, reader = SERDE.dumps_typed(value), MessageListDecoder()
 
     assert repr(reader.loads(SERDE, typed)) == repr(SERDE.loads_typed(typed))
 
@@ -181,7 +181,7 @@ def described(value: Sequence[Any]) -> list[Any]:
 def test_what_a_message_holds_that_was_made_by_its_shape_is_its_own() -> None:
     calls = [{"name": "search", "args": {"words": ["bread"]}, "id": "1"}]
     typed = SERDE.dumps_typed([AIMessage([{"text": "x"}], tool_calls=calls)])
-    reader = MessageReader()
+    reader = MessageListDecoder()
     found = [reader.loads(SERDE, typed)[0] for _ in range(4)]
 
     for message in found:
@@ -195,7 +195,7 @@ def test_what_a_message_holds_that_was_made_by_its_shape_is_its_own() -> None:
 
 
 def test_a_list_that_falls_back_to_pickle_is_written_whole() -> None:
-    serde, writer = JsonPlusSerializer(pickle_fallback=True), MessageWriter()
+    serde, writer = JsonPlusSerializer(pickle_fallback=True), MessageListEncoder()
     value: list[Any] = [*MANY, HumanMessage("x")]
     earlier = writer.dumps(serde, value, CHANNEL, b"first", None)
     value.append(Artifact)
@@ -225,7 +225,7 @@ def test_a_message_that_is_changed_while_it_is_written_is_written_again(
 
 
 def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> None:
-    writer, others = MessageWriter(), SERDE.dumps_typed([HumanMessage("theirs")])
+    writer, others = MessageListEncoder(), SERDE.dumps_typed([HumanMessage("theirs")])
     writer.dumps(SERDE, [HumanMessage("ours"), *MANY], CHANNEL, b"first", None)
     value = [HumanMessage("ours"), *MANY, HumanMessage("more")]
 
@@ -237,7 +237,7 @@ def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> No
 def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None:
     typed = SERDE.dumps_typed([HumanMessage("x")])
     strict = JsonPlusSerializer(__unpack_ext_hook__=lambda _code, _data: "blocked")
-    reader = MessageReader()
+    reader = MessageListDecoder()
 
     found = [reader.loads(serde, typed) for _ in range(3) for serde in (SERDE, strict)]
 
@@ -246,7 +246,7 @@ def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None
 
 def test_shapes_that_do_not_fit_in_memory_are_met_anew() -> None:
     typed = SERDE.dumps_typed([HumanMessage("x", name=str(n)) for n in range(9)])
-    reader = MessageReader(limit=3_000)
+    reader = MessageListDecoder(limit=3_000)
 
     for _ in range(4):
         assert reader.loads(SERDE, typed) == SERDE.loads_typed(typed)
@@ -282,7 +282,7 @@ def test_of_messages_that_differ_in_their_texts_alone_the_first_is_built_by_its_
     value: list[Any] = []
     for number in map(str, range(9)):
         value += [HumanMessage(number, id=f"h{number}"), ToolMessage(number, tool_call_id=number)]
-    typed, reader = SERDE.dumps_typed(value), MessageReader()
+    typed, reader = SERDE.dumps_typed(value), MessageListDecoder()
     calls.clear()
 
     found = reader.loads(SERDE, typed)
@@ -295,7 +295,7 @@ async def test_a_turn_of_a_chat_serialises_its_own_messages_however_many_went_be
     make_saver: SaverFactory, calls: Counter[str]
 ) -> None:
     chat = Chat()
-    driver = Driver(chat.builder, make_saver())
+    driver = ScriptRunner(chat.builder, make_saver())
     per_turn = []
     for _ in range(TURNS):
         calls.clear()
@@ -319,7 +319,7 @@ async def test_a_message_that_a_node_changes_in_place_is_stored_as_it_becomes(
     builder = StateGraph(MessagesState)
     builder.add_node("answer", answer)
     builder.add_edge(START, "answer")
-    driver, reader = Driver(builder, make_saver()), Driver(builder, make_saver())
+    driver, reader = ScriptRunner(builder, make_saver()), ScriptRunner(builder, make_saver())
 
     for turn in range(1, 4):
         await driver.invoke({"messages": [HumanMessage("x", id=f"q{turn}")]}, thread("t"))

@@ -19,10 +19,10 @@ from langgraph_session_saver import (
     SessionSaver,
     StoragePermissionError,
     migrate,
-    schema,
 )
-from langgraph_session_saver.schema import command as schema_command
-from langgraph_session_saver.tables import SCHEMA_VERSION, build_tables
+from langgraph_session_saver.schema import setup as schema
+from langgraph_session_saver.schema.setup import command as schema_command
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION, build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql, run_script
 from tests.support.baselines import BASELINES, START, Baseline, make_baseline, models, read
 from tests.support.savers import SaverFactory
@@ -358,7 +358,7 @@ def test_a_read_only_database_says_so_and_can_be_looked_at(backend: Backend) -> 
 
 @on_sqlite
 def test_a_locked_database_says_so(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langgraph_session_saver.engine.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("langgraph_session_saver.sql.runner.RETRY_SECONDS", 0.1)
     holder = backend.engine().connect()
     holder.exec_driver_sql("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnavailableError, match="database is locked"):

@@ -10,13 +10,16 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from sqlalchemy import create_engine
 
-from langgraph_session_saver import housekeeping, thinning, thread_rows
-from langgraph_session_saver.bulk import BULK_CACHE
-from langgraph_session_saver.configs import thread_key
-from langgraph_session_saver.dialects import PostgreSQL, dialect_for
-from langgraph_session_saver.housekeeping import Housekeeping
-from langgraph_session_saver.operations import operations_on
-from langgraph_session_saver.thread_rows import FASTER, LARGEST, SECONDS, Pace, ThreadRows
+from langgraph_session_saver.checkpointer import maintenance
+from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
+from langgraph_session_saver.encoding.keys import thread_key
+from langgraph_session_saver.retention import apply
+from langgraph_session_saver.sql.dialects import dialect_for
+from langgraph_session_saver.sql.dialects.postgresql import PostgreSQL
+from langgraph_session_saver.sql.dialects.sqlite import BULK_CACHE
+from langgraph_session_saver.storage import thread_data
+from langgraph_session_saver.storage.checkpoints import operations_on
+from langgraph_session_saver.storage.thread_data import FASTER, LARGEST, SECONDS, Pace, ThreadRows
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import STORAGE, checkpoint_id, config, counts, listed, put
 from tests.support.savers import SaverFactory
@@ -29,9 +32,9 @@ LONG = "a text that changes in one place and is stored as a change of the one be
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_rows, "PIECE", PIECE)
-    monkeypatch.setattr(thread_rows, "LARGEST", PIECE)
-    monkeypatch.setattr(thinning, "PIECE", PIECE)
+    monkeypatch.setattr(thread_data, "PIECE", PIECE)
+    monkeypatch.setattr(thread_data, "LARGEST", PIECE)
+    monkeypatch.setattr(apply, "PIECE", PIECE)
     monkeypatch.setattr(PostgreSQL, "first_piece", 1)
 
 
@@ -68,7 +71,7 @@ async def test_whether_a_thread_has_more_blobs_is_known_exactly_for_few_and_roug
     monkeypatch: pytest.MonkeyPatch,
     counted: int,
 ) -> None:
-    monkeypatch.setattr(thread_rows, "COUNTED", counted)
+    monkeypatch.setattr(thread_data, "COUNTED", counted)
     saver = make_saver()
     await saved(saver)
     there = counts(sql)["session_blobs"]
@@ -123,7 +126,7 @@ async def test_large_values_are_deleted_fewer_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
     blobs_before: list[tuple[int, int]],
 ) -> None:
-    monkeypatch.setattr(thread_rows, "BYTES", 1)
+    monkeypatch.setattr(thread_data, "BYTES", 1)
     saver = make_saver()
     await saved(saver)
 
@@ -140,7 +143,7 @@ async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
     blobs_before: list[tuple[int, int]],
     few: int,
 ) -> None:
-    monkeypatch.setattr(housekeeping, "BATCH", few)
+    monkeypatch.setattr(maintenance, "BATCH", few)
     saver = make_saver()
     at: RunnableConfig = config()
     for number in range(STEPS):
@@ -165,7 +168,7 @@ def test_a_pace_deletes_as_much_more_as_would_have_taken_the_time(
 ) -> None:
     pace = Pace()
     pace.most = 100
-    monkeypatch.setattr(thread_rows, "LARGEST", LARGEST)
+    monkeypatch.setattr(thread_data, "LARGEST", LARGEST)
 
     for seconds, most in (
         (SECONDS, 100),
@@ -224,7 +227,7 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
     saver = make_saver()
     await saved(saver)
     plans: list[Any] = []
-    plan = Housekeeping._plan
+    plan = MaintenanceScripts._plan
 
     def plan_and_be_late(*arguments: Any) -> Any:
         plans.append(plan(*arguments))
@@ -232,7 +235,7 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
             sql("UPDATE session_threads SET revision = revision + 1")
         return plans[-1]
 
-    monkeypatch.setattr(Housekeeping, "_plan", plan_and_be_late)
+    monkeypatch.setattr(MaintenanceScripts, "_plan", plan_and_be_late)
     await saver.aprune(["t"], strategy="keep_last", keep_last=1)
 
     assert len(plans) == 2

@@ -53,8 +53,8 @@ from langgraph_session_saver import (
     SessionSaver,
     Step,
 )
-from langgraph_session_saver.graph_state import GRAPH_STATE_BYTES
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.projection.graph_state import GRAPH_STATE_BYTES
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (
     TABLES,
@@ -624,7 +624,7 @@ async def test_graph_state_is_written_only_when_it_changes(
 ) -> None:
     saver = make_saver(projections={"graph_state": GraphState(include=["note"])})
     written: list[bool] = []
-    projector = saver._core.projector
+    projector = saver._context.projector
     project = projector.project
 
     def watch(*args: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.codec import TOGETHER
+from langgraph_session_saver.encoding.serde import TOGETHER
 from langgraph_session_saver.errors import SerializationError
 from tests.support.graphs import thread
 from tests.support.rows import new_checkpoint

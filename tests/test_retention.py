@@ -22,22 +22,24 @@ from sqlalchemy import create_engine
 from typing_extensions import TypedDict
 
 from langgraph_session_saver import InvalidConfigError, SessionSaver
-from langgraph_session_saver.housekeeping import Counts
-from langgraph_session_saver.references import References
-from langgraph_session_saver.retention import (
-    Contents,
-    Origin,
-    Stored,
-    caller_of,
-    keep_last,
-    keep_latest,
-    keep_since,
-    origin_of,
-    unused_blobs,
-)
+from langgraph_session_saver.checkpointer.maintenance import Counts
+from langgraph_session_saver.encoding.references import References
+from langgraph_session_saver.retention.contents import Contents, unused_blobs
+from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of, origin_of
+from langgraph_session_saver.retention.policy import keep_last, keep_latest, keep_since
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import DELTA, Driver, Log, ask, extended, line_of, nested, says, thread
+from tests.support.graphs import (
+    DELTA,
+    Log,
+    ScriptRunner,
+    ask,
+    extended,
+    line_of,
+    nested,
+    says,
+    thread,
+)
 from tests.support.kept import (
     SLACK_BLOBS,
     SLACK_ROWS,
@@ -72,7 +74,7 @@ class Often(TypedDict, total=False):
     items: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=4)]
 
 
-class Recent(TypedDict, total=False):
+class TwoGenerationCache(TypedDict, total=False):
     lines: list[str]
     total: Annotated[int, operator.add]
 
@@ -94,11 +96,11 @@ class Run:
         self._count, self._sql, self._name = count, sql, name
         self.driver = self.another_process()
 
-    def another_process(self) -> Driver:
+    def another_process(self) -> ScriptRunner:
         """The graph in another process, whose saver keeps as many."""
         saver = self._make(keep_last=self._count)
         beside = Beside(saver, self.everything)
-        return Driver(self._builder, beside, is_sync=isinstance(saver, SyncFaceAdapter))
+        return ScriptRunner(self._builder, beside, is_sync=isinstance(saver, SyncFaceAdapter))
 
     async def check(self) -> Kept:
         return await check_kept(self.reader, self.everything, self._sql, self._name, self._count)
@@ -176,7 +178,7 @@ async def test_a_thread_that_kept_few_goes_on_with_a_saver_that_keeps_all(
     await beside.invoke({"log": ["in"]})
     keeps_all = make_saver()
 
-    ended = await Driver(LINE, keeps_all).invoke({"log": ["again"]}, beside.config)
+    ended = await ScriptRunner(LINE, keeps_all).invoke({"log": ["again"]}, beside.config)
 
     assert ended["log"] == ["in", "one", "two", "three", "again", "one", "two", "three"]
     assert len(in_tables(sql, "kept").roots) == 2 + 5
@@ -185,7 +187,7 @@ async def test_a_thread_that_kept_few_goes_on_with_a_saver_that_keeps_all(
 async def test_a_thread_kept_whole_by_one_saver_and_thinned_by_another_goes_on_in_both(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
-    few, whole = Driver(LINE, make_saver(keep_last=1)), Driver(LINE, make_saver())
+    few, whole = ScriptRunner(LINE, make_saver(keep_last=1)), ScriptRunner(LINE, make_saver())
     at, log = thread("both"), []
     for turn in range(6):
         log += [f"{turn}", "one", "two", "three"]
@@ -417,8 +419,8 @@ async def test_a_delta_channel_is_rebuilt_from_ancestors_that_are_no_longer_list
     beside.driver = beside.another_process()
     ended = await beside.invoke({"items": ["last"]})
 
-    whole = await Driver(DELTA, beside.everything, is_sync=True).state(beside.config)
-    found = await Driver(DELTA, make_saver()).state(beside.config)
+    whole = await ScriptRunner(DELTA, beside.everything, is_sync=True).state(beside.config)
+    found = await ScriptRunner(DELTA, make_saver()).state(beside.config)
     assert ended == found.values == whole.values
     assert len(ended["rare"]) == 5 + 18
 
@@ -471,9 +473,9 @@ async def test_two_savers_with_runs_in_flight_on_one_thread_leave_the_newest_few
     for _ in range(2):
         saver = make_saver(keep_last=count)
         beside = Beside(saver, everything, checks=False)
-        drivers.append(Driver(LINE, beside, is_sync=isinstance(saver, SyncFaceAdapter)))
+        drivers.append(ScriptRunner(LINE, beside, is_sync=isinstance(saver, SyncFaceAdapter)))
 
-    async def turns(driver: Driver, name: str) -> Any:
+    async def turns(driver: ScriptRunner, name: str) -> Any:
         for turn in range(4):
             given = {"log": [f"{name}{turn}"], "big": name * 1_500}
             ended = await driver.invoke(given, thread("shared"))
@@ -684,12 +686,12 @@ def test_the_file_is_no_larger_after_six_hundred_steps_than_after_three_hundred(
 ) -> None:
     path = tmp_path / "flat.db"
 
-    def step(state: Recent) -> Recent:
+    def step(state: TwoGenerationCache) -> TwoGenerationCache:
         number = state.get("total", 0)
         return {"lines": [*state.get("lines", []), f"{number:06} " * 10][-40:], "total": 1}
 
     with SessionSaver.from_conn_string(str(path), keep_last=5) as saver:
-        graph = line_of(*[(f"n{i}", step) for i in range(8)], state=Recent).compile(
+        graph = line_of(*[(f"n{i}", step) for i in range(8)], state=TwoGenerationCache).compile(
             checkpointer=saver
         )
         sizes = []
@@ -1056,7 +1058,7 @@ async def test_an_error_in_a_subgraph_names_the_roots_step(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     builder = line_of(("one", says("one")), ("inner", chain(None, {"note": 1}, explode)))
-    driver = Driver(builder, make_saver())
+    driver = ScriptRunner(builder, make_saver())
 
     await fails(driver.invoke({"log": []}, thread("t")), ValueError)
 

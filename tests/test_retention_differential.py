@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 from langgraph_session_saver import SessionSaver
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import Driver, extended, thread
+from tests.support.graphs import ScriptRunner, extended, thread
 from tests.support.kept import Beside, check_kept, in_tables
 from tests.support.savers import SaverFactory
 
@@ -210,7 +210,7 @@ class RandomScript:
         self.everything = InMemorySaver()
         self.is_sync = isinstance(cold, SyncFaceAdapter)
         self.besides = [Beside(saver, self.everything) for saver in savers]
-        self.drivers = [self._driver(beside) for beside in self.besides]
+        self.drivers = [self._script_runner(beside) for beside in self.besides]
         self.savers, self.cold, self.count, self.sql = savers, cold, count, sql
         self.by = 0
         self.did: list[str] = []
@@ -218,11 +218,11 @@ class RandomScript:
         self.alone: Any = {"max_concurrency": 1} if self.is_sync else {}
         self.config: Any = {**thread(self.name), **self.alone}
 
-    def _driver(self, saver: Any) -> Driver:
-        return Driver(self.graph.builder, saver, is_sync=self.is_sync)
+    def _script_runner(self, saver: Any) -> ScriptRunner:
+        return ScriptRunner(self.graph.builder, saver, is_sync=self.is_sync)
 
     @property
-    def driver(self) -> Driver:
+    def driver(self) -> ScriptRunner:
         return self.drivers[self.by]
 
     async def run(self) -> None:
@@ -336,8 +336,8 @@ class RandomScript:
 
     async def _compare_states(self) -> None:
         """Every kept state, replayed values and subgraphs' states too, read by a cold process."""
-        cold = self._driver(self.cold)
-        whole = Driver(self.graph.builder, self.everything, is_sync=True)
+        cold = self._script_runner(self.cold)
+        whole = ScriptRunner(self.graph.builder, self.everything, is_sync=True)
         for name in in_tables(self.sql, self.name).roots:
             at = thread(self.name, checkpoint_id=name)
             ours = await cold.state(at, subgraphs=True)
@@ -382,7 +382,7 @@ async def test_a_thread_that_keeps_the_last_few_runs_as_one_that_keeps_everythin
 ) -> None:
     savers = {count: [make_saver(keep_last=count) for _ in range(2)] for count in COUNTS}
     cold = make_saver()
-    cold._core.cache.values.limit = 0
+    cold._context.cache.values.limit = 0
     kinds: Counter[str] = Counter()
     for seed in seeds_of(make_saver.backend.name, make_saver.face):
         count = COUNTS[seed // len(EACH_ONCE) % len(COUNTS)]

@@ -21,7 +21,7 @@ from langgraph_session_saver import (
     SessionSaver,
     VersionNotFoundError,
 )
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import chain, config, counts, fails, listed, one, run
 from tests.support.savers import SaverFactory
@@ -322,9 +322,13 @@ async def fill(saver: SessionSaver, session_id: str) -> None:
 async def test_much_is_deleted_in_pieces(
     make_saver: SaverFactory, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("thread_rows.PIECE", "thread_rows.LARGEST", "sessions.scripts.PIECE"):
+    for name in (
+        "storage.thread_data.PIECE",
+        "storage.thread_data.LARGEST",
+        "sessions.session_scripts.PIECE",
+    ):
         monkeypatch.setattr(f"langgraph_session_saver.{name}", 2)
-    monkeypatch.setattr("langgraph_session_saver.thread_rows.SECONDS", 3_600.0)
+    monkeypatch.setattr("langgraph_session_saver.storage.thread_data.SECONDS", 3_600.0)
     saver = make_saver()
     steps: list[Any] = [{"other": "x" * 900 + str(number)} for number in range(4)]
     for name in ("one", "two"):

@@ -11,8 +11,8 @@ from langgraph.types import Command, interrupt
 from sqlalchemy import delete, insert, text
 
 from langgraph_session_saver import InvalidConfigError, SessionConflictError, SessionSaver
-from langgraph_session_saver.codec import blob_key, hash_key
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.encoding.keys import blob_key, hash_key
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import (
     Graph,

@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from sqlalchemy import Engine, inspect
 
 from langgraph_session_saver import SchemaError, SessionSaver
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import Backend, Sql
 from tests.support.savers import SaverFactory
 from tests.support.workloads import finish, on

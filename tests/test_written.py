@@ -13,13 +13,18 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Overwrite
 
 from langgraph_session_saver import CorruptBlobError, HistoryLostError, SessionSaver
-from langgraph_session_saver.chains import Value
-from langgraph_session_saver.inspection.overview import Overview
-from langgraph_session_saver.inspection.viewing import Viewing
-from langgraph_session_saver.tables import build_tables
-from langgraph_session_saver.written import CHANGED, frame_write, held_by, unframe_write
+from langgraph_session_saver.encoding.chains import Value
+from langgraph_session_saver.encoding.task_writes import (
+    CHANGED,
+    frame_write,
+    held_by,
+    unframe_write,
+)
+from langgraph_session_saver.inspection.checkpoint_view import Viewing
+from langgraph_session_saver.inspection.queries import Overview
+from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
-from tests.support.graphs import Delta, Driver, Log, line_of, thread, underlying
+from tests.support.graphs import Delta, Log, ScriptRunner, line_of, thread, underlying
 from tests.support.rows import new_checkpoint
 from tests.support.savers import SaverFactory
 
@@ -129,12 +134,12 @@ def written(found: list[Any]) -> list[list[tuple[str, Any]]]:
 async def shown(saver: SessionSaver, checkpoint_id: str) -> list[Any]:
     """What the command `show` says that tasks wrote after a checkpoint."""
     inner: Any = underlying(saver)
-    script = Viewing(inner._core).view(inner.serde, "t", checkpoint_id, "")
-    return [write.value for write in (await inner._driver.arun(script)).writes]
+    script = Viewing(inner._context).view(inner.serde, "t", checkpoint_id, "")
+    return [write.value for write in (await inner._script_runner.arun(script)).writes]
 
 
 async def ran(saver: BaseCheckpointSaver[Any], *, is_sync: bool | None = None) -> None:
-    driver = Driver(GRAPH, saver, is_sync=is_sync)
+    driver = ScriptRunner(GRAPH, saver, is_sync=is_sync)
     for _ in range(3):
         await driver.invoke({"log": ["x"]}, thread("t"), durability="sync")
 
@@ -209,11 +214,11 @@ async def test_a_delta_channel_replays_writes_that_are_changes_of_its_snapshot(
         del state
         return {"items": Overwrite([*items[:-1], "the last"])}  # type: ignore[typeddict-item]
 
-    driver = Driver(line_of(("replace", replace), state=Delta), make_saver())
+    driver = ScriptRunner(line_of(("replace", replace), state=Delta), make_saver())
     for _ in range(4):
         await driver.invoke({"items": items}, thread("t"), durability="sync")
 
-    found = (await Driver(driver.graph.builder, make_saver()).state(thread("t"))).values
+    found = (await ScriptRunner(driver.graph.builder, make_saver()).state(thread("t"))).values
     assert found["items"] == [*items[:-1], "the last"]
 
 

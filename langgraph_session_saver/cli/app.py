@@ -8,10 +8,26 @@ from typing import Any
 
 import typer
 
-from langgraph_session_saver.cli import demo, doctor, looking, moving, retaining, schemas, sessions
-from langgraph_session_saver.cli.calls import say_error
-from langgraph_session_saver.cli.exits import EXPLAINED, Exit
-from langgraph_session_saver.cli.printing import console
+from langgraph_session_saver.cli import (
+    db_commands as schemas,
+)
+from langgraph_session_saver.cli import (
+    demo,
+    doctor,
+    sessions,
+)
+from langgraph_session_saver.cli import (
+    inspect_commands as looking,
+)
+from langgraph_session_saver.cli import (
+    prune_commands as retaining,
+)
+from langgraph_session_saver.cli import (
+    transfer_commands as moving,
+)
+from langgraph_session_saver.cli.command import say_error
+from langgraph_session_saver.cli.exit_codes import EXPLAINED, Exit
+from langgraph_session_saver.cli.output import console
 
 app = typer.Typer(
     name="langgraph-session-saver",

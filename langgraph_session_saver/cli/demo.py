@@ -10,10 +10,10 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from langgraph_session_saver.cli.calls import Call, command
-from langgraph_session_saver.cli.exits import Exit, without_passwords
-from langgraph_session_saver.cli.opening import Database
-from langgraph_session_saver.cli.printing import cell, quantity, status_cell, table
+from langgraph_session_saver.cli.command import Call, command
+from langgraph_session_saver.cli.exit_codes import Exit, without_passwords
+from langgraph_session_saver.cli.output import cell, quantity, status_cell, table
+from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.saver import SessionSaver
 
 _NEXT = (

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import typer
 
-from langgraph_session_saver.cli.calls import Call, command
-from langgraph_session_saver.cli.exits import Exit
-from langgraph_session_saver.cli.opening import Database
-from langgraph_session_saver.cli.printing import cell, status_cell, table
+from langgraph_session_saver.cli.command import Call, command
+from langgraph_session_saver.cli.exit_codes import Exit
+from langgraph_session_saver.cli.output import cell, status_cell, table
+from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.errors import SessionSaverError
-from langgraph_session_saver.health import Health
-from langgraph_session_saver.inspection.showing import amount
+from langgraph_session_saver.inspection.health import Health
+from langgraph_session_saver.inspection.text import amount
 
 _PACKAGES = ("langgraph-session-saver", "langgraph", "langgraph-checkpoint", "sqlalchemy")
 LITTLE_ROOM = 256 << 20
@@ -114,7 +114,7 @@ def _of_rows(database: Database) -> Iterator[Finding]:
     for what, count, said in database.read(database.overview.faults):
         verdict = "failed" if count else "ok"
         yield Finding(what, verdict, f"{count:,} {said}" if count else f"no {said}")
-    problems = database.read(database.core.dialect.faults)
+    problems = database.read(database.context.dialect.faults)
     yield Finding("integrity", "failed" if problems else "ok", problems or "nothing is damaged")
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from langgraph_session_saver.cli.calls import Call, Limit, Yes, command
-from langgraph_session_saver.cli.opening import Database
-from langgraph_session_saver.cli.printing import (
+from langgraph_session_saver.cli.command import Call, Limit, Yes, command
+from langgraph_session_saver.cli.output import (
     cell,
     counts,
     facts,
@@ -19,7 +18,8 @@ from langgraph_session_saver.cli.printing import (
     table,
     when,
 )
-from langgraph_session_saver.plain import shorten
+from langgraph_session_saver.cli.target import Database
+from langgraph_session_saver.projection.plain_json import shorten
 
 Session = Annotated[str, typer.Argument(help="A session's id, or the start of it.")]
 

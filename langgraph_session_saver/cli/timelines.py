@@ -7,17 +7,10 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from langgraph_session_saver.cli.printing import (
-    cell,
-    facts,
-    quantity,
-    status_cell,
-    table,
-    when,
-)
+from langgraph_session_saver.cli.output import cell, facts, quantity, status_cell, table, when
+from langgraph_session_saver.inspection.checkpoint_view import ChannelValue, View
 from langgraph_session_saver.inspection.history import History
-from langgraph_session_saver.inspection.showing import amount, brief, counted, is_internal
-from langgraph_session_saver.inspection.viewing import ChannelValue, View
+from langgraph_session_saver.inspection.text import amount, brief, counted, is_internal
 
 ROOMY = 100
 """Columns from which a timeline has its less important ones too."""

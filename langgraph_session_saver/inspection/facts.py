@@ -13,10 +13,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 from sqlalchemy import Row
 
-from langgraph_session_saver.codec import blob_key, is_small
-from langgraph_session_saver.inspection.decoding import TYPE, Undecodable, plain_frame
+from langgraph_session_saver.encoding.keys import blob_key
+from langgraph_session_saver.encoding.serde import is_small
+from langgraph_session_saver.inspection.decode import TYPE, Undecodable, plain_frame
 from langgraph_session_saver.inspection.history import Status
-from langgraph_session_saver.status import node_of
+from langgraph_session_saver.projection.status import node_of
 
 BRANCH, JOIN, START = "branch:to:", "join:", "__start__"
 _NOT_NODES = {"__input__", "__interrupt__"}

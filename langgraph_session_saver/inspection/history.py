@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 from langgraph_session_saver.inspection.lanes import Lanes
-from langgraph_session_saver.inspection.showing import (
+from langgraph_session_saver.inspection.text import (
     STYLE,
     WIDTH,
     amount,

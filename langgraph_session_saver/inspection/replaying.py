@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langgraph_session_saver.inspection.decoding import SNAPSHOT, TYPE
+from langgraph_session_saver.inspection.decode import SNAPSHOT, TYPE
 
 
 def replay(seed: Any, writes: Sequence[Any]) -> Any:

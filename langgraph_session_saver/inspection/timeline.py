@@ -8,9 +8,10 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.chains import of_thread, resolve
-from langgraph_session_saver.configs import Place, place_of
-from langgraph_session_saver.core import Core, Script, reading
+from langgraph_session_saver.checkpointer.config import place_of
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.encoding.chains import of_thread, resolve
+from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
     CorruptBlobError,
@@ -18,7 +19,7 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     ThreadNotFoundError,
 )
-from langgraph_session_saver.inspection.decoding import Undecodable, decode_plainly
+from langgraph_session_saver.inspection.decode import Undecodable, decode_plainly
 from langgraph_session_saver.inspection.facts import (
     Facts,
     changed_channels,
@@ -28,7 +29,8 @@ from langgraph_session_saver.inspection.facts import (
 )
 from langgraph_session_saver.inspection.history import Entry, History, Older
 from langgraph_session_saver.inspection.lanes import Drawn, Tree
-from langgraph_session_saver.inspection.lookups import Lookups
+from langgraph_session_saver.inspection.queries import Lookups
+from langgraph_session_saver.sql.scripts import Request, Script
 
 LARGEST_PAGE = 1_000
 """Checkpoints that one page holds."""
@@ -42,9 +44,9 @@ Sizes = Mapping[bytes, tuple[int | None, int]]
 class Timeline:
     """Reads pages of a thread's history."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._lookups = Lookups(core.tables)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lookups = Lookups(context.tables)
 
     def history(
         self,
@@ -60,18 +62,18 @@ class Timeline:
         at, look = (place.thread.key, place.ns_key), self._lookups
         last = start.checkpoint_id if start else None
         place_in(thread_id, checkpoint_ns, last)
-        rows = yield reading(lambda conn: look.page(conn, *at, last, size + 1))
+        rows = yield Request.read(lambda conn: look.page(conn, *at, last, size + 1))
         if not rows:
             yield from refuse_missing(look, place, is_first=start is None)
         page = [facts_of(serde, row) for row in rows[:size]]
         known = yield from self._with_parents(serde, at, page)
         ids = [one.id for one in page]
-        writes: Mapping[str, list[Row[Any]]] = yield reading(
+        writes: Mapping[str, list[Row[Any]]] = yield Request.read(
             lambda conn: look.write_facts(conn, *at, ids)
         )
         keys = {key for one in page for key in one.keys().values()}
         keys |= {key for one in known.values() for key in one.control_keys().values()}
-        sizes: Sizes = yield reading(lambda conn: look.sizes(conn, at[0], keys))
+        sizes: Sizes = yield Request.read(lambda conn: look.sizes(conn, at[0], keys))
         values = yield from self._control_values(serde, at[0], known.values(), sizes)
         tree = Tree(start.lanes if start else ())
         continued = {one.parent_id for one in known.values() if one.source == "loop"}
@@ -89,7 +91,7 @@ class Timeline:
         known = {one.id: one for one in page}
         missing = {one.parent_id for one in page if one.parent_id} - known.keys()
         if missing:
-            rows = yield reading(lambda conn: self._lookups.named(conn, *at, missing))
+            rows = yield Request.read(lambda conn: self._lookups.named(conn, *at, missing))
             known |= {row.checkpoint_id: facts_of(serde, row) for row in rows}
         return known
 
@@ -105,7 +107,7 @@ class Timeline:
         }
         if not wanted:
             return {}
-        rows = yield reading(lambda conn: self._core.operations.get_chains(conn, wanted))
+        rows = yield Request.read(lambda conn: self._context.operations.get_chains(conn, wanted))
         return {key: value_of(serde, thread_key, key, rows) for _, key in wanted}
 
 
@@ -146,13 +148,13 @@ def refuse_missing(look: Lookups, place: Place, *, is_first: bool = True) -> Scr
         CheckpointNotFoundError: The namespace holds no checkpoint.
     """
     thread = place.thread
-    if not (yield reading(lambda conn: look.has_thread(conn, thread.key))):
+    if not (yield Request.read(lambda conn: look.has_thread(conn, thread.key))):
         raise ThreadNotFoundError(
             f"there is no thread {thread.thread_id!r}: thread_id is what the graph ran with, in "
             "config['configurable']"
         )
     if is_first:
-        others = yield reading(lambda conn: look.namespaces(conn, thread.key, 10))
+        others = yield Request.read(lambda conn: look.namespaces(conn, thread.key, 10))
         has = f"it has them in {', '.join(map(repr, others))}" if others else "it has none at all"
         raise CheckpointNotFoundError(
             f"thread {thread.thread_id!r} has no checkpoint in namespace {place.checkpoint_ns!r}: "

@@ -11,10 +11,11 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.chains import Value, of_thread, resolve
-from langgraph_session_saver.configs import Place
-from langgraph_session_saver.core import Core, Script, reading
-from langgraph_session_saver.delta_history import ANCESTORS
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.checkpointer.get import ANCESTORS
+from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
+from langgraph_session_saver.encoding.keys import Place
+from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
     CheckpointNotFoundError,
@@ -22,13 +23,13 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     InvalidConfigError,
 )
-from langgraph_session_saver.inspection.decoding import Undecodable, plain_write
+from langgraph_session_saver.inspection.decode import Undecodable, plain_write
 from langgraph_session_saver.inspection.facts import Facts, facts_of
-from langgraph_session_saver.inspection.lookups import Lookups
+from langgraph_session_saver.inspection.queries import Lookups
 from langgraph_session_saver.inspection.replaying import replay
-from langgraph_session_saver.inspection.showing import amount
+from langgraph_session_saver.inspection.text import amount
 from langgraph_session_saver.inspection.timeline import Sizes, place_in, refuse_missing, value_of
-from langgraph_session_saver.written import held_keys
+from langgraph_session_saver.sql.scripts import Request, Script
 
 LARGEST_READ = 16 << 20
 """Serialised bytes of a value that is read; a larger one is said to be too large."""
@@ -61,18 +62,18 @@ TOO_LARGE = Undecodable(amount(LARGEST_READ), LARGEST_READ)
 class Values:
     """Finds checkpoints by the starts of their ids, and reads their values."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._lookups = Lookups(core.tables)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lookups = Lookups(context.tables)
 
     def find(self, serde: SerializerProtocol, place: Place, what: str, name: Any) -> Script[Facts]:
         """The checkpoint that an id, the start of one, or None for the newest, stands for."""
         at, look = (place.thread.key, place.ns_key), self._lookups
         if name is None:
-            rows = yield reading(lambda conn: look.page(conn, *at, None, 1))
+            rows = yield Request.read(lambda conn: look.page(conn, *at, None, 1))
         elif isinstance(name, str) and name:
             place_in(place.thread.thread_id, place.checkpoint_ns, name)
-            rows = yield reading(lambda conn: look.starting_with(conn, *at, name, 4))
+            rows = yield Request.read(lambda conn: look.starting_with(conn, *at, name, 4))
         else:
             raise InvalidConfigError(
                 f"{what} is a {type(name).__name__} ({name!r:.80}): pass a checkpoint id, or the "
@@ -98,7 +99,7 @@ class Values:
         """Say where a checkpoint is that is not in the thread, if it is anywhere."""
         found = None
         if len(name) >= FULL_ID:
-            found = yield reading(lambda conn: self._lookups.elsewhere(conn, name))
+            found = yield Request.read(lambda conn: self._lookups.elsewhere(conn, name))
         thread = f"thread {place.thread.thread_id!r}"
         if found is None:
             problem = f"{thread} has no checkpoint {name!r}: take one from history()"
@@ -125,11 +126,13 @@ class Values:
         channels: Sequence[str],
     ) -> Script[list[tuple[str, list[Side]]]]:
         """The values of each channel, one for each checkpoint."""
-        thread_key, ops = place.thread.key, self._core.operations
+        thread_key, ops = place.thread.key, self._context.operations
         keys = {key for one in checkpoints for c, key in one.keys().items() if c in channels}
-        sizes: Sizes = yield reading(lambda conn: self._lookups.sizes(conn, thread_key, keys))
+        sizes: Sizes = yield Request.read(lambda conn: self._lookups.sizes(conn, thread_key, keys))
         small = {key for key in keys if (sizes.get(key, (0, 0))[0] or 0) <= LARGEST_READ}
-        rows = yield reading(lambda conn: ops.get_chains(conn, [(thread_key, k) for k in small]))
+        rows = yield Request.read(
+            lambda conn: ops.get_chains(conn, [(thread_key, k) for k in small])
+        )
         found: list[tuple[str, list[Side]]] = []
         for channel in channels:
             sides: list[Side] = []
@@ -152,11 +155,11 @@ class Values:
         self, serde: SerializerProtocol, place: Place, one: Facts, channel: str
     ) -> Script[Side]:
         """What a `DeltaChannel` was last snapshot as, and all that was written to it since."""
-        ops, at = self._core.operations, (place.thread.key, place.ns_key)
+        ops, at = self._context.operations, (place.thread.key, place.ns_key)
         path: list[Facts] = []
         start: str | None = one.parent_id
         while start is not None and len(path) < MOST_REPLAYED:
-            rows = yield reading(
+            rows = yield Request.read(
                 lambda conn, start=start: ops.get_ancestors(conn, *at, start, ANCESTORS)  # type: ignore[misc]
             )
             found = [facts_of(serde, row) for row in rows]
@@ -167,7 +170,7 @@ class Values:
             reason = f"its last snapshot is over {MOST_REPLAYED:,} checkpoints away"
             return Side(Undecodable(reason, 0), None, REPLAYED)
         ids = [ancestor.id for ancestor in path]
-        writes: Sequence[Row[Any]] = yield reading(
+        writes: Sequence[Row[Any]] = yield Request.read(
             lambda conn: self._lookups.writes_to(conn, *at, ids, [channel])
         )
         seed = None
@@ -175,7 +178,7 @@ class Values:
             seed = path[-1].inline[channel]
         elif path and path[-1].has_value(channel):
             key = path[-1].key(channel)
-            chain = yield reading(lambda conn: ops.get_chains(conn, [(at[0], key)]))
+            chain = yield Request.read(lambda conn: ops.get_chains(conn, [(at[0], key)]))
             seed = value_of(serde, at[0], key, chain)
         held = yield from self.held(at[0], writes)
         return Side(replay(seed, in_order(serde, ids, writes, held)), None, REPLAYED)
@@ -186,8 +189,8 @@ class Values:
         found: dict[bytes, Value] = {}
         if not keys:
             return found
-        operations, wanted = self._core.operations, [(thread_key, key) for key in keys]
-        rows = yield reading(lambda conn: operations.get_chains(conn, wanted))
+        operations, wanted = self._context.operations, [(thread_key, key) for key in keys]
+        rows = yield Request.read(lambda conn: operations.get_chains(conn, wanted))
         for key in keys:
             with suppress(HistoryLostError, CorruptBlobError):
                 found[key] = resolve(key, of_thread(rows, thread_key), lambda _: None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langgraph_session_saver.configs import check_optional_id, check_text
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.plain import shorten
-from langgraph_session_saver.projections import built_in_columns
+from langgraph_session_saver.projection.builtin import built_in_columns
+from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sessions.records import SessionChanges
+from langgraph_session_saver.validation import check_optional_id, check_text
 
 _LONGEST = {"scope_type": 50, "status": 20}
 _LARGEST_NUMBER = (1 << 31) - 1

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Select, and_, or_
 
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.schema.column_types import UTCDateTime
 from langgraph_session_saver.sessions.records import Page
-from langgraph_session_saver.types import UTCDateTime
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Generic, TypedDict, TypeVar, overload
 
-from langgraph_session_saver.schemas import AestheticScore, BuildInfo, BuildStatus
+from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
 
 T = TypeVar("T")
 

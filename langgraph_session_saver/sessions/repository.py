@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
-from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.sessions.children import ChildScripts
+from langgraph_session_saver.sessions.child_scripts import ChildScripts
 from langgraph_session_saver.sessions.paging import LIMIT
 from langgraph_session_saver.sessions.records import Page, SessionChanges, SessionRecord
 from langgraph_session_saver.sessions.rows import SessionRows
-from langgraph_session_saver.sessions.scripts import SessionScripts
+from langgraph_session_saver.sessions.session_scripts import SessionScripts
+from langgraph_session_saver.sql.scripts import ScriptRunner
 
 if TYPE_CHECKING:
-    from langgraph_session_saver.borrowing import AnyConnection, SyncConnection
+    from langgraph_session_saver.sql.borrowed import AnyConnection, SyncConnection
 
 
 class SessionRepository(SessionRows):
@@ -25,7 +25,9 @@ class SessionRepository(SessionRows):
     that an ORM session has loaded already show what was changed after `session.refresh`.
     """
 
-    def __init__(self, driver: Driver, sessions: SessionScripts, children: ChildScripts) -> None:
+    def __init__(
+        self, driver: ScriptRunner, sessions: SessionScripts, children: ChildScripts
+    ) -> None:
         super().__init__(driver, children)
         self._sessions = sessions
 
@@ -47,7 +49,7 @@ class SessionRepository(SessionRows):
             InvalidConfigError: The id or a value cannot be stored, or there is no such column.
             SessionConflictError: There is a session of this id.
         """
-        return self._driver.run(self._sessions.create(session_id, columns), connection)
+        return self._script_runner.run(self._sessions.create(session_id, columns), connection)
 
     async def acreate(
         self,
@@ -57,19 +59,21 @@ class SessionRepository(SessionRows):
         **columns: Unpack[SessionChanges],
     ) -> SessionRecord:
         """As `create`."""
-        return await self._driver.arun(self._sessions.create(session_id, columns), connection)
+        return await self._script_runner.arun(
+            self._sessions.create(session_id, columns), connection
+        )
 
     def get(
         self, session_id: str, *, connection: SyncConnection | None = None
     ) -> SessionRecord | None:
         """Read a session, one that was deleted softly too; None if there is none."""
-        return self._driver.run(self._sessions.get(session_id), connection)
+        return self._script_runner.run(self._sessions.get(session_id), connection)
 
     async def aget(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> SessionRecord | None:
         """As `get`."""
-        return await self._driver.arun(self._sessions.get(session_id), connection)
+        return await self._script_runner.arun(self._sessions.get(session_id), connection)
 
     def list(
         self,
@@ -112,7 +116,7 @@ class SessionRepository(SessionRows):
             filters=filters, updated_since=updated_since, updated_before=updated_before,
             deleted=deleted, order_by=order_by, descending=descending, limit=limit, after=after,
         )  # fmt: skip
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def alist(
         self,
@@ -136,7 +140,7 @@ class SessionRepository(SessionRows):
             filters=filters, updated_since=updated_since, updated_before=updated_before,
             deleted=deleted, order_by=order_by, descending=descending, limit=limit, after=after,
         )  # fmt: skip
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def update(
         self,
@@ -159,7 +163,7 @@ class SessionRepository(SessionRows):
             InvalidConfigError: There is no such column, or it does not take the value.
             SessionNotFoundError: There is no such session.
         """
-        return self._driver.run(self._sessions.update(session_id, changes), connection)
+        return self._script_runner.run(self._sessions.update(session_id, changes), connection)
 
     async def aupdate(
         self,
@@ -169,7 +173,9 @@ class SessionRepository(SessionRows):
         **changes: Unpack[SessionChanges],
     ) -> SessionRecord:
         """As `update`."""
-        return await self._driver.arun(self._sessions.update(session_id, changes), connection)
+        return await self._script_runner.arun(
+            self._sessions.update(session_id, changes), connection
+        )
 
     def delete(
         self, session_id: str, *, soft: bool = False, connection: SyncConnection | None = None
@@ -186,13 +192,15 @@ class SessionRepository(SessionRows):
         Returns:
             Whether there was such a session.
         """
-        return self._driver.run(self._sessions.delete(session_id, soft=soft), connection)
+        return self._script_runner.run(self._sessions.delete(session_id, soft=soft), connection)
 
     async def adelete(
         self, session_id: str, *, soft: bool = False, connection: AnyConnection | None = None
     ) -> bool:
         """As `delete`."""
-        return await self._driver.arun(self._sessions.delete(session_id, soft=soft), connection)
+        return await self._script_runner.arun(
+            self._sessions.delete(session_id, soft=soft), connection
+        )
 
 
 def _filters(

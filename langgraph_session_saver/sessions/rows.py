@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.sessions.children import By, ChildScripts
+from langgraph_session_saver.sessions.child_scripts import By, ChildScripts
 from langgraph_session_saver.sessions.paging import LIMIT
 from langgraph_session_saver.sessions.records import (
     ErrorRecord,
@@ -16,16 +15,17 @@ from langgraph_session_saver.sessions.records import (
     UsageSummary,
     VersionRecord,
 )
+from langgraph_session_saver.sql.scripts import ScriptRunner
 
 if TYPE_CHECKING:
-    from langgraph_session_saver.borrowing import AnyConnection, SyncConnection
+    from langgraph_session_saver.sql.borrowed import AnyConnection, SyncConnection
 
 
 class SessionRows:
     """What belongs to the sessions of one database."""
 
-    def __init__(self, driver: Driver, children: ChildScripts) -> None:
-        self._driver = driver
+    def __init__(self, driver: ScriptRunner, children: ChildScripts) -> None:
+        self._script_runner = driver
         self._children = children
 
     # -- messages ---------------------------------------------------------------------------
@@ -56,7 +56,7 @@ class SessionRows:
         script = self._children.messages(
             session_id, removed=removed, descending=descending, limit=limit, after=after
         )
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def amessages(
         self,
@@ -72,7 +72,7 @@ class SessionRows:
         script = self._children.messages(
             session_id, removed=removed, descending=descending, limit=limit, after=after
         )
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def add_message(
         self,
@@ -97,7 +97,7 @@ class SessionRows:
             SessionNotFoundError: There is no such session.
         """
         script = self._children.add_message(session_id, role, content, message_id)
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def aadd_message(
         self,
@@ -110,7 +110,7 @@ class SessionRows:
     ) -> MessageRecord:
         """As `add_message`."""
         script = self._children.add_message(session_id, role, content, message_id)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     # -- versions ---------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class SessionRows:
         script = self._children.versions(
             session_id, descending=descending, limit=limit, after=after
         )
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def aversions(
         self,
@@ -142,7 +142,7 @@ class SessionRows:
         script = self._children.versions(
             session_id, descending=descending, limit=limit, after=after
         )
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def version(
         self,
@@ -152,7 +152,7 @@ class SessionRows:
         connection: SyncConnection | None = None,
     ) -> VersionRecord | None:
         """Read a page of a session, by default the current one; None if there is none."""
-        return self._driver.run(self._children.version(session_id, number), connection)
+        return self._script_runner.run(self._children.version(session_id, number), connection)
 
     async def aversion(
         self,
@@ -162,7 +162,9 @@ class SessionRows:
         connection: AnyConnection | None = None,
     ) -> VersionRecord | None:
         """As `version`."""
-        return await self._driver.arun(self._children.version(session_id, number), connection)
+        return await self._script_runner.arun(
+            self._children.version(session_id, number), connection
+        )
 
     def add_version(
         self,
@@ -179,7 +181,7 @@ class SessionRows:
             SessionNotFoundError: There is no such session.
         """
         script = self._children.add_version(session_id, html, description)
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def aadd_version(
         self,
@@ -191,7 +193,7 @@ class SessionRows:
     ) -> VersionRecord:
         """As `add_version`."""
         script = self._children.add_version(session_id, html, description)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def rollback(
         self, session_id: str, number: int, *, connection: SyncConnection | None = None
@@ -202,39 +204,45 @@ class SessionRows:
             SessionNotFoundError: There is no such session.
             VersionNotFoundError: It has no such page.
         """
-        return self._driver.run(self._children.rollback(session_id, number), connection)
+        return self._script_runner.run(self._children.rollback(session_id, number), connection)
 
     async def arollback(
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """As `rollback`."""
-        return await self._driver.arun(self._children.rollback(session_id, number), connection)
+        return await self._script_runner.arun(
+            self._children.rollback(session_id, number), connection
+        )
 
     def pin(
         self, session_id: str, number: int, *, connection: SyncConnection | None = None
     ) -> VersionRecord:
         """Keep a page whatever `keep_versions` says; raises as `rollback` does."""
-        return self._driver.run(self._children.pin(session_id, number, pinned=True), connection)
+        return self._script_runner.run(
+            self._children.pin(session_id, number, pinned=True), connection
+        )
 
     async def apin(
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """As `pin`."""
         script = self._children.pin(session_id, number, pinned=True)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def unpin(
         self, session_id: str, number: int, *, connection: SyncConnection | None = None
     ) -> VersionRecord:
         """Undo `pin`."""
-        return self._driver.run(self._children.pin(session_id, number, pinned=False), connection)
+        return self._script_runner.run(
+            self._children.pin(session_id, number, pinned=False), connection
+        )
 
     async def aunpin(
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """As `unpin`."""
         script = self._children.pin(session_id, number, pinned=False)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     # -- token usage ------------------------------------------------------------------------
 
@@ -251,7 +259,7 @@ class SessionRows:
         script = self._children.token_usage(
             session_id, descending=descending, limit=limit, after=after
         )
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def atoken_usage(
         self,
@@ -266,7 +274,7 @@ class SessionRows:
         script = self._children.token_usage(
             session_id, descending=descending, limit=limit, after=after
         )
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def add_token_usage(
         self,
@@ -289,7 +297,7 @@ class SessionRows:
             session_id, agent_type=agent_type, model=model, input_tokens=input_tokens,
             output_tokens=output_tokens, cost_usd=cost_usd,
         )  # fmt: skip
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def aadd_token_usage(
         self,
@@ -307,7 +315,7 @@ class SessionRows:
             session_id, agent_type=agent_type, model=model, input_tokens=input_tokens,
             output_tokens=output_tokens, cost_usd=cost_usd,
         )  # fmt: skip
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def usage_summary(
         self,
@@ -335,7 +343,7 @@ class SessionRows:
         script = self._children.usage_summary(
             by, session_id=session_id, owner_id=owner_id, since=since, before=before
         )
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def ausage_summary(
         self,
@@ -350,7 +358,7 @@ class SessionRows:
         script = self._children.usage_summary(
             by, session_id=session_id, owner_id=owner_id, since=since, before=before
         )
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     # -- errors -----------------------------------------------------------------------------
 
@@ -376,7 +384,7 @@ class SessionRows:
             InvalidConfigError: The id, the limit or the cursor cannot be used.
         """
         script = self._children.errors(session_id, recovered=recovered, limit=limit, after=after)
-        return self._driver.run(script, connection)
+        return self._script_runner.run(script, connection)
 
     async def aerrors(
         self,
@@ -389,4 +397,4 @@ class SessionRows:
     ) -> Page[ErrorRecord]:
         """As `errors`."""
         script = self._children.errors(session_id, recovered=recovered, limit=limit, after=after)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.driving import Driver
-from langgraph_session_saver.schemas import (
+from langgraph_session_saver.projection.schemas import (
     AestheticScore,
     BuildInfo,
     BuildStatus,
@@ -17,9 +16,10 @@ from langgraph_session_saver.schemas import (
     SessionMetadata,
 )
 from langgraph_session_saver.sessions.state_scripts import StateScripts
+from langgraph_session_saver.sql.scripts import ScriptRunner
 
 if TYPE_CHECKING:
-    from langgraph_session_saver.borrowing import AnyConnection, SyncConnection
+    from langgraph_session_saver.sql.borrowed import AnyConnection, SyncConnection
 
 
 class MetadataChanges(TypedDict, total=False):
@@ -41,8 +41,10 @@ class SessionState:
     `connection=` is as for `saver.sessions`.
     """
 
-    def __init__(self, driver: Driver, scripts: StateScripts, serde: SerializerProtocol) -> None:
-        self._driver = driver
+    def __init__(
+        self, driver: ScriptRunner, scripts: StateScripts, serde: SerializerProtocol
+    ) -> None:
+        self._script_runner = driver
         self._scripts = scripts
         self._serde = serde
 
@@ -61,7 +63,7 @@ class SessionState:
             InvalidConfigError: It is no mapping.
             ValueTooLargeError: It is larger, or nested deeper, than the database takes.
         """
-        return self._driver.run(self._scripts.save(session_id, state), connection)
+        return self._script_runner.run(self._scripts.save(session_id, state), connection)
 
     async def asave_state(
         self,
@@ -71,7 +73,7 @@ class SessionState:
         connection: AnyConnection | None = None,
     ) -> bool:
         """As `save_state`."""
-        return await self._driver.arun(self._scripts.save(session_id, state), connection)
+        return await self._script_runner.arun(self._scripts.save(session_id, state), connection)
 
     def load_state(
         self, session_id: str, *, connection: SyncConnection | None = None
@@ -87,23 +89,27 @@ class SessionState:
             HistoryLostError: It refers to values of a checkpoint that is gone.
             SerializationError: A value's type may not be rebuilt.
         """
-        return self._driver.run(self._scripts.load(self._serde, session_id), connection)
+        return self._script_runner.run(self._scripts.load(self._serde, session_id), connection)
 
     async def aload_state(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> dict[str, Any] | None:
         """As `load_state`."""
-        return await self._driver.arun(self._scripts.load(self._serde, session_id), connection)
+        return await self._script_runner.arun(
+            self._scripts.load(self._serde, session_id), connection
+        )
 
     def clear_state(self, session_id: str, *, connection: SyncConnection | None = None) -> bool:
         """Empty a session's state; the graph's checkpoints stay as they are."""
-        return self._driver.run(self._scripts.change(session_id, _NO_STATE), connection)
+        return self._script_runner.run(self._scripts.change(session_id, _NO_STATE), connection)
 
     async def aclear_state(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> bool:
         """As `clear_state`."""
-        return await self._driver.arun(self._scripts.change(session_id, _NO_STATE), connection)
+        return await self._script_runner.arun(
+            self._scripts.change(session_id, _NO_STATE), connection
+        )
 
     # -- build ------------------------------------------------------------------------------
 
@@ -119,7 +125,9 @@ class SessionState:
         Raises:
             InvalidConfigError: There is no such status.
         """
-        return self._driver.run(self._scripts.update_build_status(session_id, info), connection)
+        return self._script_runner.run(
+            self._scripts.update_build_status(session_id, info), connection
+        )
 
     async def aupdate_build_status(
         self,
@@ -130,7 +138,7 @@ class SessionState:
     ) -> bool:
         """As `update_build_status`."""
         script = self._scripts.update_build_status(session_id, info)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     # -- metadata ---------------------------------------------------------------------------
 
@@ -138,13 +146,15 @@ class SessionState:
         self, session_id: str, *, connection: SyncConnection | None = None
     ) -> SessionMetadata | None:
         """Read state, build and scores of a session; raises as `load_state` does."""
-        return self._driver.run(self._scripts.metadata(self._serde, session_id), connection)
+        return self._script_runner.run(self._scripts.metadata(self._serde, session_id), connection)
 
     async def ametadata(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> SessionMetadata | None:
         """As `metadata`."""
-        return await self._driver.arun(self._scripts.metadata(self._serde, session_id), connection)
+        return await self._script_runner.arun(
+            self._scripts.metadata(self._serde, session_id), connection
+        )
 
     def update_metadata(
         self,
@@ -158,7 +168,9 @@ class SessionState:
         Raises:
             InvalidConfigError: There is no such field, or a value does not validate.
         """
-        return self._driver.run(self._scripts.update_metadata(session_id, changes), connection)
+        return self._script_runner.run(
+            self._scripts.update_metadata(session_id, changes), connection
+        )
 
     async def aupdate_metadata(
         self,
@@ -169,7 +181,7 @@ class SessionState:
     ) -> bool:
         """As `update_metadata`."""
         script = self._scripts.update_metadata(session_id, changes)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     # -- routing and models -----------------------------------------------------------------
 
@@ -177,13 +189,13 @@ class SessionState:
         self, session_id: str, *, connection: SyncConnection | None = None
     ) -> RoutingMetadata | None:
         """Read what was decided about a session; None if there is no session."""
-        return self._driver.run(self._scripts.routing(session_id), connection)
+        return self._script_runner.run(self._scripts.routing(session_id), connection)
 
     async def arouting(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> RoutingMetadata | None:
         """As `routing`."""
-        return await self._driver.arun(self._scripts.routing(session_id), connection)
+        return await self._script_runner.arun(self._scripts.routing(session_id), connection)
 
     def update_routing(
         self,
@@ -197,7 +209,9 @@ class SessionState:
         Raises:
             InvalidConfigError: There is no such field, or a value is too long.
         """
-        return self._driver.run(self._scripts.update_routing(session_id, routing), connection)
+        return self._script_runner.run(
+            self._scripts.update_routing(session_id, routing), connection
+        )
 
     async def aupdate_routing(
         self,
@@ -208,19 +222,19 @@ class SessionState:
     ) -> bool:
         """As `update_routing`."""
         script = self._scripts.update_routing(session_id, routing)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
     def model_usage(
         self, session_id: str, *, connection: SyncConnection | None = None
     ) -> ModelUsage | None:
         """Read which model played which part; None if there is no session."""
-        return self._driver.run(self._scripts.model_usage(session_id), connection)
+        return self._script_runner.run(self._scripts.model_usage(session_id), connection)
 
     async def amodel_usage(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> ModelUsage | None:
         """As `model_usage`."""
-        return await self._driver.arun(self._scripts.model_usage(session_id), connection)
+        return await self._script_runner.arun(self._scripts.model_usage(session_id), connection)
 
     def update_model_usage(
         self,
@@ -234,7 +248,9 @@ class SessionState:
         Raises:
             InvalidConfigError: There is no such part, or an id is too long.
         """
-        return self._driver.run(self._scripts.update_model_usage(session_id, usage), connection)
+        return self._script_runner.run(
+            self._scripts.update_model_usage(session_id, usage), connection
+        )
 
     async def aupdate_model_usage(
         self,
@@ -245,7 +261,7 @@ class SessionState:
     ) -> bool:
         """As `update_model_usage`."""
         script = self._scripts.update_model_usage(session_id, usage)
-        return await self._driver.arun(script, connection)
+        return await self._script_runner.arun(script, connection)
 
 
 _NO_STATE: Mapping[str, Any] = {"graph_state": None}

@@ -11,21 +11,23 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, select
 
-from langgraph_session_saver.configs import check_id, place_of
-from langgraph_session_saver.core import ATTEMPTS, Core, Script, reading, writing
+from langgraph_session_saver.checkpointer.config import place_of
+from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.get import GetScripts
 from langgraph_session_saver.errors import (
     HistoryLostError,
     InvalidConfigError,
     ProjectionError,
     ValueTooLargeError,
 )
-from langgraph_session_saver.graph_state import OMITTED, is_reference
-from langgraph_session_saver.plain import OverBudgetError, clean_text, to_json
-from langgraph_session_saver.reading import Reading
-from langgraph_session_saver.schemas import ModelUsage, RoutingMetadata, SessionMetadata
+from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
+from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
+from langgraph_session_saver.projection.schemas import ModelUsage, RoutingMetadata, SessionMetadata
+from langgraph_session_saver.schema.column_types import JsonText
 from langgraph_session_saver.sessions.columns import columns_of, read
-from langgraph_session_saver.sessions.scripts import SessionScripts
-from langgraph_session_saver.types import JsonText
+from langgraph_session_saver.sessions.session_scripts import SessionScripts
+from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.validation import check_id
 
 _ROUTING = tuple(RoutingMetadata.model_fields)
 _MODELS = tuple(f"model_{role}" for role in ModelUsage.model_fields)
@@ -35,8 +37,8 @@ _METADATA = ("graph_state", "build_status", "build_artifacts", "aesthetic_scores
 class StateScripts:
     """Reads and sets the columns of a session that its graph projects."""
 
-    def __init__(self, core: Core, sessions: SessionScripts, reads: Reading) -> None:
-        self._core = core
+    def __init__(self, context: Context, sessions: SessionScripts, reads: GetScripts) -> None:
+        self._context = context
         self._sessions = sessions
         self._reads = reads
 
@@ -48,7 +50,7 @@ class StateScripts:
 
     def _as_column(self, state: Any) -> JsonText:
         text = _as_text(state)
-        self._core.check_size(text.encode(), lambda: "the state")
+        self._context.check_size(text.encode(), lambda: "the state")
         return JsonText(text)
 
     def load(self, serde: SerializerProtocol, session_id: Any) -> Script[dict[str, Any] | None]:
@@ -56,7 +58,7 @@ class StateScripts:
         session_id = check_id("session_id", session_id)
         lost: HistoryLostError | None = None
         for _ in range(ATTEMPTS):
-            found: _Shown | None = yield reading(lambda conn: self._shown(conn, session_id))
+            found: _Shown | None = yield Request.read(lambda conn: self._shown(conn, session_id))
             if found is None or found.state is None:
                 return None
             if not _referred(found.state) and OMITTED not in found.state:
@@ -68,7 +70,7 @@ class StateScripts:
         raise lost or HistoryLostError(f"the state of session {session_id!r} could not be read")
 
     def _shown(self, conn: Connection, session_id: str) -> _Shown | None:
-        s, t = self._core.tables.sessions, self._core.tables.threads
+        s, t = self._context.tables.sessions, self._context.tables.threads
         row = conn.execute(
             select(
                 s.c.graph_state, s.c.checkpoint_id, t.c.thread_id, t.c.checkpoint_id.label("newest")
@@ -92,7 +94,7 @@ class StateScripts:
 
         def wanted(channel: str) -> bool:
             name = clean_text(channel)
-            is_left_out = left_out and name not in state and self._core.projector.shows(channel)
+            is_left_out = left_out and name not in state and self._context.projector.shows(channel)
             return is_left_out or name in referred
 
         values = None
@@ -117,7 +119,9 @@ class StateScripts:
         return self._change(session_id, columns)
 
     def _change(self, session_id: str, columns: Mapping[str, Any]) -> Script[bool]:
-        done: bool = yield writing(lambda conn: self._sessions.change(conn, session_id, columns))
+        done: bool = yield Request.write(
+            lambda conn: self._sessions.change(conn, session_id, columns)
+        )
         return done
 
     def update_build_status(self, session_id: Any, info: Any) -> Script[bool]:
@@ -180,9 +184,9 @@ class StateScripts:
         return self.change(session_id, read("model_usage", _named("usage", usage, roles)))
 
     def _row(self, session_id: Any, names: Iterable[str]) -> Script[dict[str, Any] | None]:
-        session_id, s = check_id("session_id", session_id), self._core.tables.sessions.c
+        session_id, s = check_id("session_id", session_id), self._context.tables.sessions.c
         query = select(*(s[name] for name in names)).where(s.id == session_id)
-        row = yield reading(lambda conn: conn.execute(query).one_or_none())
+        row = yield Request.read(lambda conn: conn.execute(query).one_or_none())
         return None if row is None else dict(row._mapping)  # noqa: SLF001
 
 

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 import ormsgpack
 
-from langgraph_session_saver.codec import frame, unframe
+from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.errors import (
     BackupFileError,
     CorruptBlobError,
@@ -38,9 +38,9 @@ from langgraph_session_saver.errors import (
     NewerBackupError,
     NotABackupError,
 )
-from langgraph_session_saver.tables import SCHEMA_VERSION
+from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from langgraph_session_saver.transfer.records import Digest, Records, Values
-from langgraph_session_saver.types import utc_now
 
 FORMAT = 1
 _NAME = b"langgraph-session-saver backup "

@@ -12,20 +12,21 @@ from pathlib import Path
 
 from sqlalchemy import URL, Connection
 
-from langgraph_session_saver.dialects import Dialect
-from langgraph_session_saver.engine import BrokenReferenceError, Runner
+from langgraph_session_saver.checkpointer.context import upgrade
 from langgraph_session_saver.errors import (
     InvalidConfigError,
     TransferConflictError,
     TransferMismatchError,
 )
-from langgraph_session_saver.schema import is_current, set_up, verify
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.schema.setup import is_current, set_up, verify
+from langgraph_session_saver.schema.tables import build_tables
+from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.sql.runner import BrokenReferenceError, Runner
+from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.transfer import merging
 from langgraph_session_saver.transfer.archive import PathLike
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
 from langgraph_session_saver.transfer.records import Digest, Records, all_records, count, stream
-from langgraph_session_saver.urls import make_engine, parse_url
 
 
 def copy(
@@ -87,7 +88,9 @@ class _Copy:
     def run(self) -> Transferred:
         self._source.run(partial(verify, tables=self._tables), "read")
         if not self._target.run(partial(is_current, tables=self._tables), "read"):
-            prepare = partial(set_up, tables=self._tables, dialect=self._target.dialect)
+            prepare = partial(
+                set_up, tables=self._tables, dialect=self._target.dialect, upgrade=upgrade
+            )
             self._target.run(prepare, "schema")
         return self._source.run(self._copy, "read")
 

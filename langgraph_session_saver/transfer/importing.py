@@ -19,18 +19,21 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.configs import check_thread_id, place_of, thread_key
-from langgraph_session_saver.core import Core, Script, aside, reading
+from langgraph_session_saver.checkpointer.config import place_of
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.checkpointer.get import decode
+from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
+from langgraph_session_saver.checkpointer.put import PutScripts
+from langgraph_session_saver.checkpointer.put_writes import PutWritesScripts
+from langgraph_session_saver.encoding.caches import SizedCache
+from langgraph_session_saver.encoding.keys import thread_key
 from langgraph_session_saver.errors import ThreadNotFoundError
-from langgraph_session_saver.housekeeping import Housekeeping
-from langgraph_session_saver.reading import decode
-from langgraph_session_saver.recent import Weighed
-from langgraph_session_saver.retention import Contents
-from langgraph_session_saver.task_writes import TaskWrites
-from langgraph_session_saver.transfer.peers import At, Ids, Peer, Written
+from langgraph_session_saver.retention.contents import Contents
+from langgraph_session_saver.sql.scripts import Aside, Request, Script
+from langgraph_session_saver.transfer.channel_versions import NONE, Versions, renamed
+from langgraph_session_saver.transfer.other_savers import At, Ids, Peer, Written
 from langgraph_session_saver.transfer.progress import Meter, OnProgress
-from langgraph_session_saver.transfer.renaming import NONE, Versions, renamed
-from langgraph_session_saver.writing import Writing
+from langgraph_session_saver.validation import check_thread_id
 
 logger = logging.getLogger("langgraph_session_saver")
 
@@ -83,16 +86,18 @@ class _Thread:
 class Importing:
     """Reads another saver and saves what it has."""
 
-    def __init__(self, core: Core, serde: SerializerProtocol, housekeeping: Housekeeping) -> None:
-        self._keep_last = core.keep_last
+    def __init__(
+        self, context: Context, serde: SerializerProtocol, maintenance: MaintenanceScripts
+    ) -> None:
+        self._keep_last = context.keep_last
         # Nothing is pruned before a thread is whole: a fork may start from any of its checkpoints.
-        self._core = core = copy(core)
-        core.keep_last = None
-        core.contents = Weighed(0, Contents.weight)
+        self._context = context = copy(context)
+        context.keep_last = None
+        context.contents = SizedCache(0, Contents.weight)
         self._serde = serde
-        self._housekeeping = housekeeping
-        self._writing = Writing(core)
-        self._task_writes = TaskWrites(core)
+        self._maintenance = maintenance
+        self._put_scripts = PutScripts(context)
+        self._put_writes_scripts = PutWritesScripts(context)
 
     def import_from(
         self, peer: Peer, progress: OnProgress | None, thread_ids: Iterable[str] | None
@@ -148,13 +153,15 @@ class Importing:
                 done.checkpoints += yield from self._store(peer, at, thread)
             meter.advance(1, thread_id)
         if self._keep_last is not None and done.checkpoints > before:
-            yield from self._housekeeping.prune(
+            yield from self._maintenance.prune(
                 self._serde, [thread_id], "keep_last", self._keep_last
             )
 
     def _here(self, thread_id: str) -> Script[set[tuple[str, str]]]:
         key = thread_key(check_thread_id(thread_id))
-        rows = yield reading(lambda conn: self._core.operations.whole.checkpoint_rows(conn, key))
+        rows = yield Request.read(
+            lambda conn: self._context.operations.whole.checkpoint_rows(conn, key)
+        )
         return {(row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _refuse_more(self, thread: _Thread, there: Sequence[At]) -> None:
@@ -169,7 +176,7 @@ class Importing:
 
     def _compare(self, peer: Peer, at: At, thread: _Thread) -> Script[None]:
         """See that a checkpoint is the same; add writes that it got since."""
-        found: CheckpointTuple | None = yield aside(peer.get_tuple(at))
+        found: CheckpointTuple | None = yield Aside(peer.get_tuple(at))
         rows = yield from self._rows(at)
         if found is None or not rows:
             return
@@ -190,7 +197,10 @@ class Importing:
     def _rows(self, at: At) -> Script[Sequence[Any]]:
         place = place_of(at.config())
         key = (place.thread.key, place.ns_key, place.checkpoint_id)
-        return (yield reading(lambda conn: self._core.operations.get_checkpoint(conn, *key)))  # type: ignore[no-any-return]
+        rows: Sequence[Any] = yield Request.read(
+            lambda conn: self._context.operations.get_checkpoint(conn, *key)
+        )
+        return rows
 
     def _parent(self, found: CheckpointTuple, at: At, thread: _Thread) -> Script[Versions]:
         """The versions of a checkpoint's parent, if that is here."""
@@ -209,7 +219,7 @@ class Importing:
     # -- checkpoints that are not -------------------------------------------------------------
 
     def _store(self, peer: Peer, at: At, thread: _Thread) -> Script[int]:
-        found: CheckpointTuple | None = yield aside(peer.get_tuple(at))
+        found: CheckpointTuple | None = yield Aside(peer.get_tuple(at))
         if found is None:  # deleted there meanwhile
             return 0
         parent = yield from self._parent(found, at, thread)
@@ -226,7 +236,7 @@ class Importing:
         }
         config = at.config()
         config["configurable"]["checkpoint_id"] = parent_id
-        yield from self._writing.put(
+        yield from self._put_scripts.put(
             self._serde, config, checkpoint, found.metadata, new, is_orphan=is_orphan
         )
         thread.remember(at, versions)
@@ -240,9 +250,9 @@ class Importing:
         config["configurable"]["checkpoint_map"] = metadata.get("parents") or {}
         config["metadata"] = {"run_id": metadata.get("run_id")}
         pending = found.pending_writes or []
-        written: Written | None = yield aside(peer.written(at))
+        written: Written | None = yield Aside(peer.written(at))
         for group in arranged(pending, written):
-            yield from self._task_writes.put_writes(
+            yield from self._put_writes_scripts.put_writes(
                 self._serde, config, group.writes, group.task_id, group.task_path
             )
 

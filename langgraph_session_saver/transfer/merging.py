@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from langgraph_session_saver.dialects import Dialect
 from langgraph_session_saver.errors import TransferConflictError
-from langgraph_session_saver.statements import batches
+from langgraph_session_saver.sql.compiled import batches
+from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.transfer.records import Records, Values
 
 BATCH = 128

@@ -17,8 +17,8 @@ from typing import Any
 import ormsgpack
 from sqlalchemy import Connection, Select, Table, and_, bindparam, func, or_, select
 
-from langgraph_session_saver.tables import Tables
-from langgraph_session_saver.types import Json, JsonText, UTCDateTime
+from langgraph_session_saver.schema.column_types import Json, JsonText, UTCDateTime
+from langgraph_session_saver.schema.tables import Tables
 
 Values = list[Any]
 """A row, in the order of its table's columns."""

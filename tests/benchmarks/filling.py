@@ -11,8 +11,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, Table, create_engine, event, insert, literal, select
 
-from langgraph_session_saver.configs import thread_key
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.encoding.keys import thread_key
+from langgraph_session_saver.schema.tables import build_tables
 from tests.benchmarks.calls import continued, of_thread, recorded, run
 from tests.benchmarks.contenders import OURS, Contender
 from tests.benchmarks.databases import Database

@@ -26,7 +26,7 @@ def thread(name: str, **named: Any) -> RunnableConfig:
     return {"configurable": {"thread_id": name, **named}}
 
 
-class Driver:
+class ScriptRunner:
     """One graph with one saver: calls the sync methods on the sync face, else the async ones.
 
     ``saver`` is what ``make_saver`` gave, or any other saver, which is then called synchronously

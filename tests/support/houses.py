@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from sqlalchemy import create_engine, insert
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.tables import build_tables
+from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.transfer import Progress, copy
 from langgraph_session_saver.transfer.records import all_records
 from tests.support.backends import Backend

@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import (
 )
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.codec import blob_key, namespace_key
+from langgraph_session_saver.encoding.keys import blob_key, namespace_key
 from tests.support.backends import Sql
 from tests.support.compare import comparable, ids
 

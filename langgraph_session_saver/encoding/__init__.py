@@ -1,0 +1,1 @@
+"""Values to stored bytes and back: keys, serialisation, compression and deltas. Pure."""

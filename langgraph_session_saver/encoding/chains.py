@@ -1,0 +1,211 @@
+"""A channel's history as a chain: one whole value, then links, each a change of the one before.
+
+`FANOUT` links of one level are merged into one link of the next, like a counter's carry. A read
+therefore follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links after n changes, and every
+changed byte is stored at most `1 + log_FANOUT n` times. A value is stored whole again when
+reading its chain would cost more than twice the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
+
+from langgraph_session_saver.encoding.delta import (
+    Change,
+    array_header,
+    combine,
+    diff,
+    items_in_front,
+    pack,
+    rebuild,
+    unpack,
+)
+from langgraph_session_saver.encoding.framing import frame, unframe
+from langgraph_session_saver.encoding.keys import Typed
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+
+T = TypeVar("T")
+
+FANOUT = 64
+"""Links of one level before they become one."""
+
+WORTH = 128
+"""Bytes a change must save: about what its index entry costs."""
+
+
+class Link(NamedTuple):
+    """One change in a chain."""
+
+    key: bytes
+    level: int
+    change: Change
+    size: int
+
+
+_link_size = attrgetter("size")
+
+
+class Value(NamedTuple):
+    """A channel's serialised value, with the chain that it is stored as."""
+
+    key: bytes
+    typed: Typed
+    root: bytes
+    root_size: int
+    links: tuple[Link, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the serialised value."""
+        return len(self.typed[1])
+
+
+class StoredBlob(NamedTuple):
+    """A row of `session_blobs`, without its thread."""
+
+    key: bytes
+    base: bytes | None
+    depth: int
+    level: int
+    type: str
+    data: bytes
+
+
+def whole(key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
+    """Start a chain: the value as it is."""
+    value = Value(key, typed, root=key, root_size=len(typed[1]))
+    return value, StoredBlob(key, None, 0, 0, typed[0], frame(typed[1]))
+
+
+def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
+    """Store a value as a change of the previous one where that pays, else whole."""
+    size = len(typed[1])
+    if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
+        return whole(key, typed)
+    change = change_of(previous.typed[1], typed[1])
+    links, level, change = _carry(previous.links, change)
+    packed = pack(change)
+    cost = previous.root_size + sum(map(_link_size, links)) + len(packed)
+    if len(packed) + WORTH > size or cost > 2 * size:
+        return whole(key, typed)
+    base = links[-1].key if links else previous.root
+    links = (*links, Link(key, level, change, len(packed)))
+    value = Value(key, typed, previous.root, previous.root_size, links)
+    return value, StoredBlob(key, base, len(links), level, typed[0], frame(packed))
+
+
+def change_of(earlier: bytes, later: bytes) -> Change:
+    """What leads from one serialised value to another."""
+    return _appended(earlier, later) or diff(earlier, later)
+
+
+def _appended(earlier: bytes, later: bytes) -> Change | None:
+    """The change of a MessagePack array that has all of an earlier one in front; None if not.
+
+    What most lists of a graph do: to look for differences would take ten times as long.
+    """
+    if len(later) <= len(earlier) or not items_in_front(earlier, later):
+        return None
+    (_, start), (_, body) = array_header(earlier), array_header(later)
+    kept = len(earlier) - start
+    return later[:body], (start, kept), later[body + kept :]
+
+
+def _carry(links: tuple[Link, ...], change: Change) -> tuple[tuple[Link, ...], int, Change]:
+    """Merge a new change with the links before it, as long as their level is full."""
+    level = 0
+    while len(links) >= FANOUT - 1 and links[1 - FANOUT].level == level == links[-1].level:
+        for link in reversed(links[1 - FANOUT :]):
+            change = combine(change, link.change)
+        links, level = links[: 1 - FANOUT], level + 1
+    return links, level, change
+
+
+class Part(NamedTuple):
+    """A row of `session_blobs`, decoded."""
+
+    channel: str
+    type: str
+    base: bytes
+    content: Value | Link
+    """A whole value, or a change of the one under `base`."""
+
+
+def part_of(row: Any) -> Part:
+    """Decode a row of `session_blobs`.
+
+    Raises:
+        CorruptBlobError: It does not decode.
+    """
+    key = row.blob_key
+    content: Value | Link
+    try:
+        data = unframe(row.data)
+        if row.base_key is None:
+            content = Value(key, (row.type, data), root=key, root_size=len(data))
+        else:
+            content = Link(key, row.level, unpack(data), len(data))
+    except ValueError as exc:
+        raise _corrupt(key, row.channel, exc) from exc
+    return Part(row.channel, row.type, row.base_key or b"", content)
+
+
+def of_thread(
+    found: Mapping[tuple[bytes, bytes], T], thread_key: bytes
+) -> Callable[[bytes], T | None]:
+    """Look up by key alone what one thread has of something."""
+    return lambda key: found.get((thread_key, key))
+
+
+def resolve(
+    key: bytes, row_of: Callable[[bytes], Any], known: Callable[[bytes], Value | None]
+) -> Value:
+    """Rebuild a value from the rows of its chain, newest first.
+
+    Args:
+        key: The value wanted.
+        row_of: Looks up rows of `session_blobs`: at least the chain down to a known value.
+        known: Looks up values already resolved.
+
+    Raises:
+        HistoryLostError: A row of the chain is missing.
+        CorruptBlobError: A row does not decode.
+    """
+
+    def found(at: bytes) -> Part | None:
+        row = row_of(at)
+        return None if row is None else part_of(row)
+
+    return follow(key, found, known)
+
+
+def follow(
+    key: bytes, part_at: Callable[[bytes], Part | None], known: Callable[[bytes], Value | None]
+) -> Value:
+    """As `resolve`, from rows that were decoded before."""
+    links: list[Link] = []
+    at, newest = key, None
+    while (start := known(at)) is None:
+        part = part_at(at)
+        if part is None:
+            raise HistoryLostError(f"blob {at.hex()} is not in the database")
+        newest = newest or part
+        if isinstance(part.content, Value):
+            start = part.content
+            break
+        links.append(part.content)
+        at = part.base
+    if newest is None or not links:
+        return start
+    try:
+        data = rebuild([link.change for link in links], start.typed[1])
+    except ValueError as exc:
+        raise _corrupt(key, newest.channel, exc) from exc
+    chain = (*start.links, *reversed(links))
+    return Value(key, (newest.type, data), start.root, start.root_size, chain)
+
+
+def _corrupt(key: bytes, channel: str, problem: ValueError) -> CorruptBlobError:
+    return CorruptBlobError(f"blob {key.hex()} of channel {channel!r}: {problem}")

@@ -1,0 +1,108 @@
+"""Keys of stored rows, and the thread, namespace and checkpoint that a call names."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from secrets import randbits
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+
+Typed = tuple[str, bytes]
+"""What a serde writes: the type it will read the bytes back as, and the bytes."""
+
+KEY_BYTES = 16
+"""Bytes of a hashed key (BLAKE2b-128)."""
+
+
+def hash_key(*parts: str) -> bytes:
+    """A fixed-size key for texts of any length (BLAKE2b-128 of their lengths and themselves)."""
+    lengths = ",".join([str(len(part)) for part in parts])
+    text = f"{lengths};{''.join(parts)}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+
+
+@lru_cache(maxsize=4_096)
+def namespace_key(checkpoint_ns: str) -> bytes:
+    """The key of a namespace: empty for the root, which most rows belong to."""
+    return hash_key(checkpoint_ns) if checkpoint_ns else b""
+
+
+@lru_cache(maxsize=8_192, typed=True)
+def blob_key(checkpoint_ns: str, channel: str, version: Any) -> bytes:
+    """The key of one channel's value at one version."""
+    return hash_key(checkpoint_ns, channel, str(version))
+
+
+def is_unique(version: Any) -> bool:
+    """Whether a version can name one value only: plain numbers repeat across forks."""
+    return isinstance(version, str) and "." in version
+
+
+CheckpointKey = tuple[bytes, bytes, str]
+"""Thread key, namespace key and checkpoint id."""
+
+
+class ThreadRef(NamedTuple):
+    """A thread, and the session and owner that a call names for it, if it does."""
+
+    key: bytes
+    thread_id: str
+    session_id: str | None = None
+    owner_id: str | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the call says anything that the stored thread could contradict."""
+        return self.session_id is not None or self.owner_id is not None
+
+
+class Place(NamedTuple):
+    """Where a call reads or writes: thread, namespace and checkpoint."""
+
+    thread: ThreadRef
+    checkpoint_ns: str
+    ns_key: bytes
+    checkpoint_id: str | None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the thread's root namespace."""
+        return not self.checkpoint_ns
+
+    def at(self, checkpoint_id: str) -> RunnableConfig:
+        """A config that names a checkpoint of this namespace."""
+        return {
+            "configurable": {
+                "thread_id": self.thread.thread_id,
+                "checkpoint_ns": self.checkpoint_ns,
+                "checkpoint_id": checkpoint_id,
+            }
+        }
+
+
+@lru_cache(maxsize=4_096)
+def thread_key(thread_id: str) -> bytes:
+    """The key of a thread's rows."""
+    return hash_key(thread_id)
+
+
+_VERSION = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
+
+_COUNTER_DIGITS = 10
+
+_RANDOM_DIGITS = 12
+
+
+def next_version(current: str | int | None) -> str:
+    """The version after a channel's current one.
+
+    The random digits keep two forks of one parent from giving different values the same version.
+    An imported thread's own width is kept.
+    """
+    found = _VERSION.fullmatch(str(current)) if current is not None else None
+    number = int(found[1]) + 1 if found else 1
+    width = max(_COUNTER_DIGITS, len(found[1])) if found and found[2] else _COUNTER_DIGITS
+    return f"{number:0{width}}.{randbits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"

@@ -1,0 +1,273 @@
+"""Projections: rules that turn what a step changed into columns and rows. Pure.
+
+A projection sees a step and says what should be stored; the saver stores it, in the step's own
+transaction. The built-in ones are on by channel name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Table
+
+from langgraph_session_saver.errors import ProjectionError
+from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
+
+Columns = Mapping[str, Any]
+
+Policy = Literal["record", "raise"]
+
+FROM_STATE = frozenset(
+    ("graph_state", "build_status", "build_artifacts", "aesthetic_scores", "product_type",
+     "complexity", "skill_id", "doc_tier", "style_reference_mode", "model_classifier",
+     "model_writer", "model_expander", "model_validator", "model_style_refiner")
+)  # fmt: skip
+"""Columns of a session that show its graph's state as of its `checkpoint_id`."""
+
+
+class Step(NamedTuple):
+    """What a projection sees of one saved super-step of a thread's root namespace."""
+
+    session_id: str
+    """The session as the call names it, else the thread's id; rows get the stored one."""
+    thread_id: str
+    checkpoint_id: str
+    run_id: str | None
+    metadata: Mapping[str, Any]
+    values: Mapping[str, Any]
+    """Every channel's value after the step."""
+    changed: frozenset[str]
+    """The channels that the step changed; one that it emptied is not in `values`."""
+    versions: Mapping[str, Any]
+
+    def changes(self, channel: str) -> bool:
+        """Whether the step gave this channel a value."""
+        return channel in self.changed and channel in self.values
+
+
+class Projection:
+    """A rule of your own. Override `rows`, `columns` or both.
+
+    Rows are upserted by the table's primary key, and none is deleted. Derive the key from what you
+    project (a message id, the thread and an index): a step that is saved twice then changes
+    nothing. A row's `session_id`, where the table has that column and the row leaves it out, is
+    filled in.
+    """
+
+    channels: Sequence[str] = ()
+    """Runs when a step changes one of these; none means at every step."""
+
+    table: Table | None = None
+    """Where `rows` go: a table of the same database."""
+
+    def rows(self, step: Step) -> Iterable[Mapping[str, Any]]:
+        """Rows for `table`."""
+        del step
+        return ()
+
+    def columns(self, step: Step) -> Columns:
+        """Values for columns of the session's row."""
+        del step
+        return {}
+
+    def check(self, channel: str, value: Any) -> None:
+        """Raise what `columns` would raise if this were the channel's value."""
+        del channel, value
+
+    def applies(self, step: Step) -> bool:
+        """Whether the step concerns this projection."""
+        return not self.channels or any(step.changes(channel) for channel in self.channels)
+
+
+class SessionColumns(Projection):
+    """One channel's value as columns of its session's row.
+
+    Args:
+        channel: The channel.
+        read: Turns its value into columns, or raises `ValueError`. `None` clears them.
+        expected: What the value should be, for the error.
+        reduced: Whether the channel has a reducer: its writes are not its value, so they are
+            not checked.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        read: Callable[[Any], Columns],
+        *,
+        expected: str = "a value that its function accepts",
+        reduced: bool = False,
+    ) -> None:
+        self.channels = (channel,)
+        self.expected = expected
+        self.read = read
+        self._reduced = reduced
+
+    def columns(self, step: Step) -> Columns:
+        """The columns for the channel's new value."""
+        return self.read(step.values[self.channels[0]])
+
+    def check(self, channel: str, value: Any) -> None:
+        """Validate a write to the channel."""
+        if not self._reduced and channel == self.channels[0]:
+            self.read(value)
+
+
+class MessageRows(Projection):
+    """A channel of messages as `messages` rows, and their `usage_metadata` as `token_usage`.
+
+    Args:
+        channel: The channel.
+        roles: Message types to project and the role each gets.
+        usage: Whether to write `token_usage` rows.
+    """
+
+    def __init__(
+        self,
+        channel: str = "messages",
+        *,
+        roles: Mapping[str, str] | None = None,
+        usage: bool = True,
+    ) -> None:
+        self.channels = (channel,)
+        self.roles = dict(roles or {"human": "user", "ai": "assistant"})
+        self.usage = usage
+
+
+class PageVersions(Projection):
+    """A channel of HTML (text, or a mapping with `html` and `description`) as `versions` rows."""
+
+    def __init__(self, channel: str = "html") -> None:
+        self.channels = (channel,)
+
+    def page(self, value: Any) -> tuple[str, str | None]:
+        """The HTML and its description.
+
+        Raises:
+            ValueError: The value is neither text nor such a mapping.
+        """
+        if isinstance(value, Mapping) and isinstance(value.get("html"), str):
+            return value["html"], value.get("description")
+        if isinstance(value, str):
+            return value, None
+        raise ValueError("neither text nor a mapping with text under 'html'")
+
+    def check(self, channel: str, value: Any) -> None:
+        """Validate a write to the channel."""
+        if channel == self.channels[0] and value is not None:
+            self.page(value)
+
+
+class ErrorRows(Projection):
+    """Errors that tasks end with, and values that do not validate, as `session_errors` rows."""
+
+    channels = ("__error__",)
+
+    def applies(self, step: Step) -> bool:
+        """Never at a checkpoint: errors arrive with a task's writes."""
+        del step
+        return False
+
+
+class GraphState(Projection):
+    """The latest values as JSON in `sessions.graph_state`, for readers.
+
+    Args:
+        include: Only these channels; default all but LangGraph's own.
+        exclude: Not these.
+    """
+
+    def __init__(self, include: Iterable[str] | None = None, exclude: Iterable[str] = ()) -> None:
+        self.include = None if include is None else frozenset(include)
+        self.exclude = frozenset(exclude)
+
+    def shows(self, channel: str) -> bool:
+        """Whether the channel is part of the snapshot."""
+        if channel.startswith(("__", "branch:", "join:")) or channel in self.exclude:
+            return False
+        return self.include is None or channel in self.include
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that a projection could not use."""
+
+    channel: str
+    value: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"channel {self.channel!r} holds {self.value}, which is not {self.expected}: "
+            f"{self.found}"
+        )
+
+
+def problem_with(projection: Projection, channel: str, value: Any, exc: Exception) -> Problem:
+    """Describe a failed projection in a line."""
+    expected = getattr(projection, "expected", f"what {type(projection).__name__} takes")
+    if isinstance(exc, ValidationError):
+        first = exc.errors(include_url=False, include_input=False)[0]
+        found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
+    else:
+        found = f"{type(exc).__name__}: {exc}"
+    held = clean_text(shorten(repr(value), 200))
+    return Problem(channel, held, expected, clean_text(shorten(found, 500)))
+
+
+def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, Any]]) -> None:
+    """Validate writes before they are stored (policy "raise").
+
+    Raises:
+        ProjectionError: A write is not what its channel's projection takes.
+    """
+    for channel, written in writes:
+        for projection in projections:
+            if channel in projection.channels:
+                value = _overwritten(written)
+                try:
+                    projection.check(channel, value)
+                except Exception as exc:
+                    raise ProjectionError(
+                        f"{problem_with(projection, channel, value, exc)}. The write was not "
+                        "stored: mend the node and run the thread again"
+                    ) from exc
+
+
+def _overwritten(value: Any) -> Any:
+    """The value inside LangGraph's `Overwrite`, which replaces what a reducer made."""
+    return value.value if type(value).__name__ == "Overwrite" else value
+
+
+# -- the built-in ones ------------------------------------------------------------------------
+
+
+def _text(column: str, limit: int) -> SessionColumns:
+    adapter: TypeAdapter[str | None] = TypeAdapter(str | None)
+
+    def read(value: Any) -> Columns:
+        text = adapter.validate_python(to_json(value))
+        if text is not None and len(text) > limit:
+            raise ValueError(f"{len(text)} characters: at most {limit} fit")
+        return {column: text}
+
+    return SessionColumns(column, read, expected=f"text of at most {limit} characters")
+
+
+def _title() -> SessionColumns:
+    text = _text("title", 512)
+
+    def read(value: Any) -> Columns:
+        columns = text.read(value)
+        return {"title": columns["title"] or "Untitled session"}
+
+    return SessionColumns("title", read, expected=text.expected)
+
+
+def _cleaned(value: Any) -> Any:
+    """A mapping as plain JSON: Pydantic refuses text with lone surrogates."""
+    return to_json(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,88 @@
+"""Retention on the database: what a thread stores, read once, and the deletes that thin it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from langgraph_session_saver.retention.contents import Contents, Thinned
+from langgraph_session_saver.retention.lineage import Stored
+from langgraph_session_saver.storage.checkpoints import Operations
+from langgraph_session_saver.storage.thread_data import PIECE, Pace
+
+
+def read_contents(
+    operations: Operations, conn: Connection, thread_key: bytes, revision: int
+) -> Contents:
+    """Read what a thread stores at a revision of its row."""
+    rows = [Stored(*row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
+    blobs = operations.whole.blob_bases(conn, thread_key)
+    rows.sort(key=lambda row: row.checkpoint_id)
+    return Contents(revision, {row.key: row for row in rows}, blobs, released=len(blobs))
+
+
+def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
+    """What is to go, in pieces of as much as one transaction takes; always one at least.
+
+    Checkpoints go first, the oldest before the others, then blobs, changes before what they are
+    changes of: what is there at any moment can be read. Writes that came too late go with the last
+    checkpoints, for they are looked for among all that are left.
+
+    Args:
+        thinned: What is to go.
+        pace: Asked before each piece how much that is.
+    """
+    gone = sorted(thinned.gone, key=lambda row: row.checkpoint_id)
+    unused = sorted(thinned.unused.items(), key=lambda item: (-item[1], item[0]))
+    if len(gone) + len(unused) <= PIECE:
+        yield thinned
+        return
+    nothing = replace(thinned, gone=[], newly_hidden=[], unused={}, oldest_root=None)
+    start, newly_hidden = 0, thinned.newly_hidden
+    while True:
+        piece = gone[start : start + pace.most]
+        start += len(piece)
+        oldest_root = thinned.oldest_root if start == len(gone) else None
+        yield replace(nothing, gone=piece, newly_hidden=newly_hidden, oldest_root=oldest_root)
+        newly_hidden = []
+        if start == len(gone):
+            break
+    pace.restart()
+    start = 0
+    while start < len(unused):
+        piece_of_blobs = dict(unused[start : start + pace.most])
+        start += len(piece_of_blobs)
+        yield replace(nothing, unused=piece_of_blobs)
+
+
+def carry_out(
+    operations: Operations,
+    conn: Connection,
+    thread_key: bytes,
+    thinned: Thinned,
+    *,
+    by_order: bool = False,
+) -> None:
+    """Delete what is to go from a thread.
+
+    Args:
+        operations: The statements.
+        conn: A transaction that holds the thread's row.
+        thread_key: The thread.
+        thinned: What is to go.
+        by_order: Whether any unused blobs will do, as many as these: all others will follow.
+    """
+    if thinned.gone:
+        gone = [row.key for row in thinned.gone]
+        operations.whole.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
+    if thinned.newly_hidden:
+        operations.whole.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
+    if thinned.unused and by_order:
+        staying = thinned.contents.blobs
+        operations.whole.delete_newest_blobs(conn, thread_key, len(thinned.unused), staying)
+    elif thinned.unused:
+        operations.whole.delete_blobs(conn, thread_key, thinned.unused)
+    if thinned.oldest_root is not None:
+        operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)

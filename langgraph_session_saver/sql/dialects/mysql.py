@@ -1,0 +1,132 @@
+"""MySQL and MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Insert,
+    LargeBinary,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    text,
+)
+from sqlalchemy.dialects import mysql
+
+from langgraph_session_saver.errors import DatabaseUnavailableError
+from langgraph_session_saver.sql.compiled import driver_of, execute
+from langgraph_session_saver.sql.dialects.base import Dialect
+
+T = TypeVar("T")
+
+
+class MySQL(Dialect):
+    """MySQL, MariaDB, and clusters of them."""
+
+    batches_as = "block"
+    alters_referenced = False
+    transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
+    _setup_lock = "langgraph_session_saver.setup"
+
+    @contextmanager
+    def snapshot(self, conn: Connection) -> Iterator[None]:
+        """WITH CONSISTENT SNAPSHOT: else it begins with the first row that is read."""
+        execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        execute(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        try:
+            yield
+        finally:
+            if not conn.invalidated:
+                execute(conn, "ROLLBACK")
+
+    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """BEGIN, unless the drivers did: setting an isolation level costs round trips."""
+        if not _autocommits(conn):
+            return super().in_transaction(conn, operation)
+        execute(conn, "BEGIN")
+        try:
+            result = operation(conn)
+            execute(conn, "COMMIT")
+        except BaseException:
+            if not conn.invalidated:
+                execute(conn, "ROLLBACK")
+            raise
+        return result
+
+    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Under autocommit, if that is on: one round trip and not three."""
+        return operation(conn) if _autocommits(conn) else self.in_transaction(conn, operation)
+
+    def takes_batches(self, conn: Connection) -> bool:
+        """MariaDB has anonymous blocks, MySQL has none; one in a transaction would commit it."""
+        return bool(getattr(conn.dialect, "is_mariadb", False)) and _autocommits(conn)
+
+    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
+        """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({key[0]: table.c[key[0]]})
+
+    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
+        """INSERT … ON DUPLICATE KEY UPDATE."""
+        del key
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({name: insert.inserted[name] for name in columns})
+
+    def given(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Bytes that stay bytes: PyMySQL before 1.2 sends them as if they were text."""
+        is_bytes = isinstance(parameter.type, LargeBinary)
+        return cast(parameter, LargeBinary) if is_bytes else parameter
+
+    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
+        """FOR UPDATE: MariaDB has no FOR NO KEY UPDATE, nor OF."""
+        del table
+        return select.with_for_update()
+
+    def lock_for_setup(self, conn: Connection) -> None:
+        """A named lock: DDL commits, so a transaction's lock would not hold."""
+        held = conn.execute(text("SELECT GET_LOCK(:name, 60)"), {"name": self._setup_lock}).scalar()
+        if held != 1:
+            raise DatabaseUnavailableError(
+                "another process has been setting up this database for 60 seconds: end it, or wait"
+            )
+
+    def unlock_after_setup(self, conn: Connection) -> None:
+        """Release the named lock, after the commit; a connection that is lost holds none."""
+        if not conn.invalidated:
+            conn.exec_driver_sql("COMMIT")
+            conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
+
+    def value_limit(self, conn: Connection) -> int:
+        """Half a packet: some drivers send bytes as hexadecimal digits."""
+        packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
+        return packet // 2 - (64 << 10)
+
+    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
+        """Estimated by the server, which does not look again at every question."""
+        sizes = text(
+            "SELECT table_name, data_length + index_length FROM information_schema.tables "
+            "WHERE table_schema = coalesce(:schema, database())"
+        )
+        schema = tables[0].schema if tables else None
+        rows = conn.execute(sizes, {"schema": schema})
+        return "estimates, by information_schema", {
+            name: int(size) for name, size in rows if size is not None
+        }
+
+    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
+        """The deepest."""
+        name = mysql.dialect().identifier_preparer.format_table(blobs)
+        of_thread = "thread_key = :thread" + (" AND blob_key NOT IN :staying" if but_some else "")
+        sql = f"DELETE FROM {name} WHERE {of_thread} ORDER BY depth DESC LIMIT :most"  # noqa: S608
+        return text(sql).bindparams(bindparam("staying", expanding=True)) if but_some else text(sql)
+
+
+def _autocommits(conn: Connection) -> bool:
+    return bool(driver_of(conn).get_autocommit())

@@ -1,0 +1,182 @@
+"""Scripts: work that is written once and run by both faces.
+
+A script is a generator that yields requests (an operation, and whether it writes) and receives
+their results. `ScriptRunner` runs it, blocking or on an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from sqlalchemy import Connection
+
+from langgraph_session_saver.sql.borrowed import ARun, Run, arunner_on, runner_on
+from langgraph_session_saver.sql.runner import Kind, Runner
+
+T = TypeVar("T")
+
+
+class Request(NamedTuple):
+    """An operation that a script wants run on a connection."""
+
+    operation: Callable[[Connection], Any]
+    kind: Kind
+
+    @classmethod
+    def lookup(cls, operation: Callable[[Connection], Any]) -> Request:
+        """Request a read-only operation of compiled statements."""
+        return cls(operation, "lookup")
+
+    @classmethod
+    def read(cls, operation: Callable[[Connection], Any]) -> Request:
+        """Request a read-only operation."""
+        return cls(operation, "read")
+
+    @classmethod
+    def probe(cls, operation: Callable[[Connection], Any]) -> Request:
+        """Request a read-only operation that is not retried."""
+        return cls(operation, "probe")
+
+    @classmethod
+    def write(cls, operation: Callable[[Connection], Any]) -> Request:
+        """Request an operation in a transaction of its own."""
+        return cls(operation, "write")
+
+    @classmethod
+    def step(cls, operation: Callable[[Connection], Any]) -> Request:
+        """Request the operation of one graph step, in a transaction that steps may share."""
+        return cls(operation, "step")
+
+    @classmethod
+    def batch(
+        cls, operation: Callable[[Connection], Any], *, is_one_insert: bool = False
+    ) -> Request:
+        """Request an operation that runs one batch: a transaction only if that takes several."""
+        return cls(operation, "statement" if is_one_insert else "batch")
+
+
+class Aside(NamedTuple):
+    """Work that needs no connection of ours: reading a file, asking another saver."""
+
+    call: Callable[[], Any]
+    """The async face awaits a coroutine function, and runs any other in a thread."""
+
+
+Script: TypeAlias = Generator[Request | Aside, Any, T]
+
+
+class Tables(Protocol):
+    """What the script runner asks about the tables that scripts use."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the tables are known to be there, in the version of this code."""
+
+    def prepare(self) -> Script[None]:
+        """Create or verify the tables before the first use."""
+
+    def set_up(self) -> Script[None]:
+        """Create the tables that are missing."""
+
+    def check_borrowed(self, conn: Connection) -> None:
+        """Verify the tables on a caller's connection, in the caller's transaction."""
+
+
+class ScriptRunner:
+    """Runs scripts on an engine, or on a caller's connection."""
+
+    def __init__(self, runner: Runner, tables: Tables) -> None:
+        self._runner = runner
+        self._tables = tables
+
+    def run(self, script: Script[T], connection: Any = None) -> T:
+        """Run a script, blocking.
+
+        Args:
+            script: The script.
+            connection: A caller's `Connection` or ORM `Session`; the script then runs as part of
+                the caller's transaction.
+        """
+        if connection is not None:
+            return self._drive(script, runner_on(connection, self._tables.check_borrowed))
+        if not self._tables.is_ready:
+            self._drive(self._tables.prepare())
+        return self._drive(script)
+
+    async def arun(self, script: Script[T], connection: Any = None) -> T:
+        """Run a script on the event loop, or over a plain engine in a thread."""
+        if connection is not None:
+            run = await arunner_on(connection, self._tables.check_borrowed)
+            return await self._adrive(script, run)
+        if not self._runner.is_async and "batch" not in self._runner.grouped:
+            return await asyncio.to_thread(self.run, script)
+        if not self._tables.is_ready:
+            await self._adrive(self._tables.prepare())
+        return await self._adrive(script)
+
+    def probe(self, script: Script[T]) -> T:
+        """Run a script whether the tables exist or not."""
+        return self._drive(script)
+
+    async def aprobe(self, script: Script[T]) -> T:
+        """As `probe`."""
+        if self._runner.is_async:
+            return await self._adrive(script)
+        return await asyncio.to_thread(self.probe, script)
+
+    async def arun_here(self, script: Script[T]) -> T:
+        """As `arun`, but await asides on this event loop over a plain engine too."""
+        if not self._tables.is_ready:
+            await self._adrive(self._tables.prepare())
+        return await self._adrive(script)
+
+    def set_up(self) -> None:
+        """Create the tables that are missing, whatever `auto_setup` says."""
+        self._drive(self._tables.set_up())
+
+    async def aset_up(self) -> None:
+        """As `set_up`."""
+        if self._runner.is_async:
+            await self._adrive(self._tables.set_up())
+        else:
+            await asyncio.to_thread(self.set_up)
+
+    def _drive(self, script: Script[T], run: Run | None = None) -> T:
+        run = run or self._runner.run
+        try:
+            request = next(script)
+            while True:
+                try:
+                    result = request.call() if isinstance(request, Aside) else run(*request)
+                except Exception as exc:  # noqa: BLE001 - the script decides what to do about it
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _adrive(self, script: Script[T], run: ARun | None = None) -> T:
+        run = run or self._runner.arun
+        try:
+            request = next(script)
+            while True:
+                try:
+                    if isinstance(request, Aside):
+                        result = await _call_aside(request)
+                    else:
+                        result = await run(*request)
+                except Exception as exc:  # noqa: BLE001
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+async def _call_aside(aside: Aside) -> Any:
+    if inspect.iscoroutinefunction(aside.call):
+        return await aside.call()
+    return await asyncio.to_thread(aside.call)

@@ -1,0 +1,1 @@
+"""Statements on threads, checkpoints, blobs and writes."""

@@ -1,0 +1,295 @@
+"""The statements on threads and the sessions that own them.
+
+A thread's row is what its writers agree on: a step locks it first, so a delete or a prune never
+comes between a step's statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from secrets import randbits
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, select, update
+
+from langgraph_session_saver.encoding.keys import ThreadRef
+from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.sql.compiled import Statement, Statements
+from langgraph_session_saver.sql.dialects.base import Dialect
+
+
+class Head(NamedTuple):
+    """A locked thread row."""
+
+    session_id: str
+    is_first: bool
+    checkpoint_id: str | None
+    status_checkpoint_id: str | None
+    revision: int
+    status: str | None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the session's columns have to be written anew, for they were set by hand."""
+        return self.revision < 0
+
+    def changed(self, values: Mapping[str, Any]) -> Head:
+        """The row after some of its columns were set."""
+        known = {name: values[name] for name in _REMEMBERED if name in values}
+        return self._replace(**known)
+
+
+_REMEMBERED = ("checkpoint_id", "status_checkpoint_id", "revision", "status")
+
+_NOT_PROJECTED = frozenset(
+    ("id", "created_at", "updated_at", "owner_id", "scope_type", "scope_id", "status",
+     "round_sequence", "made_by_saver")
+)  # fmt: skip
+"""Columns of a session that no step of a thread writes."""
+
+
+def new_revision(before: int = 0) -> int:
+    """A number for what a thread stores after a change, unlike any that it had.
+
+    Args:
+        before: The one before. Below zero it says that the session's columns no longer show the
+            thread's state, for they were set by hand, until a step writes all of them.
+    """
+    number = randbits(62)
+    return -1 - number if before < 0 else number
+
+
+class Threads:
+    """Finds, makes, locks and moves threads."""
+
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self.tables = tables
+        self._dialect = dialect
+        t, d = tables, dialect
+        self._lock_thread = Statement(
+            d.locked(
+                select(t.threads).where(t.threads.c.thread_key == bindparam("thread")), t.threads
+            )
+        )
+        self._lock_session = Statement(
+            d.locked(
+                select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
+            )
+        )
+        self._count_threads = Statement(
+            select(func.count()).select_from(t.threads)
+            .where(t.threads.c.session_id == bindparam("session"))
+        )  # fmt: skip
+        self._change_thread = Statements(
+            update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
+        )
+        self._insert_session = Statements(d.insert_ignore(t.sessions, ["id"]))
+        self._insert_thread = Statements(d.insert_ignore(t.threads, ["thread_key"]))
+
+    def lock(self, conn: Connection, thread: ThreadRef) -> Head:
+        """Lock a thread's row, making it and its session if they are not there.
+
+        Raises:
+            SessionConflictError: The call names another session or owner than the thread has.
+        """
+        wanted = {"thread": thread.key}
+        row = self._lock_thread.first(conn, wanted)
+        if row is None:
+            session_id = thread.session_id or thread.thread_id
+            if self._make_session(conn, session_id, thread.owner_id):
+                made = self._make(conn, thread, session_id, is_first=True)
+                if made is not None:
+                    return made
+            # Whoever was making both, and let us wait for the session, is done: its next step
+            # locks the thread and then the session, and so do we.
+            row = self._lock_thread.first(conn, wanted)
+        if row is None:
+            self._lock_session.first(conn, {"session": session_id})
+            self._make(conn, thread, session_id, is_first=not self._count_in(conn, session_id))
+            row = self._lock_thread.first(conn, wanted)
+        if self._agree(conn, thread, row):
+            row = self._lock_thread.first(conn, wanted)
+        return Head(
+            session_id=row.session_id,
+            is_first=row.is_first,
+            checkpoint_id=row.checkpoint_id,
+            status_checkpoint_id=row.status_checkpoint_id,
+            revision=row.revision,
+            status=row.status,
+        )
+
+    def find(self, conn: Connection, thread_key: bytes) -> Any:
+        """Lock a thread's row if there is one."""
+        return self._lock_thread.first(conn, {"thread": thread_key})
+
+    def look_up(self, conn: Connection, thread_key: bytes) -> Any:
+        """A thread's row if there is one, without a lock."""
+        t = self.tables.threads
+        return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
+
+    def _make(
+        self, conn: Connection, thread: ThreadRef, session_id: str, *, is_first: bool
+    ) -> Head | None:
+        """Make a thread's row; None if another has, or where the database does not tell."""
+        revision = new_revision()
+        row = {
+            "thread_key": thread.key,
+            "thread_id": thread.thread_id,
+            "session_id": session_id,
+            "session_named": thread.session_id is not None,
+            "owner_id": thread.owner_id,
+            "is_first": is_first,
+            "revision": revision,
+        }
+        is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.tells_inserts
+        return Head(session_id, is_first, None, None, revision, None) if is_made else None
+
+    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> bool:
+        """Make a session if there is none; whether it was, where the database tells."""
+        row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
+        return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.tells_inserts
+
+    def _count_in(self, conn: Connection, session_id: str) -> int:
+        count: int = self._count_threads.scalar(conn, {"session": session_id})
+        return count
+
+    def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
+        """Check what a call names against what the thread has; the first to name one sets it.
+
+        Returns whether the thread's row was changed.
+        """
+        takes_owner = thread.owner_id is not None and row.owner_id != thread.owner_id
+        if takes_owner:
+            if row.owner_id is not None:
+                raise SessionConflictError(
+                    f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
+                    f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
+                )
+            revision = new_revision(row.revision)
+            self.change(conn, thread.key, {"owner_id": thread.owner_id, "revision": revision})
+            t = self.tables.sessions
+            conn.execute(
+                update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None)),
+                {"owner_id": thread.owner_id},
+            )
+        if thread.session_id is None or (row.session_named and row.session_id == thread.session_id):
+            return takes_owner
+        if row.session_named:
+            raise SessionConflictError(
+                f"thread {thread.thread_id!r} belongs to session {row.session_id!r}, and this "
+                f"call names {thread.session_id!r}: use another thread_id, or leave session_id out"
+            )
+        if row.session_id != thread.session_id:
+            self._move(conn, thread, row.session_id, was_first=row.is_first)
+        revision = new_revision(row.revision)
+        self.change(conn, thread.key, {"session_named": True, "revision": revision})
+        return True
+
+    def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
+        """Bring a thread, and what it projected, to the session that a call names first."""
+        new = str(thread.session_id)
+        self._make_session(conn, new, thread.owner_id)
+        self._lock_session.first(conn, {"session": new})
+        is_first = not self._count_in(conn, new)
+        self.change(conn, thread.key, {"session_id": new, "is_first": is_first})
+        v = self.tables.versions
+        newest = conn.execute(select(func.max(v.c.version)).where(v.c.session_id == new)).scalar()
+        offset = 0 if newest is None else newest + 1
+        for table in self.child_tables():
+            moved = update(table).where(table.c.thread_key == thread.key).values(session_id=new)
+            conn.execute(moved.values(version=v.c.version + offset) if table is v else moved)
+        if is_first and was_first:
+            self._move_columns(conn, old, new, offset)
+        if was_first:
+            self.promote_next(conn, old)
+        self.drop_empty_session(conn, old)
+
+    def _move_columns(self, conn: Connection, old: str, new: str, offset: int) -> None:
+        """Copy what was projected into a session's columns."""
+        s = self.tables.sessions
+        row = conn.execute(select(s).where(s.c.id == old)).mappings().one()
+        values = {
+            column.name: row[column.name]
+            for column in s.c
+            if column.name not in _NOT_PROJECTED
+            and row[column.name] not in (None, getattr(column.default, "arg", None))
+        }
+        if conn.execute(
+            select(func.count()).where(self.tables.versions.c.session_id == new)
+        ).scalar():
+            values["current_version"] = row["current_version"] + offset
+        if values:
+            conn.execute(update(s).where(s.c.id == new).values(**values))
+
+    def page(self, conn: Connection, after: bytes, limit: int) -> Sequence[Any]:
+        """Threads in the order of their keys."""
+        t = self.tables.threads
+        query = select(t.c.thread_key, t.c.thread_id, t.c.updated_at).order_by(t.c.thread_key)
+        return conn.execute(query.where(t.c.thread_key > after).limit(limit)).all()
+
+    def promote_next(self, conn: Connection, session_id: str) -> None:
+        """Make the oldest thread of a session its first, whose steps project columns."""
+        t = self.tables.threads
+        oldest = conn.execute(
+            select(t.c.thread_key)
+            .where(t.c.session_id == session_id)
+            .order_by(t.c.created_at, t.c.thread_id)
+            .limit(1)
+        ).scalar()
+        if oldest is not None:
+            self.change(conn, oldest, {"is_first": True, "revision": new_revision(-1)})
+
+    def clear_columns(self, conn: Connection, session_id: str) -> None:
+        """Empty a session's columns that show a graph's state, if a step was the last to write.
+
+        Title, routing and models stay: an application may have set those itself.
+        """
+        s = self.tables.sessions
+        shown = ("graph_state", "build_artifacts", "aesthetic_scores", "checkpoint_id")
+        conn.execute(
+            update(s)
+            .where(s.c.id == session_id, s.c.checkpoint_id.is_not(None))
+            .values(**dict.fromkeys(shown), build_status="pending")
+        )
+
+    def outdate_columns(self, conn: Connection, session_id: str) -> None:
+        """Make the next step of a session's first thread write all of the session's columns."""
+        t = self.tables.threads
+        outdated = case((t.c.revision < 0, t.c.revision - 1), else_=-1 - t.c.revision)
+        conn.execute(
+            update(t)
+            .where(t.c.session_id == session_id, t.c.is_first.is_(True))
+            .values(revision=outdated, updated_at=t.c.updated_at)
+        )
+
+    def change_owner(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
+        """Give a session's threads to another owner; no process may trust their old rows."""
+        t = self.tables.threads
+        conn.execute(
+            update(t)
+            .where(t.c.session_id == session_id)
+            .values(owner_id=owner_id, revision=t.c.revision + 1, updated_at=t.c.updated_at)
+        )
+
+    def of_session(self, conn: Connection, session_id: str) -> Sequence[bytes]:
+        """The keys of a session's threads."""
+        t = self.tables.threads.c
+        return conn.execute(select(t.thread_key).where(t.session_id == session_id)).scalars().all()
+
+    def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
+        """Change columns of a thread's row, and its revision, so that nobody trusts the old row."""
+        values = {"revision": new_revision(), "updated_at": utc_now(), **values}
+        self._change_thread.of(values).run(conn, {"key": thread_key, **values})
+
+    def child_tables(self) -> tuple[Table, ...]:
+        """The tables that steps of a thread project rows into."""
+        t = self.tables
+        return t.messages, t.versions, t.token_usage, t.errors
+
+    def drop_empty_session(self, conn: Connection, session_id: str) -> None:
+        """Delete a session that the saver made and that has no thread left."""
+        if not self._count_in(conn, session_id):
+            t = self.tables.sessions
+            conn.execute(delete(t).where(t.c.id == session_id, t.c.made_by_saver.is_(True)))
