@@ -1,4 +1,4 @@
-"""Measure the saver beside its peers, print the table, and keep it as JSON and as a chart."""
+"""Measure the saver beside its peers; keep the table as JSON, as a chart and in the documents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.benchmarks.databases import (
     SqliteSite,
 )
 from tests.benchmarks.machine import about
-from tests.benchmarks.report import table
+from tests.benchmarks.report import documented_tables, table, with_table
 from tests.benchmarks.results import RESULTS, Results
 from tests.benchmarks.workloads import WORKLOADS
 
@@ -115,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.write(output)
                 # From what can be read again, so that anybody can draw the same.
                 output.with_suffix(".svg").write_text(draw(Results.read(output)))
+    if output == RESULTS:
+        for document, measured in documented_tables(Results.read(output).rows).items():
+            document.write_text(with_table(document.read_text(), measured))
     shown = [row for row in results.rows if row.workload in names]
     Console(width=None if sys.stdout.isatty() else 150).print(table(shown))
     return 0

@@ -1,13 +1,15 @@
-"""The table that is printed."""
+"""The table that is printed, and the tables that the documents show."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from tests.benchmarks.measuring import Bar, Figure, Row, Unit
+from tests.support.readme import README
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -38,15 +40,44 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 WHOLE_GRAPHS = ("chat-100", "chat-1000", "page-builder", "fan-out", "agent", "large-dict")
-"""Workloads that are shown though nothing says what they have to reach."""
+"""Workloads whose rows are shown although they have no bar."""
+
+IN_README = (
+    ("chat of 400 turns on disk, vacuumed", "SQLite"),
+    ("time per turn, chat of 400", "SQLite"),
+    ("time per turn, chat of 400", "PostgreSQL"),
+    ("64 threads at once, 5 ms round trip, ainvoke", "PostgreSQL"),
+    ("put + put_writes, 1,050,000 checkpoints", "PostgreSQL"),
+    ("time per turn, chat of 30", "SQLite"),
+    ("put + put_writes, 2 KB state", "SQLite"),
+    ("get_tuple in a new process, 2 KB state", "SQLite"),
+    ("64 threads at once, ainvoke", "PostgreSQL"),
+    ("delete_thread of 100,000 checkpoints", "SQLite"),
+)
+"""The rows that the README shows, as what was measured and on which database."""
+
+_HEADING = "| what | database | ours | peer | ratio | bar |"
+
+
+def documented_tables(rows: Sequence[Row]) -> dict[Path, str]:
+    """The table that each document shows, by the document."""
+    shown = [row for row in rows if row.bar is not None or row.workload in WHOLE_GRAPHS]
+    chosen = [_chosen(shown, *named) for named in IN_README]
+    return {README: markdown(chosen), Path(__file__).with_name("README.md"): markdown(shown)}
+
+
+def with_table(text: str, table: str) -> str:
+    """A document's text with its table of measurements replaced."""
+    before, heading, rest = text.partition(_HEADING)
+    lines = rest.splitlines(keepends=True)[1:] if heading else []
+    after = next((at for at, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return before + table + "\n" + "".join(lines[after:]) if heading else text
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows that have a bar and those of whole graphs, as the README shows them."""
-    lines = ["| what | database | ours | peer | ratio | bar |", "|---|---|---|---|---|---|"]
+    """Rows as a Markdown table."""
+    lines = [_HEADING, "|---|---|---|---|---|---|"]
     for row in rows:
-        if row.bar is None and row.workload not in WHOLE_GRAPHS:
-            continue
         option = row.ours.partition(", ")[2]
         off = f" ({option})" if option else ""
         peer = f"{row.peer}: {amount(row.peer_value, row.unit)}" if row.peer_value else ""
@@ -57,10 +88,19 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def bars_met(rows: Sequence[Row]) -> str:
+    """How many rows meet their bar: "47 of 58"."""
     barred = [row for row in rows if row.bar]
-    met = sum(bool(row.is_met) for row in barred)
-    return f"{met} of {len(barred)} bars met; medians; ratio = ours / peer"
+    return f"{sum(bool(row.is_met) for row in barred)} of {len(barred)}"
+
+
+def _chosen(rows: Sequence[Row], what: str, database: str) -> Row:
+    """The first row of this name and database: with all options on, beside the first peer."""
+    return next(row for row in rows if (row.what, row.database) == (what, database))
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    return f"{bars_met(rows)} bars met; medians; ratio = ours / peer"
 
 
 def _bar(row: Row) -> Text:

@@ -1,6 +1,6 @@
-"""The README's code, read from the README itself, so that what it says is what is run.
+"""The documents' code, read from the documents themselves, so that the tests run what they show.
 
-A command that a person is told to type stands alone in a fenced block, and a comment directly
+A command that a reader is told to type stands alone in a fenced block, and a comment directly
 above the block names it::
 
     <!-- command: test -->
@@ -15,17 +15,23 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+FOLDERS = (".github", "examples", "langgraph_session_saver", "tests")
+"""Folders whose Markdown files are documents, beside those at the top level."""
 
 _FENCE = re.compile(r"^(?P<mark>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _COMMENT = re.compile(r"^<!--\s*(?P<key>[a-z-]+)(?::\s*(?P<value>.*?))?\s*-->$")
+_HEADING = re.compile(r"^#{1,6} +(?P<title>.*\S)")
+_LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
 class ReadmeError(ValueError):
-    """The README does not keep to its own convention."""
+    """A document breaks the conventions of this module."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,29 @@ class Block:
     """One fenced block.
 
     Attributes:
-        language: The word after the fence, possibly empty.
-        body: What stands between the fences, without the last line's end.
+        language: The first word after the fence, possibly empty.
+        file: The second word: the name of the file that the block is, possibly empty.
+        body: The text between the fences, without the last line's end.
         line: The number of the body's first line, from 1.
         comment: The key and value of the HTML comment on the line above, if there is one.
         heading: The nearest heading above, without its marks.
     """
 
     language: str
+    file: str
     body: str
     line: int
     comment: tuple[str, str] | None
     heading: str
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the project: the README first, the others by path."""
+    found = {
+        *ROOT.glob("*.md"),
+        *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md")),
+    }
+    return [README, *sorted(found - {README})]
 
 
 def blocks(text: str) -> list[Block]:
@@ -54,34 +71,26 @@ def blocks(text: str) -> list[Block]:
         ReadmeError: A block is not closed.
     """
     found: list[Block] = []
-    lines = text.splitlines()
-    heading, above, number = "", "", 0
-    while number < len(lines):
-        line = lines[number]
-        fence = _FENCE.match(line)
+    heading, above = "", ""
+    for number, lines in _pieces(text):
+        fence = _FENCE.match(lines[0])
         if fence is None:
-            if re.match(r"^#{1,6} ", line):
-                heading = line.lstrip("#").strip()
-            above = line
-            number += 1
+            title = _HEADING.match(lines[0])
+            heading, above = title["title"] if title else heading, lines[0]
             continue
-        start = number + 1
-        end = next(
-            (at for at in range(start, len(lines)) if lines[at].rstrip() == fence["mark"]), None
-        )
-        if end is None:
-            raise ReadmeError(f"line {start}: the block is not closed")
+        language, _, file = fence["info"].strip().partition(" ")
         comment = _COMMENT.match(above.strip())
         found.append(
             Block(
-                language=fence["info"].strip(),
-                body="\n".join(lines[start:end]),
-                line=start + 1,
+                language=language,
+                file=file.strip(),
+                body="\n".join(lines[1:-1]),
+                line=number + 1,
                 comment=(comment["key"], comment["value"] or "") if comment else None,
                 heading=heading,
             )
         )
-        above, number = "", end + 1
+        above = ""
     return found
 
 
@@ -100,12 +109,63 @@ def command(text: str, name: str) -> str:
     return lines[0]
 
 
+def file_block(name: str) -> Block:
+    """The one block of all documents that is a file of this name (```` ```python env.py ````).
+
+    Raises:
+        ReadmeError: There is none, or more than one.
+    """
+    found = [b for path in documents() for b in blocks(path.read_text()) if b.file == name]
+    if len(found) != 1:
+        raise ReadmeError(f"{len(found)} blocks are the file {name!r}, expected one")
+    return found[0]
+
+
+def links(text: str) -> list[str]:
+    """The targets of a Markdown text's links and images, outside its fenced blocks."""
+    return [
+        found["target"]
+        for _, lines in _pieces(text)
+        if len(lines) == 1
+        for found in _LINK.finditer(lines[0])
+    ]
+
+
+def anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives to a Markdown text's headings."""
+    titles = [_HEADING.match(lines[0]) for _, lines in _pieces(text) if len(lines) == 1]
+    return [
+        re.sub(r"[^\w\- ]", "", title["title"].lower()).replace(" ", "-")
+        for title in titles
+        if title
+    ]
+
+
+def _pieces(text: str) -> Iterator[tuple[int, list[str]]]:
+    """A text's lines one by one, but each fenced block as a whole; with their first line's number.
+
+    Raises:
+        ReadmeError: A block is not closed.
+    """
+    lines = text.splitlines()
+    number = 0
+    while number < len(lines):
+        start, number = number, number + 1
+        if fence := _FENCE.match(lines[start]):
+            while number < len(lines) and lines[number].rstrip() != fence["mark"]:
+                number += 1
+            if number == len(lines):
+                raise ReadmeError(f"line {start + 1}: the block is not closed")
+            number += 1
+        yield start + 1, lines[start:number]
+
+
 def _main(path: str, name: str) -> None:
     try:
-        said = command(Path(path).read_text(encoding="utf-8"), name)
+        found = command(Path(path).read_text(encoding="utf-8"), name)
     except ReadmeError as error:
         raise SystemExit(f"{path}: {error}") from error
-    sys.stdout.write(said + "\n")
+    sys.stdout.write(found + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,637 @@
+"""The command line, run as a process: what each command prints, and how each ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+import typer
+from sqlalchemy import make_url
+
+from langgraph_session_saver import SessionSaver
+from langgraph_session_saver.cli import bakery
+from langgraph_session_saver.cli.app import app
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION
+from tests.support.backends import Backend, Sql
+from tests.support.command_line import PRELOADED_TOO, CommandLine
+from tests.support.servers import PASSWORD, free_port
+from tests.support.zygote import Zygote
+
+SQLITE = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Zygote]:
+    """What forks processes that have the command line imported."""
+    with Zygote(PRELOADED_TOO) as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, program: Zygote) -> Path:
+    """A file with the demo's three threads, which no test changes."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = CommandLine(program, folder)("demo", "--url", str(folder / "demo.db"))
+    assert (done.code, done.err) == (0, "")
+    return folder / "demo.db"
+
+
+@pytest.fixture
+def cli(program: Zygote, tmp_path: Path, demo: Path) -> CommandLine:
+    """The command line on the demo's database."""
+    return CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=str(demo))
+
+
+@pytest.fixture
+def own(cli: CommandLine, demo: Path, tmp_path: Path, program: Zygote) -> CommandLine:
+    """The command line on a copy of the demo's database, at `own.db`, to be changed."""
+    shutil.copy(demo, tmp_path / "own.db")
+    return CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=str(tmp_path / "own.db"))
+
+
+def checkpoints(cli: CommandLine, thread: str = "demo-bakery") -> list[str]:
+    """A thread's checkpoint ids, newest first."""
+    return [one["checkpoint_id"] for one in cli("history", thread, "--json").json["entries"]]
+
+
+# -- every command ---
+
+LOOKING = {
+    "sessions list": ("demo-garage", "Bakery", "building"),
+    "sessions show demo-bakery": ("Here it is, in tomato.", "515 in 2 calls"),
+    "threads list": ("interrupted: ask", "error: build", "done"),
+    "history demo-bakery": ("5 checkpoints", "→ build", "colour"),
+    "show demo-bakery": ("'tomato'", "runs next   nothing"),
+    "diff demo-bakery FIRST LAST": ("+ colour  added", "tomato"),
+    "errors": ("a name with < in it",),
+    "usage": ("builder", "large", "0.002200"),
+    "stats": ("session_blobs", "messages", "demo-bakery"),
+    "db current": (f"{SCHEMA_VERSION} (the newest)",),
+    "db history": ("0001", "0002", "0003", "0004", "0005"),
+    "db check": ("as declared",),
+    "db sql --dialect postgresql": ("CREATE TABLE sessions", "COMMIT"),
+    "doctor": ("nothing is damaged",),
+}
+CHANGING = {
+    "demo --url more.db": ("3 threads made in more.db", "history demo-bakery"),
+    "sessions delete demo-bakery --yes": ("deleted: session 'demo-bakery' with 1 thread",),
+    "prune demo-bakery --keep-last 2 --yes": ("gone: 3 checkpoints",),
+    "sweep --idle-for 1w --yes": ("gone: 0 checkpoints",),
+    "db upgrade": (f"at revision {SCHEMA_VERSION} (as it was)",),
+    "db downgrade 0003 --yes": (f"at revision 0003 (was {SCHEMA_VERSION})",),
+    "backup monday.backup": (" rows in monday.backup",),
+    "restore demo.backup": ("0 written, ",),
+    "copy own.db other.db": (" written, 0 were there already",),
+    "import old.db": ("1 thread, 3 checkpoints imported",),
+}
+NEEDED = {"restore demo.backup": "backup", "import old.db": "old"}
+
+
+@pytest.mark.parametrize("line", LOOKING)
+def test_every_command_that_looks_prints_what_it_found(cli: CommandLine, line: str) -> None:
+    ids = checkpoints(cli) if "FIRST" in line else ["", ""]
+    words = line.replace("FIRST", ids[-1]).replace("LAST", ids[0]).split()
+
+    done = cli.as_installed(*words)
+
+    assert (done.code, done.err) == (0, "")
+    for fragment in LOOKING[line]:
+        assert fragment in done.out
+    assert all(len(row) <= 100 for row in done.out.splitlines()) or line.startswith("db sql")
+
+
+@pytest.mark.parametrize("line", CHANGING)
+def test_every_command_that_changes_something_says_what_it_did(
+    own: CommandLine, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if line.startswith("restore"):
+        assert own("backup", str(tmp_path / "demo.backup")).code == 0
+    if line.startswith("import"):
+        make_official(tmp_path / "old.db")
+
+    done = own.as_installed(*line.split())
+
+    assert done.code == 0, done.err
+    assert "Error" not in done.err
+    for fragment in CHANGING[line]:
+        assert fragment in done.out
+
+
+def make_official(path: Path) -> None:
+    """A file in which the official saver keeps a thread that waits for an answer."""
+    from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: PLC0415
+
+    with SqliteSaver.from_conn_string(str(path)) as saver:
+        bakery.run_all(saver, ["demo-garage"])
+        saver.conn.execute("UPDATE checkpoints SET thread_id = 'official'")
+        saver.conn.execute("UPDATE writes SET thread_id = 'official'")
+        saver.conn.commit()
+
+
+def command_names(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from command_names(one, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_no_command_is_left_out_above() -> None:
+    tried = [tuple(line.split()) for line in (*LOOKING, *CHANGING)]
+    for name in command_names(typer.main.get_command(app)):
+        assert any(line[: len(name)] == name for line in tried), name
+
+
+def test_the_help_of_every_command_shows_an_example(cli: CommandLine) -> None:
+    for name in command_names(typer.main.get_command(app)):
+        done = cli(*name, "--help")
+        assert done.code == 0
+        assert f"$ langgraph-session-saver {' '.join(name)}" in done.out, name
+
+
+def test_without_a_command_the_help_is_shown(cli: CommandLine) -> None:
+    for words in ([], ["db"]):
+        done = cli(*words)
+        assert (done.code, done.err) == (2, "")
+        assert "Usage:" in done.out
+
+
+def test_the_help_of_the_program_explains_its_exit_codes(cli: CommandLine) -> None:
+    done = cli("--help")
+    assert re.search(r"Exit codes: 0 .*1 .*2 .*3 .*4 .*5 ", " ".join(done.out.split()))
+
+
+# -- JSON ---
+
+KEYS = {
+    "sessions list": {"sessions", "next"},
+    "sessions show demo-bakery": {
+        "session", "threads", "messages", "versions", "open_errors", "usage"
+    },
+    "threads list": {"total", "threads"},
+    "history demo-bakery": {"thread_id", "checkpoint_ns", "entries", "older"},
+    "show demo-bakery": {
+        "thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "run_id", "step", "source",
+        "time", "due", "metadata", "values", "writes",
+    },
+    "diff demo-bakery FIRST": {"thread_id", "checkpoint_ns", "a", "b", "channels", "same"},
+    "errors": {"errors", "next"},
+    "usage": {"by", "usage", "sum"},
+    "stats": {"measured", "bytes", "tables", "channels", "threads"},
+    "prune demo-bakery --keep-last 1 --dry-run": {
+        "threads", "checkpoints", "blobs", "deleted_threads", "done"
+    },
+    "sweep --older-than 90d --dry-run": {
+        "threads", "checkpoints", "blobs", "deleted_threads", "done"
+    },
+    "db current": {"current", "head", "is_head"},
+    "db history": {"revisions"},
+    "db check": {"equal", "differences"},
+    "db sql": {"from", "to", "sql"},
+    "doctor": {"ok", "findings"},
+}  # fmt: skip
+KEYS_OF_CHANGES = {
+    "demo --url more.db": {"url", "made", "next"},
+    "sessions delete demo-bakery --yes": {"session_id", "threads", "deleted", "soft"},
+    "db upgrade": {"before", "after", "head"},
+    "db downgrade base --yes": {"before", "after", "head"},
+    "backup monday.backup": {"file", "bytes", "rows"},
+    "copy own.db other.db": {"written", "kept"},
+}
+
+
+@pytest.mark.parametrize("line", KEYS)
+def test_json_is_alone_on_standard_output_with_its_keys(cli: CommandLine, line: str) -> None:
+    first = checkpoints(cli)[-1] if "FIRST" in line else ""
+    done = cli(*line.replace("FIRST", first).split(), "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json.keys() == KEYS[line]
+
+
+@pytest.mark.parametrize("line", KEYS_OF_CHANGES)
+def test_json_of_changes_has_its_keys(own: CommandLine, line: str, tmp_path: Path) -> None:
+    words = [str(tmp_path / word) if "." in word else word for word in line.split()]
+    done = own(*words, "--json")
+    assert done.code == 0, done.err
+    assert done.json.keys() == KEYS_OF_CHANGES[line]
+
+
+def test_json_says_the_same_as_the_table(cli: CommandLine) -> None:
+    [error] = cli("errors", "--json").json["errors"]
+    assert error["thread_id"] == "demo-florist"
+    assert error["stack"].startswith("Traceback")
+    usage = cli("usage", "--by", "agent", "--json").json
+    assert [row["agent_type"] for row in usage["usage"]] == ["builder", "planner"]
+    assert usage["sum"]["total_tokens"] == 625
+
+
+# -- which thread ---
+
+
+def test_a_thread_is_found_by_the_start_of_its_id(cli: CommandLine) -> None:
+    for start in ("demo-b", "demo-bakery"):
+        assert cli("history", start, "--json").json["thread_id"] == "demo-bakery"
+    assert cli("sessions", "show", "demo-g", "--json").json["session"]["id"] == "demo-garage"
+
+
+def test_a_start_that_several_threads_share_names_them(cli: CommandLine) -> None:
+    for words in (["history"], ["show"], ["sessions", "show"], ["prune", "--delete", "--yes"]):
+        done = cli(*words, "demo-")
+        assert (done.code, done.out) == (3, "")
+        assert "(demo-bakery, demo-florist, demo-garage)" in done.err
+
+
+def test_a_whole_id_is_found_though_others_start_with_it(own: CommandLine, tmp_path: Path) -> None:
+    with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
+        saver.copy_thread("demo-bakery", "demo-bakery-2")
+    assert own("history", "demo-bakery", "--json").json["thread_id"] == "demo-bakery"
+    assert own("history", "demo-bak").code == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["history", "nobody"], ["show", "demo-b", "ffff"], ["diff", "demo-b", "1", "2"],
+     ["sessions", "show", "nobody"], ["sessions", "delete", "nobody", "--yes"]],
+)  # fmt: skip
+def test_what_is_not_there_ends_with_3(own: CommandLine, words: list[str]) -> None:
+    done = own(*words)
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith("Error: ")
+
+
+def test_a_checkpoint_is_found_by_the_start_of_its_id(cli: CommandLine) -> None:
+    ids = checkpoints(cli)
+    shortest = next(n for n in range(1, 36) if sum(i.startswith(ids[-1][:n]) for i in ids) == 1)
+    assert cli("show", "demo-b", ids[-1][:shortest], "--json").json["checkpoint_id"] == ids[-1]
+    assert cli("show", "demo-b", ids[-1][: shortest - 1]).code == 3
+
+
+# -- how it ends ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["wat"], ["history"], ["threads", "list", "--wat"], ["threads", "list", "--limit", "0"],
+     ["prune", "demo-b"], ["prune", "--keep-latest"], ["prune", "demo-b", "--all", "--delete"],
+     ["sweep"], ["sweep", "--older-than", "soon"], ["usage", "--by", "colour"],
+     ["history", "demo-b", "--before", ""], ["threads", "list", "--url", "oracle://x"]],
+)  # fmt: skip
+def test_what_cannot_be_used_ends_with_2(own: CommandLine, words: list[str]) -> None:
+    done = own(*words)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+
+
+def test_a_database_that_is_not_there_ends_with_4_and_is_not_made(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    for words in (["threads", "list"], ["doctor"], ["prune", "--all", "--delete", "--yes"]):
+        done = cli(*words, "--url", str(tmp_path / "typo.db"))
+        assert done.code == 4
+        assert "typo.db" in "".join((done.err + done.out).split())
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_without_a_url_nothing_is_made_in_the_home_directory(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    done = cli("threads", "list", LANGGRAPH_SESSION_SAVER_URL="", HOME=str(tmp_path / "home"))
+    assert done.code == 4
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "postgresql+asyncpg"])
+def test_a_server_that_is_down_ends_with_4_and_no_output_has_the_password(
+    cli: CommandLine, scheme: str
+) -> None:
+    url = f"{scheme}://ada:secret@127.0.0.1:{free_port()}/app"
+    for words in (["threads", "list"], ["doctor"], ["doctor", "--json"], ["db", "upgrade"]):
+        done = cli(*words, "--url", url)
+        assert done.code == 4
+        assert "cannot be reached" in done.out + done.err
+        assert "secret" not in done.out + done.err
+
+
+def test_a_url_in_the_wrong_place_shows_no_password(cli: CommandLine) -> None:
+    url = "postgresql://ada:secret@127.0.0.1/app"
+    for words in (["threads", "list", url], ["history", url], [url], ["threads", url, "list"]):
+        done = cli(*words)
+        assert done.code in {2, 3}
+        assert "secret" not in done.out + done.err
+
+
+def test_a_database_without_our_tables_ends_with_5_and_names_the_command(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "bare.db")) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+    done = cli("threads", "list", "--url", str(tmp_path / "bare.db"))
+    assert done.code == 5
+    assert "db upgrade" in done.err
+    assert cli("db", "current", "--url", str(tmp_path / "bare.db")).code == 1
+    assert cli("doctor", "--url", str(tmp_path / "bare.db")).code == 1
+
+
+def test_a_check_that_finds_differences_ends_with_1(own: CommandLine, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("DROP INDEX idx_sessions_owner")
+    done = own("db", "check", "--json")
+    assert done.code == 1
+    assert not done.json["equal"]
+    assert "idx_sessions_owner" in str(done.json["differences"])
+
+
+def test_a_damaged_row_is_what_the_doctor_finds(own: CommandLine, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("DELETE FROM session_threads WHERE thread_id = 'demo-bakery'")
+        connection.commit()
+    done = own("doctor", "--json")
+    assert done.code == 1
+    found = {one["what"]: one for one in done.json["findings"]}
+    assert found["checkpoints"]["verdict"] == "failed"
+    assert found["checkpoints"]["said"] == "5 checkpoints without their thread"
+
+
+def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
+    own: CommandLine, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("DELETE FROM session_blobs WHERE base_key IS NULL")
+        connection.commit()
+        left = connection.execute("SELECT count(*) FROM session_blobs").fetchone()[0]
+    done = own("doctor", "--json")
+    assert done.code == 1
+    found = {one["what"]: one for one in done.json["findings"]}
+    assert left
+    assert found["stored values"]["verdict"] == "failed"
+    assert "changes of a value that is gone" in found["stored values"]["said"]
+
+
+def test_a_file_that_is_no_backup_ends_with_5_and_nothing_is_made(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("not a backup")
+    done = cli("restore", str(tmp_path / "notes.txt"), "--url", str(tmp_path / "new.db"))
+    assert done.code == 5
+    assert not (tmp_path / "new.db").exists()
+
+
+# -- what deletes asks first ---
+
+DESTRUCTIVE = [
+    ["sessions", "delete", "demo-bakery"],
+    ["prune", "demo-bakery", "--delete"],
+    ["sweep", "--idle-for", "1m"],
+    ["db", "downgrade", "base"],
+]
+
+
+@pytest.mark.parametrize("words", DESTRUCTIVE)
+def test_what_deletes_refuses_where_nobody_can_be_asked(
+    own: CommandLine, words: list[str], tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("UPDATE session_threads SET updated_at = '2020-01-01 00:00:00.000000'")
+        connection.commit()
+    done = own(*words)
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert own("threads", "list", "--json").json["total"] == 3
+
+
+def test_what_deletes_asks_on_a_terminal(own: CommandLine) -> None:
+    for answer, code, left in ((b"n\n", 1, 3), (b"y\n", 0, 2)):
+        done, shown = on_terminal(own, "sessions", "delete", "demo-bakery", typed=answer)
+        assert done == code
+        assert "Delete session 'demo-bakery' with 1 thread?" in shown
+        assert own("sessions", "list", "--json").json["sessions"].__len__() == left
+
+
+def test_a_dry_run_counts_and_deletes_nothing(own: CommandLine) -> None:
+    for words in (["prune", "--all", "--keep-latest"], ["sweep", "--older-than", "1m"]):
+        done = own(*words, "--dry-run", "--json")
+        assert (done.code, done.json["done"]) == (0, False)
+    whole = own("prune", "--all", "--delete", "--dry-run", "--json").json
+    assert (whole["threads"], whole["checkpoints"], whole["deleted_threads"]) == (3, 12, 3)
+    assert own("prune", "--all", "--delete", "--yes", "--json").json == whole | {"done": True}
+    assert own("threads", "list", "--json").json["total"] == 0
+
+
+# -- how it looks ---
+
+
+def on_terminal(cli: CommandLine, *words: str, typed: bytes = b"", **env: str) -> tuple[int, str]:
+    """Run it on a terminal, and what that shows."""
+    ours, theirs = pty.openpty()
+    os.write(ours, typed)
+    done = cli(*words, terminal=os.ttyname(theirs), **{"TERM": "xterm", **env})
+    os.set_blocking(ours, False)
+    shown = b""
+    try:
+        while got := os.read(ours, 1 << 16):
+            shown += got
+    except OSError:
+        pass
+    os.close(theirs)
+    os.close(ours)
+    return done.code, shown.decode()
+
+
+def test_colour_is_for_terminals_and_not_where_no_color_is_set(cli: CommandLine) -> None:
+    colour = re.compile(r"\x1b\[[0-9;]*3[1-6]m")
+    assert colour.search(on_terminal(cli, "threads", "list", NO_COLOR="")[1])
+    assert not colour.search(on_terminal(cli, "threads", "list", NO_COLOR="1")[1])
+    assert "\x1b" not in cli("threads", "list", NO_COLOR="").out
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_lines_fit_the_terminal_and_ids_are_whole(cli: CommandLine, width: str) -> None:
+    for words in (["threads", "list"], ["sessions", "list"], ["history", "demo-b"], ["stats"],
+                  ["errors"], ["show", "demo-b"], ["doctor"]):  # fmt: skip
+        done = cli(*words, COLUMNS=width)
+        assert max(map(len, done.out.splitlines())) <= int(width), words
+    shown = re.findall(r"[0-9a-f]{8}-[0-9a-f]+", cli("history", "demo-b", COLUMNS=width).out)
+    ids = checkpoints(cli)
+    assert [[one for one in ids if one.startswith(start)] for start in shown] == [[i] for i in ids]
+
+
+def test_long_work_shows_a_bar_on_a_terminal_alone(own: CommandLine, tmp_path: Path) -> None:
+    words = ["backup", str(tmp_path / "a.backup"), "--yes"]
+    assert "backing up" in on_terminal(own, *words)[1]
+    assert own(*words).err == ""
+
+
+def test_stored_text_cannot_write_to_the_terminal(own: CommandLine, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("UPDATE sessions SET title = '\x1b]0;owned\x07 [red]x[/red]'")
+        connection.execute("UPDATE session_errors SET message = '\x1b[2Jgone'")
+        connection.commit()
+    assert "[red]x[/red]" in own("sessions", "list", COLUMNS="160").out
+    for words in (["sessions", "list"], ["errors"], ["sessions", "show", "demo-b"]):
+        assert "\x1b" not in own(*words).out
+        assert "\x07" not in own(*words).out
+
+
+# -- reading alone ---
+
+
+READING = [
+    ["threads", "list"], ["sessions", "list"], ["history", "demo-b"], ["show", "demo-b"],
+    ["errors"], ["usage"], ["stats"], ["doctor"], ["db", "current"], ["db", "check"],
+    ["prune", "--all", "--keep-latest", "--dry-run"], ["sweep", "--older-than", "1d", "--dry-run"],
+]  # fmt: skip
+
+
+def test_a_read_only_file_in_a_read_only_directory_can_be_read(
+    own: CommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    shutil.copy(tmp_path / "own.db", folder / "kept.db")
+    (folder / "kept.db").chmod(0o444)
+    folder.chmod(0o555)
+    before = (folder / "kept.db").read_bytes()
+    script = tmp_path / "backup"
+    try:
+        for words in [*READING, ["backup", str(script)]]:
+            done = own(*words, "--url", str(folder / "kept.db"), UNPRIVILEGED="1")
+            assert done.code == 0, (words, done.err, done.out)
+        refused = own("prune", "--all", "--delete", "--yes", "--url", str(folder / "kept.db"),
+                      UNPRIVILEGED="1")  # fmt: skip
+        assert refused.code == 4, refused.err
+        assert [path.name for path in folder.iterdir()] == ["kept.db"]
+        assert (folder / "kept.db").read_bytes() == before
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_log_that_cannot_be_read_is_said_and_not_left_out(
+    own: CommandLine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("UPDATE sessions SET title = 'the newest'")
+        connection.commit()
+        for name in ("own.db", "own.db-wal"):
+            shutil.copy(tmp_path / name, folder / name)
+    folder.chmod(0o555)
+    try:
+        done = own("sessions", "list", "--url", str(folder / "own.db"), UNPRIVILEGED="1")
+    finally:
+        folder.chmod(0o755)
+    assert done.code == 4
+    assert "own.db-wal" in done.err
+
+
+def test_a_url_that_says_read_only_is_read_and_not_written(
+    own: CommandLine, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.db"
+    for url in (f"file:{path}?mode=ro", f"sqlite:///file:{path}?mode=ro&uri=true"):
+        assert own("threads", "list", "--url", url, "--json").json["total"] == 3
+        done = own("prune", "--all", "--delete", "--yes", "--url", url)
+        assert done.code == 4
+        assert "read only" in done.err
+
+
+def test_reading_leaves_nothing_beside_the_file(own: CommandLine, tmp_path: Path) -> None:
+    before = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("own"))
+    for words in READING:
+        assert own(*words).code == 0
+    after = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("own"))
+    assert before == after == ["own.db"]
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
+def test_the_commands_work_on_servers(backend: Backend, program: Zygote, tmp_path: Path) -> None:
+    cli = CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=backend.url)
+    assert cli("demo", "--url", backend.url).code == 0
+    for words in READING:
+        done = cli(*words)
+        assert (done.code, done.err) == (0, ""), words
+    assert cli("threads", "list", "--url", backend.async_url, "--json").json["total"] == 3
+    assert cli("prune", "--all", "--delete", "--yes").code == 0
+    assert cli("db", "downgrade", "base", "--yes").code == 0
+    assert cli("db", "current").code == 1
+
+
+@pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
+def test_a_user_who_may_only_select_can_look(
+    backend: Backend, program: Zygote, tmp_path: Path, sql: Sql
+) -> None:
+    cli = CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=backend.url)
+    assert cli("demo", "--url", backend.url).code == 0
+    name = f"reader_{secrets.token_hex(4)}"
+    sql(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+        url = make_url(backend.url).set(username=name, password=PASSWORD)
+        reader = url.render_as_string(hide_password=False)
+        for words in READING:
+            done = cli(*words, "--url", reader)
+            assert (done.code, done.err) == (0, ""), words
+        refused = cli("prune", "--all", "--delete", "--yes", "--url", reader)
+        assert refused.code == 5
+        assert "permission denied" in refused.err
+    finally:
+        sql(f"DROP OWNED BY {name}")
+        sql(f"DROP ROLE {name}")
+
+
+# -- what is not installed, and what is not imported ---
+
+
+def test_without_its_libraries_it_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['typer'] = None\nimport langgraph_session_saver.cli as c\nc.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'langgraph-session-saver[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Baited(TypedDict):
+    bait: Any
+
+
+def test_nothing_that_is_stored_is_imported(
+    own: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trap.py").write_text(
+        "from dataclasses import dataclass\n"
+        "import pathlib, sys\n"
+        "(pathlib.Path(__file__).with_name('sprung-' + pathlib.Path(sys.argv[0]).name)).touch()\n"
+        "@dataclass\n"
+        "class Bait:\n    taste: str\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import trap  # type: ignore[import-not-found]  # noqa: PLC0415
+    from langgraph.graph import START, StateGraph  # noqa: PLC0415
+
+    with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
+        builder: StateGraph[Any] = StateGraph(Baited)
+        builder.add_node("set", lambda _state: {"bait": trap.Bait("sweet")})
+        builder.add_edge(START, "set")
+        builder.compile(saver).invoke({}, {"configurable": {"thread_id": "trap"}})
+    sys.modules.pop("trap")
+
+    done = own.as_installed("show", "trap", PYTHONPATH=str(tmp_path))
+
+    assert done.code == 0
+    assert "Bait(taste='sweet')" in done.out
+    assert not (tmp_path / "sprung-langgraph-session-saver").exists()
