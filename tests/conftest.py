@@ -36,7 +36,12 @@ DATABASES = pytest.StashKey[Databases]()
 MISSING = pytest.StashKey[dict[str, str]]()
 MakeBackend: TypeAlias = Callable[[BackendName], Backend]
 SAVERS = frozenset({"make_saver", "saver", "sync_saver"})
-LONG = {"test_chat.py", "test_differential.py", "test_kill.py", "test_retention_differential.py"}
+LONG = {
+    "test_long_chat.py",
+    "test_differential.py",
+    "test_kill.py",
+    "test_retention_differential.py",
+}
 REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
 
 

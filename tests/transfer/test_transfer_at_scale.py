@@ -1,7 +1,7 @@
 """Many sessions move to PostgreSQL, by processes whose memory does not grow with them.
 
-`MOVING_SESSIONS=20000 pytest tests/test_moving_at_scale.py -s` moves 200,000 checkpoints and
-prints what it took; without it, a hundredth of that.
+`MOVING_SESSIONS=20000 pytest tests/transfer/test_transfer_at_scale.py -s` moves 200,000 checkpoints
+and prints the time and memory used; by default a hundredth of that is moved.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.support.workloads import finish, on
 from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.empty_database
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 8
 WORKLOADS = "tests.support.workloads"
 VERSION_TABLE = "session_saver_alembic_version"

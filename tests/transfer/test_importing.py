@@ -356,7 +356,7 @@ def test_an_import_that_was_killed_goes_on(
         peer = SqliteSaver(connection)
         furnish(peer)
         child = zygote.spawn(
-            "tests.test_importing:import_and_tell", {"path": path, "url": backend.url}
+            "tests.transfer.test_importing:import_and_tell", {"path": path, "url": backend.url}
         )
         child.wait_for("imported 9")
         child.kill()

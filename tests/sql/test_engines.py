@@ -29,15 +29,15 @@ from langgraph_session_saver import (
     WrongFaceError,
 )
 from langgraph_session_saver.sql.compiled import is_heard
+from tests.schema.test_setup import BLOCKER
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.graphs import line_of, says
 from tests.support.savers import SaverFactory
 from tests.support.servers import free_port
 from tests.support.workloads import finish, on
-from tests.test_setup import BLOCKER
 
 pytestmark = pytest.mark.empty_database
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 
 

@@ -493,7 +493,7 @@ async def test_a_saver_with_an_allowlist_shares_storage_and_rebuilds_what_is_lis
 ) -> None:
     config = thread("listed")
     strict = make_saver(serde=JsonPlusSerializer(allowed_msgpack_modules=STRICT))
-    listed = strict.with_allowlist([("tests.test_graphs", "Page")])
+    listed = strict.with_allowlist([("tests.acceptance.test_graphs", "Page")])
     await ScriptRunner(TYPED, make_saver()).invoke({}, config)
 
     found = await listed.aget_tuple(config)

@@ -28,7 +28,7 @@ from tests.support.servers import (
 )
 from tests.support.zygote import Zygote, ZygoteError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = "tests.support.samples"
 
 

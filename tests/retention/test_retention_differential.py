@@ -1,7 +1,8 @@
 """Random graphs and operations: a saver that keeps the last N beside one that keeps everything.
 
-Each script is made from a number, printed when it fails; `RETENTION_SCRIPTS=2000 pytest
-tests/test_retention_differential.py` is the long form, and `RETENTION_SEED=17` runs that one alone.
+Each script is made from a seed that is printed when it fails. Run more of them with
+`RETENTION_SCRIPTS=2000 pytest tests/retention/test_retention_differential.py`, or a single one with
+`RETENTION_SEED=17`.
 """
 
 from __future__ import annotations

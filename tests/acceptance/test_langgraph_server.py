@@ -33,7 +33,7 @@ from langgraph_session_saver import InvalidConfigError, SchemaError, SessionSave
 from langgraph_session_saver.server import checkpointer
 from tests.support.backends import Backend, Sql
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples/langgraph_server"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/langgraph_server"
 PREFIX = "LANGGRAPH_SESSION_SAVER_"
 
 

@@ -516,7 +516,9 @@ async def test_two_processes_on_one_thread_leave_the_newest_few_as_they_were(
         everything.setup()
         arguments = {"url": backend.url, "turns": 5, "count": 4}
         children = [
-            zygote.spawn("tests.test_retention:take_kept_turns", {**arguments, "name": name})
+            zygote.spawn(
+                "tests.retention.test_retention:take_kept_turns", {**arguments, "name": name}
+            )
             for name in ("a", "b")
         ]
         for child in children:
