@@ -1,0 +1,114 @@
+"""Which checkpoints project: the session's first thread, its root, its newest."""
+
+from __future__ import annotations
+
+import operator
+from typing import Annotated, Any, TypedDict
+
+from langgraph_session_saver import SessionSaver
+from tests.projection.samples import graph_state, pages, talk
+from tests.support.backends import EACH_ONCE, Sql
+from tests.support.rows import chain, checkpoint_id, config, counts, one, put, run, transcript
+from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
+
+
+async def test_only_the_first_thread_of_a_session_projects_columns(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    await run(chain(saver, {"build_status": "building"}), {}, config("one", session_id="s"))
+
+    second = {"build_status": "failed", "title": "Second", "messages": talk("b")}
+    await run(chain(saver, second), {}, config("two", session_id="s"))
+
+    row = one(sql, "sessions")
+    assert (row["build_status"], row["title"]) == ("building", "Untitled session")
+    assert one(sql, "messages")["content"] == "b"
+
+
+async def test_a_subgraphs_namespace_projects_nothing(saver: SessionSaver, sql: Sql) -> None:
+    class Inner(TypedDict, total=False):
+        title: Any
+        messages: Annotated[list[Any], operator.add]
+        html: Any
+
+    class Outer(TypedDict, total=False):
+        note: Any
+
+    inner = chain(None, {"title": "Inner", "messages": talk("x"), "html": "<p>"}, state=Inner)
+
+    async def call(_state: Outer) -> dict[str, Any]:
+        await inner.ainvoke({"title": "In"})
+        return {"note": 1}
+
+    await run(chain(saver, call, state=Outer), {})
+
+    assert sql("SELECT count(*) AS n FROM session_checkpoints WHERE checkpoint_ns <> ''") != [
+        {"n": 0}
+    ]
+    assert one(sql, "sessions")["title"] == "Untitled session"
+    assert (counts(sql)["messages"], counts(sql)["versions"]) == (0, 0)
+
+
+async def test_an_older_checkpoint_never_projects_over_a_newer_one(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    first = await put(saver, 1, {"title": "One", "messages": talk("a")})
+    await put(saver, 3, {"title": "Three", "messages": talk("a", "b"), "html": "<p>3"}, first)
+
+    await put(saver, 2, {"title": "Two", "messages": talk("a"), "html": "<p>2"}, first)
+
+    assert one(sql, "sessions")["title"] == "Three"
+    assert transcript(sql) == [("user", "a"), ("assistant", "b")]
+    assert pages(sql) == [(0, "<p>3", None)]
+    assert one(sql, "session_threads")["checkpoint_id"] == checkpoint_id(3)
+
+
+async def test_rows_show_the_head_of_a_fork(saver: SessionSaver, sql: Sql) -> None:
+    graph = chain(
+        saver,
+        {"title": "One", "messages": talk("a"), "html": "<p>1"},
+        {"title": "Two", "messages": talk("a", "b"), "html": "<p>2"},
+    )
+    await run(graph, {})
+    after_step1 = [state async for state in graph.aget_state_history(config())][1]
+
+    await graph.aupdate_state(after_step1.config, {"note": "forked"}, as_node="step1")
+
+    row = one(sql, "sessions")
+    assert (row["title"], row["current_version"]) == ("One", 0)
+    assert transcript(sql) == [("user", "a")]
+    assert transcript(sql, removed=True) == [("assistant", "b")]
+    assert [version for version, _, _ in pages(sql)] == [0, 1]
+    assert graph_state(sql)["note"] == "forked"
+
+
+async def test_a_step_of_another_process_in_between_is_taken_into_account(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    here, there = make_saver(), make_saver()
+    start = await put(here, 1, {"messages": talk("a"), "title": "One"})
+    await put(there, 2, {"messages": talk("a", "b"), "title": "Two", "html": "<p>2"}, start)
+
+    # It follows the same parent, so it is another branch, and this process knows only that one.
+    await put(here, 3, {"messages": talk("a", "B"), "note": 3, "title": "One"}, start)
+
+    assert transcript(sql) == [("user", "a"), ("assistant", "B")]
+    assert one(sql, "sessions")["title"] == "One"
+    assert graph_state(sql) == {"note": 3, "title": "One"}
+
+
+async def test_processes_that_take_turns_show_the_latest_of_both(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    here, there = make_saver(), make_saver()
+    at = await put(here, 1, {"messages": talk("a")})
+    at = await put(there, 2, {"messages": talk("a", "b"), "note": 2}, at)
+    at = await put(here, 3, {"messages": [*talk("a", "b")[1:], *talk("x", "y", "c")[2:]]}, at)
+
+    await put(there, 4, {"title": "Four", "messages": talk("a", "b", "c")}, at)
+
+    assert sorted(transcript(sql)) == [("assistant", "b"), ("user", "a"), ("user", "c")]
+    assert transcript(sql, removed=True) == []
+    assert one(sql, "sessions")["title"] == "Four"

@@ -1,0 +1,156 @@
+"""`sweep`: age and idle limits over all threads, dry runs and counts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from langgraph_session_saver import InvalidConfigError, SessionSaver
+from langgraph_session_saver.checkpointer.maintenance import Counts
+from tests.support.backends import EACH_ONCE, Sql
+from tests.support.kept import in_tables
+from tests.support.rows import chain, checkpoint, config, counts, listed, one, put, run
+from tests.support.savers import SaverFactory
+
+BACKENDS_AND_FACES = EACH_ONCE
+
+
+async def aged(make_saver: SaverFactory, sql: Sql, name: str, days: int) -> None:
+    """A thread of four checkpoints that nothing was written to for some days."""
+    saver = make_saver()
+    where = config(name)
+    moment = datetime.now(UTC) - timedelta(days=days)
+    for number in range(1, 5):
+        made, about, versions = _made(number, moment)
+        where = await saver.aput(where if number > 1 else config(name), made, about, versions)
+        await saver.aput_writes(where, [("note", number)], f"task {number}")
+    sql(
+        "UPDATE session_threads SET updated_at = :moment WHERE thread_id = :name",
+        moment=moment.replace(tzinfo=None), name=name,
+    )  # fmt: skip
+
+
+def _made(number: int, moment: datetime) -> tuple[Any, Any, Any]:
+    made = checkpoint(number, {"note": f"{number} " * 300, "number": number})
+    made["ts"] = (moment + timedelta(hours=number)).isoformat()
+    return made, {"source": "loop", "step": number}, made["channel_versions"]
+
+
+def sizes(sql: Sql) -> tuple[int, int, int]:
+    found = counts(sql)
+    return (found["session_threads"], found["session_checkpoints"], found["session_blobs"])
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"older_than": timedelta(days=5)},
+        {"idle_for": timedelta(days=5)},
+        {"older_than": timedelta(days=2), "idle_for": timedelta(days=20)},
+        {"older_than": timedelta(days=300)},
+    ],
+    ids=["age", "idle", "both", "neither"],
+)
+async def test_a_dry_sweep_counts_what_a_sweep_then_removes(
+    make_saver: SaverFactory, sql: Sql, limits: Any
+) -> None:
+    for name, days in (("old", 30), ("middle", 10), ("young", 1)):
+        await aged(make_saver, sql, name, days)
+    saver, before = make_saver(), counts(sql)
+
+    told = await saver.asweep(**limits, dry_run=True)
+    assert counts(sql) == before
+    removed = await saver.asweep(**limits)
+
+    left = counts(sql)
+    assert removed == told
+    assert removed.deleted_threads == before["session_threads"] - left["session_threads"]
+    assert removed.checkpoints == before["session_checkpoints"] - left["session_checkpoints"]
+    assert removed.blobs == before["session_blobs"] - left["session_blobs"]
+    assert await saver.asweep(**limits) == Counts()
+
+
+async def test_a_sweep_by_age_leaves_the_newest_checkpoint_of_an_old_thread(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    await aged(make_saver, sql, "old", 30)
+    await aged(make_saver, sql, "young", 1)
+    saver = make_saver()
+
+    removed = await saver.asweep(older_than=timedelta(days=7))
+
+    assert (removed.threads, removed.checkpoints, removed.deleted_threads) == (1, 3, 0)
+    assert len(in_tables(sql, "old").roots) == 1
+    assert len(in_tables(sql, "young").roots) == 4
+    found = await saver.aget_tuple(config("old"))
+    assert found is not None
+    assert found.checkpoint["channel_values"]["number"] == 4
+    assert found.pending_writes == [("task 4", "note", 4)]
+
+
+async def test_a_sweep_of_the_idle_removes_their_threads_and_sessions(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    await aged(make_saver, sql, "old", 30)
+    await aged(make_saver, sql, "young", 1)
+
+    removed = await make_saver().asweep(idle_for=timedelta(days=7))
+
+    assert (removed.threads, removed.deleted_threads, removed.checkpoints) == (1, 1, 4)
+    assert one(sql, "session_threads")["thread_id"] == "young"
+    assert one(sql, "sessions")["id"] == "young"
+
+
+async def test_a_swept_thread_goes_on(make_saver: SaverFactory, sql: Sql) -> None:
+    saver = make_saver()
+    graph = chain(saver, {"items": ["a"]}, {"items": ["b"]})
+    await run(graph, {"items": ["in"]})
+    sql("UPDATE session_threads SET updated_at = updated_at")
+
+    await make_saver().asweep(older_than=timedelta(microseconds=1))
+
+    assert len(in_tables(sql, "t").roots) == 1
+    ended = await run(graph, {"items": ["again"]})
+    assert ended["items"] == ["in", "a", "b", "again", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"dry_run": True},
+        {"older_than": timedelta()},
+        {"older_than": timedelta(days=-1)},
+        {"older_than": 5},
+        {"older_than": "5 days"},
+        {"idle_for": timedelta()},
+        {"idle_for": 3.5},
+        {"idle_for": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"older_than": timedelta(days=1), "idle_for": -1},
+    ],
+    ids=repr,
+)
+async def test_a_sweep_without_a_limit_that_makes_sense_is_refused(limits: Any) -> None:
+    with SessionSaver.from_conn_string(":memory:") as saver:
+        await put(saver, 1, {"note": 1})
+        with pytest.raises(InvalidConfigError, match=r"older_than|idle_for"):
+            saver.sweep(**limits)
+        with pytest.raises(InvalidConfigError, match=r"older_than|idle_for"):
+            await saver.asweep(**limits)
+        assert len(await listed(saver, config())) == 1
+
+
+async def test_a_sweep_of_an_empty_database_counts_nothing(make_saver: SaverFactory) -> None:
+    assert await make_saver().asweep(older_than=timedelta(days=1)) == Counts()
+
+
+async def test_a_sweep_goes_through_more_threads_than_it_looks_up_at_a_time() -> None:
+    with SessionSaver.from_conn_string(":memory:") as saver:
+        for number in range(450):
+            await put(saver, 1, {}, config(f"t{number}"))
+
+        told = saver.sweep(idle_for=timedelta(microseconds=1))
+
+        assert told == Counts(threads=450, checkpoints=450, blobs=0, deleted_threads=450)
