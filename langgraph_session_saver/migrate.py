@@ -355,12 +355,8 @@ def _get_scripts(bind: Engine | Connection, operation: Callable[[Connection], T]
 
 def _changing(bind: Engine | Connection, operation: Callable[[Connection], None]) -> None:
     def locked(conn: Connection) -> None:
-        dialect = dialect_for(conn.dialect)
-        dialect.lock_for_setup(conn)
-        try:
+        with dialect_for(conn.dialect).setup_lock(conn):
             operation(conn)
-        finally:
-            dialect.unlock_after_setup(conn)
 
     _on(bind, locked, "schema")
 

@@ -88,8 +88,7 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade)
     Raises:
         SchemaError: A table of one of our names is there and looks different.
     """
-    dialect.lock_for_setup(conn)
-    try:
+    with dialect.setup_lock(conn):
         if is_current(conn, tables):
             return
         if _is_empty(conn, tables):
@@ -97,8 +96,6 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade)
             conn.execute(tables.version.insert(), {"version_num": SCHEMA_VERSION})
         else:
             upgrade(conn, tables)
-    finally:
-        dialect.unlock_after_setup(conn)
 
 
 def _is_empty(conn: Connection, tables: Tables) -> bool:

@@ -358,7 +358,7 @@ def test_a_read_only_database_says_so_and_can_be_looked_at(backend: Backend) -> 
 
 @on_sqlite
 def test_a_locked_database_says_so(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langgraph_session_saver.sql.runner.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("langgraph_session_saver.sql.dialects.base.SETUP_WAIT", 0.1)
     holder = backend.engine().connect()
     holder.exec_driver_sql("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnavailableError, match="database is locked"):

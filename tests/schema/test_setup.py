@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from sqlalchemy import Engine, inspect
 
-from langgraph_session_saver import SchemaError, SessionSaver
+from langgraph_session_saver import DatabaseUnavailableError, SchemaError, SessionSaver, migrate
 from langgraph_session_saver.schema.tables import build_tables
+from langgraph_session_saver.sql.dialects import dialect_for
 from tests.support.backends import Backend, Sql
 from tests.support.savers import SaverFactory
 from tests.support.workloads import finish, on
@@ -78,6 +80,16 @@ def other_place(backend: Backend, sql: Sql) -> Iterator[str]:
     sql(f"CREATE {word} {name}")
     yield name
     sql(f"DROP {word} {name}{' CASCADE' if word == 'SCHEMA' else ''}")
+
+
+@contextmanager
+def setup_in_another_process(backend: Backend) -> Iterator[None]:
+    """Hold the lock that a setup takes."""
+    with backend.engine().connect() as conn:
+        if backend.name == "sqlite":
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        with dialect_for(conn.dialect).setup_lock(conn):
+            yield
 
 
 # -- at once, again, half --------------------------------------------------------------------
@@ -162,6 +174,25 @@ def test_a_setup_that_was_killed_is_completed_by_the_next(
         finish(saver, "1")
     assert shape(engine) == expected
     assert len(sql(f"SELECT * FROM {VERSION_TABLE}")) == 1
+
+
+@pytest.mark.parametrize("face", ["sync", "async"], indirect=True)
+async def test_a_setup_that_waits_too_long_for_another_ends_with_one_error(
+    make_saver: SaverFactory, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph_session_saver.sql.dialects.base.SETUP_WAIT", 1.0)
+    saver = make_saver()
+    with setup_in_another_process(backend):
+        started = time.monotonic()
+        with pytest.raises(DatabaseUnavailableError, match=r"for 1 seconds: wait for it"):
+            await saver.asetup()
+        assert 1.0 <= time.monotonic() - started < 1.8
+        with (
+            pytest.raises(DatabaseUnavailableError, match="for 1 seconds"),
+            backend.engine().begin() as conn,
+        ):
+            migrate.upgrade(conn)
+    await saver.asetup()
 
 
 # -- refusals --------------------------------------------------------------------------------

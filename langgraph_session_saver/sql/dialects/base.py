@@ -27,7 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from langgraph_session_saver.errors import DatabaseUnavailableError, SessionSaverError
+
 T = TypeVar("T")
+
+SETUP_WAIT = 60.0
+"""Seconds to wait for another process that sets up the same database."""
 
 
 class Dialect:
@@ -122,6 +127,8 @@ class Dialect:
                 or (state or "").startswith("08")
                 or code in self.transient_codes
             )
+        if isinstance(exc, SessionSaverError):  # such as a setup that has waited long enough
+            return False
         return isinstance(exc, ConnectionError | TimeoutError)
 
     def cannot_open(self, exc: BaseException) -> bool:
@@ -129,12 +136,13 @@ class Dialect:
         del exc
         return False
 
-    def lock_for_setup(self, conn: Connection) -> None:
-        """Make other processes that set up this database wait until this transaction ends."""
-        raise NotImplementedError
+    def setup_lock(self, conn: Connection) -> AbstractContextManager[None]:
+        """Hold the lock that lets one process at a time change this database's tables.
 
-    def unlock_after_setup(self, conn: Connection) -> None:
-        """Let them go on, where ending the transaction does not."""
+        Raises:
+            DatabaseUnavailableError: Another process held it for `SETUP_WAIT` seconds.
+        """
+        raise NotImplementedError
 
     def value_limit(self, conn: Connection) -> int:
         """Bytes that one value may have."""
@@ -186,6 +194,14 @@ class _OnConflict(Dialect):
         insert = self.insert(table)
         new = {name: insert.excluded[name] for name in columns}
         return insert.on_conflict_do_update(index_elements=list(key), set_=new)
+
+
+def setup_locked(advice: str) -> DatabaseUnavailableError:
+    """The error for a setup that has waited `SETUP_WAIT` seconds for another one."""
+    return DatabaseUnavailableError(
+        f"another process has held the lock for setting up this database for {SETUP_WAIT:g} "
+        f"seconds: wait for it to finish, or end it, then try again ({advice})"
+    )
 
 
 def _sqlstate(orig: Any) -> str | None:

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
-from langgraph_session_saver.errors import DatabaseUnavailableError
 from langgraph_session_saver.sql.compiled import driver_of, execute
+from langgraph_session_saver.sql.dialects import base
 from langgraph_session_saver.sql.dialects.base import Dialect
 
 T = TypeVar("T")
@@ -89,19 +89,19 @@ class MySQL(Dialect):
         del table
         return select.with_for_update()
 
-    def lock_for_setup(self, conn: Connection) -> None:
+    @contextmanager
+    def setup_lock(self, conn: Connection) -> Iterator[None]:
         """A named lock: DDL commits, so a transaction's lock would not hold."""
-        held = conn.execute(text("SELECT GET_LOCK(:name, 60)"), {"name": self._setup_lock}).scalar()
-        if held != 1:
-            raise DatabaseUnavailableError(
-                "another process has been setting up this database for 60 seconds: end it, or wait"
-            )
-
-    def unlock_after_setup(self, conn: Connection) -> None:
-        """Release the named lock, after the commit; a connection that is lost holds none."""
-        if not conn.invalidated:
-            conn.exec_driver_sql("COMMIT")
-            conn.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": self._setup_lock})
+        name = {"name": self._setup_lock}
+        wait = name | {"seconds": base.SETUP_WAIT}
+        if conn.execute(text("SELECT GET_LOCK(:name, :seconds)"), wait).scalar() != 1:
+            raise base.setup_locked(f"IS_USED_LOCK('{self._setup_lock}') is its connection")
+        try:
+            yield
+        finally:
+            if not conn.invalidated:  # a connection that is lost holds no lock
+                conn.exec_driver_sql("COMMIT")
+                conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
 
     def value_limit(self, conn: Connection) -> int:
         """Half a packet: some drivers send bytes as hexadecimal digits."""

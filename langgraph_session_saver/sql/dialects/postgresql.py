@@ -25,9 +25,11 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import execute
-from langgraph_session_saver.sql.dialects.base import _doomed, _OnConflict
+from langgraph_session_saver.sql.dialects import base
+from langgraph_session_saver.sql.dialects.base import _doomed, _OnConflict, _sqlstate
 
 T = TypeVar("T")
 GIB = 1 << 30
@@ -73,9 +75,22 @@ class PostgreSQL(_OnConflict):
         if last > int(at or 0):
             conn.execute(select(func.setval(sequence, last)))
 
-    def lock_for_setup(self, conn: Connection) -> None:
+    @contextmanager
+    def setup_lock(self, conn: Connection) -> Iterator[None]:
         """An advisory lock that ends with the transaction."""
-        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
+        before = conn.execute(text("SELECT current_setting('lock_timeout')")).scalar_one()
+        set_timeout = text("SELECT set_config('lock_timeout', :timeout, true)")
+        conn.execute(set_timeout, {"timeout": f"{base.SETUP_WAIT * 1000:.0f}ms"})
+        try:
+            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
+        except DBAPIError as exc:
+            if _sqlstate(exc.orig) != "55P03":  # lock_not_available
+                raise
+            raise base.setup_locked(
+                f"its pid is in pg_locks, with objid {self._setup_lock}"
+            ) from exc
+        conn.execute(set_timeout, {"timeout": before})
+        yield
 
     def day(self, moment: Any) -> ColumnElement[date]:
         """The session's time zone may be any."""

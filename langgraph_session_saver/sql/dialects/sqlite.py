@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -23,9 +24,11 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
+from langgraph_session_saver.sql.dialects import base
 from langgraph_session_saver.sql.dialects.base import _doomed, _OnConflict, _sum_of_lengths
 
 T = TypeVar("T")
+_BUSY, _LOCKED = 5, 6
 _ON_OFF = {True: "ON", False: "OFF"}
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
@@ -72,7 +75,7 @@ class SQLite(_OnConflict):
         try:
             if was_enforced != enforced:
                 execute(conn, f"PRAGMA foreign_keys={_ON_OFF[enforced]}")
-            return _immediately(conn, operation)
+            return _immediately(conn, operation, _begin if enforced else _begin_setup)
         finally:
             if was_enforced != enforced:
                 execute(conn, f"PRAGMA foreign_keys={_ON_OFF[was_enforced]}")
@@ -103,7 +106,7 @@ class SQLite(_OnConflict):
     def join_transaction(self, conn: Connection) -> None:
         """The driver begins one at the first INSERT or UPDATE only."""
         if not _is_in_transaction(conn):
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            _begin_setup(conn)
 
     def can_rebuild(self, conn: Connection) -> bool:
         """Only where foreign keys are off."""
@@ -123,14 +126,16 @@ class SQLite(_OnConflict):
 
     def is_transient(self, exc: BaseException) -> bool:
         """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
-        return _sqlite_code(exc) in {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+        return _sqlite_code(exc) in {_BUSY, _LOCKED}
 
     def cannot_open(self, exc: BaseException) -> bool:
         """SQLITE_CANTOPEN, and SQLITE_READONLY or SQLITE_PERM while opening."""
         return _sqlite_code(exc) in {3, 8, 14}
 
-    def lock_for_setup(self, conn: Connection) -> None:
-        """BEGIN IMMEDIATE has done it."""
+    def setup_lock(self, conn: Connection) -> AbstractContextManager[None]:
+        """The write lock, which BEGIN IMMEDIATE has taken already."""
+        del conn
+        return nullcontext()
 
     def value_limit(self, conn: Connection) -> int:
         """SQLITE_MAX_LENGTH as it is compiled by default."""
@@ -197,8 +202,41 @@ class SQLite(_OnConflict):
                 execute(conn, f"PRAGMA cache_size={before}")
 
 
-def _immediately(conn: Connection, operation: Callable[[Connection], T]) -> T:
+def _begin(conn: Connection) -> None:
     execute(conn, "BEGIN IMMEDIATE")
+
+
+def _begin_setup(conn: Connection) -> None:
+    """Take the write lock, for which to wait is to wait for the setup of another process.
+
+    Raises:
+        DatabaseUnavailableError: Another connection held it for `SETUP_WAIT` seconds.
+    """
+    deadline = time.monotonic() + base.SETUP_WAIT
+    timeout = execute(conn, "PRAGMA busy_timeout")[0][0][0]
+    # Python handles an interrupt only between two waits inside SQLite.
+    execute(conn, f"PRAGMA busy_timeout={min(base.SETUP_WAIT, 1.0) * 1000:.0f}")
+    try:
+        while True:
+            try:
+                return _begin(conn)
+            except DBAPIError as exc:
+                if _sqlite_code(exc) != _BUSY:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise base.setup_locked(
+                        "database is locked: by any transaction that writes"
+                    ) from exc
+    finally:
+        execute(conn, f"PRAGMA busy_timeout={timeout}")
+
+
+def _immediately(
+    conn: Connection,
+    operation: Callable[[Connection], T],
+    begin: Callable[[Connection], None] = _begin,
+) -> T:
+    begin(conn)
     try:
         result = operation(conn)
         execute(conn, "COMMIT")
