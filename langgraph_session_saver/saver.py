@@ -94,6 +94,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             raise InvalidConfigError(
                 f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"
             )
+        if not isinstance(getattr(engine, "sync_engine", engine), Engine):
+            raise InvalidConfigError(
+                f"SessionSaver takes an Engine or AsyncEngine, not a {type(engine).__name__}: for "
+                "a URL or a file path use SessionSaver.from_conn_string"
+            )
         self._runner = Runner(engine)
         self._context = Context(
             operations_on(self._runner.sync_engine.dialect, schema, table_prefix),

@@ -1,15 +1,17 @@
-"""From a URL to an engine."""
+"""Database URLs and file paths, and the engines made from them."""
 
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.errors import (
@@ -31,67 +33,87 @@ APP_NAME = "langgraph-session-saver"
 POOL_SIZE = 16
 """Most connections of an engine made here; they are opened when they are first needed."""
 
+_POSTGRESQL = {"psycopg": "postgres", "psycopg_async": "postgres", "asyncpg": "asyncpg"}
+_MYSQL = {"pymysql": "mysql", "asyncmy": "mysql"}
 _DRIVERS = {
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "sqlite": "sqlite+pysqlite",
+    "postgresql": _POSTGRESQL,
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+    "sqlite": {"pysqlite": "", "aiosqlite": "sqlite-async"},
 }
+"""The drivers of each scheme and the extras that install them; the first one is the default."""
 
-_PSYCOPG = frozenset(("psycopg", "psycopg_async"))
+_MISTYPED_URL = re.compile(
+    r"""
+    (?!/[^/] | \.{1,2}[/\\] | ~)              # these always start a path
+    (?: \w*(sql|gres|maria)\w*(\+\w*)?([:;]|//)   # postgresql//host/db, sqlite:app.db
+      | file:                                 # a URI of SQLite's own
+      | [\w+.-]{2,}[:;][/\\]                  # any:/host/db, but not C:/app.db
+      | [\w+-]{2,}//([^/]+/)*[^./]*$          # any//host/db, but not data//app.db
+      | [\w.-]{2,}:\d{4,5}(/|$)               # host:5432/db
+      | .*\w\w:.*@                            # user:password@host/db
+      | .*\b(host|dbname|password)\s*=.*\s\w+\s*=   # host=localhost dbname=db
+    )""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
 
-_EXTRAS = {
-    "psycopg": "postgres",
-    "psycopg_async": "postgres",
-    "asyncpg": "asyncpg",
-    "pymysql": "mysql",
-    "asyncmy": "mysql",
-    "aiosqlite": "sqlite-async",
-}
+_STRAY_AT = re.compile(r"[\w+]+://([^:/]*:[^@]*@.*@|[^:/]*/[^?]*:.*@)", re.DOTALL)
+"""A URL whose user or password has a `@` or `/` that ends it too early: the rest of the password
+would be read as host, port or database, and shown as such in errors."""
+
+_UNREADABLE = (
+    "the database URL cannot be read: write postgresql://user:password@host:port/database (or "
+    "mysql://…, mariadb://…) with '@', ':' and '/' in user and password percent-encoded, "
+    "sqlite:///file.db, ':memory:', or a file path (./ before a name that looks like a URL)"
+)
 
 
 def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
-    """Understand SQLAlchemy URLs, plain ones, `:memory:`, a file path, or the default.
+    """Parse a SQLAlchemy URL, a plain one, `:memory:` or a file path; None is the default.
 
     Raises:
-        InvalidConfigError: The scheme is none that this package serves.
+        InvalidConfigError: The URL cannot be read, or names an unknown scheme or driver.
     """
-    given = os.fspath(url) if isinstance(url, os.PathLike) else url
-    given = given or os.environ.get(URL_VARIABLE) or _default_file()
-    if isinstance(given, str):
-        given = _as_url(given)
-    try:
-        parsed = make_url(given)
-    except ArgumentError:
-        # Not from it: SQLAlchemy 2.0 quotes the URL, password included.
-        raise InvalidConfigError(
-            "the database URL cannot be read: expected scheme://user:password@host:port/database, "
-            "':memory:' or a file path"
-        ) from None
-    except ValueError as exc:
-        raise InvalidConfigError(f"the database URL cannot be read: {said_by(exc)}") from exc
-    backend = parsed.drivername.partition("+")[0]
+    parsed = _parse(url or os.environ.get(URL_VARIABLE) or _default_file())
+    scheme, _, driver = parsed.drivername.partition("+")
+    backend = "postgresql" if scheme == "postgres" else scheme
     if backend not in _DRIVERS:
         raise InvalidConfigError(
             f"unknown URL scheme {parsed.drivername!r}: use sqlite://, postgresql://, mysql:// or "
             "mariadb://, ':memory:' or a file path"
         )
-    if "+" not in parsed.drivername:
-        parsed = parsed.set(drivername=_DRIVERS[backend])
+    known = _DRIVERS[backend]
+    parsed = parsed.set(drivername=f"{backend}+{driver or next(iter(known))}")
+    try:
+        parsed.get_dialect()
+    except NoSuchModuleError as exc:
+        schemes = " or ".join(f"{backend}+{name}://" for name in known)
+        raise InvalidConfigError(f"{backend} has no driver {driver!r}: use {schemes}") from exc
     return parsed
 
 
-def _as_url(given: str) -> str | URL:
-    if given == ":memory:":
-        return "sqlite://"
-    if "://" in given:
-        return given
-    # Not as text: `?` and `%` mean something in a URL.
-    return URL.create("sqlite", database=str(Path(given).expanduser()))
+def _parse(given: str | URL | os.PathLike[str]) -> URL:
+    """Parse without repeating any part in an error: it could be part of a password."""
+    if isinstance(given, os.PathLike):
+        return _file(os.fspath(given))
+    if isinstance(given, str) and "://" not in given and given != ":memory:":
+        if _MISTYPED_URL.match(given):
+            raise InvalidConfigError(_UNREADABLE)
+        return _file(given)
+    with suppress(ArgumentError, ValueError):  # which quote the URL
+        parsed = make_url("sqlite://" if given == ":memory:" else given)
+        is_file_url = parsed.get_backend_name() == "sqlite"
+        if is_file_url or isinstance(given, URL) or not _STRAY_AT.match(given):
+            return parsed
+    raise InvalidConfigError(_UNREADABLE)
 
 
-def _default_file() -> str:
+def _file(path: str) -> URL:
+    # Not through text: `?` and `%` mean something in a URL.
+    return URL.create("sqlite", database=str(Path(path).expanduser()))
+
+
+def _default_file() -> Path:
     directory = platformdirs.user_data_path(APP_NAME)
     _make_directory(directory)
     file = directory / "sessions.db"
@@ -101,7 +123,7 @@ def _default_file() -> str:
         raise StoragePermissionError(
             f"{file} cannot be created ({exc.strerror}): pass a URL, or set {URL_VARIABLE}"
         ) from exc
-    return str(file)
+    return file
 
 
 def _make_directory(directory: Path) -> None:
@@ -115,63 +137,70 @@ def _make_directory(directory: Path) -> None:
 
 
 def make_engine(url: URL) -> Engine | AsyncEngine:
-    """Create the engine of a URL: an `AsyncEngine` where its driver is an async one.
+    """Create the engine of a parsed URL: an `AsyncEngine` if its driver is async.
 
     Raises:
+        InvalidConfigError: A part of the URL is one that its driver does not take.
         DriverNotInstalledError: Names the extra to install.
         StoragePermissionError: The directory of a database file cannot be made or written.
     """
-    options: dict[str, Any] = {"hide_parameters": True}
-    is_async = url.get_dialect().is_async
-    # Operations end the transactions that they open: to end one at every return to the pool, as an
-    # engine does by itself, is a round trip on MySQL.
-    options["pool_reset_on_return"] = None
-    backend = url.get_backend_name()
+    backend, is_async = url.get_backend_name(), url.get_dialect().is_async
+    # Operations end their own transactions; ending one at every return to the pool as well would
+    # cost MySQL a round trip.
+    options: dict[str, Any] = {"hide_parameters": True, "pool_reset_on_return": None}
     if backend == "sqlite":
         options |= _sqlite_options(url, is_async=is_async)
     else:
-        options["isolation_level"] = "AUTOCOMMIT"
-        # Without overflow: such a connection is closed when it is given back, and made anew.
+        # No overflow: such a connection would be closed at its return, and opened anew.
         spares = 0 if is_async else MOST_SPARES
         options |= {"pool_size": POOL_SIZE - spares, "max_overflow": 0}
+        options["isolation_level"] = "AUTOCOMMIT"
     try:
-        if url.get_driver_name() in _PSYCOPG:
+        if url.get_driver_name() in {"psycopg", "psycopg_async"}:
             options |= _psycopg_options(url, is_async=is_async)
         if is_async:
-            import_module("greenlet")  # what the next line needs, and does not say
+            import_module("greenlet")  # create_async_engine does not say that it is missing
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
             engine: Any = create_async_engine(url, **options)
         else:
             engine = create_engine(url, **options)
     except ImportError as exc:
-        driver = url.get_driver_name()
-        extra = _EXTRAS.get(driver, "asyncio")
-        raise DriverNotInstalledError(
-            f"the driver {driver!r} is not installed: "
-            f"pip install 'langgraph-session-saver[{extra}]'"
-        ) from exc
+        raise DriverNotInstalledError(_how_to_install(url, exc)) from exc
+    except (ArgumentError, ValueError):
+        raise InvalidConfigError(_UNREADABLE) from None
     if backend in _CONFIGURE:
         event.listen(getattr(engine, "sync_engine", engine), "connect", _CONFIGURE[backend])
     return engine  # type: ignore[no-any-return]
 
 
+def _how_to_install(url: URL, exc: ImportError) -> str:
+    backend, driver = url.get_backend_name(), url.get_driver_name()
+    extras = _DRIVERS[backend]
+    pip = "pip install 'langgraph-session-saver[{}]'".format
+    missing = f"the driver {driver!r} cannot be imported ({exc}): "
+    if driver in extras:
+        return missing + pip(extras[driver])
+    default, extra = next(iter(extras.items()))
+    instead = f"{pip(extra)} and use {backend}+{default}://" if extra else f"use {backend}://"
+    return f"{missing}install it, or {instead}"
+
+
 def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     import psycopg  # noqa: PLC0415 - need not be installed
 
-    # Statements in PostgreSQL's own style: those of over 4,096 characters or 50 parameters psycopg
-    # parses anew at every use, of a chat's step 0.3 ms (_queries.py, MAX_CACHED_STATEMENT_LENGTH).
+    # Raw cursors send statements as they are. The others parse a statement of over 4,096
+    # characters or 50 parameters at every use.
     cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
     connect: dict[str, Any] = {"cursor_factory": cursor}
     if "prepare_threshold" not in url.query:
-        # At the first use, as the other drivers do and the official saver: not at the sixth.
-        connect["prepare_threshold"] = 0
+        connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
     return {"paramstyle": "numeric_dollar", "connect_args": connect}
 
 
 def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     if not is_file(url.database):
-        # One connection is one memory database; callers take turns with it.
+        # A memory database lives as long as its one connection, which all callers share.
         pool = AsyncAdaptedQueuePool if is_async else QueuePool
         connect = {} if is_async else {"check_same_thread": False}
         return {
@@ -185,26 +214,26 @@ def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
 
 
 def is_file(database: str | None) -> bool:
-    """Whether a SQLite database is a file, and not in memory."""
+    """Whether a SQLite database is a file, not in memory."""
     return bool(database) and database != ":memory:" and "mode=memory" not in str(database)
 
 
 def _configure_sqlite(dbapi_connection: Any, record: Any) -> None:
     cursor = dbapi_connection.cursor()
-    # As durable as the official saver: WAL, and synchronous left at FULL.
+    # As durable as the official saver: WAL, with synchronous left at FULL.
     for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-    # Nobody else has this connection: transactions need not look whether that still holds.
+    # The connection is the saver's alone: its transactions need not check these settings again.
     dbapi_connection.isolation_level = None
     record.info[ENFORCES_REFERENCES] = True
 
 
 def _configure_postgresql(dbapi_connection: Any, _record: Any) -> None:
-    """Plan a prepared statement once, and not for its first five uses.
+    """Plan a prepared statement once instead of at each of its first five uses.
 
-    A step's statement takes 0.4 ms to plan, and what is looked up by key has but one plan. As a
-    query, for a server of another maker need not know the setting.
+    Rows are found by key, so that no parameters need another plan. The setting is looked up
+    because servers that only speak PostgreSQL's protocol may not have it.
     """
     cursor = dbapi_connection.cursor()
     cursor.execute(
@@ -218,7 +247,7 @@ _CONFIGURE = {"sqlite": _configure_sqlite, "postgresql": _configure_postgresql}
 
 
 def address_of(url: URL) -> str:
-    """Where a database is, without who asks and how."""
+    """The host, port and database of a URL, without user, password and options."""
     if not url.host:
         return str(url.database or ":memory:")
     port = f":{url.port}" if url.port else ""
@@ -226,6 +255,6 @@ def address_of(url: URL) -> str:
 
 
 def said_by(exc: BaseException) -> str:
-    """What the driver said, without statement and parameters."""
+    """The first line of the driver's message, without statement and parameters."""
     said = str(getattr(exc, "orig", None) or exc).strip()
     return said.splitlines()[0] if said else type(exc).__name__

@@ -262,6 +262,15 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> 
         ("sqlite+aiosqlite:///x.db", "greenlet", "sqlite-async"),
         ("postgresql+asyncpg://h/db", "greenlet", "asyncpg"),
         ("mysql+asyncmy://h/db", "greenlet", "mysql"),
+        ("mariadb://h/db", "pymysql", "mysql"),
+        ("mariadb+asyncmy://h/db", "asyncmy", "mysql"),
+        ("mysql+mysqldb://h/db", "MySQLdb", "mysql"),
+        ("mysql+mysqlconnector://h/db", "mysql", "mysql"),
+        ("mysql+aiomysql://h/db", "aiomysql", "mysql"),
+        ("mariadb+mysqldb://h/db", "MySQLdb", "mysql"),
+        ("mariadb+mariadbconnector://h/db", "mariadb", "mysql"),
+        ("postgresql+psycopg2://h/db", "psycopg2", "postgres"),
+        ("postgresql+pg8000://h/db", "pg8000", "postgres"),
     ],
 )
 def test_a_driver_that_is_not_installed_is_named_with_its_extra(
