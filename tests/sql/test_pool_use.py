@@ -44,3 +44,17 @@ def test_a_node_gets_the_only_connection_of_the_pool(backend: Backend) -> None:
     graph = fan_out(query, tasks=1).compile(checkpointer=SessionSaver(engine))
     config: Any = {"configurable": {"thread_id": "1"}}
     assert graph.invoke({"found": []}, config) == {"found": [1]}
+
+
+def test_a_listing_leaves_the_only_connection_free_between_its_items(backend: Backend) -> None:
+    engine = backend.engine(**ONE_CONNECTION)
+    saver = SessionSaver(engine)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    fan_out(lambda _: {"found": [1]}, tasks=1).compile(checkpointer=saver).invoke(
+        {"found": []}, config
+    )
+    numbers = []
+    for _ in saver.list(config):
+        with engine.connect() as connection:
+            numbers.append(connection.execute(text("SELECT 1")).scalar_one())
+    assert numbers == [1] * 3
