@@ -10,7 +10,7 @@ SessionSaverError
 ├── VersionNotFoundError (LookupError)      a page that its session does not have
 ├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
 ├── CorruptBlobError (ValueError)           stored bytes that are not what was written
-├── SerializationError (TypeError)          a value the serde cannot write, or may not read
+├── SerializationError (TypeError, ValueError) a value the serde cannot write, or may not read
 ├── ValueTooLargeError (ValueError)         a value over what the database takes
 ├── ProjectionError (ValueError)            a projected value that does not validate
 ├── DatabaseUnavailableError (ConnectionError)
@@ -61,8 +61,12 @@ class CorruptBlobError(SessionSaverError, ValueError):
     """Stored bytes cannot be decoded: they are not what this package wrote."""
 
 
-class SerializationError(SessionSaverError, TypeError):
-    """The serde cannot write a value, or is not allowed to read one."""
+class SerializationError(SessionSaverError, TypeError, ValueError):
+    """The serde cannot write a value, or is not allowed to read one.
+
+    The serde's own exception is the `__cause__`, and `except` with its class catches this error
+    too, or with the class's nearest base if an instance cannot be made from a message alone.
+    """
 
 
 class ValueTooLargeError(SessionSaverError, ValueError):

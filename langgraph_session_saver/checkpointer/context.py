@@ -9,9 +9,10 @@ from typing import NamedTuple
 from langgraph.checkpoint.base import ChannelVersions
 from sqlalchemy import Connection
 
-from langgraph_session_saver.encoding.caches import BlobCache, SizedCache, TwoGenerationCache, Whole
+from langgraph_session_saver.encoding.caches import BlobCache, LRUCache, Whole
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
-from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
+from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
+from langgraph_session_saver.encoding.messages import MessageListEncoder
 from langgraph_session_saver.errors import InvalidConfigError, SchemaError, ValueTooLargeError
 from langgraph_session_saver.projection.project import Pricing, Projector, View
 from langgraph_session_saver.projection.rows import ProjectedRows
@@ -84,7 +85,7 @@ class Context:
         self.dialect = operations.dialect
         self.projected = ProjectedRows(operations, keep_versions)
         self.keep_last = keep_last
-        self.contents: SizedCache[bytes, Contents] = SizedCache(REMEMBERED_ROWS, Contents.weight)
+        self.contents: LRUCache[bytes, Contents] = LRUCache(REMEMBERED_ROWS, Contents.weight)
         self.projector = Projector(projections, pricing, tables.sessions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
@@ -93,16 +94,14 @@ class Context:
         self.cache = BlobCache()
         self.message_encoder = MessageListEncoder()
         self.message_decoder = MessageListDecoder()
-        self.wholes: SizedCache[CheckpointKey, Whole] = SizedCache(REMEMBERED_WHOLE, Whole.weight)
-        self.views: SizedCache[bytes, View] = SizedCache(REMEMBERED_MESSAGES, View.weight)
-        self.known: TwoGenerationCache[bytes, Known] = TwoGenerationCache(REMEMBERED)
-        self.noted: TwoGenerationCache[CheckpointKey, Noted] = TwoGenerationCache(REMEMBERED)
-        self.written: TwoGenerationCache[CheckpointKey, frozenset[str]] = TwoGenerationCache(
-            REMEMBERED
-        )
+        self.wholes: LRUCache[CheckpointKey, Whole] = LRUCache(REMEMBERED_WHOLE, Whole.weight)
+        self.views: LRUCache[bytes, View] = LRUCache(REMEMBERED_MESSAGES, View.weight)
+        self.known: LRUCache[bytes, Known] = LRUCache(REMEMBERED)
+        self.noted: LRUCache[CheckpointKey, Noted] = LRUCache(REMEMBERED)
+        self.written: LRUCache[CheckpointKey, frozenset[str]] = LRUCache(REMEMBERED)
         # False for a checkpoint that was seen or saved here, and may since be gone.
-        self.not_found: TwoGenerationCache[CheckpointKey, bool] = TwoGenerationCache(REMEMBERED)
-        self.doubtful: TwoGenerationCache[CheckpointKey, str] = TwoGenerationCache(REMEMBERED)
+        self.not_found: LRUCache[CheckpointKey, bool] = LRUCache(REMEMBERED)
+        self.doubtful: LRUCache[CheckpointKey, str] = LRUCache(REMEMBERED)
 
     @property
     def is_ready(self) -> bool:

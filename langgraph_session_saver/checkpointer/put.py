@@ -24,7 +24,7 @@ from langgraph_session_saver.encoding.chains import StoredBlob, extend, whole
 from langgraph_session_saver.encoding.delta import kept_items
 from langgraph_session_saver.encoding.framing import frame
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
-from langgraph_session_saver.encoding.messages import may_be_kept
+from langgraph_session_saver.encoding.messages import is_long_message_list
 from langgraph_session_saver.encoding.serde import dump
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
@@ -343,7 +343,7 @@ class PutScripts:
         at = (place.thread.key, place.ns_key, channel)
         previous = self._context.cache.tip(*at) if is_unique(version) else None
         current, dumps = saved.checkpoint["channel_values"][channel], None
-        if may_be_kept(current):
+        if is_long_message_list(current):
             earlier = None if previous is None else (previous.key, previous.typed)
             dumps = partial(
                 self._context.message_encoder.dumps, channel=at, key=key, earlier=earlier

@@ -12,6 +12,7 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     InvalidConfigError,
     NotConfirmedError,
+    SerializationError,
     SessionSaverError,
     StoragePermissionError,
 )
@@ -46,7 +47,8 @@ _PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
 
 def code_of(error: SessionSaverError) -> Exit:
     """The exit code of an error."""
-    if isinstance(error, HistoryLostError):  # a LookupError, but nobody asked for it by name
+    # These may be LookupErrors, too, but nobody asked for what they lack by name.
+    if isinstance(error, HistoryLostError | SerializationError):
         return Exit.FAILED
     if isinstance(error, LookupError | AmbiguousIdError):
         return Exit.NOT_FOUND

@@ -1,8 +1,9 @@
-"""Bounded memories: mappings that forget what was not used for long."""
+"""Bounded caches, and the cache of channel values."""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -15,94 +16,60 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class TwoGenerationCache(Generic[K, V]):
-    """A thread-safe mapping that forgets what was not used for long.
+def _one(_value: object) -> int:
+    return 1
 
-    Entries are of two generations. What is put, or found among the old ones, is young; when half
-    of the limit is young, the young ones become the old ones, and those are forgotten. Neither a
-    hit nor a put takes a lock: a step makes twenty.
+
+class LRUCache(Generic[K, V]):
+    """A thread-safe mapping that drops its least recently used entries over a limit.
 
     Args:
-        limit: Entries that are remembered.
+        limit: The total size of all entries; a larger entry is not stored.
+        size_of: The size of a value. Without it each entry counts as one.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, size_of: Callable[[V], int] = _one) -> None:
         self.limit = limit
-        self._young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
+        self._size_of = size_of
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._size = 0
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value under a key, which is young again."""
-        value = self._young.get(key)
-        if value is None:
-            value = self._old.get(key)
-            if value is not None:
-                self.put(key, value)
-        return value
-
-    def put(self, key: K, value: V) -> None:
-        """Remember a value."""
-        young = self._young
-        young[key] = value
-        if 2 * len(young) > self.limit:
-            with self._lock:
-                if self._young is young:
-                    self._old, self._young = young, {}
-
-    def forget(self, key: K) -> None:
-        """Drop an entry, if there is one."""
-        self._old.pop(key, None)
-        self._young.pop(key, None)
-
-
-class SizedCache(TwoGenerationCache[K, V]):
-    """As `Recent`, with a limit to what the entries weigh.
-
-    Args:
-        limit: What all entries may weigh; a value that weighs more is not remembered.
-        weigh: What a value weighs.
-    """
-
-    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
-        super().__init__(limit)
-        self._weigh = weigh
-        self._young_weight = self._old_weight = 0
-
-    def put(self, key: K, value: V) -> None:
-        """Remember a value."""
-        weight = self._weigh(value)
+        """Look up a value, which becomes the most recently used."""
         with self._lock:
-            self._drop(key)
-            if weight > self.limit:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            return entry[0]
+
+    def put(self, key: K, value: V) -> None:
+        """Store a value, and drop others that no longer fit."""
+        size = self._size_of(value)
+        with self._lock:
+            self._remove(key)
+            if size > self.limit:
                 return
-            if self._young and 2 * (self._young_weight + weight) > self.limit:
-                self._old, self._old_weight = self._young, self._young_weight
-                self._young, self._young_weight = {}, 0
-            self._young[key] = value
-            self._young_weight += weight
-            if self._young_weight + self._old_weight > self.limit:
-                self._old, self._old_weight = {}, 0
+            self._entries[key] = (value, size)
+            self._size += size
+            while self._size > self.limit:
+                self._remove(next(iter(self._entries)))
 
     def forget(self, key: K) -> None:
         """Drop an entry, if there is one."""
         with self._lock:
-            self._drop(key)
+            self._remove(key)
 
-    def forget_where(self, doomed: Callable[[K], bool]) -> None:
-        """Drop the entries whose keys say so."""
+    def forget_where(self, matches: Callable[[K], bool]) -> None:
+        """Drop the entries whose keys match."""
         with self._lock:
-            for key in [key for key in (*self._young, *self._old) if doomed(key)]:
-                self._drop(key)
+            for key in [key for key in self._entries if matches(key)]:
+                self._remove(key)
 
-    def _drop(self, key: K) -> None:
-        value = self._young.pop(key, None)
-        if value is not None:
-            self._young_weight -= self._weigh(value)
-            return
-        value = self._old.pop(key, None)
-        if value is not None:
-            self._old_weight -= self._weigh(value)
+    def _remove(self, key: K) -> None:
+        _, size = self._entries.pop(key, (None, 0))
+        self._size -= size
 
 
 CACHE_BYTES = 64 << 20
@@ -131,19 +98,17 @@ class Whole(NamedTuple):
         return ENTRY_BYTES + len(self.data) + len(self.metadata) + len(self.joined)
 
 
+def _value_bytes(value: Value) -> int:
+    return value.size + ENTRY_BYTES
+
+
 class BlobCache:
     """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.values: SizedCache[tuple[bytes, bytes], Value] = SizedCache(
-            limit, lambda value: value.size + ENTRY_BYTES
-        )
-        self._tips: TwoGenerationCache[tuple[bytes, bytes], Mapping[str, bytes]] = (
-            TwoGenerationCache(4_096)
-        )
-        self._empty: TwoGenerationCache[tuple[bytes, bytes], bool] = TwoGenerationCache(
-            limit=65_536
-        )
+        self.values: LRUCache[tuple[bytes, bytes], Value] = LRUCache(limit, _value_bytes)
+        self._tips: LRUCache[tuple[bytes, bytes], Mapping[str, bytes]] = LRUCache(4_096)
+        self._empty: LRUCache[tuple[bytes, bytes], bool] = LRUCache(65_536)
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
         """A value, if it is remembered."""

@@ -1,13 +1,10 @@
-"""From values to stored bytes and back: hashed keys, framing and the serde's errors. Pure.
-
-A stored value is its serde type and a frame: one byte that says how the rest is kept (`RAW`,
-`ZLIB` or `ZSTD`), for the packed kinds the length that it unpacks to as a varint, then the bytes.
-"""
+"""Serialising and deserialising with the saver's serde, with errors that name the value."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -15,13 +12,11 @@ from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_ev
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.encoding.keys import Typed
-from langgraph_session_saver.encoding.messages import MessageListDecoder, is_of_messages
+from langgraph_session_saver.encoding.message_decoder import MessageListDecoder, is_message_list
 from langgraph_session_saver.errors import SerializationError
 
 INLINE_TEXT = 24
-"""Characters of a text that is kept in its checkpoint's row: as many as its channel's version has,
-which that row holds anyway. A row of its own would cost 160 bytes.
-"""
+"""Characters of a text that is stored in its checkpoint's row, and not in a row of its own."""
 
 TOGETHER = 1 << 14
 """Bytes of values that are joined to be read in one go: of larger ones that saves nothing."""
@@ -30,7 +25,7 @@ _SMALL = frozenset((type(None), bool, int, float))
 
 
 def is_small(value: Any) -> bool:
-    """Whether a value is kept in its checkpoint's row, and not in a row of its own."""
+    """Whether a value is stored in its checkpoint's row, and not in a row of its own."""
     kind = type(value)
     return kind in _SMALL or (kind is str and len(value) <= INLINE_TEXT)
 
@@ -44,21 +39,22 @@ def dump(
     """Serialise a value.
 
     Args:
-        serde: The saver's serialiser, at this moment.
-        value: What to write.
+        serde: The saver's current serialiser.
+        value: The value.
         what: Names the value for the error: a channel, a write, a checkpoint.
-        dumps: What has the serde write it, where that need not be all of it.
+        dumps: Serialises it in place of `serde.dumps_typed`.
 
     Raises:
-        SerializationError: The serde refuses the value.
+        SerializationError: The serialiser refuses the value.
     """
     try:
         typ, data = serde.dumps_typed(value) if dumps is None else dumps(serde, value)
     except Exception as exc:
-        raise SerializationError(
+        raise _error(
             f"{what()} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "
             f"serialise ({exc}). Nothing was written: keep such objects out of the state, or pass "
-            "serde= one that takes them"
+            "a serde= that supports them",
+            exc,
         ) from exc
     return typ, data if type(data) is bytes else bytes(data)
 
@@ -72,29 +68,30 @@ def load(
     """Deserialise a value.
 
     Args:
-        serde: The saver's serialiser, at this moment.
-        typed: What it wrote.
-        what: Names the value in the error.
-        messages: Reads messages, where it is the value of a channel.
+        serde: The saver's current serialiser.
+        typed: The serialised value.
+        what: Names the value for the error.
+        messages: Deserialises the values of channels, which may be lists of messages.
 
     Raises:
-        SerializationError: The bytes name a type that the serde is not allowed to build, or it
-            cannot read them.
+        SerializationError: The serialiser cannot read the bytes, or is not allowed to build a type
+            that they name.
     """
-    outer, _noticed.blocked = _noticed.blocked, []
+    outer, _blocked.types = _blocked.types, []
     try:
         value = serde.loads_typed(typed) if messages is None else messages.loads(serde, typed)
     except Exception as exc:
-        raise SerializationError(
-            f"{_said(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "
-            "(and the key) that it was written with"
+        raise _error(
+            f"{_text(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "
+            "(and the key) that it was written with",
+            exc,
         ) from exc
     finally:
-        blocked, _noticed.blocked = _noticed.blocked, outer
+        blocked, _blocked.types = _blocked.types, outer
     if blocked:
         names = ", ".join(f"({module!r}, {name!r})" for module, name in blocked)
         raise SerializationError(
-            f"{_said(what)} holds a type that may not be rebuilt. To allow it, pass "
+            f"{_text(what)} holds a type that may not be rebuilt. To allow it, pass "
             f"serde=JsonPlusSerializer(allowed_msgpack_modules=[{names}])"
         )
     return value
@@ -105,7 +102,7 @@ def join(parts: Sequence[Typed]) -> bytes | None:
 
     In MessagePack values one after another, behind an array's header, are an array.
     """
-    pieces = [part[1] for part in parts if part[0] == "msgpack" and not is_of_messages(part)]
+    pieces = [part[1] for part in parts if part[0] == "msgpack" and not is_message_list(part)]
     if len(pieces) < len(parts) or sum(map(len, pieces)) > TOGETHER:
         return None
     return b"".join((b"\xdc", len(pieces).to_bytes(2, "big"), *pieces))
@@ -125,26 +122,60 @@ def load_joined(serde: SerializerProtocol, joined: bytes) -> list[Any] | None:
         return None
 
 
-def _said(what: str | Callable[[], str]) -> str:
+def _text(what: str | Callable[[], str]) -> str:
     return what if isinstance(what, str) else what()
 
 
-class _Noticed(threading.local):
-    """The types that a serde refused to build in this thread.
+# -- errors -------------------------------------------------------------------------------------
 
-    LangGraph's serialiser returns plain data for them and logs once: a dataclass comes back as a
-    dict and nobody notices. It does tell its listeners.
+
+_NOT_RAISED = (StopIteration, StopAsyncIteration)
+"""Exceptions that a generator or a coroutine does not pass on."""
+
+
+def _error(message: str, cause: Exception) -> SerializationError:
+    """A SerializationError that is caught as the serialiser's own exception, too."""
+    kind: Any
+    for kind in type(cause).__mro__:
+        if issubclass(SerializationError, kind) or issubclass(kind, _NOT_RAISED):
+            break
+        try:
+            error = _class_of(kind)(message)
+        except Exception:  # noqa: BLE001, S112 - a class that takes other arguments, or is final
+            continue
+        error.args = (message,)
+        return error
+    return SerializationError(message)
+
+
+@lru_cache(maxsize=64)
+def _class_of(kind: Any) -> type[SerializationError]:
+    """A subclass of SerializationError and another exception, with the name of the first."""
+    members = {
+        "__module__": SerializationError.__module__,
+        "__qualname__": SerializationError.__qualname__,
+        "__str__": lambda self: self.args[0],
+        "__reduce__": lambda self: (SerializationError, self.args),  # it cannot be found by name
+    }
+    return type(SerializationError.__name__, (SerializationError, kind), members)
+
+
+class _Blocked(threading.local):
+    """The types that the serialiser refused to build, in the current thread's call of `load`.
+
+    LangGraph's serialiser returns plain data in their place and logs a warning, so that a dataclass
+    silently comes back as a dict. It tells its event listeners.
     """
 
-    blocked: list[tuple[str, str]] | None = None
+    types: list[tuple[str, str]] | None = None
 
 
-_noticed = _Noticed()
+_blocked = _Blocked()
 
 
-def _notice(event: SerdeEvent) -> None:
-    if _noticed.blocked is not None and event["kind"].endswith("_blocked"):
-        _noticed.blocked.append((event["module"], event["name"]))
+def _note_blocked(event: SerdeEvent) -> None:
+    if _blocked.types is not None and event["kind"].endswith("_blocked"):
+        _blocked.types.append((event["module"], event["name"]))
 
 
-register_serde_event_listener(_notice)
+register_serde_event_listener(_note_blocked)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
-from langgraph_session_saver.encoding.caches import TwoGenerationCache
+from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state
 from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
@@ -121,7 +121,7 @@ class Projector:
         self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
         shown_elsewhere = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
         self._elsewhere = {channel for p in shown_elsewhere for channel in p.channels}
-        self._shown: TwoGenerationCache[str, bool] = TwoGenerationCache(1_024)
+        self._shown: LRUCache[str, bool] = LRUCache(1_024)
 
     def project(
         self,

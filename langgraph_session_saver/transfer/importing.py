@@ -25,7 +25,7 @@ from langgraph_session_saver.checkpointer.get import decode
 from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
 from langgraph_session_saver.checkpointer.put import PutScripts
 from langgraph_session_saver.checkpointer.put_writes import PutWritesScripts
-from langgraph_session_saver.encoding.caches import SizedCache
+from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import thread_key
 from langgraph_session_saver.errors import ThreadNotFoundError
 from langgraph_session_saver.retention.contents import Contents
@@ -93,7 +93,7 @@ class Importing:
         # Nothing is pruned before a thread is whole: a fork may start from any of its checkpoints.
         self._context = context = copy(context)
         context.keep_last = None
-        context.contents = SizedCache(0, Contents.weight)
+        context.contents = LRUCache(0, Contents.weight)
         self._serde = serde
         self._maintenance = maintenance
         self._put_scripts = PutScripts(context)
