@@ -33,15 +33,15 @@ def long_history(bench: Bench) -> Iterator[Row]:
             page = {ours.name: _our_page(ours), peer.name: _peer_page(peer)}
             full = {**page, peer.name: _peer_list(peer)}
             found = bench.measure(HISTORY.name, site.kind, _each(milliseconds, page))
-            yield found.row("page", "ms", *names, what=f"{what}, beside list(limit={PAGE})")
+            yield found.row("page", "ms", *names, what=f"{what} (peer: list(limit={PAGE}))")
             # Once: on PostgreSQL a full list of 10,000 takes the peer 14 s.
             note = bench.few(1)[1]
             found = _once(bench, site, _each(milliseconds, full))
-            full_what = f"{what}, beside a full list"
+            full_what = f"{what} (peer: a full list)"
             yield found.row("page", "ms", *names, what=full_what, note=note)
-            for works, beside in ((full, "a full list"), (page, f"list(limit={PAGE})")):
+            for works, listed in ((full, "a full list"), (page, f"list(limit={PAGE})")):
                 found = _once(bench, site, _each(peak_megabytes, works))
-                yield found.row("page", "MB", *names, what=f"{what}, peak memory, beside {beside}")
+                yield found.row("page", "MB", *names, what=f"{what}, peak memory (peer: {listed})")
 
 
 def _our_page(subject: Subject) -> Work:

@@ -90,13 +90,13 @@ def listing(bench: Bench) -> Iterator[Row]:
             yield found.row("full", "ms", *names, LIST_BAR, what=full)
             yield found.row(
                 "first", "ms", *names, FIRST_ITEM_BAR,
-                what="first item of it, beside the peer's full list", peer_quantity="full",
+                what="first item of that list (peer: the full list)", peer_quantity="full",
             )  # fmt: skip
-            yield found.row("first", "ms", *names, what="first item of it")
+            yield found.row("first", "ms", *names, what="first item of that list")
             samples = {s.name: _memory_sample(s) for s in (ours, peer)}
             found = bench.measure(LISTING.name, site.kind, samples, repeats=1, warm_up=False)
             yield found.row("full", "MB", *names, what=f"peak memory, {full}")
-            yield found.row("first", "MB", *names, what="peak memory, first item of it")
+            yield found.row("first", "MB", *names, what="peak memory, first item of that list")
 
 
 def _list_sample(subject: Subject) -> Callable[[], dict[str, float]]:

@@ -29,7 +29,7 @@ def keeping(bench: Bench) -> Iterator[Row]:
                 calls = recorded(chat(turns), subject.saver)
                 samples[contender.name] = _sample(subject, calls)
             found = bench.measure(KEEPING_LAST.name, site.kind, samples)
-        what = f"a step of a chat of {turns} turns, keep_last={KEPT} beside all kept"
+        what = f"time per step, chat of {turns} turns (peer: keeps all)"
         yield found.row("step", "ms", KEEPING.name, OURS.name, BAR, what=what)
 
 
