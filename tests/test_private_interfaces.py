@@ -264,7 +264,7 @@ USES = (
     ),
     *[
         Use(
-            "pydantic", "BaseModel", name, ("encoding/messages.py",),
+            "pydantic", "BaseModel", name, ("encoding/message_decoder.py",),
             "to build messages without validating them", state_of_models,
         )
         for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")

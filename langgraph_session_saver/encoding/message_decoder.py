@@ -87,8 +87,6 @@ def _fields(data: bytes) -> dict[str, Any]:
 
 def _holds_as_packed(message: BaseMessage, data: bytes) -> bool:
     """Whether a message holds exactly the packed fields, with nothing changed or added."""
-    if message.__pydantic_extra__ != {} or message.__pydantic_private__ is not None:
-        return False
     try:
         fields = _fields(data)
         # marshal tells apart what is equal in Python, like 1 and True, and refuses other objects.
@@ -96,18 +94,21 @@ def _holds_as_packed(message: BaseMessage, data: bytes) -> bool:
         is_same = marshal.dumps(message.__dict__, 2) == marshal.dumps(fields, 2)
     except ValueError:
         return False
-    return is_same and message.__pydantic_fields_set__ == fields.keys()
+    return is_same and message.__getstate__() == _state(fields)
 
 
 def _with_fields(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
     """Make a message as unpickling does, without validation."""
     message = cls.__new__(cls)
-    message.__setstate__(
-        {
-            "__dict__": fields,
-            "__pydantic_fields_set__": set(fields),
-            "__pydantic_extra__": {},
-            "__pydantic_private__": None,
-        }
-    )
+    message.__setstate__(_state(fields))
     return message
+
+
+def _state(fields: dict[str, Any]) -> dict[Any, Any]:
+    """The pickled state of a message that was given all of its fields and no others."""
+    return {
+        "__dict__": fields,
+        "__pydantic_fields_set__": set(fields),
+        "__pydantic_extra__": {},
+        "__pydantic_private__": None,
+    }
