@@ -148,16 +148,21 @@ def _error(message: str, cause: Exception) -> SerializationError:
     return SerializationError(message)
 
 
+class _TwoClassError(SerializationError):
+    """Base of the subclasses that also inherit a class of the serialiser's exceptions."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would quote it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SerializationError, self.args  # pickle could not find the subclass by its name
+
+
 @lru_cache(maxsize=64)
 def _class_of(kind: Any) -> type[SerializationError]:
     """A subclass of SerializationError and another exception, with the name of the first."""
-    members = {
-        "__module__": SerializationError.__module__,
-        "__qualname__": SerializationError.__qualname__,
-        "__str__": lambda self: self.args[0],
-        "__reduce__": lambda self: (SerializationError, self.args),  # it cannot be found by name
-    }
-    return type(SerializationError.__name__, (SerializationError, kind), members)
+    name, module = SerializationError.__qualname__, SerializationError.__module__
+    return type(name, (_TwoClassError, kind), {"__module__": module})
 
 
 class _Blocked(threading.local):
