@@ -8,7 +8,7 @@ _LIBRARIES = {"typer", "rich", "click"}
 
 
 def main() -> None:
-    """Run the command line; without its libraries, say which extra brings them."""
+    """Run the command line; if its libraries are missing, name the extra that installs them."""
     try:
         from langgraph_session_saver.cli.app import run  # noqa: PLC0415 - needs Typer and Rich
     except ModuleNotFoundError as exc:

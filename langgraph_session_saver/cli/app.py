@@ -1,4 +1,4 @@
-"""The groups of commands, and how a run of the program ends."""
+"""The Typer application, and the exit code of a run."""
 
 from __future__ import annotations
 
@@ -9,29 +9,22 @@ from typing import Any
 import typer
 
 from langgraph_session_saver.cli import (
-    db_commands as schemas,
-)
-from langgraph_session_saver.cli import (
+    db_commands,
     demo,
     doctor,
-    sessions,
+    prune_commands,
+    report_commands,
+    session_commands,
+    thread_commands,
+    transfer_commands,
 )
-from langgraph_session_saver.cli import (
-    inspect_commands as looking,
-)
-from langgraph_session_saver.cli import (
-    prune_commands as retaining,
-)
-from langgraph_session_saver.cli import (
-    transfer_commands as moving,
-)
-from langgraph_session_saver.cli.command import say_error
+from langgraph_session_saver.cli.command import print_error
 from langgraph_session_saver.cli.exit_codes import EXPLAINED, Exit
 from langgraph_session_saver.cli.output import console
 
 app = typer.Typer(
     name="langgraph-session-saver",
-    help="Look into, keep small and move a database of LangGraph checkpoints.",
+    help="Inspect, prune, migrate and move a database of LangGraph checkpoints.",
     epilog=EXPLAINED,
     no_args_is_help=True,
     add_completion=False,
@@ -40,23 +33,27 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (demo, sessions, looking, retaining, schemas, moving, doctor):
-    module.add_to(app)
-
-
-@app.callback()
-def _program() -> None:
-    """Look into, keep small and move a database of LangGraph checkpoints."""
+for module in (
+    demo,
+    session_commands,
+    thread_commands,
+    report_commands,
+    prune_commands,
+    db_commands,
+    transfer_commands,
+    doctor,
+):
+    app.add_typer(module.app)
 
 
 def run() -> None:
     """Run the program and exit."""
-    # What libraries remark on is no answer; what goes wrong surfaces as an error.
+    # Keep library warnings off standard error, where `logging` would print them by default.
     logging.getLogger().addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")  # a terminal that knows ASCII only still gets the rest
+            reconfigure(errors="replace")  # for terminals that cannot show every character
     try:
         code = app(standalone_mode=False)
     except typer.Abort as exc:
@@ -65,15 +62,15 @@ def run() -> None:
     except Exception as exc:
         if not hasattr(exc, "format_message"):
             raise
-        code = _say_usage(exc)
+        code = _print_usage_error(exc)
     sys.exit(int(code or 0))
 
 
-def _say_usage(error: Any) -> Exit:
-    """Say what Typer refuses; it may repeat what was typed, perhaps a URL with a password."""
-    if said := error.format_message():  # else it has shown the help already
+def _print_usage_error(error: Any) -> Exit:
+    """Print a usage error of Typer's without passwords: it may repeat a URL that was typed."""
+    if message := error.format_message():  # empty if Typer has printed the help instead
         err = console(sys.stderr)
         if error.ctx is not None:
             err.print(error.ctx.get_usage(), soft_wrap=True)
-        say_error(err, said)
+        print_error(err, message)
     return Exit.USAGE

@@ -1,44 +1,42 @@
-"""`demo`: a database with three threads in it, and what to look at there."""
+"""`demo`: creates a database with three threads, and lists commands to try on it."""
 
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import typer
 from rich.text import Text
 
 from langgraph_session_saver.cli.command import Call, command
 from langgraph_session_saver.cli.exit_codes import Exit, without_passwords
-from langgraph_session_saver.cli.output import cell, quantity, status_cell, table
-from langgraph_session_saver.cli.target import Database
-from langgraph_session_saver.saver import SessionSaver
+from langgraph_session_saver.cli.output import cell, status_cell, table
+from langgraph_session_saver.cli.target import Target
+from langgraph_session_saver.inspection.text import quantity
+
+app = typer.Typer()
 
 _NEXT = (
-    ("threads list", "which threads there are"),
-    ("history demo-bakery", "what one of them did"),
-    ("show demo-bakery", "its state now"),
-    ("errors", "what failed"),
+    ("threads list", "all threads"),
+    ("history demo-bakery", "the checkpoints of one thread"),
+    ("show demo-bakery", "its newest checkpoint"),
+    ("errors", "failed tasks"),
     ("usage", "tokens and cost"),
-    ("stats", "what takes the space"),
+    ("stats", "space by table, channel and thread"),
 )
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    command(app, "demo", example=["demo", "demo --url demo.db"])(demo)
-
-
+@command(app, "demo", "demo", "demo --url demo.db")
 def demo(call: Call) -> None:
-    """Run a small graph in three threads, and say what one can look at.
+    """Run a small graph in three threads, to have something to inspect.
 
-    Into a new file in the temporary directory, or where --url says; threads that are there
-    already stay as they are. Needs langgraph.
+    Writes to a new file in the temporary directory, or to --url, where threads of an earlier demo
+    are kept. Needs langgraph.
     """
     try:
-        from langgraph_session_saver.cli import bakery  # noqa: PLC0415 - needs langgraph
+        from langgraph_session_saver.cli import demo_graph  # noqa: PLC0415 - needs langgraph
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] != "langgraph":
             raise
@@ -47,50 +45,39 @@ def demo(call: Call) -> None:
             "'langgraph-session-saver[examples]'",
             Exit.FAILED,
         )
-    # Not where the environment says: that may be a database that people work with.
-    where = call.place.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
-    call.place = call.place.at(where)
-    with call.place.writing(creates=True) as database:
-        made, status = _run(call, database, bakery)
-    commands = [f"langgraph-session-saver {line} {_options(call)}" for line, _ in _NEXT]
-    shown = table("thread", "asked", "status")
-    for name, asked in bakery.ASKS.items():
-        shown.add_row(cell(name, "cyan"), cell(asked), status_cell(status[name]))
-    following = [Text("\nLook at them:", "bold")]
+    # The database in $LANGGRAPH_SESSION_SAVER_URL may be in production: it is not used.
+    url = call.target.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
+    target = call.target.at(url)
+    with target.writing(creates=True, pricing=demo_graph.price) as database:
+        present = database.read(lambda conn: database.queries.thread_ids(conn, "demo-"))
+        made = [name for name in demo_graph.REQUESTS if name not in present]
+        with call.busy("running a graph"):
+            demo_graph.run_all(database, made)
+        shown = table("thread", "request", "status")
+        for name, request in demo_graph.REQUESTS.items():
+            status = database.read(partial(database.queries.status, thread_id=name))
+            shown.add_row(cell(name, "cyan"), cell(request), status_cell(status))
+    commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
     width = max(map(len, commands))
-    for line, (_, why) in zip(commands, _NEXT, strict=True):
-        following.append(Text(f"  {line:<{width}}  ", overflow="fold").append(f"# {why}", "dim"))
+    hints = [
+        Text(f"  {line:<{width}}  ", overflow="fold").append(f"# {what}", "dim")
+        for line, (_, what) in zip(commands, _NEXT, strict=True)
+    ]
+    url = without_passwords(url)
     call.answer(
-        {"url": without_passwords(where), "made": made, "next": commands},
-        f"{quantity(len(made), 'thread')} made in {without_passwords(where)}\n",
+        {"url": url, "made": made, "next": commands},
+        f"created {quantity(len(made), 'thread')} in {url}\n",
         shown,
-        *following,
+        Text("\nCommands to try:", "bold"),
+        *hints,
     )
 
 
-def _run(call: Call, database: Database, bakery: Any) -> tuple[list[str], dict[str, str]]:
-    """Make the threads that are not there; which these were, and how all of them stand."""
-    place = call.place
-    saver = SessionSaver(
-        database.engine, pricing=bakery.price, schema=place.schema, table_prefix=place.table_prefix
-    )
-    saver.setup()
-    overview = database.overview
-    there = database.read(lambda conn: overview.threads_starting_with(conn, "demo-", 1000))
-    made = [name for name in bakery.ASKS if name not in there]
-    with call.busy("running a graph"):
-        bakery.run_all(saver, made)
-    status = {}
-    for name in bakery.ASKS:
-        [thread] = database.read(
-            lambda conn, name=name: overview.threads(conn, session_id=name, limit=1)  # type: ignore[misc]
-        )[1]
-        status[name] = ": ".join(filter(None, (thread.status, thread.status_node)))
-    return made, status
-
-
-def _options(call: Call) -> str:
-    place = call.place
-    named = [("--url", without_passwords(place.url or "")), ("--schema", place.schema),
-             ("--table-prefix", place.table_prefix)]  # fmt: skip
-    return " ".join(f"{name} {shlex.quote(value)}" for name, value in named if value)
+def _options(target: Target) -> str:
+    """The options that name the target, for a command to copy."""
+    options = {
+        "--url": without_passwords(target.url or ""),
+        "--schema": target.schema,
+        "--table-prefix": target.table_prefix,
+    }
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value)

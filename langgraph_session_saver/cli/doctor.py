@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong with an installation and its database, if anything is."""
+"""`doctor`: checks of the installation, the database and its rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -18,115 +19,109 @@ from langgraph_session_saver.cli.output import cell, status_cell, table
 from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.errors import SessionSaverError
 from langgraph_session_saver.inspection.health import Health
-from langgraph_session_saver.inspection.text import amount
+from langgraph_session_saver.inspection.text import format_bytes
+
+app = typer.Typer()
 
 _PACKAGES = ("langgraph-session-saver", "langgraph", "langgraph-checkpoint", "sqlalchemy")
-LITTLE_ROOM = 256 << 20
-"""Bytes left on a disk that are said to be few."""
+
+LITTLE_SPACE = 256 << 20
+"""Free bytes of a disk below which there is a warning."""
 
 SLOW_MS = 50
-"""Milliseconds of an empty statement that are said to be many."""
+"""Milliseconds of an empty statement above which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
-    verdict: str
-    """`ok`, `warning` or `failed`."""
+    verdict: Literal["ok", "warning", "failed"]
     said: str
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    command(app, "doctor", example=["doctor", "doctor --json"])(doctor)
-
-
+@command(app, "doctor", "doctor", "doctor --json")
 def doctor(call: Call) -> None:
-    """Look for what is wrong: packages, database, schema, file, disk, damaged rows.
+    """Check packages, database, schema, file, disk space and stored rows for problems.
 
-    Changes nothing. Ends with 1 where something failed, with 4 where the database cannot be
-    reached.
+    Changes nothing. Exits with 1 if a check fails, and with 4 if the database cannot be reached.
     """
     findings = [_packages()]
     code = Exit.OK
     try:
-        with call.place.reading() as database:
-            health = database.saver.health()
-            findings += _of_health(health)
+        with call.target.reading() as database:
+            health = database.health()
+            findings += _check_health(health)
             if not health.reachable:
                 code = Exit.UNREACHABLE
             elif health.is_current:
-                findings += _of_rows(database)
-            findings += _of_file(health, database)
+                findings += _check_rows(database)
+            findings += _check_file(health, database)
     except SessionSaverError as exc:
         findings.append(Finding("database", "failed", str(exc)))
         code = Exit.UNREACHABLE
     if code is Exit.OK and any(one.verdict == "failed" for one in findings):
         code = Exit.NO
-    shown = table("", "looked at", "found")
+    shown = table("", "check", "result")
     for one in findings:
         shown.add_row(status_cell(one.verdict), cell(one.what), cell(one.said, whole=True))
-    data = {"ok": code is Exit.OK, "findings": [asdict(one) for one in findings]}
-    call.answer(data, shown)
-    if code is not Exit.OK:
-        raise typer.Exit(code)
+    call.answer({"ok": code is Exit.OK, "findings": [asdict(one) for one in findings]}, shown)
+    raise typer.Exit(code)
 
 
 def _packages() -> Finding:
-    said = [f"Python {platform.python_version()}"]
+    versions = [f"Python {platform.python_version()}"]
     for name in _PACKAGES:
         try:
-            said.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            said.append(f"no {name}")
-    return Finding("packages", "ok", ", ".join(said))
+            versions.append(f"no {name}")
+    return Finding("packages", "ok", ", ".join(versions))
 
 
-def _of_health(health: Health) -> Iterator[Finding]:
+def _check_health(health: Health) -> Iterator[Finding]:
     if not health.reachable:
         yield Finding("database", "failed", health.reason or "it cannot be reached")
         return
     yield Finding("database", "ok", f"{health.url}: {health.server_version} ({health.driver})")
+    revision = f"revision {health.revision or 'base'}"
     if health.is_current:
-        yield Finding("schema", "ok", f"revision {health.revision}, which this code needs")
+        yield Finding("schema", "ok", f"{revision} (head)")
     else:
-        yield Finding(
-            "schema",
-            "failed",
-            f"revision {health.revision or 'none'}, and this code needs {health.head}: "
-            "langgraph-session-saver db upgrade",
-        )
-    took = f"{health.latency_ms:.2f} ms for an empty statement"
-    yield Finding("latency", "warning" if (health.latency_ms or 0) > SLOW_MS else "ok", took)
+        problem = f"{revision}, but head is {health.head}: run langgraph-session-saver db upgrade"
+        yield Finding("schema", "failed", problem)
+    latency = health.latency_ms or 0
+    verdict: Literal["ok", "warning"] = "warning" if latency > SLOW_MS else "ok"
+    yield Finding("latency", verdict, f"{latency:.2f} ms for an empty statement")
     if health.journal_mode not in {None, "wal"}:
         yield Finding(
             "journal",
             "warning",
-            f"{health.journal_mode}: readers and writers wait for each other, which they do not "
-            "with WAL; the next program that writes through this package's own URL switches it",
+            f"journal mode {health.journal_mode}: readers and writers block each other. "
+            "SessionSaver.from_conn_string switches to WAL, where they do not",
         )
 
 
-def _of_rows(database: Database) -> Iterator[Finding]:
-    """Rows that say of themselves that something is missing."""
-    for what, count, said in database.read(database.overview.faults):
-        verdict = "failed" if count else "ok"
-        yield Finding(what, verdict, f"{count:,} {said}" if count else f"no {said}")
-    problems = database.read(database.context.dialect.faults)
-    yield Finding("integrity", "failed" if problems else "ok", problems or "nothing is damaged")
+def _check_rows(database: Database) -> Iterator[Finding]:
+    faults, damage = database.find_faults()
+    for what, count, description in faults:
+        verdict: Literal["ok", "failed"] = "failed" if count else "ok"
+        yield Finding(what, verdict, f"{f'{count:,}' if count else 'no'} {description}")
+    yield Finding("integrity", "failed" if damage else "ok", damage or "no damage found")
 
 
-def _of_file(health: Health, database: Database) -> Iterator[Finding]:
+def _check_file(health: Health, database: Database) -> Iterator[Finding]:
     if health.dialect != "sqlite" or not health.reachable:
         return
     path = Path(str(database.engine.url.database))
     mode = path.stat().st_mode
+    described = f"{path} {stat.filemode(mode)}"
     if mode & (stat.S_IROTH | stat.S_IWOTH):
-        said = f"{path} can be read by everybody on this machine ({stat.filemode(mode)})"
-        yield Finding("file", "warning", f"{said}: chmod 600 keeps conversations private")
+        problem = f"{described}: every user of this machine can read it; chmod 600 prevents that"
+        yield Finding("file", "warning", problem)
     else:
-        yield Finding("file", "ok", f"{path} {stat.filemode(mode)}")
+        yield Finding("file", "ok", described)
     free = shutil.disk_usage(path.parent).free
-    yield Finding("disk", "warning" if free < LITTLE_ROOM else "ok", f"{amount(free)} free")
+    verdict: Literal["ok", "warning"] = "warning" if free < LITTLE_SPACE else "ok"
+    yield Finding("disk", verdict, f"{format_bytes(free)} free")

@@ -1,4 +1,4 @@
-"""Exit codes, and which error ends with which."""
+"""Exit codes, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -19,46 +19,43 @@ from langgraph_session_saver.errors import (
 
 
 class Exit(IntEnum):
-    """What a command ends with."""
+    """Exit codes of commands; `EXPLAINED` describes them."""
 
     OK = 0
     NO = 1
-    """The answer is no: a check failed, or the question whether to go on was declined."""
     USAGE = 2
-    """The command, an option or a value of it cannot be used."""
     NOT_FOUND = 3
-    """No thread, session or checkpoint is called so, or several are."""
     UNREACHABLE = 4
-    """The database cannot be reached, opened or written."""
     FAILED = 5
-    """Anything else: a schema of another version, a damaged file, a refused statement."""
 
 
 EXPLAINED = (
-    "Exit codes: 0 done; 1 the answer is no (a check failed, a question was declined); 2 usage; "
-    "3 no thread, session or checkpoint is called so, or several are; 4 the database cannot be "
-    "reached, opened or written; 5 anything else."
+    "Exit codes: 0 success; 1 a check failed, or a confirmation was declined; 2 usage error; "
+    "3 no thread, session or checkpoint matches, or more than one; 4 the database cannot be "
+    "reached, opened or written; 5 any other error."
 )
 
-_UNREACHABLE = (DatabaseUnavailableError, DriverNotInstalledError, StoragePermissionError)
+_CODES: tuple[tuple[type[Exception], Exit], ...] = (
+    (HistoryLostError, Exit.FAILED),  # a LookupError, but not about an id that was typed
+    (SerializationError, Exit.FAILED),  # likewise, where it has the serialiser's error as a base
+    (AmbiguousIdError, Exit.NOT_FOUND),
+    (LookupError, Exit.NOT_FOUND),
+    (DatabaseUnavailableError, Exit.UNREACHABLE),
+    (DriverNotInstalledError, Exit.UNREACHABLE),
+    (StoragePermissionError, Exit.UNREACHABLE),
+    (InvalidConfigError, Exit.USAGE),
+    (NotConfirmedError, Exit.USAGE),
+)
+"""The first class that matches an error decides."""
 
 _PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
 
 
 def code_of(error: SessionSaverError) -> Exit:
     """The exit code of an error."""
-    # These may be LookupErrors, too, but nobody asked for what they lack by name.
-    if isinstance(error, HistoryLostError | SerializationError):
-        return Exit.FAILED
-    if isinstance(error, LookupError | AmbiguousIdError):
-        return Exit.NOT_FOUND
-    if isinstance(error, _UNREACHABLE):
-        return Exit.UNREACHABLE
-    if isinstance(error, InvalidConfigError | NotConfirmedError):
-        return Exit.USAGE
-    return Exit.FAILED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
 
 
 def without_passwords(text: str) -> str:
-    """Text in which a URL that somebody typed in the wrong place shows no password."""
+    """Mask the passwords of URLs in a text."""
     return _PASSWORD.sub(r"\1***@", text)

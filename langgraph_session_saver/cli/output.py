@@ -1,21 +1,19 @@
-"""How answers look: tables for people, JSON for programs."""
+"""Output of commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from langgraph_session_saver.inspection.text import WIDTH, printable
-
-Side = Literal["left", "right"]
+from langgraph_session_saver.inspection.text import WIDTH, printable, quantity
 
 STYLES = {
     "done": "green",
@@ -30,40 +28,45 @@ STYLES = {
     "failed": "red",
     "unknown": "red",
 }
-"""Colours of words for how something stands."""
+"""Colours of status words."""
 
 
 def console(stream: TextIO) -> Console:
-    """A console that takes text as it is, with colour and the terminal's width on a terminal."""
+    """A console that prints text literally, in the terminal's width."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(data: Any) -> None:
-    """Write an answer as JSON, alone on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, default=_as_json) + "\n")
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(data, indent=2, default=_to_json) + "\n")
 
 
-def _as_json(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def table(*columns: str) -> Table:
-    """A table without lines; a column whose name starts with `>` is of numbers."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+def table(*columns: str, show_header: bool = True) -> Table:
+    """A table without lines; `>` before a column's name aligns it right."""
+    made = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        show_header=show_header,
+    )
     for column in columns:
-        side: Side = "right" if column.startswith(">") else "left"
-        made.add_column(column.removeprefix(">"), justify=side)
+        made.add_column(column.removeprefix(">"), justify="right" if column[:1] == ">" else "left")
     return made
 
 
 def cell(value: object, style: str = "", *, whole: bool = False) -> Text:
-    """One line of untrusted text, cut with an ellipsis where there is no room.
+    """A table cell of untrusted text.
 
     Args:
-        value: What to print; None is nothing.
-        style: How.
-        whole: Whether it is folded instead, as an id is that somebody may copy.
+        value: What to print; None prints nothing.
+        style: A Rich style.
+        whole: Whether text without room is folded, as an id is for copying, and not cut.
     """
     text = "" if value is None else printable(str(value))
     if whole:
@@ -72,43 +75,43 @@ def cell(value: object, style: str = "", *, whole: bool = False) -> Text:
 
 
 def status_cell(text: str | None) -> Text:
-    """How something stands, in its colour: `interrupted: ask`."""
+    """A table cell of a status such as `interrupted: ask`, in its colour."""
     word = (text or "").partition(":")[0]
     return cell(text, STYLES.get(word, ""))
 
 
-def when(moment: datetime | None) -> str:
-    """An instant, in UTC, to the second."""
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+def utc(time: datetime | None) -> str:
+    """A time in UTC, to the second; None prints nothing."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
-def quantity(count: int, one: str, many: str = "") -> str:
-    """A number and what it counts: `1 thread`, `2 threads`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, a line each; what is None is left out."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    made.add_column(style="dim")
-    made.add_column()
+def properties(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line, without those that are None."""
+    made = table("", "", show_header=False)
+    made.columns[0].style = "dim"
     for name, value in pairs:
         if value is not None:
-            made.add_row(name, value if isinstance(value, Text) else cell(value, whole=True))
+            made.add_row(name, cell(value, whole=True))
     return made
 
 
-def counts(pairs: Sequence[tuple[int, str]]) -> str:
-    """Numbers of things in a sentence's form: `2 threads, 14 checkpoints`."""
-    return ", ".join(quantity(count, what) for count, what in pairs)
-
-
 def listing(
-    shown: Table, count: int, what: str, *, has_more: bool = False, total: int | None = None
+    shown: Table, count: int, noun: str, *, total: int | None = None, next_page: str | None = None
 ) -> list[RenderableType]:
-    """A table, or that there is nothing, and whether there is more."""
+    """A table with a line about rows that are not in it.
+
+    Args:
+        shown: The table.
+        count: Its number of rows.
+        noun: What a row is.
+        total: The number of rows without the limit, if known.
+        next_page: The argument of `--after` for the next page, if there is one.
+    """
     if not count:
-        return [Text(f"no {what}s", "dim")]
+        return [Text(f"no {noun}s", "dim")]
     if total is not None and count < total:
-        return [shown, Text(f"{count:,} of {quantity(total, what)}: --limit shows more", "dim")]
-    return [shown, Text("there are more: --limit shows them", "dim")] if has_more else [shown]
+        hint = f"showing {count:,} of {quantity(total, noun)}: raise --limit to see more"
+        return [shown, Text(hint, "dim")]
+    if next_page is not None:
+        return [shown, Text(f"more {noun}s: --after {next_page}", "dim", overflow="fold")]
+    return [shown]

@@ -1,4 +1,4 @@
-"""From the command line's URL to a database, to read or to write; reading leaves no trace."""
+"""Open the database that a command names, to read or to write; reading creates nothing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
 import platformdirs
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
-from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.errors import DatabaseUnavailableError, StoragePermissionError
-from langgraph_session_saver.inspection.queries import Overview
+from langgraph_session_saver.checkpointer.maintenance import Counts
+from langgraph_session_saver.errors import (
+    AmbiguousIdError,
+    DatabaseUnavailableError,
+    InvalidConfigError,
+    SessionNotFoundError,
+    StoragePermissionError,
+    ThreadNotFoundError,
+)
+from langgraph_session_saver.inspection.queries import DatabaseQueries
+from langgraph_session_saver.inspection.values import CheckpointView, view_checkpoint
 from langgraph_session_saver.saver import SessionSaver
-from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sql.runner import Runner
-from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner
+from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, make_engine, parse_url
-from langgraph_session_saver.storage.checkpoints import operations_on
 
 T = TypeVar("T")
 
@@ -34,92 +39,132 @@ _SYNC_DRIVERS = {
     "aiomysql": "pymysql",
 }
 
-_UNWRITABLE = {"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
+_UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 
 
-class Database:
-    """An open database: a saver on it, and what else runs scripts there."""
+class Database(SessionSaver):
+    """A saver with the queries that only the command line needs."""
 
-    def __init__(
-        self, engine: Engine, schema: str | None, table_prefix: str, *, auto_setup: bool
-    ) -> None:
+    def __init__(self, engine: Engine, **options: Any) -> None:
+        super().__init__(engine, **options)
         self.engine = engine
-        operations = operations_on(engine.dialect, schema, table_prefix)
-        self.tables: Tables = operations.tables
-        self.saver = SessionSaver(
-            engine, auto_setup=auto_setup, schema=schema, table_prefix=table_prefix
-        )
-        runner = Runner(engine)
-        self.context = Context(operations, (), policy="record", pricing=None, auto_setup=False)
-        self._script_runner = ScriptRunner(runner, self.context)
-        self.overview = Overview(self.tables)
+        self.queries = DatabaseQueries(self._context.tables)
 
     def read(self, operation: Callable[[Connection], T]) -> T:
-        """Run one operation that reads."""
-        return self.run(_one(operation))
+        """Run a read-only operation, after the schema has been verified."""
+        return self._script_runner.run(_read(operation))
 
-    def verify(self) -> None:
-        """See that the schema is this code's.
+    def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
+        """Rows whose other half is missing, and what the database itself reports as damaged."""
+        return self.read(
+            lambda conn: (self.queries.faults(conn), self._context.dialect.faults(conn))
+        )
+
+    def view(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
+        """A checkpoint with its values."""
+        return self._script_runner.run(
+            view_checkpoint(self._context, self.serde, thread_id, checkpoint_id, namespace)
+        )
+
+    def prune_or_count(
+        self, thread_ids: list[str], strategy: str, keep_last: int | None, *, dry_run: bool
+    ) -> Counts:
+        """As `prune`, but with a dry run and with counts."""
+        return self._script_runner.run(
+            self._maintenance.prune(self.serde, thread_ids, strategy, keep_last, dry_run=dry_run)
+        )
+
+    def thread_id(self, prefix: str) -> str:
+        """The id of the one thread whose id starts with a prefix.
 
         Raises:
-            SchemaError: It is not.
+            ThreadNotFoundError: There is none.
+            AmbiguousIdError: There are several.
         """
-        self.read(lambda _conn: None)
+        return self._only("thread", prefix, self.queries.thread_ids, ThreadNotFoundError)
 
-    def run(self, script: Script[T]) -> T:
-        """Run a script, once the schema has been seen to be this code's."""
-        return self._script_runner.run(script)
+    def session_id(self, prefix: str) -> str:
+        """The id of the one session whose id starts with a prefix.
+
+        Raises:
+            SessionNotFoundError: There is none.
+            AmbiguousIdError: There are several.
+        """
+        return self._only("session", prefix, self.queries.session_ids, SessionNotFoundError)
+
+    def _only(
+        self,
+        what: str,
+        prefix: str,
+        find: Callable[[Connection, str, int], list[str]],
+        not_found: type[Exception],
+    ) -> str:
+        if not prefix:
+            raise InvalidConfigError(f"the {what} id is empty: pass at least the start of one")
+        found = self.read(lambda conn: find(conn, prefix, 6))
+        if found and (found[0] == prefix or len(found) == 1):
+            return found[0]
+        if not found:
+            raise not_found(f"no {what} id starts with {prefix!r}: run `{what}s list`")
+        ids = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+        raise AmbiguousIdError(f"several {what} ids start with {prefix!r} ({ids}): pass more")
 
 
-def _one(operation: Callable[[Connection], T]) -> Script[T]:
+def _read(operation: Callable[[Connection], T]) -> Script[T]:
     return (yield Request.read(operation))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The database that a command is about."""
+class Target:
+    """The database and tables that a command uses."""
 
     url: str | None
     schema: str | None
     table_prefix: str
 
-    def at(self, url: str) -> Place:
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The options that name the tables."""
+        return {"schema": self.schema, "table_prefix": self.table_prefix}
+
+    def at(self, url: str) -> Target:
         """The same tables at another URL."""
         return replace(self, url=url)
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
-        """Open it to read: nothing is created, and a file that cannot be written is enough."""
+        """Open the database to read; a file may be read-only, and is not created."""
         url = self.parsed()
-        engine = _reading_file(url) if url.get_backend_name() == "sqlite" else make_engine(url)
-        with self._on(cast("Engine", engine)) as database:
+        engine = _read_only_engine(url) if url.get_backend_name() == "sqlite" else make_engine(url)
+        with self._open(engine, auto_setup=False) as database:
             yield database
 
     @contextmanager
-    def writing(self, *, creates: bool = False) -> Iterator[Database]:
-        """Open it to write.
+    def writing(self, *, creates: bool = False, **options: Any) -> Iterator[Database]:
+        """Open the database to write.
 
         Args:
-            creates: Whether a file, and tables, that are not there are made.
+            creates: Whether to create a missing file and missing tables.
+            **options: More options of the saver.
         """
         url = self.parsed(creates=creates)
         if url.get_backend_name() == "sqlite":
             url = _writable_file(url, creates=creates)
-        with self._on(cast("Engine", make_engine(url)), auto_setup=creates) as database:
+        with self._open(make_engine(url), auto_setup=creates, **options) as database:
             yield database
 
     @contextmanager
-    def _on(self, engine: Engine, *, auto_setup: bool = False) -> Iterator[Database]:
+    def _open(self, engine: Any, **options: Any) -> Iterator[Database]:
         try:
-            yield Database(engine, self.schema, self.table_prefix, auto_setup=auto_setup)
+            yield Database(cast("Engine", engine), **self.tables, **options)
         finally:
             engine.dispose()
 
     def parsed(self, *, creates: bool = False) -> URL:
-        """The URL with a driver that is not an async one.
+        """The URL, with a sync driver instead of an async one.
 
         Args:
-            creates: Whether the default file is made where no URL is given.
+            creates: Whether to create the default file if no URL is given.
         """
         given = self.url or os.environ.get(URL_VARIABLE) or None
         if given is None and not creates:
@@ -130,13 +175,9 @@ class Place:
         driver = _SYNC_DRIVERS.get(url.get_driver_name())
         return url.set(drivername=f"{url.get_backend_name()}+{driver}") if driver else url
 
-    def shown(self) -> str:
-        """The URL without password and options."""
-        return self.parsed().set(query={}).render_as_string(hide_password=True)
-
 
 def _file_url(given: str) -> URL:
-    """SQLite's own form of a URL, `file:app.db?mode=ro`."""
+    """Parse SQLite's own URLs, such as `file:app.db?mode=ro`."""
     path, _, query = given.removeprefix("file:").partition("?")
     options = dict(parse_qsl(query))
     name = "file:" + unquote(path.removeprefix("//") if path.startswith("///") else path)
@@ -147,52 +188,52 @@ def _path_of(url: URL) -> Path:
     name = str(url.database or "")
     if name in {"", ":memory:"} or url.query.get("mode") == "memory":
         raise DatabaseUnavailableError(
-            "a memory database is empty in every process: name a file with --url"
+            "an in-memory database belongs to one process: name a file with --url"
         )
     return Path(name.removeprefix("file:")).expanduser()
 
 
-def existing(url: URL) -> Path:
-    """A SQLite URL's file.
+def existing_file(url: URL) -> Path:
+    """The file of a SQLite URL.
 
     Raises:
-        DatabaseUnavailableError: There is none.
+        DatabaseUnavailableError: It does not exist.
     """
     path = _path_of(url)
     if not path.exists():
         raise DatabaseUnavailableError(
-            f"there is no database file {path}: name it with --url, or set {URL_VARIABLE}"
+            f"there is no database file {path}: pass --url, or set {URL_VARIABLE}"
         )
     return path
 
 
 def _writable_file(url: URL, *, creates: bool) -> URL:
-    path = _path_of(url) if creates else existing(url)
+    path = _path_of(url) if creates else existing_file(url)
     if url.query.get("mode") == "ro" or "immutable" in url.query:
-        raise StoragePermissionError(f"the URL opens {path} to be read only, and this writes to it")
+        raise StoragePermissionError(f"the URL opens {path} read only, and this command writes")
     query = {key: value for key, value in url.query.items() if key not in {"mode", "uri"}}
     return url.set(database=str(path), query=query)
 
 
-# -- a SQLite file, to be read ----------------------------------------------------------------
+# -- read-only SQLite files -----------------------------------------------------------------------
 
 
-def _reading_file(url: URL) -> Engine:
-    path = existing(url)
+def _read_only_engine(url: URL) -> Engine:
+    path = existing_file(url)
     return create_engine(
         url.set(database=str(path), query={}),
-        creator=lambda: _connect_reading(path),
+        creator=lambda: _connect_read_only(path),
         poolclass=NullPool,
         hide_parameters=True,
     )
 
 
-def _connect_reading(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path) -> sqlite3.Connection:
     """Connect so that nothing can be written.
 
-    Where file and directory can be written, SQLite removes its `-wal` and `-shm` files at the end,
-    which `mode=ro` leaves behind. Where they cannot, a file in WAL mode opens only as immutable:
-    it is what it seems if no log lies beside it.
+    With `mode=ro`, SQLite leaves `-wal` and `-shm` files behind, so `mode=rw` is used where they
+    can be removed. In a directory that is not writable, a file in WAL mode opens only as
+    immutable, which ignores its log: that is refused unless the log is empty.
     """
     uri = path.absolute().as_uri()
     if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
@@ -200,14 +241,13 @@ def _connect_reading(path: Path) -> sqlite3.Connection:
     try:
         return _connect(f"{uri}?mode=ro")
     except sqlite3.OperationalError as exc:
-        if not any(exc.sqlite_errorname.startswith(name) for name in _UNWRITABLE):
+        if not exc.sqlite_errorname.startswith(_UNWRITABLE):
             raise
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
             raise StoragePermissionError(
-                f"{path} cannot be read where it is: its log {log.name} holds what was written "
-                "last, and reading that needs a directory that can be written. Copy both files to "
-                "one"
+                f"{path} cannot be read here: the newest changes are in {log.name}, and reading "
+                "them needs a writable directory. Copy both files to one"
             ) from exc
     return _connect(f"{uri}?immutable=1")
 

@@ -1,24 +1,28 @@
-"""The commands that move house: `backup`, `restore`, `copy` and `import`."""
+"""The commands that move data: `backup`, `restore`, `copy` and `import`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 from sqlalchemy import URL
 
+from langgraph_session_saver import transfer
 from langgraph_session_saver.cli.command import Call, Yes, command
-from langgraph_session_saver.cli.output import cell, counts, quantity, table
-from langgraph_session_saver.cli.target import Place, existing
+from langgraph_session_saver.cli.output import cell, table
+from langgraph_session_saver.cli.target import Target, existing_file
 from langgraph_session_saver.errors import DriverNotInstalledError
-from langgraph_session_saver.inspection.text import amount
+from langgraph_session_saver.inspection.text import format_bytes, quantity
 
-_OFFICIAL = {
+app = typer.Typer()
+
+_OFFICIAL_SAVERS = {
     "sqlite": ("langgraph.checkpoint.sqlite", "SqliteSaver", "langgraph-checkpoint-sqlite"),
     "postgresql": (
         "langgraph.checkpoint.postgres",
@@ -27,135 +31,122 @@ _OFFICIAL = {
     ),
     "mysql": ("langgraph.checkpoint.mysql.pymysql", "PyMySQLSaver", "langgraph-checkpoint-mysql"),
 }
-"""Module, class and package of the savers that `import` reads, by kind of database."""
+"""By database, the module, class and package of the saver that `import` reads from."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    command(app, "backup", example=["backup monday.backup", "backup /mnt/app.backup --json"])(
-        backup
-    )
-    command(app, "restore", example="restore monday.backup --url postgresql://ada@db/app")(restore)
-    command(app, "copy", example="copy app.db postgresql://ada@db/app", of_database=False)(copy)
-    command(
-        app,
-        "import",
-        example=["import old.db --url app.db", "import postgresql://ada@db/app --thread order-17"],
-    )(import_)
-
-
+@command(app, "backup", "backup monday.backup", "backup /mnt/app.backup --json")
 def backup(
     call: Call,
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     *,
     yes: Yes = False,
 ) -> None:
-    """Write all sessions, threads and what they hold to one file, which any database takes.
+    """Write all rows to one file, which `restore` loads into any kind of database.
 
-    The file gets its name when it is whole.
+    An incomplete file never has the final name.
     """
     if file.exists():
         call.confirm(f"{file} exists. Replace it?", yes=yes)
-    with call.place.reading() as database, call.progress("backing up") as progress:
-        rows = database.saver.backup(file, progress)
+    with call.target.reading() as database, call.progress("backing up") as progress:
+        rows = database.backup(file, progress)
     size = file.stat().st_size
     call.answer(
         {"file": str(file), "bytes": size, "rows": rows},
-        _counted({"rows": rows}),
-        f"{sum(rows.values()):,} rows in {file}, {amount(size)}",
+        _counts({"rows": rows}),
+        f"{sum(rows.values()):,} rows in {file}, {format_bytes(size)}",
     )
 
 
+@command(app, "restore", "restore monday.backup --url postgresql://ada@db/app")
 def restore(
-    call: Call, file: Annotated[Path, typer.Argument(help="A file that `backup` made.")]
+    call: Call, file: Annotated[Path, typer.Argument(help="A file written by `backup`.")]
 ) -> None:
-    """Add the rows of a backup to a database, of whatever kind it is.
+    """Load a backup into a database of any kind.
 
-    The whole file is checked first; a second time changes nothing.
+    The whole file is checked first. Rows that exist already are kept, so it can be repeated.
     """
     with (
-        call.place.writing(creates=True) as database,
+        call.target.writing(creates=True) as database,
         call.progress("restoring") as progress,
     ):
-        done = database.saver.restore(file, progress)
-    _say_transferred(call, asdict(done))
+        done = database.restore(file, progress)
+    _answer_transferred(call, asdict(done))
 
 
+@command(app, "copy", "copy app.db postgresql://ada@db/app", uses_target=False)
 def copy(
     call: Call,
     source: Annotated[str, typer.Argument(help="URL or file of the database to read.")],
-    target: Annotated[str, typer.Argument(help="URL or file of the one to write.")],
+    target: Annotated[str, typer.Argument(help="URL or file of the database to write.")],
 ) -> None:
-    """Copy a database into another, of any kind, and compare both.
+    """Copy a database into another of any kind, and compare the two.
 
-    Stop what writes to the source first. After a kill the same command goes on.
+    Stop writing to the source first. If it is interrupted, run the same command again.
     """
-    from langgraph_session_saver import transfer  # noqa: PLC0415 - only this command needs it
-
-    from_url = replace(call.place, url=source).parsed()
+    from_url = call.target.at(source).parsed()
     if from_url.get_backend_name() == "sqlite":
-        existing(from_url)
-    to_url = replace(call.place, url=target).parsed()
+        existing_file(from_url)
     with call.progress("copying") as progress:
-        done = transfer.copy(from_url, to_url, progress)
-    _say_transferred(call, asdict(done))
+        done = transfer.copy(from_url, call.target.at(target).parsed(), progress)
+    _answer_transferred(call, asdict(done))
 
 
+@command(
+    app, "import", "import old.db --url app.db", "import postgresql://ada@db/app --thread order-17"
+)
 def import_(
     call: Call,
-    source: Annotated[str, typer.Argument(help="URL or file that an official saver wrote.")],
+    source: Annotated[str, typer.Argument(help="URL or file of the other saver's database.")],
     *,
     threads: Annotated[
-        list[str] | None, typer.Option("--thread", help="Only this thread (again for more).")
+        list[str] | None, typer.Option("--thread", help="Only this thread; may be repeated.")
     ] = None,
 ) -> None:
-    """Take over threads of SqliteSaver, PostgresSaver or PyMySQLSaver, with all their history.
+    """Import the threads of a SqliteSaver, PostgresSaver or PyMySQLSaver with their history.
 
-    They resume here. Threads that are here already stay as they are; the source is only read.
+    Threads that exist already are not changed. The source is only read.
     """
-    url = Place(source, None, "").parsed()
     with (
-        _official(url) as other,
-        call.place.writing(creates=True) as database,
+        _official_saver(Target(source, None, "").parsed()) as other,
+        call.target.writing(creates=True) as database,
         call.progress("importing") as progress,
     ):
-        done = database.saver.import_from(other, progress, threads)
-    found = [(done.threads, "thread"), (done.checkpoints, "checkpoint")]
-    said = f"{counts(found)} imported, {quantity(done.kept, 'checkpoint')} were here already"
-    skipped = [f"left as it is here: {name}: {why}" for name, why in done.skipped.items()]
-    call.answer(asdict(done), said, *skipped)
+        done = database.import_from(other, progress, threads)
+    imported = f"{quantity(done.threads, 'thread')}, {quantity(done.checkpoints, 'checkpoint')}"
+    skipped = [f"skipped {name}: {reason}" for name, reason in done.skipped.items()]
+    kept = quantity(done.kept, "checkpoint")
+    call.answer(asdict(done), f"imported {imported}; {kept} existed already", *skipped)
 
 
 @contextmanager
-def _official(url: URL) -> Iterator[Any]:
-    """The official saver on a database."""
-    kind = url.get_backend_name()
-    module, name, package = _OFFICIAL["mysql" if kind == "mariadb" else kind]
+def _official_saver(url: URL) -> Iterator[Any]:
+    """LangGraph's own saver on a database."""
+    kind = url.get_backend_name().replace("mariadb", "mysql")
+    module, name, package = _OFFICIAL_SAVERS[kind]
     try:
         saver: Any = getattr(import_module(module), name)
     except ModuleNotFoundError as exc:
         raise DriverNotInstalledError(
-            f"reading what {name} wrote needs {package!r}, which is not installed: "
+            f"importing from a {name} needs {package!r}, which is not installed: "
             f"pip install {package}"
         ) from exc
     if kind == "sqlite":
-        with saver.from_conn_string(str(existing(url))) as other:
-            yield other
-        return
-    plain = url.set(drivername="mysql" if kind == "mariadb" else kind)
-    with saver.from_conn_string(plain.render_as_string(hide_password=False)) as other:
+        address = str(existing_file(url))
+    else:
+        address = url.set(drivername=kind).render_as_string(hide_password=False)
+    with saver.from_conn_string(address) as other:
         yield other
 
 
-def _say_transferred(call: Call, done: dict[str, Any]) -> None:
+def _answer_transferred(call: Call, done: dict[str, Any]) -> None:
     written, kept = done["written"], done["kept"]
-    said = f"{sum(written.values()):,} written, {sum(kept.values()):,} were there already"
-    call.answer(done, _counted({"written": written, "there already": kept}), said)
+    summary = f"{sum(written.values()):,} rows written, {sum(kept.values()):,} existed already"
+    call.answer(done, _counts({"written": written, "existed": kept}), summary)
 
 
-def _counted(columns: dict[str, dict[str, int]]) -> Any:
+def _counts(columns: dict[str, dict[str, int]]) -> Table:
+    """A table with a column for each count, and a row for each table that was transferred."""
     shown = table("", *(f">{name}" for name in columns))
-    names = {name: None for counts in columns.values() for name in counts}
-    for name in names:
+    for name in dict.fromkeys(name for counts in columns.values() for name in counts):
         shown.add_row(cell(name), *(cell(f"{one.get(name, 0):,}") for one in columns.values()))
     return shown

@@ -1,10 +1,10 @@
-"""What differs between two decoded values, path by path. Pure, and bounded in its work."""
+"""Compare two decoded values path by path. Pure, and bounded in its work."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -20,37 +20,40 @@ Kind: TypeAlias = Literal[
 MOST_CHANGES = 100
 """Changes listed of one value; the rest are counted."""
 
+MOST_COUNTED = 100_000
+"""Changes counted beyond those listed."""
+
 DEEPEST = 32
-"""Levels that are compared one by one; below, a value is the same or changed."""
+"""Levels that are compared one by one; a deeper value is only the same or changed."""
 
 LONG_TEXT = 80
 """Characters from which text is compared line by line."""
 
 MOST_LINES = 2_000
-"""Changed lines that are compared with each other: the work grows with their square."""
+"""Changed lines that are matched with each other, which takes quadratic time."""
 
 MOST_SHOWN = 200
-"""Lines of a unified diff that are kept."""
+"""Lines kept of a unified diff."""
 
 MOST_OF_LINE = 500
-"""Characters of a line that are kept."""
+"""Characters kept of a line."""
 
-MOST_MIDDLE = 400
-"""Changed items, of a list whose items have no ids, that are matched with each other."""
+MOST_MATCHED = 400
+"""Changed list items without ids that are matched with each other, which takes quadratic time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs.
+    """One difference.
 
     Attributes:
         path: Where in the value: `[3].content`, or "" for the value itself.
-        kind: "appended", "inserted", "dropped" and "reordered" are of lists, "added" and "removed"
-            of keys; "edited" is a list's item that was replaced whole.
-        before: What was there, decoded; None where nothing was.
-        after: What is there now.
+        kind: "added" and "removed" are of keys; "appended", "inserted", "dropped", "edited" and
+            "reordered" are of list items; "changed" is of any other value.
+        before: The old value, decoded; None if there was none.
+        after: The new value, decoded; None if there is none.
         text: For long text, a unified diff.
-        by: For numbers, after less before.
+        by: For numbers, the new one minus the old one.
     """
 
     path: str
@@ -63,20 +66,20 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The differences of two values, and how many more there are."""
+    """The differences of two values, and the number of those not listed."""
 
     changes: tuple[Change, ...]
     more: int = 0
 
 
 def compare(before: Any, after: Any) -> Comparison:
-    """List what differs between two decoded values."""
-    found = _differences("", _unwrapped(before), _unwrapped(after), 0)
+    """List the differences of two decoded values."""
+    found = _differences("", _unwrap(before), _unwrap(after), 0)
     changes = tuple(islice(found, MOST_CHANGES))
-    return Comparison(changes, more=sum(1 for _ in islice(found, 100_000)))
+    return Comparison(changes, more=sum(1 for _ in islice(found, MOST_COUNTED)))
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     if isinstance(value, Mapping) and value.get(TYPE) == SNAPSHOT:
         return value.get("value")
     return value
@@ -85,21 +88,21 @@ def _unwrapped(value: Any) -> Any:
 def _differences(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
     if _is_same(before, after):
         return
-    if depth < DEEPEST:
-        if isinstance(before, Mapping) and isinstance(after, Mapping) and _alike(before, after):
-            number = _as_number(before), _as_number(after)
-            if None in number:
-                yield from _in_mapping(path, before, after, depth)
-                return
-        elif _is_list(before) and _is_list(after):
-            yield from _in_list(path, before, after, depth)
-            return
-    yield _changed(path, before, after)
+    if depth < DEEPEST and _have_comparable_fields(before, after):
+        yield from _in_mapping(path, before, after, depth)
+    elif depth < DEEPEST and _is_list(before) and _is_list(after):
+        yield from _in_list(path, before, after, depth)
+    else:
+        yield _changed(path, before, after)
 
 
-def _alike(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
-    """Whether two mappings are of one type, so that their fields can be compared."""
-    return bool(before.get(TYPE) == after.get(TYPE))
+def _have_comparable_fields(before: Any, after: Any) -> bool:
+    """Whether both are mappings of one type, and not two numbers."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return False
+    if before.get(TYPE) != after.get(TYPE):
+        return False
+    return _as_number(before) is None or _as_number(after) is None
 
 
 def _is_list(value: Any) -> bool:
@@ -107,7 +110,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_same(before: Any, after: Any) -> bool:
-    """Equality that tells True from 1, and takes NaN for itself."""
+    """Equality under which True is not 1, and NaN is NaN."""
     if isinstance(before, bool) is not isinstance(after, bool):
         return False
     if isinstance(before, float) and isinstance(after, float) and math.isnan(before):
@@ -119,10 +122,10 @@ def _is_same(before: Any, after: Any) -> bool:
 
 
 def _hides_bool(before: Any, after: Any) -> bool:
-    """Whether short equal containers hold True for 1 somewhere."""
+    """Whether one of two equal containers holds True where the other holds 1."""
     if isinstance(before, Mapping):
         return any(not _is_same(before[key], after[key]) for key in before)
-    if _is_list(before) and len(before) <= MOST_MIDDLE:
+    if _is_list(before) and len(before) <= MOST_MATCHED:
         return any(not _is_same(a, b) for a, b in zip(before, after, strict=True))
     return False
 
@@ -130,16 +133,26 @@ def _hides_bool(before: Any, after: Any) -> bool:
 def _changed(path: str, before: Any, after: Any) -> Change:
     kind: Kind = "edited" if path.endswith("]") else "changed"
     if isinstance(before, str) and isinstance(after, str):
-        if max(len(before), len(after)) >= LONG_TEXT:
-            return Change(path, kind, before, after, text=tuple(_text_diff(before, after)))
-        return Change(path, kind, before, after)
+        is_long = max(len(before), len(after)) >= LONG_TEXT
+        text = tuple(_text_diff(before, after)) if is_long else None
+        return Change(path, kind, before, after, text=text)
+    return Change(path, kind, before, after, by=_difference(before, after))
+
+
+def _difference(before: Any, after: Any) -> float | None:
+    """The difference of two numbers; None for other values, and where no float can hold it."""
     old, new = _as_number(before), _as_number(after)
-    by = None if old is None or new is None else _difference(old, new)
-    return Change(path, kind, before, after, by=by)
+    if old is None or new is None:
+        return None
+    try:
+        by = float(new - old)
+    except ArithmeticError:
+        return None
+    return by if math.isfinite(by) else None
 
 
 def _as_number(value: Any) -> Decimal | None:
-    """A number, or a stored `Decimal`."""
+    """A finite number, or a decoded `Decimal`."""
     if isinstance(value, Mapping) and value.get(TYPE) == "decimal.Decimal":
         value = value.get("value")
     elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -149,17 +162,6 @@ def _as_number(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
-
-
-def _difference(old: Decimal, new: Decimal) -> float | None:
-    try:
-        by = float(new - old)
-    except ArithmeticError:
-        return None
-    return by if math.isfinite(by) else None
-
-
-# -- mappings -----------------------------------------------------------------------------------
 
 
 def _in_mapping(
@@ -185,22 +187,27 @@ def _at(path: str, key: Any) -> str:
 
 
 def _in_list(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
-    old, new = _ids(before), _ids(after)
-    if old is not None and new is not None:
-        yield from _by_id(path, dict(zip(old, before, strict=True)), new, after, depth)
+    old_ids, new_ids = _ids(before), _ids(after)
+    if old_ids is not None and new_ids is not None:
+        items = dict(zip(old_ids, before, strict=True))
+        yield from _by_id(path, items, new_ids, after, depth)
         return
     start, end = _common_ends(before, after)
-    old_middle, new_middle = before[start : len(before) - end], after[start : len(after) - end]
-    if not old_middle or not new_middle or len(old_middle) == len(new_middle):
-        yield from _side_by_side(path, start, old_middle, new_middle, depth, is_end=not end)
-    elif max(len(old_middle), len(new_middle)) > MOST_MIDDLE:
-        yield from _replaced(path, start, start, old_middle, new_middle, is_end=not end)
-    else:
-        yield from _matched(path, start, old_middle, new_middle, depth, is_end=not end)
+    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    for i, i_end, j, j_end in _changed_ranges(old, new):
+        pairs = min(i_end - i, j_end - j)
+        for n in range(pairs):
+            at = f"{path}[{start + j + n}]"
+            yield from _differences(at, old[i + n], new[j + n], depth + 1)
+        for n in range(i + pairs, i_end):
+            yield Change(f"{path}[{start + n}]", "dropped", before=old[n])
+        kind: Kind = "appended" if not end and j_end == len(new) else "inserted"
+        for n in range(j + pairs, j_end):
+            yield Change(f"{path}[{start + n}]", kind, after=new[n])
 
 
 def _ids(values: Sequence[Any]) -> list[Any] | None:
-    """The ids of a list of things that each have one of their own, as messages do."""
+    """The ids of the items, as messages have them; None if one has no id of its own."""
     ids = [value.get("id") if isinstance(value, Mapping) else None for value in values]
     if any(not isinstance(one, str | int) for one in ids) or len(set(ids)) != len(ids):
         return None
@@ -210,9 +217,10 @@ def _ids(values: Sequence[Any]) -> list[Any] | None:
 def _by_id(
     path: str, before: Mapping[Any, Any], ids: Sequence[Any], after: Sequence[Any], depth: int
 ) -> Iterator[Change]:
-    there = set(ids)
+    """Compare the items of two lists that have the same id."""
+    present = set(ids)
     for n, (one, value) in enumerate(before.items()):
-        if one not in there:
+        if one not in present:
             yield Change(f"{path}[{n}]", "dropped", before=value)
     known = [one for one in ids if one in before]
     last = ids.index(known[-1]) if known else -1
@@ -221,12 +229,12 @@ def _by_id(
             yield from _differences(f"{path}[{n}]", before[one], value, depth + 1)
         else:
             yield Change(f"{path}[{n}]", "appended" if n > last else "inserted", after=value)
-    if known != [one for one in before if one in there]:
+    if known != [one for one in before if one in present]:
         yield Change(path, "reordered", before=list(before), after=list(ids))
 
 
 def _common_ends(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, int]:
-    """How many items are the same at the start, and then at the end."""
+    """The number of equal items at the start, and at the end of what is left."""
     limit = min(len(before), len(after))
     start = next((n for n in range(limit) if not _is_same(before[n], after[n])), limit)
     limit -= start
@@ -234,79 +242,50 @@ def _common_ends(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, int]
     return start, end
 
 
-def _side_by_side(
-    path: str, start: int, before: Any, after: Any, depth: int, *, is_end: bool
-) -> Iterator[Change]:
-    if not before or not after:
-        yield from _replaced(path, start, start, before, after, is_end=is_end)
-        return
-    for n, (old, new) in enumerate(zip(before, after, strict=True), start):
-        yield from _differences(f"{path}[{n}]", old, new, depth + 1)
-
-
-def _replaced(
-    path: str, old_start: int, new_start: int, before: Any, after: Any, *, is_end: bool
-) -> Iterator[Change]:
-    for n, value in enumerate(before, old_start):
-        yield Change(f"{path}[{n}]", "dropped", before=value)
-    for n, value in enumerate(after, new_start):
-        yield Change(f"{path}[{n}]", "appended" if is_end else "inserted", after=value)
-
-
-def _matched(
-    path: str, start: int, before: Any, after: Any, depth: int, *, is_end: bool
-) -> Iterator[Change]:
-    """Match the items of two short lists by what they are."""
-    number: Callable[[Any], int] = _Numbers().of
+def _changed_ranges(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[int, int, int, int]]:
+    """Ranges that differ: start and end in the old list, start and end in the new one."""
+    if not old or not new or len(old) == len(new):
+        return [(0, len(old), 0, len(new))]
+    if max(len(old), len(new)) > MOST_MATCHED:
+        return [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
+    number = _Numbering().number
     matcher = difflib.SequenceMatcher(
-        None, [number(v) for v in before], [number(v) for v in after], autojunk=False
+        None, [number(v) for v in old], [number(v) for v in new], autojunk=False
     )
-    for tag, i, i_end, j, j_end in matcher.get_opcodes():
-        if tag == "equal":
-            continue
-        at_end = is_end and j_end == len(after)
-        both = min(i_end - i, j_end - j)
-        for n in range(both):
-            at = f"{path}[{start + j + n}]"
-            yield from _differences(at, before[i + n], after[j + n], depth + 1)
-        yield from _replaced(
-            path, start + i + both, start + j + both,
-            before[i + both : i_end], after[j + both : j_end], is_end=at_end,
-        )  # fmt: skip
+    return [ranges for tag, *ranges in matcher.get_opcodes() if tag != "equal"]  # type: ignore[misc]
 
 
-class _Numbers:
-    """Numbers values so that the same ones get the same number; they need not be hashable."""
+class _Numbering:
+    """Numbers values so that equal ones get the same number; they need not be hashable."""
 
     def __init__(self) -> None:
-        self._seen: list[Any] = []
+        self._known: list[Any] = []
 
-    def of(self, value: Any) -> int:
-        for n, known in enumerate(self._seen):
+    def number(self, value: Any) -> int:
+        for n, known in enumerate(self._known):
             if _is_same(known, value):
                 return n
-        self._seen.append(value)
-        return len(self._seen) - 1
+        self._known.append(value)
+        return len(self._known) - 1
 
 
 # -- text ---------------------------------------------------------------------------------------
 
 
 def _text_diff(before: str, after: str) -> Iterator[str]:
-    """A unified diff of the lines that changed, and of how many lines there are more."""
+    """A unified diff, cut to `MOST_SHOWN` lines."""
     lines = iter(_line_diff(before.splitlines(), after.splitlines()))
-    for n, line in enumerate(lines):
-        if n == MOST_SHOWN:
-            yield f"… and {1 + sum(1 for _ in lines):,} more lines"
-            return
+    for line in islice(lines, MOST_SHOWN):
         yield shorten(line, MOST_OF_LINE)
+    if more := sum(1 for _ in lines):
+        yield f"… and {more:,} more lines"
 
 
 def _line_diff(before: list[str], after: list[str]) -> Iterator[str]:
     start, end = _common_ends(before, after)
     if len(before) - start - end == 1 == len(after) - start - end:
         before[start], after[start] = _excerpts(before[start], after[start])
-    start, end = max(0, start - 3), max(0, end - 3)
+    start, end = max(0, start - 3), max(0, end - 3)  # three lines of context
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     if max(len(old), len(new)) > MOST_LINES:
         yield f"@@ lines {start + 1:,} to {len(before) - end:,} of {len(before):,} were replaced @@"
@@ -314,21 +293,21 @@ def _line_diff(before: list[str], after: list[str]) -> Iterator[str]:
         yield from (f"+{line}" for line in new)
         return
     for line in islice(difflib.unified_diff(old, new, lineterm=""), 2, None):
-        yield _moved(line, start) if line.startswith("@@ ") else line
+        yield _shift_hunk(line, start) if line.startswith("@@ ") else line
 
 
 def _excerpts(before: str, after: str) -> tuple[str, str]:
-    """Of two long lines, what is around the place where they begin to differ."""
+    """Two long lines from shortly before the place where they start to differ."""
     if max(len(before), len(after)) <= LONG_TEXT:
         return before, after
-    same = _common_ends(before, after)[0]
+    same, _ = _common_ends(before, after)
     at = max(0, same - LONG_TEXT // 4)
     start = "…" if at else ""
     return start + before[at:], start + after[at:]
 
 
-def _moved(header: str, by: int) -> str:
-    """A hunk's header with the line numbers of the whole text."""
+def _shift_hunk(header: str, by: int) -> str:
+    """Add to the line numbers in a hunk's header."""
     ranges = []
     for part in header.strip("@ ").split(" "):
         first, comma, length = part[1:].partition(",")

@@ -1,13 +1,13 @@
-"""Stored bytes as plain structures: what a type was is named, and nothing is imported or built.
+"""Decode stored bytes into plain structures; no stored type is imported or built.
 
-A stored type becomes `{"$type": "module.Name", …}`: with its fields where it has any, else with
-`value` or `args`. Anybody who can write to the database chooses these names, so they are data.
+A value of type `module.Name` becomes `{"$type": "module.Name", …}` with its fields, or with
+`value` or `args` where it has none. Type names come from the database, so they are only data.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -27,87 +27,86 @@ TYPE = "$type"
 """The key that names a stored type."""
 
 SNAPSHOT = "DeltaChannel snapshot"
+"""The type name of LangGraph's wrapper around a `DeltaChannel`'s snapshot."""
 
 DEEPEST = 64
-"""Stored types within stored types that are followed."""
+"""Levels of nested stored types that are decoded."""
 
+# LangGraph's MessagePack extension codes. Codes 0 to 5 hold (module, name, arguments, …).
+_POSITIONAL_CODE = 1
 
-# LangGraph's extension codes: (module, name, …) for all but the last two.
-_POSITIONAL = 1
+_FIELD_CODES = {2, 4, 5}
 
-_FIELDS = {2, 4, 5}
+_TYPE_CODES = {0, 1, 2, 3, 4, 5}
 
-_NAMED = {0, 1, 2, 3, 4, 5}
-
-_ARRAY, _SNAPSHOT = 6, 7
-
-_OPTIONS = ormsgpack.OPT_NON_STR_KEYS
+_ARRAY_CODE, _SNAPSHOT_CODE = 6, 7
 
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A value that cannot be shown, and why."""
+    """Stands for a value that cannot be decoded, and says why."""
 
     reason: str
-    size: int
+    size: int | None = None
 
     def __str__(self) -> str:
-        return f"cannot be decoded: {self.reason} ({self.size:,} bytes)"
+        size = "" if self.size is None else f" ({self.size:,} bytes)"
+        return f"cannot be decoded: {self.reason}{size}"
 
 
-def decode_plainly(serde: SerializerProtocol, typed: Typed) -> Any:
-    """A serialised value as dicts, lists and scalars; `Undecodable` where that cannot be.
+def decode(serde: SerializerProtocol, typed: Typed) -> Any:
+    """Decode a serialised value into dicts, lists and scalars, or return `Undecodable`.
 
     Args:
-        serde: Asked for its cipher if it encrypts, and for nothing else.
-        typed: What it wrote.
+        serde: The saver's serialiser; only its cipher is used, if it has one.
+        typed: The serialiser's output.
     """
     typ, data = typed
     try:
         if "+" in typ:
-            typ, data = _decrypted(serde, typ, data)
-        return _decoded(typ, data)
+            typ, data = _decrypt(serde, typ, data)
+        return _decode(typ, data)
     except RecursionError:
         return Undecodable("it is nested too deeply", len(data))
-    except Exception as exc:  # noqa: BLE001 - any bytes may be stored, and any cipher be asked
+    except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
         return Undecodable(str(exc) or type(exc).__name__, len(data))
 
 
-def plain_frame(serde: SerializerProtocol, typ: str, framed: bytes) -> Any:
-    """As `decode_plainly`, of bytes as they are stored."""
+def decode_frame(serde: SerializerProtocol, typ: str, framed: bytes) -> Any:
+    """Decode a value as it is stored in a column."""
     try:
         data = unframe(framed)
     except CorruptBlobError as exc:
         return Undecodable(str(exc), len(framed))
-    return decode_plainly(serde, (typ, data))
+    return decode(serde, (typ, data))
 
 
-def plain_write(serde: SerializerProtocol, row: Row[Any], held: Mapping[bytes, Value]) -> Any:
-    """As `decode_plainly`, of a task's write.
+def decode_write(serde: SerializerProtocol, row: Row[Any], bases: Mapping[bytes, Value]) -> Any:
+    """Decode a row of `session_writes`.
 
     Args:
         serde: The saver's serialiser.
-        row: A row of `session_writes`.
-        held: Values that writes are stored as changes of.
+        row: The row.
+        bases: By blob key, the values that writes are stored as changes of.
     """
     try:
-        data = unframe_write(row.data, held.get)
+        data = unframe_write(row.data, bases.get)
     except (CorruptBlobError, HistoryLostError) as exc:
         return Undecodable(str(exc), len(row.data))
-    return decode_plainly(serde, (row.type, data))
+    return decode(serde, (row.type, data))
 
 
-def _decrypted(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
+def _decrypt(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
     if not isinstance(serde, EncryptedSerializer):
         raise TypeError(f"it is encrypted ({typ}), and this saver's serde has no key")
     typ, _, cipher = typ.partition("+")
     try:
         return typ, serde.cipher.decrypt(cipher, data)
     except Exception as exc:
-        raise ValueError(f"it does not decrypt with this saver's key: {exc}") from exc
+        raise ValueError(f"this saver's key does not decrypt it: {exc}") from exc
 
 
-def _decoded(typ: str, data: bytes) -> Any:
+def _decode(typ: str, data: bytes) -> Any:
     if typ == "null":
         return None
     if typ in {"bytes", "bytearray"}:
@@ -115,12 +114,12 @@ def _decoded(typ: str, data: bytes) -> Any:
     if typ == "msgpack":
         return _Unpacker().run(data)
     if typ == "json":
-        return json.loads(data, object_hook=_named_json)
-    raise ValueError(f"bytes of type {typ!r} cannot be read without running code of their writer")
+        return json.loads(data, object_hook=_json_object)
+    raise ValueError(f"format {typ!r} is not decoded here, because reading it may run stored code")
 
 
 class _Unpacker:
-    """Unpacks one value, and keeps what first went wrong: ormsgpack does not say it."""
+    """Unpacks one value, and keeps its first error, which ormsgpack does not report."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -133,13 +132,13 @@ class _Unpacker:
             raise ValueError(self._problem or str(exc)) from exc
 
     def _unpack(self, data: bytes) -> Any:
-        return ormsgpack.unpackb(data, ext_hook=self._hook, option=_OPTIONS)
+        return ormsgpack.unpackb(data, ext_hook=self._hook, option=ormsgpack.OPT_NON_STR_KEYS)
 
     def _hook(self, code: int, data: bytes) -> Any:
         self._depth += 1
         try:
             if self._depth > DEEPEST:
-                raise ValueError("it is nested too deeply")  # noqa: TRY301 - kept like any other
+                raise ValueError("it is nested too deeply")  # noqa: TRY301 - kept as the others
             return self._extension(code, data)
         except Exception as exc:
             self._problem = self._problem or str(exc)
@@ -148,20 +147,18 @@ class _Unpacker:
             self._depth -= 1
 
     def _extension(self, code: int, data: bytes) -> Any:
-        if code == _SNAPSHOT:
+        if code == _SNAPSHOT_CODE:
             return {TYPE: SNAPSHOT, "value": self._unpack(data)}
-        if code == _ARRAY:
+        if code == _ARRAY_CODE:
             return _array(*self._unpack(data))
-        if code not in _NAMED:
+        if code not in _TYPE_CODES:
             return {TYPE: f"msgpack extension {code}", "value": data}
-        module, name, given, *_ = self._unpack(data)
-        return _named(f"{module}.{name}", code, given)
-
-
-def _named(name: str, code: int, given: Any) -> dict[Any, Any]:
-    if code in _FIELDS and isinstance(given, Mapping):
-        return {TYPE: name, **{key: given[key] for key in given if key != TYPE}}
-    return {TYPE: name, "args" if code == _POSITIONAL else "value": given}
+        module, name, argument, *_ = self._unpack(data)
+        if code in _FIELD_CODES and isinstance(argument, Mapping):
+            fields = {key: item for key, item in argument.items() if key != TYPE}
+            return {TYPE: f"{module}.{name}", **fields}
+        key = "args" if code == _POSITIONAL_CODE else "value"
+        return {TYPE: f"{module}.{name}", key: argument}
 
 
 def _array(dtype: str, shape: Any, order: str, data: bytes) -> dict[str, Any]:
@@ -172,10 +169,54 @@ def _array(dtype: str, shape: Any, order: str, data: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _named_json(found: dict[str, Any]) -> dict[str, Any]:
-    """LangChain's own JSON form of a stored object, as the same structure as any other."""
+def _json_object(found: dict[str, Any]) -> dict[str, Any]:
+    """Give an object in LangChain's JSON form the structure that MessagePack values get."""
     if found.get("lc") in {1, 2} and isinstance(found.get("id"), list):
         name = ".".join(str(part) for part in found["id"])
         fields = found.get("kwargs")
         return {TYPE: name, **(fields if isinstance(fields, dict) else {})}
     return found
+
+
+# -- DeltaChannel values ------------------------------------------------------------------------
+
+
+def replay(snapshot: Any, writes: Sequence[Any]) -> Any:
+    """Apply a `DeltaChannel`'s decoded writes to its snapshot as LangGraph's list reducers do.
+
+    The graph's own reducer is not known here. Lists are joined, an item replaces an earlier one
+    with its id, and a `RemoveMessage` removes one. A snapshot that is not a list is returned as
+    `{"snapshot": …, "writes": […]}`.
+    """
+    if isinstance(snapshot, Mapping) and snapshot.get(TYPE) == SNAPSHOT:
+        snapshot = snapshot.get("value")
+    if snapshot is not None and not isinstance(snapshot, list):
+        return {"snapshot": snapshot, "writes": list(writes)}
+    items: list[Any] = list(snapshot or [])
+    for write in writes:
+        if _class_name(write) == "Overwrite":
+            items = []
+            write = write.get("value")  # noqa: PLW2901
+        items += write if isinstance(write, list) else [write]
+    return _deduplicate(items)
+
+
+def _deduplicate(items: Sequence[Any]) -> list[Any]:
+    """Keep the newest item of each id, at the place of the oldest; apply removals."""
+    found: dict[Any, Any] = {}
+    for n, item in enumerate(items):
+        key = item.get("id") if isinstance(item, Mapping) and TYPE in item else None
+        if not isinstance(key, str):
+            found[n] = item
+        elif _class_name(item) != "RemoveMessage":
+            found[key] = item
+        elif key == "__remove_all__":
+            found.clear()
+        else:
+            found.pop(key, None)
+    return list(found.values())
+
+
+def _class_name(value: Any) -> str | None:
+    name = value.get(TYPE) if isinstance(value, Mapping) else None
+    return str(name).rpartition(".")[2] if name is not None else None

@@ -1,4 +1,4 @@
-"""What differs between two checkpoints, channel by channel: plain data that prints, and as HTML."""
+"""The difference of two checkpoints, channel by channel: its data, the script, how it prints."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from langgraph_session_saver.inspection.decode import Undecodable
 from langgraph_session_saver.inspection.text import (
     STYLE,
     WIDTH,
-    amount,
+    as_json,
     brief,
     escape,
+    format_bytes,
     is_internal,
     printable,
+    quantity,
+    shallow_dict,
 )
-from langgraph_session_saver.inspection.timeline import place_in
-from langgraph_session_saver.inspection.values import NOTHING, TOO_LARGE, Side, Values
-from langgraph_session_saver.projection.plain_json import OverBudgetError, to_json
+from langgraph_session_saver.inspection.values import ChannelValue, CheckpointReader
 from langgraph_session_saver.sql.scripts import Script
 
 ChannelKind: TypeAlias = Literal["added", "removed", "changed"]
@@ -34,23 +35,20 @@ SIGNS = {
     "changed": "~", "edited": "~", "reordered": "~",
 }  # fmt: skip
 
-MOST_PLAIN = 10_000
-"""Characters of a value that `to_dict` keeps."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChannelDiff:
-    """One channel whose value differs.
+    """A channel whose value differs.
 
     Attributes:
-        channel: Its name.
-        kind: Whether it came, went or changed.
-        before: Its size in the first checkpoint, in serialised bytes; None where it had no value.
-        after: Its size in the second.
-        value: What came or went, decoded.
-        changes: What changed in it, path by path.
-        more: Changes that are not listed.
-        note: What to know about it: that it cannot be decoded, or is too large to be compared.
+        channel: The channel's name.
+        kind: Whether the value was added, removed or changed.
+        before: Serialised bytes in the first checkpoint; None if it has no value or is unknown.
+        after: Serialised bytes in the second checkpoint, likewise.
+        value: The value that was added or removed, decoded.
+        changes: The changes of a changed value, by path.
+        more: The number of changes that are not listed.
+        note: Why the value cannot be compared, or how it was put together.
     """
 
     channel: str
@@ -67,10 +65,25 @@ class ChannelDiff:
         """Whether the channel is LangGraph's own, and not the application's."""
         return is_internal(self.channel)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The difference as JSON data; of large values only their start."""
+        return shallow_dict(self) | {
+            "value": as_json(self.value),
+            "changes": [
+                shallow_dict(change)
+                | {
+                    "before": as_json(change.before),
+                    "after": as_json(change.after),
+                    "text": None if change.text is None else list(change.text),
+                }
+                for change in self.changes
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What differs between two checkpoints of a thread.
+    """The differences between two checkpoints of a thread.
 
     Attributes:
         thread_id: The thread.
@@ -101,15 +114,9 @@ class Diff:
         raise KeyError(channel)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as dicts, lists, text and numbers; large values as their beginning."""
-        return {
-            "thread_id": self.thread_id,
-            "checkpoint_ns": self.checkpoint_ns,
-            "a": self.a,
-            "b": self.b,
-            "channels": [_channel_dict(found) for found in self.channels],
-            "same": list(self.same),
-        }
+        """The differences as JSON data; of large values only their start."""
+        channels = [found.to_dict() for found in self.channels]
+        return shallow_dict(self) | {"channels": channels, "same": list(self.same)}
 
     @property
     def _shown(self) -> list[ChannelDiff]:
@@ -120,53 +127,44 @@ class Diff:
         return printable(f"thread {self.thread_id!r}{where}\n--- {self.a}\n+++ {self.b}", keep="\n")
 
     def _footer(self) -> str:
-        same = [channel for channel in self.same if not is_internal(channel)]
         parts = []
-        if same:
-            parts.append(f"unchanged: {', '.join(same)}")
         if not self._shown:
-            parts.insert(0, "no value of the application's differs")
+            parts.append("no channel of the application differs")
+        if same := [channel for channel in self.same if not is_internal(channel)]:
+            parts.append(f"unchanged: {', '.join(same)}")
         if hidden := len(self.channels) - len(self._shown):
-            parts.append(f"{hidden} of LangGraph's own channels not shown")
+            parts.append(f"{quantity(hidden, 'internal channel')} not shown")
         return printable("; ".join(parts))
 
     def __str__(self) -> str:
         lines = [self._title()]
         for found in self._shown:
-            lines += ["", _heading(found), *(f"  {line}" for line in _lines(found))]
-        return "\n".join([*lines, "", *([self._footer()] if self._footer() else [])]).rstrip()
+            heading = f"{SIGNS[found.kind]} {found.channel}  {found.kind}, {_sizes(found)}"
+            lines += ["", printable(heading), *(f"  {line}" for line in _lines(found))]
+        return "\n".join([*lines, "", self._footer()]).rstrip()
 
     def _repr_html_(self) -> str:
-        rows = []
-        for found in self._shown:
-            lines = escape("\n".join(_lines(found)))
-            sizes = f"{amount(found.before)} → {amount(found.after)}"
-            rows.append(
-                f"<tr><td>{escape(found.channel)}</td><td>{found.kind}</td>"
-                f'<td class="n">{sizes if found.kind == "changed" else amount(_size(found))}</td>'
-                f"<td><pre>{lines}</pre></td></tr>"
-            )
-        heads = "<th>channel</th><th></th><th class='n'>size</th><th>what differs</th>"
+        rows = "".join(
+            f"<tr><td>{escape(found.channel)}</td><td>{found.kind}</td>"
+            f'<td class="n">{_sizes(found)}</td>'
+            f"<td><pre>{escape(chr(10).join(_lines(found)))}</pre></td></tr>"
+            for found in self._shown
+        )
+        heads = "<th>channel</th><th></th><th class='n'>size</th><th>difference</th>"
         return (
             f'{STYLE}<div class="lgss"><pre>{escape(self._title())}</pre>'
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
             f'<p class="quiet">{escape(self._footer())}</p></div>'
         )
 
 
-def _size(found: ChannelDiff) -> int | None:
-    return found.before if found.kind == "removed" else found.after
-
-
-def _heading(found: ChannelDiff) -> str:
-    sizes = amount(_size(found))
-    if found.kind == "changed":
-        sizes = f"{amount(found.before)} → {amount(found.after)}"
-    return printable(f"{SIGNS[found.kind]} {found.channel}  {found.kind}, {sizes}")
+def _sizes(found: ChannelDiff) -> str:
+    before, after = format_bytes(found.before), format_bytes(found.after)
+    return {"added": after, "removed": before, "changed": f"{before} → {after}"}[found.kind]
 
 
 def _lines(found: ChannelDiff) -> Iterator[str]:
-    """What differs in a channel, in lines that fit."""
+    """The differences of a channel, one a line."""
     if found.note:
         yield from wrap(printable(found.note), WIDTH - 2)
     if found.kind != "changed" and not isinstance(found.value, Undecodable):
@@ -178,126 +176,80 @@ def _lines(found: ChannelDiff) -> Iterator[str]:
 
 
 def _change_lines(change: Change) -> Iterator[str]:
-    start = f"{SIGNS[change.kind]} {change.path or 'value'}"
+    start = printable(f"{SIGNS[change.kind]} {change.path or 'value'}  ")
     if change.text is not None:
-        yield printable(f"{start}  {change.kind}:")
+        yield f"{start}{change.kind}:"
         yield from (f"    {printable(line)}" for line in change.text)
     elif change.kind == "reordered":
-        yield printable(f"{start}  reordered")
+        yield f"{start}reordered"
     elif change.kind in {"changed", "edited"}:
         by = "" if change.by is None else f" ({change.by:+.12g})"
-        room = max(30, (WIDTH - len(start) - len(by) - 7) // 2)
-        values = f"{brief(change.before, room)} → {brief(change.after, room)}"
-        yield printable(f"{start}  {values}{by}")
+        room = max(30, (WIDTH - len(start) - len(by) - 5) // 2)
+        yield f"{start}{brief(change.before, room)} → {brief(change.after, room)}{by}"
     else:
         value = change.before if change.kind in {"removed", "dropped"} else change.after
-        start += f"  {change.kind}: "
-        yield printable(f"{start}{brief(value, max(40, WIDTH - 2 - len(start)))}")
+        start += f"{change.kind}: "
+        yield f"{start}{brief(value, max(40, WIDTH - 2 - len(start)))}"
 
 
-# -- plain data -----------------------------------------------------------------------------------
+def read_diff(
+    context: Context,
+    serde: SerializerProtocol,
+    thread_id: Any,
+    a: Any,
+    b: Any,
+    checkpoint_ns: Any,
+) -> Script[Diff]:
+    """Compare two checkpoints of a thread."""
+    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    if a is None:
+        raise InvalidConfigError("a is None: pass a checkpoint id, or the start of one")
+    old = yield from reader.find("a", a)
+    new = yield from reader.find("b", b)
+    differing = sorted(
+        channel
+        for channel in old.versions.keys() | new.versions.keys()
+        if old.versions.get(channel) != new.versions.get(channel)
+    )
+    values = yield from reader.read_values((old, new), differing)
+    found = [_channel_diff(before, after) for before, after in values]
+    channels = tuple(one for one in found if one is not None)
+    same = {c for c in old.valued if c in new.valued}
+    same |= {c for c in old.versions if c in new.versions and new.is_replayed(c)}
+    return Diff(
+        reader.place.thread.thread_id,
+        reader.place.checkpoint_ns,
+        old.id,
+        new.id,
+        channels,
+        tuple(sorted(same - {one.channel for one in channels})),
+    )
 
 
-def _channel_dict(found: ChannelDiff) -> dict[str, Any]:
-    return {
-        "channel": found.channel,
-        "kind": found.kind,
-        "before": found.before,
-        "after": found.after,
-        "value": plain(found.value),
-        "changes": [
-            {
-                "path": change.path,
-                "kind": change.kind,
-                "before": plain(change.before),
-                "after": plain(change.after),
-                "text": None if change.text is None else list(change.text),
-                "by": change.by,
-            }
-            for change in found.changes
-        ],
-        "more": found.more,
-        "note": found.note,
-    }
-
-
-def plain(value: Any) -> Any:
-    """A decoded value as JSON has it; one that is too large as its beginning in text."""
-    try:
-        return to_json(value, budget=MOST_PLAIN)
-    except OverBudgetError:
-        return {"$beginning": brief(value, MOST_PLAIN)}
-
-
-class Diffing:
-    """Compares two checkpoints of a thread."""
-
-    def __init__(self, context: Context) -> None:
-        self._values = Values(context)
-
-    def diff(
-        self, serde: SerializerProtocol, thread_id: Any, a: Any, b: Any, checkpoint_ns: Any
-    ) -> Script[Diff]:
-        """Compare two checkpoints, value by value."""
-        place = place_in(thread_id, checkpoint_ns)
-        if a is None:
-            raise InvalidConfigError("a is None: pass a checkpoint id, or the start of one")
-        old = yield from self._values.find(serde, place, "a", a)
-        new = yield from self._values.find(serde, place, "b", b)
-        differing = sorted(
-            channel
-            for channel in old.versions.keys() | new.versions.keys()
-            if old.versions.get(channel) != new.versions.get(channel)
-        )
-        values = yield from self._values.of(serde, place, (old, new), differing)
-        compared = (_channel(channel, *sides) for channel, sides in values)
-        found = tuple(channel for channel in compared if channel is not None)
-        names = {one.channel for one in found}
-        valued = (set(old.valued()) & set(new.valued())) | {
-            c for c in old.versions.keys() & new.versions.keys() if new.replays(c)
-        }
-        return Diff(
-            place.thread.thread_id,
-            place.checkpoint_ns,
-            old.id,
-            new.id,
-            found,
-            tuple(sorted(valued - names)),
-        )
-
-
-def _channel(channel: str, old: Side, new: Side) -> ChannelDiff | None:
-    """What differs in a channel; None where its value is the same."""
-    if old is NOTHING and new is NOTHING:
-        return None
-    if old is NOTHING:
-        return _one_sided(channel, "added", new)
-    if new is NOTHING:
-        return _one_sided(channel, "removed", old)
-    note = old.note or new.note
+def _channel_diff(old: ChannelValue | None, new: ChannelValue | None) -> ChannelDiff | None:
+    """The difference of a channel; None if its value is the same."""
+    if old is None or new is None:
+        only = old or new
+        return None if only is None else _one_sided(only, "added" if old is None else "removed")
     problems = [
-        f"{when}: {_said(side)}"
-        for when, side in (("before", old), ("after", new))
-        if isinstance(side.value, Undecodable)
+        f"{when}: {one.value}"
+        for when, one in (("before", old), ("after", new))
+        if isinstance(one.value, Undecodable)
     ]
+    note = old.note or new.note
     if problems:
         notes = "; ".join([*problems, *([note] if note else [])])
-        return ChannelDiff(channel, "changed", old.size, new.size, note=notes)
+        return ChannelDiff(old.channel, "changed", old.size, new.size, note=notes)
     found = compare(old.value, new.value)
     if not found.changes:
         return None
     return ChannelDiff(
-        channel, "changed", old.size, new.size, changes=found.changes, more=found.more, note=note
-    )
+        old.channel, "changed", old.size, new.size,
+        changes=found.changes, more=found.more, note=note,
+    )  # fmt: skip
 
 
-def _said(side: Side) -> str:
-    if side.value is TOO_LARGE:
-        return f"too large to be read for this: {amount(side.size)}, over {TOO_LARGE.reason}"
-    return str(side.value)
-
-
-def _one_sided(channel: str, kind: ChannelKind, side: Side) -> ChannelDiff:
-    before, after = (None, side.size) if kind == "added" else (side.size, None)
-    note = _said(side) if isinstance(side.value, Undecodable) else side.note
-    return ChannelDiff(channel, kind, before, after, value=side.value, note=note)
+def _one_sided(only: ChannelValue, kind: Literal["added", "removed"]) -> ChannelDiff:
+    before, after = (None, only.size) if kind == "added" else (only.size, None)
+    note = str(only.value) if isinstance(only.value, Undecodable) else only.note
+    return ChannelDiff(only.channel, kind, before, after, value=only.value, note=note)

@@ -1,33 +1,53 @@
-"""A page of a thread's history: plain data that prints as a tree, and as HTML in notebooks."""
+"""A page of a thread's history: its data, the query script, and how it prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from langgraph_session_saver.inspection.lanes import Lanes
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from sqlalchemy import Row
+
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.inspection.checkpoint import (
+    DecodedCheckpoint,
+    Status,
+    decode_checkpoint,
+)
 from langgraph_session_saver.inspection.text import (
     STYLE,
     WIDTH,
-    amount,
-    counted,
     escape,
-    fit,
+    format_bytes,
+    format_names,
     is_internal,
     printable,
+    quantity,
 )
+from langgraph_session_saver.inspection.values import CheckpointReader, Sizes
+from langgraph_session_saver.projection.plain_json import shorten
+from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
 
-Status: TypeAlias = Literal["done", "passed", "pending", "interrupted", "error", "unknown"]
-"""Of a checkpoint: nothing is due; what was due has run; it has not; it asked; it failed."""
+LARGEST_PAGE = 1_000
+"""Checkpoints of one page."""
 
-SHORTEST = 8
-"""Characters of a checkpoint id that are printed at least."""
+LARGEST_CONTROL = 64_000
+"""Bytes of a value that is read to find the due nodes: a `Send` may hold a whole state."""
 
-ENOUGH = 12
-"""Characters of a column that are printed though the line gets too long."""
+COLUMNS = (
+    "", "checkpoint", "step", "source", "ran", "changed", "status", "time", "size", "stored",
+)  # fmt: skip
+"""Titles of the printed columns; `Entry.cells` has the contents."""
+
+RIGHT_ALIGNED = {"step", "size", "stored"}
+
+Lanes = tuple[str | None, ...]
+"""By column of the tree, the checkpoint that its line leads to; None where the line has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +56,7 @@ class Older:
 
     Attributes:
         checkpoint_id: The last checkpoint of this page.
-        lanes: The branches that go on below it.
+        lanes: The lines of the tree that continue below it.
     """
 
     checkpoint_id: str
@@ -52,23 +72,23 @@ class Entry:
 
     Attributes:
         checkpoint_id: The checkpoint.
-        parent_id: The one it follows.
-        parent_is_listed: False for a first checkpoint, and where a prune took the parent.
-        run_id: The run that made it.
-        step: LangGraph's number of the step; None where the metadata cannot be decoded.
+        parent_id: Its parent.
+        parent_is_listed: False if it has no parent, or the parent was pruned.
+        run_id: The run that created it.
+        step: LangGraph's step number; None if the metadata cannot be decoded.
         source: "input", "loop", "update" or "fork".
-        ran: The nodes whose step made it, once for each task.
+        ran: The nodes of the step that created it, once for each task.
         changed: The channels that got a new version.
-        status: What became of the tasks that it says are due.
-        nodes: The nodes of these tasks: those that failed, asked or have not run, else all.
-        time: When it was made.
-        size: Bytes of its values as serialised, without a `DeltaChannel`'s between snapshots;
-            None where that cannot be told.
-        stored: Bytes that the database took for it: its row, its writes, and its new values.
+        status: The state of the tasks that follow it.
+        nodes: The nodes of those tasks: the failed, interrupted or pending ones, else all.
+        time: When it was created.
+        size: Bytes of its serialised values, without those of a `DeltaChannel` between snapshots;
+            None if unknown.
+        stored: Bytes stored for it: its row, its writes and its new values.
         lane: Its column in the tree.
         graph: Its line of the tree.
-        graph_above: The line above, where branches that forked from it end; else "".
-        problem: What of it cannot be decoded.
+        graph_above: The line above it, where branches that forked from it end; else "".
+        problem: Why it cannot be decoded, or None.
     """
 
     checkpoint_id: str
@@ -91,8 +111,8 @@ class Entry:
 
     @property
     def doing(self) -> str:
-        """Status and nodes in a few words: `interrupted: ask`; what ran next as `→ ask`."""
-        nodes = counted(self.nodes)
+        """The status with its nodes: `interrupted: ask`, or `→ ask` for a node that ran."""
+        nodes = format_names(self.nodes)
         if self.status == "passed":
             return f"→ {nodes}".rstrip()
         return f"{self.status}: {nodes}" if nodes else self.status
@@ -102,6 +122,21 @@ class Entry:
         """The application's channels that changed, or the problem."""
         return self.problem or ", ".join(c for c in self.changed if not is_internal(c))
 
+    def cells(self, id_length: int) -> tuple[str, ...]:
+        """The printed text of each of `COLUMNS`."""
+        return (
+            self.graph,
+            self.checkpoint_id[:id_length],
+            "?" if self.step is None else str(self.step),
+            self.source or "?",
+            format_names(self.ran),
+            self.told,
+            self.doing,
+            "?" if self.time is None else f"{self.time:%H:%M:%S}",
+            format_bytes(self.size),
+            format_bytes(self.stored),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -110,7 +145,7 @@ class History:
     Attributes:
         thread_id: The thread.
         checkpoint_ns: The namespace; "" is the root graph's.
-        entries: The page.
+        entries: The checkpoints of this page.
         older: What to pass as `before` for the next page; None on the last.
     """
 
@@ -128,37 +163,36 @@ class History:
     def __getitem__(self, index: int) -> Entry:
         return self.entries[index]
 
-    @property
-    def id_length(self) -> int:
-        """Characters that tell the checkpoint ids of this page apart."""
-        return _id_length(self.entries)
-
     def to_dict(self) -> dict[str, Any]:
-        """Everything as dicts, lists, text and numbers."""
-        entries = [
-            asdict(entry) | {"time": entry.time.isoformat() if entry.time else None}
-            for entry in self.entries
-        ]
-        older = None if self.older is None else asdict(self.older)
-        return {
-            "thread_id": self.thread_id,
-            "checkpoint_ns": self.checkpoint_ns,
-            "entries": entries,
-            "older": older,
+        """The page as dicts, lists, text and numbers."""
+        return asdict(self) | {
+            "entries": [
+                asdict(entry) | {"time": entry.time.isoformat() if entry.time else None}
+                for entry in self.entries
+            ]
         }
 
-    # -- text -------------------------------------------------------------------------------
+    @property
+    def title(self) -> str:
+        """The first printed line."""
+        where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
+        count = quantity(len(self.entries), "checkpoint")
+        return printable(f"thread {self.thread_id!r}{where}: {count}, newest first")
+
+    @property
+    def id_length(self) -> int:
+        """Characters of a checkpoint id that are unique on this page."""
+        ids = sorted(entry.checkpoint_id for entry in self.entries)
+        shared = [
+            next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+            for a, b in pairwise(ids)
+        ]
+        return max([len("checkpoint"), *(n + 1 for n in shared)])
+
+    # -- text and HTML ----------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), *self._table(), *self._footer()])
-
-    def _title(self) -> str:
-        where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
-        count = len(self.entries)
-        return printable(
-            f"thread {self.thread_id!r}{where}: {count} "
-            f"checkpoint{'' if count == 1 else 's'}, newest first"
-        )
+        return "\n".join([self.title, *self._table(), *self._footer()])
 
     def _footer(self) -> list[str]:
         if self.older is None:
@@ -168,124 +202,271 @@ class History:
     def _table(self) -> Iterator[str]:
         if not self.entries:
             return
-        shape = _shape(self.entries)
-        yield shape.line("", "checkpoint", "step", "source", _FLEXIBLE, "time", "size", "stored")
-        day = None
-        for entry in self.entries:
-            if entry.time is not None and entry.time.date() != day:
-                day = entry.time.date()
-                yield f"{' ' * shape.graph} {day:%Y-%m-%d} (UTC)"
-            if entry.graph_above:
-                yield entry.graph_above
-            yield shape.line(
-                entry.graph,
-                entry.checkpoint_id[: shape.id],
-                "?" if entry.step is None else str(entry.step),
-                entry.source or "?",
-                _flexible(entry),
-                "?" if entry.time is None else f"{entry.time:%H:%M:%S}",
-                amount(entry.size),
-                amount(entry.stored),
+        rows = [tuple(map(printable, entry.cells(self.id_length))) for entry in self.entries]
+        widths, gap = _column_widths([COLUMNS, *rows])
+
+        def line(cells: Sequence[str]) -> str:
+            return gap.join(
+                cell.rjust(width) if title in RIGHT_ALIGNED else shorten(cell, width).ljust(width)
+                for title, cell, width in zip(COLUMNS, cells, widths, strict=True)
             )
 
-    # -- HTML -------------------------------------------------------------------------------
+        yield line(COLUMNS)
+        day = None
+        for entry, row in zip(self.entries, rows, strict=True):
+            if entry.time is not None and entry.time.date() != day:
+                day = entry.time.date()
+                yield f"{' ' * widths[0]}{gap}{day:%Y-%m-%d} (UTC)"
+            if entry.graph_above:
+                yield entry.graph_above
+            yield line(row)
 
     def _repr_html_(self) -> str:
-        heads = ("", "checkpoint", "step", "source", *_FLEXIBLE, "time (UTC)", "size", "stored")
-        numeric = {"step", "size", "stored"}
-        cells = (f"<th{_numeric(name in numeric)}>{name}</th>" for name in heads)
-        length = _id_length(self.entries)
+        heads = "".join(
+            _html_cell("th", title, "time (UTC)" if title == "time" else title) for title in COLUMNS
+        )
+        rows = "".join(_html_row(entry, self.id_length) for entry in self.entries)
         return (
-            f'{STYLE}<div class="lgss"><p>{escape(self._title())}</p>'
-            f"<table><thead><tr>{''.join(cells)}</tr></thead><tbody>"
-            f"{''.join(_html_row(entry, length) for entry in self.entries)}</tbody></table>"
+            f'{STYLE}<div class="lgss"><p>{escape(self.title)}</p>'
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
             f"<p>{escape(' '.join(self._footer()))}</p></div>"
         )
 
 
-_FLEXIBLE = ("ran", "changed", "status")
-_CHANGED = 1
+_MIN_WIDTHS = (0, 0, 4, 6, 0, 0, 0, 8, 7, 7)
+
+_MIN_CUT = 12
+"""Columns are not cut below this width, even if the line then gets too long."""
 
 
-def _id_length(entries: Sequence[Entry]) -> int:
-    """Characters that tell the ids of a page apart."""
-    ids = sorted(entry.checkpoint_id for entry in entries)
-    common = [
-        next((n for n in range(min(len(a), len(b))) if a[n] != b[n]), min(len(a), len(b)))
-        for a, b in pairwise(ids)
+def _column_widths(rows: Sequence[Sequence[str]]) -> tuple[list[int], str]:
+    """The widths of the columns, and the gap between them, for a line of `WIDTH`."""
+    widths = [
+        max(least, *map(len, column))
+        for least, column in zip(_MIN_WIDTHS, zip(*rows, strict=True), strict=True)
     ]
-    return max(SHORTEST, len("checkpoint"), *(n + 1 for n in common))
+    gaps = len(widths) - 1
+    gap = "  " if sum(widths) + 2 * gaps <= WIDTH else " "
+    excess = sum(widths) + len(gap) * gaps - WIDTH
+    for title in ("changed", "ran", "status", "source"):
+        column = COLUMNS.index(title)
+        cut = max(0, min(excess, widths[column] - _MIN_CUT))
+        widths[column] -= cut
+        excess -= cut
+    return widths, gap
 
 
-def _flexible(entry: Entry) -> tuple[str, str, str]:
-    return counted(entry.ran), entry.told, entry.doing
+def _html_row(entry: Entry, id_length: int) -> str:
+    graph, checkpoint_id, *cells = map(escape, entry.cells(id_length))
+    above = f"{escape(entry.graph_above)}\n" if entry.graph_above else ""
+    row = [
+        f'<td><pre class="graph">{above}{graph}</pre></td>',
+        f'<td><code title="{escape(entry.checkpoint_id)}">{checkpoint_id}</code></td>',
+    ]
+    for title, cell in zip(COLUMNS[2:], cells, strict=True):
+        if title == "changed":
+            row.append(f'<td title="{escape(", ".join(entry.changed))}">{cell}</td>')
+        elif title == "time" and entry.time:
+            row.append(f"<td>{entry.time:%Y-%m-%d} {cell}</td>")
+        else:
+            row.append(_html_cell("td", title, cell))
+    return f"<tr>{''.join(row)}</tr>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """How wide the columns are, and what is between them."""
+def _html_cell(tag: str, title: str, content: str) -> str:
+    attributes = ' class="n"' if title in RIGHT_ALIGNED else ""
+    return f"<{tag}{attributes}>{content}</{tag}>"
 
-    graph: int
-    id: int
-    flexible: tuple[int, ...]
-    gap: str
 
-    def line(
-        self,
-        graph: str,
-        checkpoint_id: str,
-        step: str,
-        source: str,
-        flexible: Sequence[str],
-        time: str,
-        size: str,
-        stored: str,
-    ) -> str:
-        return self.gap.join(
-            [
-                f"{graph:<{self.graph}} {fit(checkpoint_id, self.id)}",
-                f"{step:>4}",
-                fit(source, 6),
-                *(fit(text, width) for text, width in zip(flexible, self.flexible, strict=True)),
-                f"{time:<8}",
-                f"{size:>7}",
-                f"{stored:>7}",
-            ]
+# -- the tree -----------------------------------------------------------------------------------
+
+
+class Tree:
+    """Draws checkpoints as `git log --graph` does, newest first.
+
+    Args:
+        lanes: The lines that continue from the page before this one.
+    """
+
+    def __init__(self, lanes: Lanes = ()) -> None:
+        self._lanes = list(lanes)
+
+    @property
+    def lanes(self) -> Lanes:
+        """The lines that continue below the last checkpoint."""
+        return tuple(self._lanes)
+
+    def draw(self, checkpoint_id: str, parent_id: str | None) -> tuple[int, str, str]:
+        """Draw a checkpoint after all its children; without a parent, its line ends.
+
+        Returns:
+            The column, the line of the tree, and the line above it where branches join.
+        """
+        children = [n for n, wanted in enumerate(self._lanes) if wanted == checkpoint_id]
+        lane = children[0] if children else self._free_lane()
+        above = self._joins(lane, children[1:])
+        for other in children[1:]:
+            self._lanes[other] = None
+        cells = ["|" if wanted is not None else " " for wanted in self._lanes]
+        cells[lane] = "*"
+        self._lanes[lane] = parent_id
+        while self._lanes and self._lanes[-1] is None:
+            self._lanes.pop()
+        return lane, " ".join(cells).rstrip(), above
+
+    def _free_lane(self) -> int:
+        if None not in self._lanes:
+            self._lanes.append(None)
+        return self._lanes.index(None)
+
+    def _joins(self, lane: int, others: Sequence[int]) -> str:
+        """The line on which other lanes join the lane of the checkpoint they forked from."""
+        if not others:
+            return ""
+        cells = [" "] * (2 * len(self._lanes))
+        for n, wanted in enumerate(self._lanes):
+            if wanted is not None and n not in others:
+                cells[2 * n] = "|"
+        for other in others:
+            for at in range(2 * lane + 1, 2 * other - 1):
+                cells[at] = "_" if cells[at] == " " else cells[at]
+            cells[2 * other - 1] = "/"
+        return "".join(cells).rstrip()
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def read_history(
+    context: Context,
+    serde: SerializerProtocol,
+    thread_id: Any,
+    checkpoint_ns: Any,
+    limit: Any,
+    before: Any,
+) -> Script[History]:
+    """Read a page of a thread's history."""
+    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    queries = reader.queries
+    _check_limit(limit)
+    start = _check_before(before)
+    last = start.checkpoint_id if start else None
+    rows = yield Request.read(lambda conn: queries.page(conn, last, limit + 1))
+    if not rows:
+        yield from reader.raise_empty() if start is None else reader.check_thread()
+    page = [decode_checkpoint(serde, row) for row in rows[:limit]]
+    ids = [one.id for one in page]
+    known = {one.id: one for one in page}
+    missing = {one.parent_id for one in page if one.parent_id} - known.keys()
+    if missing:
+        parents = yield Request.read(lambda conn: queries.checkpoints(conn, missing))
+        known |= {row.checkpoint_id: decode_checkpoint(serde, row) for row in parents}
+    writes = yield Request.read(lambda conn: queries.write_sizes(conn, ids))
+    keys = {key for one in page for key in one.keys.values()}
+    keys |= {key for one in known.values() for key in one.control_keys.values()}
+    sizes: Sizes = yield Request.read(lambda conn: queries.value_sizes(conn, keys))
+    yield from _read_control(reader, known.values(), sizes)
+    tree = Tree(start.lanes if start else ())
+    continued = {one.parent_id for one in known.values() if one.source == "loop"}
+    entries = tuple(
+        _entry(
+            one,
+            known.get(one.parent_id or ""),
+            writes.get(one.id, []),
+            sizes,
+            tree,
+            has_next_step=one.id in continued,
+        )
+        for one in page
+    )
+    older = Older(ids[-1], tree.lanes) if len(rows) > limit else None
+    return History(reader.place.thread.thread_id, reader.place.checkpoint_ns, entries, older)
+
+
+def _read_control(
+    reader: CheckpointReader, checkpoints: Collection[DecodedCheckpoint], sizes: Sizes
+) -> Script[None]:
+    """Read the small values that say which nodes are due."""
+    wanted = {
+        key
+        for one in checkpoints
+        for key in one.control_keys.values()
+        if 1 < (sizes.get(key, (None, 0))[0] or 0) <= LARGEST_CONTROL
+    }
+    values = yield from reader.read_blobs(wanted)
+    for one in checkpoints:
+        one.control.update({c: values.get(key) for c, key in one.control_keys.items()})
+
+
+def _entry(
+    one: DecodedCheckpoint,
+    parent: DecodedCheckpoint | None,
+    writes: Sequence[Row[Any]],
+    sizes: Sizes,
+    tree: Tree,
+    *,
+    has_next_step: bool,
+) -> Entry:
+    is_listed = parent is not None and not parent.row.hidden
+    changed = one.changed_since(parent)
+    status, nodes = one.status(writes, has_next_step=has_next_step)
+    lane, graph, graph_above = tree.draw(one.id, one.parent_id if is_listed else None)
+    new_values = [sizes[one.keys[c]][1] for c in changed if one.keys.get(c) in sizes]
+    rows = [one.row.data, one.row.metadata_data]
+    return Entry(
+        checkpoint_id=one.id,
+        parent_id=one.parent_id,
+        parent_is_listed=is_listed,
+        run_id=one.row.run_id,
+        step=one.step,
+        source=one.source,
+        ran=one.ran_since(parent),
+        changed=changed,
+        status=status,
+        nodes=nodes,
+        time=one.time,
+        size=_total_size(one, sizes),
+        stored=sum(map(len, rows)) + sum(row.stored for row in writes) + sum(new_values),
+        lane=lane,
+        graph=graph,
+        graph_above=graph_above,
+        problem=one.problem,
+    )
+
+
+def _total_size(one: DecodedCheckpoint, sizes: Sizes) -> int | None:
+    """Serialised bytes of a checkpoint's values; None if one is unknown."""
+    if one.problem and not one.versions:
+        return None
+    total = sum(one.inline_size(channel) for channel in one.inline)
+    for key in one.keys.values():
+        size, _ = sizes.get(key, (None, 0))
+        if size is None:
+            return None
+        total += size
+    return total
+
+
+def _check_limit(limit: Any) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidConfigError(
+            f"limit is {limit!r:.80}, a {type(limit).__name__}: pass a whole number"
+        )
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise InvalidConfigError(
+            f"limit is {limit:,}: pass 1 to {LARGEST_PAGE:,}, and before=history.older for the "
+            "next page"
         )
 
 
-def _shape(entries: Sequence[Entry]) -> _Shape:
-    """Columns as wide as they need to be, cut where there is no room for all."""
-    graph = max(len(line) for e in entries for line in (e.graph, e.graph_above))
-    id_length = _id_length(entries)
-    rows = [_FLEXIBLE, *(_flexible(entry) for entry in entries)]
-    needs = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    least = sum(min(need, ENOUGH) for need in needs)
-    room = WIDTH - graph - id_length - 33  # what the columns of fixed width take
-    gap = "  " if sum(needs) <= room - 2 * 8 else " "
-    while sum(needs) > max(room - len(gap) * 8, least):
-        cut = _CHANGED if needs[_CHANGED] > ENOUGH else needs.index(max(needs))
-        needs[cut] -= 1
-    return _Shape(graph, id_length, tuple(needs), gap)
-
-
-def _numeric(is_number: bool) -> str:  # noqa: FBT001 - the one thing it is asked
-    return ' class="n"' if is_number else ""
-
-
-def _html_row(entry: Entry, length: int) -> str:
-    above = f"{entry.graph_above}\n" if entry.graph_above else ""
-    time = "?" if entry.time is None else f"{entry.time:%Y-%m-%d %H:%M:%S}"
-    every = escape(", ".join(entry.changed))
-    return (
-        f'<tr><td><pre class="graph">{escape(above + entry.graph)}</pre></td>'
-        f'<td><code title="{escape(entry.checkpoint_id)}">'
-        f"{escape(entry.checkpoint_id[:length])}</code></td>"
-        f'<td class="n">{"?" if entry.step is None else entry.step}</td>'
-        f"<td>{escape(entry.source or '?')}</td>"
-        f"<td>{escape(counted(entry.ran))}</td>"
-        f'<td title="{every}">{escape(entry.told)}</td>'
-        f"<td>{escape(entry.doing)}</td>"
-        f"<td>{time}</td>"
-        f'<td class="n">{amount(entry.size)}</td><td class="n">{amount(entry.stored)}</td></tr>'
-    )
+def _check_before(before: Any) -> Older | None:
+    if before is None:
+        return None
+    start = Older(before) if isinstance(before, str) else before
+    if not isinstance(start, Older) or not start.checkpoint_id:
+        raise InvalidConfigError(
+            f"before is {before!r:.80}, a {type(before).__name__}: pass the `older` of a page, or "
+            "a checkpoint id"
+        )
+    check_text("before", start.checkpoint_id, CHECKPOINT_ID_LENGTH)
+    return start

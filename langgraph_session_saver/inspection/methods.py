@@ -1,22 +1,21 @@
-"""The methods of a saver that look into a database, sync and async."""
+"""The saver's methods that inspect a database."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langgraph_session_saver.inspection.diff import Diff, Diffing
-from langgraph_session_saver.inspection.health import Health, HealthCheck
-from langgraph_session_saver.inspection.history import History, Older
-from langgraph_session_saver.inspection.timeline import Timeline
+from langgraph_session_saver.inspection.diff import Diff, read_diff
+from langgraph_session_saver.inspection.health import Health, read_health
+from langgraph_session_saver.inspection.history import History, Older, read_history
 
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
     from langgraph_session_saver.sql.runner import Runner
-    from langgraph_session_saver.sql.scripts import Script, ScriptRunner
+    from langgraph_session_saver.sql.scripts import ScriptRunner
 
 
 class InspectionMethods:
-    """History, differences and health, as `SessionSaver` has them."""
+    """`SessionSaver`'s methods `history`, `diff` and `health`."""
 
     _context: Context
     _script_runner: ScriptRunner
@@ -31,25 +30,26 @@ class InspectionMethods:
         limit: int = 50,
         before: str | Older | None = None,
     ) -> History:
-        """Read a page of what a thread did, newest first, to print or to show in a notebook.
+        """Read a page of a thread's history, newest first, to print or to show in a notebook.
 
-        At most five statements for a page, whatever the thread's length: its checkpoints, parents
-        that are on a later page, writes, sizes, and the tasks of `Send`s and joins; each takes one
-        more for every 500 rows that it names beyond the first. Other values stay in the database.
-        Nothing is imported from stored bytes, and no stored type is built.
+        A page takes at most five queries, whatever the length of the thread: checkpoints, parents
+        on a later page, writes, sizes, and the tasks of `Send`s and joins; each takes another for
+        every 500 rows that it names. Other values are not read, and no stored type is imported.
 
         Args:
             thread_id: The thread.
             checkpoint_ns: The namespace; "" is the root graph's.
             limit: Checkpoints of a page, at most 1,000.
-            before: The `older` of the page before, or a checkpoint id.
+            before: The `older` of the previous page, or a checkpoint id.
 
         Raises:
-            InvalidConfigError: An id, the limit or `before` is not usable.
-            ThreadNotFoundError: There is no such thread.
+            InvalidConfigError: An id, `limit` or `before` is not valid.
+            ThreadNotFoundError: The thread does not exist.
             CheckpointNotFoundError: The namespace has no checkpoints.
         """
-        return self._script_runner.run(self._history(thread_id, checkpoint_ns, limit, before))
+        return self._script_runner.run(
+            read_history(self._context, self.serde, thread_id, checkpoint_ns, limit, before)
+        )
 
     async def ahistory(
         self,
@@ -61,59 +61,58 @@ class InspectionMethods:
     ) -> History:
         """As `history`."""
         return await self._script_runner.arun(
-            self._history(thread_id, checkpoint_ns, limit, before)
+            read_history(self._context, self.serde, thread_id, checkpoint_ns, limit, before)
         )
-
-    def _history(self, *args: Any) -> Script[History]:
-        return Timeline(self._context).history(self.serde, *args)
 
     def diff(
         self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
     ) -> Diff:
-        """Compare two checkpoints of a thread, value by value.
+        """Compare two checkpoints of a thread, channel by channel.
 
-        Four statements, and for each `DeltaChannel` that differs a few for every 512 checkpoints
-        back to its snapshot. Only values that differ are read; nothing is imported from stored
-        bytes, and no stored type is built.
+        Takes four queries, and for each `DeltaChannel` that differs a few for every 512
+        checkpoints back to its snapshot. Only values that differ are read, and no stored type is
+        imported.
 
         Args:
             thread_id: The thread.
-            a: A checkpoint id, or the start of one that is enough to tell.
-            b: Another; None for the newest.
+            a: A checkpoint id, or a unique start of one.
+            b: Another; None for the newest checkpoint.
             checkpoint_ns: Their namespace; "" is the root graph's.
 
         Raises:
-            InvalidConfigError: An id is not usable, or several checkpoints start so.
-            ThreadNotFoundError: There is no such thread.
-            CheckpointNotFoundError: The thread has no such checkpoint; says if another one has.
-            CorruptBlobError: A checkpoint's own row cannot be decoded.
+            InvalidConfigError: An id is not valid.
+            AmbiguousIdError: Several checkpoint ids start with `a` or `b`.
+            ThreadNotFoundError: The thread does not exist.
+            CheckpointNotFoundError: The thread has no such checkpoint.
+            CorruptBlobError: A checkpoint's row cannot be decoded.
         """
-        return self._script_runner.run(self._diff(thread_id, a, b, checkpoint_ns))
+        return self._script_runner.run(
+            read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns)
+        )
 
     async def adiff(
         self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
     ) -> Diff:
         """As `diff`."""
-        return await self._script_runner.arun(self._diff(thread_id, a, b, checkpoint_ns))
-
-    def _diff(self, *args: Any) -> Script[Diff]:
-        return Diffing(self._context).diff(self.serde, *args)
+        return await self._script_runner.arun(
+            read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns)
+        )
 
     def health(self, *, sizes: bool = True) -> Health:
-        """Say whether the database is there, is this code's, and how much it holds.
+        """Check the connection and the schema, and measure the tables.
 
-        Nothing is created, and nothing is raised where the database cannot be reached: `reachable`
-        is then False and `reason` says why.
+        Nothing is created, and an unreachable database raises nothing: `reachable` is then False
+        and `reason` holds the error.
 
         Args:
-            sizes: Whether to count rows and bytes, which looks through the tables.
+            sizes: Whether to count rows and bytes, which scans the tables.
         """
         return self._script_runner.probe(
-            HealthCheck(self._context, self._runner.sync_engine).health(sizes=sizes)
+            read_health(self._context, self._runner.sync_engine, sizes=sizes)
         )
 
     async def ahealth(self, *, sizes: bool = True) -> Health:
         """As `health`."""
         return await self._script_runner.aprobe(
-            HealthCheck(self._context, self._runner.sync_engine).health(sizes=sizes)
+            read_health(self._context, self._runner.sync_engine, sizes=sizes)
         )

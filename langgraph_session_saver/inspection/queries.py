@@ -1,203 +1,181 @@
-"""The statements behind `history` and `diff`: facts about rows, and sizes without the values."""
+"""SQL queries behind `history`, `diff`, `show` and the command line's lists and reports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, LargeBinary, Row, Select, and_, case, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Row,
+    Select,
+    Table,
+    case,
+    exists,
+    func,
+    select,
+)
 
 from langgraph_session_saver.encoding.delta import read_number, target_length, unpack
 from langgraph_session_saver.encoding.framing import RAW, unframe
-from langgraph_session_saver.encoding.keys import KEY_BYTES
+from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
 from langgraph_session_saver.encoding.task_writes import CHANGED
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 
-HEAD = 11
-"""Bytes at a frame's start that say how long its content is."""
+FRAME_HEAD = 11
+"""Bytes at the start of a frame that hold the length of its content."""
 
-BEYOND = "\U0010ffff"
-"""Sorts after whatever an id goes on with."""
+HIGHEST = "\U0010ffff"
+"""Sorts after every character of an id."""
 
 
-class Lookups:
-    """Reads what is said of a thread; values are measured where they are."""
+class NamespaceQueries:
+    """Queries on one namespace of a thread."""
 
-    def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+    def __init__(self, tables: Tables, place: Place) -> None:
+        self._tables = tables
+        self._thread_key, self._ns_key = place.thread.key, place.ns_key
 
-    def page(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, before: str | None, limit: int
-    ) -> Sequence[Row[Any]]:
-        """Checkpoints of a namespace, newest first."""
-        c = self.tables.checkpoints
-        query = select(c).where(
-            c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.hidden.is_(False)
-        )
+    def page(self, conn: Connection, before: str | None, limit: int) -> Sequence[Row[Any]]:
+        """Listed checkpoints older than `before`, newest first."""
+        c = self._tables.checkpoints.c
+        query = self._listed()
         if before is not None:
-            query = query.where(c.c.checkpoint_id < before)
-        return conn.execute(query.order_by(c.c.checkpoint_id.desc()).limit(limit)).all()
+            query = query.where(c.checkpoint_id < before)
+        return conn.execute(query.order_by(c.checkpoint_id.desc()).limit(limit)).all()
 
-    def named(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, ids: Iterable[str]
+    def starting_with(self, conn: Connection, prefix: str, limit: int) -> Sequence[Row[Any]]:
+        """Listed checkpoints whose ids start with a prefix, in the order of their ids."""
+        c = self._tables.checkpoints.c
+        query = self._listed().where(_starts_with(c.checkpoint_id, prefix))
+        return conn.execute(query.order_by(c.checkpoint_id).limit(limit)).all()
+
+    def checkpoints(self, conn: Connection, ids: Iterable[str]) -> list[Row[Any]]:
+        """Checkpoints by id, hidden ones included."""
+        c = self._tables.checkpoints
+        query = select(c).where(*self._here(c))
+        return _in_batches(conn, query, c.c.checkpoint_id, sorted(ids))
+
+    def writes(
+        self, conn: Connection, ids: Sequence[str], channel: str | None = None
     ) -> list[Row[Any]]:
-        """Checkpoints of a namespace by id, hidden ones too."""
-        c = self.tables.checkpoints
-        found: list[Row[Any]] = []
-        for batch in batches(sorted(ids)):
-            query = select(c).where(
-                c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.checkpoint_id.in_(batch)
-            )
-            found += conn.execute(query)
-        return found
+        """The writes of checkpoints, all of them or those to one channel."""
+        w = self._tables.writes
+        query = select(w).where(*self._here(w))
+        if channel is not None:
+            query = query.where(w.c.channel == channel)
+        return _in_batches(conn, query, w.c.checkpoint_id, ids)
 
-    def starting_with(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, prefix: str, limit: int
-    ) -> Sequence[Row[Any]]:
-        """Listed checkpoints of a namespace whose ids start so, the shortest id first."""
-        c = self.tables.checkpoints
-        query = select(c).where(
-            c.c.thread_key == thread_key,
-            c.c.ns_key == ns_key,
-            c.c.hidden.is_(False),
-            c.c.checkpoint_id >= prefix,
-            c.c.checkpoint_id < prefix + BEYOND,
-        )
-        return conn.execute(query.order_by(c.c.checkpoint_id).limit(limit)).all()
-
-    def write_facts(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, ids: Sequence[str]
-    ) -> dict[str, list[Row[Any]]]:
-        """By checkpoint, its writes without what was written: only how many bytes that takes."""
-        w = self.tables.writes.c
-        stored = func.length(w.data).label("stored")
-        facts: list[Any] = [w.checkpoint_id, w.task_id, w.idx, w.task_path, w.channel, stored]
+    def write_sizes(self, conn: Connection, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
+        """By checkpoint id, the writes with their stored size instead of their data."""
+        w = self._tables.writes
+        query = select(
+            w.c.checkpoint_id, w.c.task_id, w.c.idx, w.c.task_path, w.c.channel,
+            func.length(w.c.data).label("stored"),
+        ).where(*self._here(w))  # fmt: skip
         found: dict[str, list[Row[Any]]] = {}
-        for batch in batches(ids):
-            query = select(*facts).where(
-                w.thread_key == thread_key, w.ns_key == ns_key, w.checkpoint_id.in_(batch)
-            )
-            for row in conn.execute(query):
-                found.setdefault(row.checkpoint_id, []).append(row)
+        for row in _in_batches(conn, query, w.c.checkpoint_id, ids):
+            found.setdefault(row.checkpoint_id, []).append(row)
         return found
 
-    def writes_to(
-        self,
-        conn: Connection,
-        thread_key: bytes,
-        ns_key: bytes,
-        ids: Sequence[str],
-        channels: Sequence[str],
-    ) -> list[Row[Any]]:
-        """The writes of checkpoints to some channels."""
-        w = self.tables.writes
-        found: list[Row[Any]] = []
-        for batch in batches(ids):
-            query = select(w).where(
-                w.c.thread_key == thread_key,
-                w.c.ns_key == ns_key,
-                w.c.checkpoint_id.in_(batch),
-                w.c.channel.in_(channels),
-            )
-            found += conn.execute(query)
-        return found
-
-    def writes_of(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str
-    ) -> Sequence[Row[Any]]:
-        """All writes of a checkpoint."""
-        w = self.tables.writes
-        query = select(w).where(
-            w.c.thread_key == thread_key,
-            w.c.ns_key == ns_key,
-            w.c.checkpoint_id == checkpoint_id,
-        )
-        return conn.execute(query).all()
-
-    def sizes(
-        self, conn: Connection, thread_key: bytes, keys: Iterable[bytes]
+    def value_sizes(
+        self, conn: Connection, keys: Iterable[bytes]
     ) -> dict[bytes, tuple[int | None, int]]:
-        """By blob, the bytes of the value that it stands for, and those that it takes.
+        """By blob key, the bytes of the serialised value and the bytes stored for it.
 
-        Of a whole value only the first bytes are fetched; of a change all, for it says in its
-        parts how long what it leads to is.
+        Of a whole value only the frame's head is fetched. A change is fetched whole, because the
+        length of the value that it makes is the sum of its parts.
         """
-        b = self.tables.blobs.c
-        head = func.substr(b.data, 1, HEAD, type_=LargeBinary)
-        told = case((b.base_key.is_(None), head), else_=b.data).label("told")
-        found: dict[bytes, tuple[int | None, int]] = {}
-        for batch in batches(sorted(keys)):
-            query = select(
-                b.blob_key, b.base_key, func.length(b.data).label("stored"), told
-            ).where(b.thread_key == thread_key, b.blob_key.in_(batch))  # fmt: skip
-            for row in conn.execute(query):
-                found[row.blob_key] = (_size(row), row.stored)
-        return found
+        b = self._tables.blobs.c
+        head = func.substr(b.data, 1, FRAME_HEAD, type_=LargeBinary)
+        query = select(
+            b.blob_key,
+            b.base_key,
+            func.length(b.data).label("stored"),
+            case((b.base_key.is_(None), head), else_=b.data).label("start"),
+        ).where(b.thread_key == self._thread_key)
+        rows = _in_batches(conn, query, b.blob_key, sorted(keys))
+        return {row.blob_key: (_value_size(row), row.stored) for row in rows}
 
-    def has_thread(self, conn: Connection, thread_key: bytes) -> bool:
-        """Whether there is such a thread."""
-        t = self.tables.threads.c
-        query = select(t.thread_id).where(t.thread_key == thread_key)
+    def has_thread(self, conn: Connection) -> bool:
+        """Whether the thread exists."""
+        t = self._tables.threads.c
+        query = select(t.thread_id).where(t.thread_key == self._thread_key)
         return conn.execute(query).first() is not None
 
-    def namespaces(self, conn: Connection, thread_key: bytes, limit: int) -> list[str]:
-        """Namespaces of a thread that hold checkpoints."""
-        c = self.tables.checkpoints.c
-        query = (
-            select(c.ns_key, func.max(c.checkpoint_id).label("newest"))
-            .where(c.thread_key == thread_key, c.hidden.is_(False))
+    def namespaces(self, conn: Connection, limit: int) -> list[str]:
+        """The thread's namespaces that have checkpoints, the newest first."""
+        c = self._tables.checkpoints.c
+        newest = func.max(c.checkpoint_id)
+        groups = (
+            select(c.ns_key, newest.label("newest"))
+            .where(c.thread_key == self._thread_key, c.hidden.is_(False))
             .group_by(c.ns_key)
-            .order_by(func.max(c.checkpoint_id).desc())
+            .order_by(newest.desc())
             .limit(limit)
             .subquery()
         )
-        named = select(c.checkpoint_ns).join(
-            query, (c.ns_key == query.c.ns_key) & (c.checkpoint_id == query.c.newest)
+        query = (
+            select(c.checkpoint_ns)
+            .join(groups, (c.ns_key == groups.c.ns_key) & (c.checkpoint_id == groups.c.newest))
+            .where(c.thread_key == self._thread_key)
         )
-        return list(conn.execute(named.where(c.thread_key == thread_key)).scalars())
+        return list(conn.execute(query).scalars())
 
-    def elsewhere(self, conn: Connection, checkpoint_id: str) -> Any:
-        """Any checkpoint with this id, in whatever thread and namespace: looks through all."""
-        c = self.tables.checkpoints.c
+    def anywhere(self, conn: Connection, checkpoint_id: str) -> Any:
+        """A checkpoint with this id in any thread and namespace; scans the table."""
+        c = self._tables.checkpoints.c
         query = select(c.thread_key, c.checkpoint_ns).where(c.checkpoint_id == checkpoint_id)
         return conn.execute(query.limit(1)).first()
 
+    def _here(self, table: Table) -> list[ColumnElement[bool]]:
+        return [table.c.thread_key == self._thread_key, table.c.ns_key == self._ns_key]
 
-def _size(row: Any) -> int | None:
-    """Bytes of the value that a blob stands for; None where its bytes do not say."""
-    told = bytes(row.told)
+    def _listed(self) -> Select[Any]:
+        c = self._tables.checkpoints
+        return select(c).where(*self._here(c), c.c.hidden.is_(False))
+
+
+def _in_batches(
+    conn: Connection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]
+) -> list[Row[Any]]:
+    """Run a query for the rows whose column has one of many values."""
+    found: list[Row[Any]] = []
+    for batch in batches(values):
+        found += conn.execute(query.where(column.in_(batch)))
+    return found
+
+
+def _value_size(row: Any) -> int | None:
+    """Bytes of a blob's serialised value; None if the blob is damaged."""
+    start = bytes(row.start)
     try:
         if row.base_key is not None:
-            return target_length(unpack(unframe(told)))
-        if told[:1] == bytes((RAW,)):
+            return target_length(unpack(unframe(start)))
+        if start[:1] == bytes((RAW,)):
             return int(row.stored) - 1
-        return read_number(told, 1)[0]
+        return read_number(start, 1)[0]
     except ValueError:
         return None
 
 
-_CHECKPOINT = ("thread_key", "ns_key", "checkpoint_id")
-"""What names a checkpoint."""
-
-
-class Overview:
-    """Reads rows of many threads."""
+class DatabaseQueries:
+    """Queries on all threads of a database."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    # -- by the start of an id ------------------------------------------------------------------
+    def thread_ids(self, conn: Connection, prefix: str, limit: int | None = None) -> list[str]:
+        """Ids of threads that start with a prefix, in order: an exact match comes first."""
+        return _ids(conn, self._tables.threads.c.thread_id, prefix, limit)
 
-    def threads_starting_with(self, conn: Connection, prefix: str, limit: int) -> list[str]:
-        """Ids of threads that start so, in order: a whole id comes first."""
-        return _starting_with(conn, self._tables.threads.c.thread_id, prefix, limit)
-
-    def sessions_starting_with(self, conn: Connection, prefix: str, limit: int) -> list[str]:
-        """Ids of sessions that start so, in order: a whole id comes first."""
-        return _starting_with(conn, self._tables.sessions.c.id, prefix, limit)
-
-    # -- lists ----------------------------------------------------------------------------------
+    def session_ids(self, conn: Connection, prefix: str, limit: int | None = None) -> list[str]:
+        """Ids of sessions that start with a prefix, in order: an exact match comes first."""
+        return _ids(conn, self._tables.sessions.c.id, prefix, limit)
 
     def threads(
         self,
@@ -208,9 +186,10 @@ class Overview:
         status: str | None = None,
         limit: int,
     ) -> tuple[int, Sequence[Any]]:
-        """How many threads there are, and the last that something was written to."""
+        """The number of threads, and the rows of those updated last."""
         t, c = self._tables.threads.c, self._tables.checkpoints.c
-        wanted = _equal({t.session_id: session_id, t.owner_id: owner_id, t.status: status})
+        filters = {t.session_id: session_id, t.owner_id: owner_id, t.status: status}
+        wanted = [column == value for column, value in filters.items() if value is not None]
         checkpoints = (
             select(func.count())
             .where(c.thread_key == t.thread_key, c.hidden.is_(False))
@@ -221,12 +200,16 @@ class Overview:
             t.created_at, t.updated_at, checkpoints.label("checkpoints"),
         )  # fmt: skip
         newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
-        return _count(conn, select(t.thread_key).where(*wanted)), conn.execute(newest).all()
+        return _count(conn, self._tables.threads, *wanted), conn.execute(newest).all()
 
-    # -- space ----------------------------------------------------------------------------------
+    def status(self, conn: Connection, thread_id: str) -> str:
+        """A thread's status with its node, such as `interrupted: ask`."""
+        t = self._tables.threads.c
+        query = select(t.status, t.status_node).where(t.thread_key == thread_key(thread_id))
+        return ": ".join(filter(None, conn.execute(query).one()))
 
     def channels_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
-        """Channels by the bytes of their stored values: whole ones, and changes."""
+        """The channels whose values take the most bytes, with counts of versions and changes."""
         b = self._tables.blobs.c
         stored = func.sum(func.length(b.data))
         query = (
@@ -242,7 +225,7 @@ class Overview:
         return conn.execute(query.limit(limit)).all()
 
     def threads_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
-        """Threads by the bytes of their stored values."""
+        """The threads whose values take the most bytes."""
         t, b = self._tables.threads.c, self._tables.blobs.c
         stored = func.sum(func.length(b.data))
         sizes = (
@@ -259,58 +242,50 @@ class Overview:
         )
         return conn.execute(query).all()
 
-    # -- damage ---------------------------------------------------------------------------------
-
     def faults(self, conn: Connection) -> list[tuple[str, int, str]]:
-        """What was looked for, how much of it there is, and in words."""
-        t, b = self._tables, self._tables.blobs
-        base = b.alias("base")
-        orphans = (
-            select(b.c.blob_key)
-            .outerjoin(
-                base,
-                and_(base.c.thread_key == b.c.thread_key, base.c.blob_key == b.c.base_key),
-            )
-            .where(b.c.base_key.is_not(None), base.c.blob_key.is_(None))
+        """Count rows whose other half is missing: where, how many, and what they are."""
+        t = self._tables
+        b, w, c = t.blobs.c, t.writes.c, t.checkpoints.c
+        base = t.blobs.alias("base").c
+        write_base = func.substr(w.data, 2, KEY_BYTES, type_=LargeBinary)
+        checkpoint = exists().where(
+            c.thread_key == w.thread_key,
+            c.ns_key == w.ns_key,
+            c.checkpoint_id == w.checkpoint_id,
         )
-        w, c = t.writes.c, t.checkpoints.c
-        kind = func.substr(w.data, 1, 1, type_=LargeBinary)
-        held = func.substr(w.data, 2, KEY_BYTES, type_=LargeBinary)
-        # Of checkpoints that are there: nobody reads the others' writes.
-        of_checkpoint = [getattr(c, name) == getattr(w, name) for name in _CHECKPOINT]
-        unreadable = (
-            select(w.task_id)
-            .join(t.checkpoints, and_(*of_checkpoint))
-            .outerjoin(base, and_(base.c.thread_key == w.thread_key, base.c.blob_key == held))
-            .where(kind == bytes((CHANGED,)), base.c.blob_key.is_(None))
+        blobs = _count(
+            conn,
+            t.blobs,
+            b.base_key.is_not(None),
+            ~exists().where(base.thread_key == b.thread_key, base.blob_key == b.base_key),
         )
-        threadless = (
-            select(t.checkpoints.c.checkpoint_id)
-            .outerjoin(t.threads, t.threads.c.thread_key == t.checkpoints.c.thread_key)
-            .where(t.threads.c.thread_key.is_(None))
+        writes = _count(
+            conn,
+            t.writes,
+            func.substr(w.data, 1, 1, type_=LargeBinary) == bytes((CHANGED,)),
+            checkpoint,  # writes without a checkpoint are never read
+            ~exists().where(b.thread_key == w.thread_key, b.blob_key == write_base),
         )
-        sessionless = (
-            select(t.threads.c.thread_key)
-            .outerjoin(t.sessions, t.sessions.c.id == t.threads.c.session_id)
-            .where(t.sessions.c.id.is_(None))
-        )
+        threadless = ~exists().where(t.threads.c.thread_key == c.thread_key)
+        checkpoints = _count(conn, t.checkpoints, threadless)
+        sessionless = ~exists().where(t.sessions.c.id == t.threads.c.session_id)
         return [
-            ("stored values", _count(conn, orphans), "changes of a value that is gone"),
-            ("writes", _count(conn, unreadable), "changes of a value that is gone"),
-            ("checkpoints", _count(conn, threadless), "checkpoints without their thread"),
-            ("threads", _count(conn, sessionless), "threads without their session"),
+            ("stored values", blobs, "changes whose base value is missing"),
+            ("writes", writes, "changes whose base value is missing"),
+            ("checkpoints", checkpoints, "checkpoints without a thread"),
+            ("threads", _count(conn, t.threads, sessionless), "threads without a session"),
         ]
 
 
-def _starting_with(conn: Connection, column: Column[Any], prefix: str, limit: int) -> list[str]:
-    query = select(column).where(column >= prefix, column < prefix + BEYOND)
-    query = query.order_by(column).limit(None if limit < 0 else limit)
+def _starts_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    return (column >= prefix) & (column < prefix + HIGHEST)
+
+
+def _ids(conn: Connection, column: Column[str], prefix: str, limit: int | None) -> list[str]:
+    query = select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
     return list(conn.execute(query).scalars())
 
 
-def _equal(wanted: dict[Column[Any], Any]) -> list[Any]:
-    return [column == value for column, value in wanted.items() if value is not None]
-
-
-def _count(conn: Connection, query: Select[Any]) -> int:
-    return int(conn.execute(select(func.count()).select_from(query.subquery())).scalar_one())
+def _count(conn: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:
+    query = select(func.count()).select_from(table).where(*conditions)
+    return int(conn.execute(query).scalar_one())

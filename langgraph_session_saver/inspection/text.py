@@ -1,17 +1,21 @@
-"""Text for people: printable, cut to a width, and safe in a terminal and in HTML. Pure."""
+"""Formatting for people: text that is safe in a terminal and in HTML, cut to a width."""
 
 from __future__ import annotations
 
 import html
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from langgraph_session_saver.inspection.decode import SNAPSHOT, TYPE, Undecodable
-from langgraph_session_saver.projection.plain_json import shorten
+from langgraph_session_saver.projection.plain_json import OverBudgetError, shorten, to_json
 
 WIDTH = 100
-"""Columns that printed text fits in."""
+"""Columns of a printed line."""
+
+LARGEST_JSON = 10_000
+"""Characters of a value that `to_dict` keeps whole."""
 
 STYLE = (
     "<style>"
@@ -26,33 +30,28 @@ STYLE = (
     ".lgss .quiet{opacity:.65}"
     "</style>"
 )
-"""Inherits colour and background, so it reads alike on light and dark pages."""
+"""Inherits colour and background, so that it suits light and dark pages."""
 
 
 def escape(value: object) -> str:
-    """Untrusted text for HTML, in elements as in quoted attributes."""
+    """Escape untrusted text for HTML elements and quoted attributes."""
     return html.escape(printable(str(value), keep="\n"), quote=True)
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text without what a terminal would obey: control characters and the like are spelled out."""
+    """Escape control characters and others that are not printable."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else _spelled(c) for c in text)
+    return "".join(c if c.isprintable() or c in keep else _escape_code(c) for c in text)
 
 
-def _spelled(character: str) -> str:
+def _escape_code(character: str) -> str:
     short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
     return short.get(character) or f"\\u{ord(character):04x}"
 
 
-def fit(text: str, width: int) -> str:
-    """Text in exactly so many columns, cut with an ellipsis."""
-    return shorten(printable(text), width).ljust(width)
-
-
-def amount(size: int | None) -> str:
-    """A number of bytes in at most eight characters."""
+def format_bytes(size: int | None) -> str:
+    """A number of bytes in at most eight characters; "?" where it is unknown."""
     if size is None:
         return "?"
     if size < 1000:
@@ -65,29 +64,47 @@ def amount(size: int | None) -> str:
     return f"{value / 1000:,.0f} TB"
 
 
-def counted(names: Iterable[str]) -> str:
-    """Names once each, with how often: `a, w x3`."""
+def format_names(names: Iterable[str]) -> str:
+    """Distinct names with the number of their repetitions: `a, w x3`."""
     times = Counter(names)
     return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in times.items())
 
 
+def quantity(count: int, noun: str) -> str:
+    """A number with its noun: `1 thread`, `2 threads`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def is_internal(channel: str) -> bool:
-    """Whether a channel is one of LangGraph's own, which say what runs next."""
+    """Whether a channel is one of LangGraph's own, which schedule nodes."""
     return channel.startswith(("branch:to:", "join:", "__")) and channel != "__root__"
 
 
+def shallow_dict(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass instance, without copying their values."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def as_json(value: Any) -> Any:
+    """A decoded value as JSON data; of a large one only its start, as text."""
+    try:
+        return to_json(value, budget=LARGEST_JSON)
+    except OverBudgetError:
+        return {"$beginning": brief(value, LARGEST_JSON)}
+
+
 def brief(value: Any, limit: int = 300) -> str:
-    """A decoded value on one line, cut to a number of characters, which says what is missing."""
-    writer = _Brief(limit)
+    """A decoded value on one line; if it is cut, the line ends with the value's length."""
+    writer = _BriefWriter(limit)
     writer.write(value)
     text = printable("".join(writer.parts))
     if not writer.is_cut and len(text) <= limit:
         return text
-    whole = f" ({_whole(value)})"
-    return shorten(text, max(8, limit - len(whole))) + whole
+    length = f" ({_length(value)})"
+    return shorten(text, max(8, limit - len(length))) + length
 
 
-def _whole(value: Any) -> str:
+def _length(value: Any) -> str:
     if isinstance(value, str):
         return f"{len(value):,} characters"
     if isinstance(value, bytes):
@@ -97,8 +114,12 @@ def _whole(value: Any) -> str:
     return f"{len(value):,} items" if isinstance(value, list | tuple) else "cut"
 
 
-class _Brief:
-    """Writes a value until it is long enough."""
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
+"""Values of fields that are left out."""
+
+
+class _BriefWriter:
+    """Writes a value as Python would show it, and stops at a length."""
 
     def __init__(self, limit: int) -> None:
         self.parts: list[str] = []
@@ -109,61 +130,50 @@ class _Brief:
         if isinstance(value, Mapping):
             self._mapping(value)
         elif isinstance(value, list | tuple):
-            self._items(value, "[", "]")
+            self._group("[", "]", [("", item) for item in value])
         elif isinstance(value, str):
             room = max(0, self._left) + 1
             self.is_cut = self.is_cut or len(value) > room
             self._put(repr(value[:room]))
         elif isinstance(value, bytes):
-            shown = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
-            self._put(f"<{len(value):,} bytes: {shown}>")
+            start = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
+            self._put(f"<{len(value):,} bytes: {start}>")
         elif isinstance(value, Undecodable):
             self._put(f"<{value}>")
         else:
-            self._put(str(value) if isinstance(value, int | float | bool) else repr(value))
+            self._put(str(value) if isinstance(value, int | float) else repr(value))
 
     def _put(self, text: str) -> None:
         self.parts.append(text)
         self._left -= len(text)
 
-    def _items(self, values: Iterable[Any], start: str, end: str) -> None:
+    def _group(self, start: str, end: str, items: Iterable[tuple[str, Any]]) -> None:
+        """Write labelled items between brackets."""
         self._put(start)
-        for n, value in enumerate(values):
+        for n, (label, item) in enumerate(items):
             if self._left <= 0:
                 self.is_cut = True
                 return
-            if n:
-                self._put(", ")
-            self.write(value)
+            self._put(f"{', ' if n else ''}{label}")
+            self.write(item)
         self._put(end)
 
     def _mapping(self, value: Mapping[Any, Any]) -> None:
         name = value.get(TYPE)
         if name is None:
-            self._pairs(value, "{", "}", ": ")
+            self._group("{", "}", ((f"{key!r}: ", item) for key, item in value.items()))
             return
         if name == SNAPSHOT:
             self.write(value.get("value"))
             return
         self._put(str(name).rpartition(".")[2])
-        rest = {key: item for key, item in value.items() if key != TYPE}
+        fields = {key: item for key, item in value.items() if key != TYPE}
         if str(name).startswith("langchain_core.messages."):
-            rest.pop("type", None)  # "ai", of an AIMessage
-        if rest.keys() == {"args"} and isinstance(rest["args"], list | tuple):
-            self._items(rest["args"], "(", ")")
-        elif rest.keys() == {"value"}:
-            self._items([rest["value"]], "(", ")")
+            fields.pop("type", None)  # "ai", of an AIMessage
+        if fields.keys() == {"args"} and isinstance(fields["args"], list | tuple):
+            self._group("(", ")", [("", item) for item in fields["args"]])
+        elif fields.keys() == {"value"}:
+            self._group("(", ")", [("", fields["value"])])
         else:
-            said = {key: item for key, item in rest.items() if item not in (None, "", [], {}, ())}
-            self._pairs(said, "(", ")", "=")
-
-    def _pairs(self, value: Mapping[Any, Any], start: str, end: str, between: str) -> None:
-        self._put(start)
-        for n, (key, item) in enumerate(value.items()):
-            if self._left <= 0:
-                self.is_cut = True
-                return
-            shown = key if between == "=" else repr(key)
-            self._put(f"{', ' if n else ''}{shown}{between}")
-            self.write(item)
-        self._put(end)
+            shown = [(f"{k}=", item) for k, item in fields.items() if item not in _EMPTY]
+            self._group("(", ")", shown)

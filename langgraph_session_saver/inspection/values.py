@@ -1,20 +1,21 @@
-"""The scripts that find checkpoints of a thread and read their values, decoded structurally."""
+"""Find checkpoints of a thread, and decode their channels' values and their writes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
+from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import ANCESTORS
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
-from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
@@ -22,194 +23,352 @@ from langgraph_session_saver.errors import (
     CorruptBlobError,
     HistoryLostError,
     InvalidConfigError,
+    ThreadNotFoundError,
 )
-from langgraph_session_saver.inspection.decode import Undecodable, plain_write
-from langgraph_session_saver.inspection.facts import Facts, facts_of
-from langgraph_session_saver.inspection.queries import Lookups
-from langgraph_session_saver.inspection.replaying import replay
-from langgraph_session_saver.inspection.text import amount
-from langgraph_session_saver.inspection.timeline import Sizes, place_in, refuse_missing, value_of
+from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, decode_checkpoint
+from langgraph_session_saver.inspection.decode import Undecodable, decode, decode_write, replay
+from langgraph_session_saver.inspection.queries import NamespaceQueries
+from langgraph_session_saver.inspection.text import as_json, format_bytes, shallow_dict
+from langgraph_session_saver.projection.status import node_of
 from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
 
 LARGEST_READ = 16 << 20
-"""Serialised bytes of a value that is read; a larger one is said to be too large."""
+"""Serialised bytes of the largest value that is decoded."""
 
 MOST_REPLAYED = 4 * ANCESTORS
-"""Checkpoints that a `DeltaChannel`'s writes are collected over."""
+"""Checkpoints over which a `DeltaChannel`'s writes are collected."""
 
 FULL_ID = 32
-"""Characters from which a name is a whole checkpoint id, and is looked for in other threads."""
+"""Characters from which a checkpoint id is complete, and is looked up in other threads too."""
 
 REPLAYED = (
     "a DeltaChannel: its last snapshot and the writes since, in order; the graph's reducer may "
-    "make something else of them"
+    "combine them differently"
 )
+
+Sizes = Mapping[bytes, tuple[int | None, int]]
+"""By blob key, the bytes of the serialised value and the bytes stored for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """A channel in one checkpoint."""
+class ChannelValue:
+    """A channel's value in a checkpoint.
 
-    value: Any
+    Attributes:
+        channel: The channel's name.
+        size: Serialised bytes; None if unknown.
+        value: The decoded value, or `Undecodable`.
+        note: How a replayed value was put together, or why it cannot be decoded.
+    """
+
+    channel: str
     size: int | None
+    value: Any
     note: str | None = None
 
 
-NOTHING = Side(None, None)
-TOO_LARGE = Undecodable(amount(LARGEST_READ), LARGEST_READ)
+@dataclass(frozen=True, slots=True)
+class PendingWrite:
+    """A value that a task wrote after a checkpoint."""
+
+    node: str
+    task_id: str
+    channel: str
+    value: Any
 
 
-class Values:
-    """Finds checkpoints by the starts of their ids, and reads their values."""
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A checkpoint with its decoded values.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._lookups = Lookups(context.tables)
+    Attributes:
+        thread_id: The thread.
+        checkpoint_ns: The namespace; "" is the root graph's.
+        checkpoint_id: The checkpoint.
+        parent_id: Its parent.
+        run_id: The run that created it.
+        step: LangGraph's step number.
+        source: "input", "loop", "update" or "fork".
+        time: When it was created.
+        due: The nodes that run next.
+        metadata: Its metadata, decoded.
+        values: The channels' values, by channel name.
+        writes: What its tasks wrote, in order, errors and interrupts included.
+    """
 
-    def find(self, serde: SerializerProtocol, place: Place, what: str, name: Any) -> Script[Facts]:
-        """The checkpoint that an id, the start of one, or None for the newest, stands for."""
-        at, look = (place.thread.key, place.ns_key), self._lookups
-        if name is None:
-            rows = yield Request.read(lambda conn: look.page(conn, *at, None, 1))
-        elif isinstance(name, str) and name:
-            place_in(place.thread.thread_id, place.checkpoint_ns, name)
-            rows = yield Request.read(lambda conn: look.starting_with(conn, *at, name, 4))
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    run_id: str | None
+    step: int | None
+    source: str | None
+    time: datetime | None
+    due: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    values: tuple[ChannelValue, ...]
+    writes: tuple[PendingWrite, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The view as JSON data; of large values only their start."""
+        return shallow_dict(self) | {
+            "time": self.time.isoformat() if self.time else None,
+            "due": list(self.due),
+            "metadata": as_json(self.metadata),
+            "values": [_json_value(one) for one in self.values],
+            "writes": [_json_value(one) for one in self.writes],
+        }
+
+
+def _json_value(record: ChannelValue | PendingWrite) -> dict[str, Any]:
+    return shallow_dict(record) | {"value": as_json(record.value)}
+
+
+class CheckpointReader:
+    """Reads checkpoints of one namespace of a thread, and their values.
+
+    Raises:
+        InvalidConfigError: The thread id or namespace is not valid.
+    """
+
+    def __init__(
+        self, context: Context, serde: SerializerProtocol, thread_id: Any, checkpoint_ns: Any
+    ) -> None:
+        configurable = {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns}
+        self.place = place_of({"configurable": configurable})
+        self.queries = NamespaceQueries(context.tables, self.place)
+        self.serde = serde
+        self._operations = context.operations
+        self._thread_key = self.place.thread.key
+        self._thread = f"thread {self.place.thread.thread_id!r}"
+
+    def find(self, what: str, checkpoint_id: Any) -> Script[DecodedCheckpoint]:
+        """Find the checkpoint with an id or the start of one; None finds the newest."""
+        if checkpoint_id is None:
+            rows = yield Request.read(lambda conn: self.queries.page(conn, None, 1))
+        elif isinstance(checkpoint_id, str) and checkpoint_id:
+            check_text(what, checkpoint_id, CHECKPOINT_ID_LENGTH)
+            rows = yield Request.read(
+                lambda conn: self.queries.starting_with(conn, checkpoint_id, 4)
+            )
         else:
             raise InvalidConfigError(
-                f"{what} is a {type(name).__name__} ({name!r:.80}): pass a checkpoint id, or the "
-                "start of one"
+                f"{what} is {checkpoint_id!r:.80}, a {type(checkpoint_id).__name__}: pass a "
+                "checkpoint id, or the start of one"
             )
         if not rows:
-            yield from refuse_missing(look, place, is_first=name is None)
-            yield from self._refuse_unknown(place, what, name)
-        if len(rows) > 1 and rows[0].checkpoint_id != name:
+            if checkpoint_id is None:
+                yield from self.raise_empty()
+            yield from self._raise_unknown(what, checkpoint_id)
+        if len(rows) > 1 and rows[0].checkpoint_id != checkpoint_id:
             ids = ", ".join(row.checkpoint_id for row in rows[:3])
             raise AmbiguousIdError(
-                f"{what} is {name!r}, and several checkpoints of thread {place.thread.thread_id!r} "
-                f"start so ({ids}{', …' if len(rows) > 3 else ''}): pass more of the id"
+                f"{what} is {checkpoint_id!r}, and several checkpoints of {self._thread} start "
+                f"with it ({ids}{', …' if len(rows) > 3 else ''}): pass more of the id"
             )
-        facts = facts_of(serde, rows[0])
-        if not facts.versions and facts.problem:
-            raise CorruptBlobError(
-                f"checkpoint {facts.id!r} of thread {place.thread.thread_id!r} {facts.problem}"
-            )
-        return facts
+        found = decode_checkpoint(self.serde, rows[0])
+        if not found.versions and found.problem:
+            raise CorruptBlobError(f"checkpoint {found.id!r} of {self._thread} {found.problem}")
+        return found
 
-    def _refuse_unknown(self, place: Place, what: str, name: str) -> Script[None]:
-        """Say where a checkpoint is that is not in the thread, if it is anywhere."""
-        found = None
-        if len(name) >= FULL_ID:
-            found = yield Request.read(lambda conn: self._lookups.elsewhere(conn, name))
-        thread = f"thread {place.thread.thread_id!r}"
-        if found is None:
-            problem = f"{thread} has no checkpoint {name!r}: take one from history()"
-        elif found.thread_key != place.thread.key:
-            problem = (
-                f"checkpoint {name!r} is of another thread than {thread}: compare one thread's"
+    def check_thread(self) -> Script[None]:
+        """Check that the thread exists.
+
+        Raises:
+            ThreadNotFoundError: It does not.
+        """
+        if not (yield Request.read(self.queries.has_thread)):
+            raise ThreadNotFoundError(
+                f"there is no {self._thread}: pass the thread_id that the graph ran with"
             )
-        elif found.checkpoint_ns != place.checkpoint_ns:
+
+    def raise_empty(self) -> Script[None]:
+        """Raise the error for a namespace without checkpoints.
+
+        Raises:
+            ThreadNotFoundError: The thread does not exist.
+            CheckpointNotFoundError: It exists.
+        """
+        yield from self.check_thread()
+        others = yield Request.read(lambda conn: self.queries.namespaces(conn, 10))
+        names = ", ".join(map(repr, others))
+        hint = f"it has checkpoints in {names}" if others else "it has no checkpoints at all"
+        raise CheckpointNotFoundError(
+            f"{self._thread} has no checkpoint in namespace {self.place.checkpoint_ns!r}: {hint}"
+        )
+
+    def _raise_unknown(self, what: str, checkpoint_id: str) -> Script[None]:
+        """Raise the error for an unknown checkpoint id; it says where the checkpoint is, if so."""
+        yield from self.check_thread()
+        found = None
+        if len(checkpoint_id) >= FULL_ID:
+            found = yield Request.read(lambda conn: self.queries.anywhere(conn, checkpoint_id))
+        name = f"checkpoint {checkpoint_id!r}"
+        if found is None:
+            problem = f"{self._thread} has no {name}: pass an id from history()"
+        elif found.thread_key != self._thread_key:
+            problem = f"{name} belongs to another thread than {self._thread}"
+        elif found.checkpoint_ns != self.place.checkpoint_ns:
             problem = (
-                f"checkpoint {name!r} of {thread} is in namespace {found.checkpoint_ns!r}: pass "
-                "checkpoint_ns="
+                f"{name} of {self._thread} is in namespace {found.checkpoint_ns!r}: pass "
+                f"checkpoint_ns={found.checkpoint_ns!r}"
             )
         else:
-            problem = f"checkpoint {name!r} of {thread} was pruned"
+            problem = f"{name} of {self._thread} was pruned"
         raise CheckpointNotFoundError(f"{what}: {problem}")
 
-    # -- their values ---------------------------------------------------------------------------
+    # -- values -----------------------------------------------------------------------------
 
-    def of(
-        self,
-        serde: SerializerProtocol,
-        place: Place,
-        checkpoints: Sequence[Facts],
-        channels: Sequence[str],
-    ) -> Script[list[tuple[str, list[Side]]]]:
-        """The values of each channel, one for each checkpoint."""
-        thread_key, ops = place.thread.key, self._context.operations
-        keys = {key for one in checkpoints for c, key in one.keys().items() if c in channels}
-        sizes: Sizes = yield Request.read(lambda conn: self._lookups.sizes(conn, thread_key, keys))
+    def read_values(
+        self, checkpoints: Sequence[DecodedCheckpoint], channels: Sequence[str]
+    ) -> Script[list[list[ChannelValue | None]]]:
+        """For each channel, its value in each checkpoint; None where it has no value."""
+        keys = {one.keys[c] for one in checkpoints for c in channels if c in one.keys}
+        sizes: Sizes = yield Request.read(lambda conn: self.queries.value_sizes(conn, keys))
         small = {key for key in keys if (sizes.get(key, (0, 0))[0] or 0) <= LARGEST_READ}
-        rows = yield Request.read(
-            lambda conn: ops.get_chains(conn, [(thread_key, k) for k in small])
-        )
-        found: list[tuple[str, list[Side]]] = []
+        blobs = yield from self.read_blobs(small)
+        too_large = f"it is over {format_bytes(LARGEST_READ)}, the most that is decoded"
+        found: list[list[ChannelValue | None]] = []
         for channel in channels:
-            sides: list[Side] = []
+            values: list[ChannelValue | None] = []
             for one in checkpoints:
-                key = one.keys().get(channel)
                 if channel in one.inline:
-                    sides.append(Side(one.inline[channel], one.inline_size(channel)))
-                elif key is not None:
-                    size = sizes.get(key, (None, 0))[0]
-                    value = value_of(serde, thread_key, key, rows) if key in small else TOO_LARGE
-                    sides.append(Side(value, size))
-                elif one.replays(channel):
-                    sides.append((yield from self._replayed(serde, place, one, channel)))
+                    value = one.inline[channel]
+                    values.append(ChannelValue(channel, one.inline_size(channel), value))
+                elif channel in one.keys:
+                    key = one.keys[channel]
+                    size, _ = sizes.get(key, (None, 0))
+                    value = blobs[key] if key in small else Undecodable(too_large, size)
+                    values.append(ChannelValue(channel, size, value))
+                elif one.is_replayed(channel):
+                    value = yield from self._replayed(one, channel)
+                    values.append(ChannelValue(channel, None, value, REPLAYED))
                 else:
-                    sides.append(NOTHING)
-            found.append((channel, sides))
+                    values.append(None)
+            found.append(values)
         return found
 
-    def _replayed(
-        self, serde: SerializerProtocol, place: Place, one: Facts, channel: str
-    ) -> Script[Side]:
-        """What a `DeltaChannel` was last snapshot as, and all that was written to it since."""
-        ops, at = self._context.operations, (place.thread.key, place.ns_key)
-        path: list[Facts] = []
-        start: str | None = one.parent_id
-        while start is not None and len(path) < MOST_REPLAYED:
-            rows = yield Request.read(
-                lambda conn, start=start: ops.get_ancestors(conn, *at, start, ANCESTORS)  # type: ignore[misc]
-            )
-            found = [facts_of(serde, row) for row in rows]
-            seeds = [n for n, ancestor in enumerate(found) if ancestor.has_value(channel)]
-            path += found[: seeds[0] + 1] if seeds else found
-            start = found[-1].parent_id if found and not seeds else None
-        if start is not None:
-            reason = f"its last snapshot is over {MOST_REPLAYED:,} checkpoints away"
-            return Side(Undecodable(reason, 0), None, REPLAYED)
-        ids = [ancestor.id for ancestor in path]
-        writes: Sequence[Row[Any]] = yield Request.read(
-            lambda conn: self._lookups.writes_to(conn, *at, ids, [channel])
-        )
-        seed = None
-        if path and channel in path[-1].inline:
-            seed = path[-1].inline[channel]
-        elif path and path[-1].has_value(channel):
-            key = path[-1].key(channel)
-            chain = yield Request.read(lambda conn: ops.get_chains(conn, [(at[0], key)]))
-            seed = value_of(serde, at[0], key, chain)
-        held = yield from self.held(at[0], writes)
-        return Side(replay(seed, in_order(serde, ids, writes, held)), None, REPLAYED)
-
-    def held(self, thread_key: bytes, writes: Sequence[Row[Any]]) -> Script[dict[bytes, Value]]:
-        """The values that writes are stored as changes of, as far as they can be read."""
-        keys = held_keys(row.data for row in writes)
-        found: dict[bytes, Value] = {}
+    def read_blobs(self, keys: set[bytes]) -> Script[dict[bytes, Any]]:
+        """By blob key, the decoded values; `Undecodable` where rows are missing or damaged."""
         if not keys:
-            return found
-        operations, wanted = self._context.operations, [(thread_key, key) for key in keys]
-        rows = yield Request.read(lambda conn: operations.get_chains(conn, wanted))
+            return {}
+        rows = yield from self._chains(keys)
+        found: dict[bytes, Any] = {}
         for key in keys:
-            with suppress(HistoryLostError, CorruptBlobError):
-                found[key] = resolve(key, of_thread(rows, thread_key), lambda _: None)
+            try:
+                value = resolve(key, of_thread(rows, self._thread_key), lambda _: None)
+            except (HistoryLostError, CorruptBlobError) as exc:
+                found[key] = Undecodable(str(exc))
+            else:
+                found[key] = decode(self.serde, value.typed)
         return found
 
+    def _chains(self, keys: set[bytes]) -> Script[dict[tuple[bytes, bytes], Row[Any]]]:
+        wanted = [(self._thread_key, key) for key in keys]
+        return (yield Request.read(lambda conn: self._operations.get_chains(conn, wanted)))  # type: ignore[no-any-return]
 
-def in_order(
+    def _replayed(self, checkpoint: DecodedCheckpoint, channel: str) -> Script[Any]:
+        """The value of a `DeltaChannel`: its last snapshot with the writes since."""
+        path: list[DecodedCheckpoint] = []
+        start = checkpoint.parent_id
+        while start is not None and len(path) < MOST_REPLAYED:
+            ancestors = yield from self._ancestors(start)
+            start = ancestors[-1].parent_id if ancestors else None
+            for ancestor in ancestors:
+                path.append(ancestor)
+                if channel in ancestor.valued:
+                    start = None
+                    break
+        if start is not None:
+            return Undecodable(f"its last snapshot is over {MOST_REPLAYED:,} checkpoints away")
+        snapshot = None
+        if path and channel in path[-1].inline:
+            snapshot = path[-1].inline[channel]
+        elif path and channel in path[-1].keys:
+            key = path[-1].keys[channel]
+            snapshot = (yield from self.read_blobs({key}))[key]
+        ids = [ancestor.id for ancestor in path]
+        rows = yield Request.read(lambda conn: self.queries.writes(conn, ids, channel))
+        age = {checkpoint_id: -n for n, checkpoint_id in enumerate(ids)}
+        rows = sorted(
+            (row for row in rows if row.idx >= 0),
+            key=lambda row: (age[row.checkpoint_id], _write_order(row)),
+        )
+        return replay(snapshot, (yield from self._written(rows)))
+
+    def _ancestors(self, start: str) -> Script[list[DecodedCheckpoint]]:
+        at = (self._thread_key, self.place.ns_key, start, ANCESTORS)
+        rows = yield Request.read(lambda conn: self._operations.get_ancestors(conn, *at))
+        return [decode_checkpoint(self.serde, row) for row in rows]
+
+    # -- writes -----------------------------------------------------------------------------
+
+    def read_writes(self, checkpoint: DecodedCheckpoint) -> Script[tuple[PendingWrite, ...]]:
+        """What a checkpoint's tasks wrote, in order."""
+        rows: Sequence[Row[Any]] = yield Request.read(
+            lambda conn: self.queries.writes(conn, [checkpoint.id])
+        )
+        rows = sorted(rows, key=_write_order)
+        values = yield from self._written(rows)
+        return tuple(
+            PendingWrite(
+                node_of(row.task_path, checkpoint.sends) or "?",
+                row.task_id,
+                row.channel,
+                str(value) if isinstance(value, Undecodable) else value,
+            )
+            for row, value in zip(rows, values, strict=True)
+        )
+
+    def _written(self, rows: Sequence[Row[Any]]) -> Script[list[Any]]:
+        """The decoded values of writes."""
+        bases: dict[bytes, Value] = {}
+        if keys := held_keys(row.data for row in rows):
+            chains = yield from self._chains(keys)
+            for key in keys:
+                with suppress(HistoryLostError, CorruptBlobError):
+                    bases[key] = resolve(key, of_thread(chains, self._thread_key), lambda _: None)
+        return [decode_write(self.serde, row, bases) for row in rows]
+
+
+def _write_order(row: Row[Any]) -> Any:
+    return writes_sort_key(row.task_path, row.task_id, row.idx)
+
+
+def view_checkpoint(
+    context: Context,
     serde: SerializerProtocol,
-    newest_first: Sequence[str],
-    writes: Sequence[Row[Any]],
-    held: Mapping[bytes, Value],
-) -> list[Any]:
-    """Written values, decoded, as a graph applies them: oldest checkpoint first, then by task."""
-    age = {checkpoint_id: -n for n, checkpoint_id in enumerate(newest_first)}
-    writes = sorted(
-        (row for row in writes if row.idx >= 0),
-        key=lambda row: (
-            age[row.checkpoint_id],
-            *writes_sort_key(row.task_path, row.task_id, row.idx),
-        ),
+    thread_id: Any,
+    checkpoint_id: Any,
+    checkpoint_ns: Any = "",
+) -> Script[CheckpointView]:
+    """Read the checkpoint with an id or the start of one; None reads the newest."""
+    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    found = yield from reader.find("checkpoint", checkpoint_id)
+    replayed = [channel for channel in found.versions if found.is_replayed(channel)]
+    channels = sorted({*found.valued, *replayed})
+    read = yield from reader.read_values([found], channels)
+    values = [one for [one] in read if one is not None]
+    found.control.update(
+        {one.channel: one.value for one in values if one.channel in found.control_keys}
     )
-    return [plain_write(serde, row, held) for row in writes]
+    return CheckpointView(
+        thread_id=reader.place.thread.thread_id,
+        checkpoint_ns=reader.place.checkpoint_ns,
+        checkpoint_id=found.id,
+        parent_id=found.parent_id,
+        run_id=found.row.run_id,
+        step=found.step,
+        source=found.source,
+        time=found.time,
+        due=tuple(found.due),
+        metadata=found.metadata,
+        values=tuple(
+            ChannelValue(one.channel, one.size, None, str(one.value))
+            if isinstance(one.value, Undecodable)
+            else one
+            for one in values
+        ),
+        writes=(yield from reader.read_writes(found)),
+    )

@@ -20,7 +20,7 @@ import typer
 from sqlalchemy import make_url
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.cli import bakery
+from langgraph_session_saver.cli import demo_graph
 from langgraph_session_saver.cli.app import app
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from tests.support.backends import Backend, Sql
@@ -72,28 +72,28 @@ LOOKING = {
     "sessions show demo-bakery": ("Here it is, in tomato.", "515 in 2 calls"),
     "threads list": ("interrupted: ask", "error: build", "done"),
     "history demo-bakery": ("5 checkpoints", "→ build", "colour"),
-    "show demo-bakery": ("'tomato'", "runs next   nothing"),
+    "show demo-bakery": ("'tomato'", "next nodes  none"),
     "diff demo-bakery FIRST LAST": ("+ colour  added", "tomato"),
     "errors": ("a name with < in it",),
     "usage": ("builder", "large", "0.002200"),
     "stats": ("session_blobs", "messages", "demo-bakery"),
-    "db current": (f"{SCHEMA_VERSION} (the newest)",),
+    "db current": (f"{SCHEMA_VERSION} (head)",),
     "db history": ("0001", "0002", "0003", "0004", "0005"),
-    "db check": ("as declared",),
+    "db check": ("no differences",),
     "db sql --dialect postgresql": ("CREATE TABLE sessions", "COMMIT"),
-    "doctor": ("nothing is damaged",),
+    "doctor": ("no damage found",),
 }
 CHANGING = {
-    "demo --url more.db": ("3 threads made in more.db", "history demo-bakery"),
+    "demo --url more.db": ("created 3 threads in more.db", "history demo-bakery"),
     "sessions delete demo-bakery --yes": ("deleted: session 'demo-bakery' with 1 thread",),
-    "prune demo-bakery --keep-last 2 --yes": ("gone: 3 checkpoints",),
-    "sweep --idle-for 1w --yes": ("gone: 0 checkpoints",),
-    "db upgrade": (f"at revision {SCHEMA_VERSION} (as it was)",),
+    "prune demo-bakery --keep-last 2 --yes": ("deleted 3 checkpoints",),
+    "sweep --idle-for 1w --yes": ("deleted 0 checkpoints",),
+    "db upgrade": (f"at revision {SCHEMA_VERSION} (unchanged)",),
     "db downgrade 0003 --yes": (f"at revision 0003 (was {SCHEMA_VERSION})",),
     "backup monday.backup": (" rows in monday.backup",),
-    "restore demo.backup": ("0 written, ",),
-    "copy own.db other.db": (" written, 0 were there already",),
-    "import old.db": ("1 thread, 3 checkpoints imported",),
+    "restore demo.backup": ("0 rows written, ",),
+    "copy own.db other.db": (" rows written, 0 existed already",),
+    "import old.db": ("imported 1 thread, 3 checkpoints",),
 }
 NEEDED = {"restore demo.backup": "backup", "import old.db": "old"}
 
@@ -134,7 +134,7 @@ def make_official(path: Path) -> None:
     from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: PLC0415
 
     with SqliteSaver.from_conn_string(str(path)) as saver:
-        bakery.run_all(saver, ["demo-garage"])
+        demo_graph.run_all(saver, ["demo-garage"])
         saver.conn.execute("UPDATE checkpoints SET thread_id = 'official'")
         saver.conn.execute("UPDATE writes SET thread_id = 'official'")
         saver.conn.commit()
@@ -361,7 +361,7 @@ def test_a_damaged_row_is_what_the_doctor_finds(own: CommandLine, tmp_path: Path
     assert done.code == 1
     found = {one["what"]: one for one in done.json["findings"]}
     assert found["checkpoints"]["verdict"] == "failed"
-    assert found["checkpoints"]["said"] == "5 checkpoints without their thread"
+    assert found["checkpoints"]["said"] == "5 checkpoints without a thread"
 
 
 def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
@@ -376,7 +376,7 @@ def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
     found = {one["what"]: one for one in done.json["findings"]}
     assert left
     assert found["stored values"]["verdict"] == "failed"
-    assert "changes of a value that is gone" in found["stored values"]["said"]
+    assert "changes whose base value is missing" in found["stored values"]["said"]
 
 
 def test_a_file_that_is_no_backup_ends_with_5_and_nothing_is_made(

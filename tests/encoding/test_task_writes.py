@@ -20,8 +20,8 @@ from langgraph_session_saver.encoding.task_writes import (
     held_by,
     unframe_write,
 )
-from langgraph_session_saver.inspection.checkpoint_view import Viewing
-from langgraph_session_saver.inspection.queries import Overview
+from langgraph_session_saver.inspection.queries import DatabaseQueries
+from langgraph_session_saver.inspection.values import view_checkpoint
 from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import Delta, Log, ScriptRunner, line_of, thread, underlying
@@ -134,7 +134,7 @@ def written(found: list[Any]) -> list[list[tuple[str, Any]]]:
 async def shown(saver: SessionSaver, checkpoint_id: str) -> list[Any]:
     """What the command `show` says that tasks wrote after a checkpoint."""
     inner: Any = underlying(saver)
-    script = Viewing(inner._context).view(inner.serde, "t", checkpoint_id, "")
+    script = view_checkpoint(inner._context, inner.serde, "t", checkpoint_id)
     return [write.value for write in (await inner._script_runner.arun(script)).writes]
 
 
@@ -224,7 +224,7 @@ async def test_a_delta_channel_replays_writes_that_are_changes_of_its_snapshot(
 
 def damaged_writes(backend: Backend) -> int:
     with backend.outside.connect() as connection:
-        found = Overview(build_tables()).faults(connection)
+        found = DatabaseQueries(build_tables()).faults(connection)
     return {what: count for what, count, _ in found}["writes"]
 
 

@@ -22,9 +22,8 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
 
 from langgraph_session_saver.inspection.compare import MOST_CHANGES, compare
-from langgraph_session_saver.inspection.decode import Undecodable, decode_plainly
-from langgraph_session_saver.inspection.replaying import replay
-from langgraph_session_saver.inspection.text import amount, brief
+from langgraph_session_saver.inspection.decode import Undecodable, decode, replay
+from langgraph_session_saver.inspection.text import brief, format_bytes
 
 SERDE = JsonPlusSerializer()
 
@@ -40,7 +39,7 @@ class Point:
 
 
 def decoded(value: Any) -> Any:
-    return decode_plainly(SERDE, SERDE.dumps_typed(value))
+    return decode(SERDE, SERDE.dumps_typed(value))
 
 
 def said(before: Any, after: Any) -> list[tuple[str, str]]:
@@ -84,13 +83,13 @@ def test_a_message_is_decoded_with_its_fields() -> None:
 
 def test_an_array_is_named_by_its_shape_and_contents() -> None:
     packed = ormsgpack.packb(("<i4", [2, 2], "C", bytes(16)))
-    found = decode_plainly(SERDE, ("msgpack", ormsgpack.packb(ormsgpack.Ext(6, packed))))
+    found = decode(SERDE, ("msgpack", ormsgpack.packb(ormsgpack.Ext(6, packed))))
     assert (found["$type"], found["dtype"], found["shape"]) == ("numpy.ndarray", "<i4", [2, 2])
 
 
 def test_old_json_is_decoded_without_reviving_anything() -> None:
     data = b'{"lc": 2, "type": "constructor", "id": ["os", "system"], "kwargs": {"command": "x"}}'
-    assert decode_plainly(SERDE, ("json", data)) == {"$type": "os.system", "command": "x"}
+    assert decode(SERDE, ("json", data)) == {"$type": "os.system", "command": "x"}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_old_json_is_decoded_without_reviving_anything() -> None:
     ],
 )
 def test_what_cannot_be_decoded_says_why(typed: tuple[str, bytes], reason: str) -> None:
-    found = decode_plainly(SERDE, typed)
+    found = decode(SERDE, typed)
     assert isinstance(found, Undecodable)
     assert reason in str(found)
     assert str(found).startswith("cannot be decoded: ")
@@ -115,12 +114,12 @@ def test_types_within_types_without_end_cannot_be_decoded() -> None:
     data = b"\xc0"
     for _ in range(500):
         data = ormsgpack.packb(ormsgpack.Ext(7, data))
-    assert "nested too deeply" in str(decode_plainly(SERDE, ("msgpack", data)))
+    assert "nested too deeply" in str(decode(SERDE, ("msgpack", data)))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_say_that_they_do_not(data: bytes) -> None:
-    decode_plainly(SERDE, ("msgpack", data))
+    decode(SERDE, ("msgpack", data))
 
 
 # -- comparing --------------------------------------------------------------------------------
@@ -241,7 +240,7 @@ def test_writes_are_put_together_as_list_reducers_do() -> None:
      (1_234_567, "1.2 MB"), (10**10, "10.0 GB"), (5 * 10**12, "5 TB")],
 )  # fmt: skip
 def test_amounts_of_bytes_are_short(size: int | None, expected: str) -> None:
-    assert amount(size) == expected
+    assert format_bytes(size) == expected
 
 
 def test_values_read_like_code_and_stay_short() -> None:

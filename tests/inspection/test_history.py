@@ -697,7 +697,7 @@ async def test_a_thread_that_does_not_exist_is_said(saver: SessionSaver) -> None
 
 async def test_a_namespace_without_checkpoints_names_those_that_have(saver: SessionSaver) -> None:
     await save_tree(saver)
-    with pytest.raises(CheckpointNotFoundError, match=r"namespace 'inner'.*it has them in ''"):
+    with pytest.raises(CheckpointNotFoundError, match=r"'inner': it has checkpoints in ''"):
         await saver.ahistory("tree", checkpoint_ns="inner")
 
 
@@ -727,7 +727,7 @@ async def test_a_checkpoint_of_another_thread_is_said(saver: SessionSaver) -> No
     mine, theirs = await saver.ahistory("mine"), await saver.ahistory("theirs")
 
     with pytest.raises(
-        CheckpointNotFoundError, match=r"b: .* of another thread than thread 'mine'"
+        CheckpointNotFoundError, match=r"b: .* belongs to another thread than thread 'mine'"
     ):
         await saver.adiff("mine", mine[0].checkpoint_id, theirs[0].checkpoint_id)
     with pytest.raises(CheckpointNotFoundError, match=r"a: .* has no checkpoint"):
@@ -738,7 +738,7 @@ async def test_a_checkpoint_of_another_thread_is_said(saver: SessionSaver) -> No
 
 async def test_a_prefix_of_several_checkpoints_is_refused(saver: SessionSaver) -> None:
     await save_tree(saver)
-    with pytest.raises(InvalidConfigError, match=r"several checkpoints .* start so"):
+    with pytest.raises(InvalidConfigError, match=r"several checkpoints .* start with it"):
         await saver.adiff("tree", an_id("1")[:-1])
 
 

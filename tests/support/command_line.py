@@ -17,7 +17,7 @@ PRELOADED_TOO = (
     *PRELOADED,
     "langgraph.checkpoint.sqlite",
     "langgraph_session_saver.cli.app",
-    "langgraph_session_saver.cli.bakery",
+    "langgraph_session_saver.cli.demo_graph",
     "langgraph_session_saver.migrate",
     "rich.progress",
     "typer.rich_utils",

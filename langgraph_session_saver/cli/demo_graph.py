@@ -1,4 +1,4 @@
-"""The graph that `demo` runs: it plans a page, asks for a colour, and builds it. No model."""
+"""The graph of `demo`: it plans a page, asks for a colour, and builds the page, without a model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, interrupt
 
-ASKS = {
+REQUESTS = {
     "demo-bakery": "A landing page for my bakery, please.",
     "demo-florist": "A page for my flower shop. It is called <Petal>.",
     "demo-garage": "A booking page for my garage.",
 }
-"""What is asked for, by thread: one is built, one fails, one waits for an answer."""
+"""The request of each thread: the first succeeds, the second fails, the third is interrupted."""
 
 _PRICES = {"small": (0.15e-6, 0.6e-6), "large": (2.5e-6, 10e-6)}
 
 
 class Page(MessagesState, total=False):
-    """The graph's state; each of these channels becomes rows or columns."""
+    """The graph's state; each channel is projected into rows or columns."""
 
     title: str
     build_status: str
@@ -33,60 +33,57 @@ class Page(MessagesState, total=False):
 
 
 class UnprintableNameError(ValueError):
-    """A name that no page can show."""
+    """A name cannot be shown on a page."""
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float:
-    """What a call would cost, in US dollars."""
+    """The cost of a model call in US dollars."""
     into, out = _PRICES[model]
     return input_tokens * into + output_tokens * out
 
 
 def plan(state: Page) -> dict[str, Any]:
-    """Say what is going to be built."""
-    asked = str(state["messages"][-1].content)
-    kind = "booking" if "booking" in asked else "landing"
-    said = _says("planner", "small", f"A {kind} page: a headline, a picture, a button.", 40, 15)
-    return {
-        "messages": [said],
-        "build_status": "building",
-        "product_type": kind,
-    }
+    """Describe the page to build."""
+    kind = "booking" if "booking" in str(state["messages"][-1].content) else "landing"
+    answer = f"A {kind} page: a headline, a picture, a button."
+    message = _message("planner", "small", answer, 40, 15)
+    return {"messages": [message], "build_status": "building", "product_type": kind}
 
 
 def ask(state: Page) -> dict[str, Any]:
-    """Ask for a colour, and wait until somebody answers."""
+    """Interrupt the graph to ask for a colour."""
     del state
     return {"colour": interrupt("Which colour should the button have?")}
 
 
 def build(state: Page) -> dict[str, Any]:
     """Build the page."""
-    asked = str(state["messages"][0].content)
-    if "<" in asked:
+    request = str(state["messages"][0].content)
+    if "<" in request:
         raise UnprintableNameError("a name with < in it cannot be put on a page")
-    html = f"<h1>{asked}</h1><button style='background:{state['colour']}'>Order</button>"
-    said = _says("builder", "large", f"Here it is, in {state['colour']}.", 320, 140)
-    return {"messages": [said], "html": html, "build_status": "success"}
+    html = f"<h1>{request}</h1><button style='background:{state['colour']}'>Order</button>"
+    message = _message("builder", "large", f"Here it is, in {state['colour']}.", 320, 140)
+    return {"messages": [message], "html": html, "build_status": "success"}
 
 
-def _says(agent: str, model: str, text: str, into: int, out: int) -> AIMessage:
+def _message(agent: str, model: str, text: str, into: int, out: int) -> AIMessage:
     used = UsageMetadata(input_tokens=into, output_tokens=out, total_tokens=into + out)
     return AIMessage(text, name=agent, usage_metadata=used, response_metadata={"model_name": model})
 
 
 def run_all(saver: BaseCheckpointSaver[str], threads: list[str]) -> None:
-    """Run the graph in these threads, as far as each gets."""
+    """Run the graph in these threads, each as far as it gets."""
     builder = StateGraph(Page).add_node(plan).add_node(ask).add_node(build)
     builder.add_edge(START, "plan").add_edge("plan", "ask").add_edge("ask", "build")
     graph: CompiledStateGraph[Page, None, Page, Page] = builder.compile(checkpointer=saver)
     for name in threads:
         config: RunnableConfig = {"configurable": {"thread_id": name, "owner_id": "ada"}}
         title = name.removeprefix("demo-").capitalize()
-        graph.invoke({"messages": [HumanMessage(ASKS[name], id="asked")], "title": title}, config)
+        request = HumanMessage(REQUESTS[name], id="request")
+        graph.invoke({"messages": [request], "title": title}, config)
         if name == "demo-garage":
             continue
         try:
             graph.invoke(Command(resume="tomato"), config)
         except UnprintableNameError:
-            continue  # it is what this thread is for
+            continue  # expected: this thread shows an error
