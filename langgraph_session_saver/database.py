@@ -1,6 +1,6 @@
-"""A database's beginning and end, and ORM sessions on it, for scripts and small applications.
+"""Create, drop and open a database, for scripts and small applications.
 
-Everywhere `target` is a URL, a file path or an `Engine`; None is the default database, as for
+`target` is a URL, a file path or an `Engine`; None is the default database of
 `SessionSaver.from_conn_string`.
 """
 
@@ -20,7 +20,6 @@ from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
 from langgraph_session_saver.schema.adoption import refuse_references, refuse_what_does_not_fit
 from langgraph_session_saver.schema.setup import is_current, known_version, set_up
 from langgraph_session_saver.schema.tables import Tables, build_tables
-from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.runner import Runner
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 
@@ -28,15 +27,15 @@ Target: TypeAlias = str | URL | PathLike[str] | Engine | None
 
 
 def init_db(target: Target = None, *, schema: str | None = None, table_prefix: str = "") -> None:
-    """Create the tables, or bring those that are there to this code's version.
+    """Create the tables, or upgrade existing ones to the version of this code.
 
     Args:
         target: The database.
         schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
-        table_prefix: Put before every table's name.
+        table_prefix: Prefix of every table's name.
 
     Raises:
-        SchemaError: A table of one of our names is somebody else's.
+        SchemaError: A table has one of our names and belongs to another application.
     """
     tables = build_tables(schema, table_prefix)
     with _engine(target) as engine:
@@ -48,11 +47,11 @@ def init_db(target: Target = None, *, schema: str | None = None, table_prefix: s
 def drop_db(
     target: Target = None, *, confirm: str, schema: str | None = None, table_prefix: str = ""
 ) -> None:
-    """Drop our tables with all that they hold, and no other table.
+    """Drop the package's tables with all their rows, and no other table.
 
     Args:
         target: The database.
-        confirm: The database's name, of a file without its directory.
+        confirm: The name of the database; of a SQLite file, its name without the directory.
         schema: As for `init_db`.
         table_prefix: As for `init_db`.
 
@@ -60,41 +59,26 @@ def drop_db(
         NotConfirmedError: `confirm` is not the name; nothing was dropped.
         SchemaError: The tables are not ours, or other tables refer to them.
     """
-    tables = build_tables(schema, table_prefix)
-    with _engine(target) as engine:
-        _refuse_unconfirmed(engine.url, confirm)
-        Runner(engine).run(lambda conn: _drop(conn, tables), "schema")
+    _drop(target, confirm, build_tables(schema, table_prefix), recreate=False)
 
 
 def reset_db(
     target: Target = None, *, confirm: str, schema: str | None = None, table_prefix: str = ""
 ) -> None:
-    """Drop our tables with all that they hold, and create them anew.
+    """Drop the package's tables with all their rows, and create them again.
 
-    Args:
-        target: The database.
-        confirm: As for `drop_db`.
-        schema: As for `init_db`.
-        table_prefix: As for `init_db`.
-
-    Raises:
-        NotConfirmedError: `confirm` is not the name; nothing was dropped.
-        SchemaError: The tables are not ours, or other tables refer to them.
+    Takes and raises what `drop_db` does.
     """
-    tables = build_tables(schema, table_prefix)
-    with _engine(target) as engine:
-        _refuse_unconfirmed(engine.url, confirm)
-        runner = Runner(engine)
-        runner.run(lambda conn: _recreate(conn, tables, runner.dialect), "schema")
+    _drop(target, confirm, build_tables(schema, table_prefix), recreate=True)
 
 
 @contextmanager
 def get_db(target: Target = None) -> Iterator[Session]:
-    """An ORM session that is closed at the end; what was not committed is rolled back.
+    """Open an ORM session; at the end it is rolled back, unless committed, and closed.
 
     Args:
-        target: The database. A URL's engine lives as long as the session: pass an `Engine` where
-            many sessions follow each other.
+        target: The database. For a URL an engine is made for this one session: pass an `Engine`
+            to open many.
     """
     with _engine(target, begin="BEGIN") as engine, Session(engine) as session:
         yield session
@@ -102,7 +86,7 @@ def get_db(target: Target = None) -> Iterator[Session]:
 
 @contextmanager
 def transaction(target: Target = None) -> Iterator[Session]:
-    """An ORM session that is committed at the end, and rolled back when an error ends it.
+    """Open an ORM session that is committed at the end, or rolled back on an error.
 
     Args:
         target: As for `get_db`.
@@ -113,7 +97,7 @@ def transaction(target: Target = None) -> Iterator[Session]:
 
 
 def check_connection(target: Target = None) -> None:
-    """Connect, and run a statement that needs no tables.
+    """Connect and run a statement that needs no tables.
 
     Raises:
         DatabaseUnavailableError: The database cannot be reached, and why.
@@ -126,24 +110,24 @@ def check_connection(target: Target = None) -> None:
 
 @contextmanager
 def _engine(target: Target, *, begin: str | None = None) -> Iterator[Engine]:
-    """The target's engine, disposed of if it is made here.
+    """Yield the target's engine, and dispose of it if it was made here.
 
     Args:
         target: The database.
-        begin: For an engine whose sessions have transactions: how they begin on SQLite.
+        begin: SQLite's statement to begin the transactions of ORM sessions.
     """
     if isinstance(target, Engine):
         yield target
         return
     if target is not None and not isinstance(target, str | URL | PathLike):
         raise InvalidConfigError(
-            f"expected a URL, a path or an Engine, found {type(target).__name__}: over an "
+            f"expected a URL, a path or an Engine, found {type(target).__name__}: for an "
             "AsyncEngine use SessionSaver and its a… methods"
         )
     engine = make_engine(parse_url(target))
     if not isinstance(engine, Engine):
         raise InvalidConfigError(
-            f"the driver {engine.url.drivername!r} is an async one: name a plain one, for example "
+            f"the driver {engine.url.drivername!r} is async: use a sync driver, for example "
             f"{engine.url.get_backend_name()}://…"
         )
     try:
@@ -153,29 +137,29 @@ def _engine(target: Target, *, begin: str | None = None) -> Iterator[Engine]:
 
 
 def _with_transactions(engine: Engine, begin: str) -> Engine:
-    """The saver's own engines commit each statement: it begins its transactions itself."""
+    """Give ORM sessions transactions: the saver's engines autocommit."""
     if Runner(engine).dialect.single_writer:
         event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
         return engine
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 
-def _refuse_unconfirmed(url: URL, confirm: str) -> None:
-    name = Path(url.database).name if url.database else ":memory:"
-    if confirm != name:
-        raise NotConfirmedError(
-            f"this drops all sessions, messages and checkpoints of the database {name!r}, and "
-            f"confirm is {confirm!r}. Nothing was dropped: pass confirm={name!r} if you mean it"
-        )
+def _drop(target: Target, confirm: str, tables: Tables, *, recreate: bool) -> None:
+    with _engine(target) as engine:
+        name = Path(engine.url.database).name if engine.url.database else ":memory:"
+        if confirm != name:
+            raise NotConfirmedError(
+                f"this drops all sessions, messages and checkpoints of the database {name!r}, but "
+                f"confirm is {confirm!r}. Nothing was dropped: to drop them, pass confirm={name!r}"
+            )
+        runner = Runner(engine)
 
+        def operation(conn: Connection) -> None:
+            if known_version(conn, tables) is None:
+                refuse_what_does_not_fit(conn, tables, recorded=False)
+            refuse_references(conn, tables)
+            tables.metadata.drop_all(conn)
+            if recreate:
+                set_up(conn, tables, runner.dialect, upgrade)
 
-def _drop(conn: Connection, tables: Tables) -> None:
-    if known_version(conn, tables) is None:
-        refuse_what_does_not_fit(conn, tables, recorded=False)
-    refuse_references(conn, tables)
-    tables.metadata.drop_all(conn)
-
-
-def _recreate(conn: Connection, tables: Tables, dialect: Dialect) -> None:
-    _drop(conn, tables)
-    set_up(conn, tables, dialect, upgrade)
+        runner.run(operation, "schema")

@@ -1,7 +1,7 @@
-"""Bringing a database to a revision, forward and back; Alembic carries the steps out.
+"""Migrate a database to a revision, forward or back; Alembic runs the steps.
 
-Revisions run on a context of their own, never on Alembic's process-wide one: so an application's
-migrations may call these functions, and several threads may set up several databases.
+Each migration has a context of its own, never Alembic's global one. So an application's own
+migrations may call these functions, and several threads may migrate several databases.
 """
 
 from __future__ import annotations
@@ -17,48 +17,40 @@ from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    and_,
-    column,
-    func,
-    inspect,
-    or_,
-    select,
-    table,
-)
+from sqlalchemy import URL, Connection, Engine, and_, column, func, inspect, or_, select, table
 
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
 from langgraph_session_saver.schema import adoption, migrations
-from langgraph_session_saver.schema import setup as schemas
 from langgraph_session_saver.schema.migrations.comparing import differences
-from langgraph_session_saver.schema.migrations.steps import Steps
-from langgraph_session_saver.schema.tables import Tables, build_tables
+from langgraph_session_saver.schema.migrations.databases import steps_for
+from langgraph_session_saver.schema.setup import REVISIONS, known_version, version_of
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION, Tables, build_tables
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.runner import Kind, Runner
 from langgraph_session_saver.sql.urls import parse_url
 
 T = TypeVar("T")
 IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]
-Way: TypeAlias = Literal["upgrade", "downgrade"]
+Direction: TypeAlias = Literal["upgrade", "downgrade"]
 
-BEFORE_FORM = "0003"
-"""The revision after which columns and indexes get their form, whatever they were."""
+BASE = "base"
+"""The name of the state before the first revision."""
+
+BEFORE_CONVERSION = "0003"
+"""The last revision before the one that converts existing columns and indexes."""
 
 CHILDREN = ("messages", "versions", "token_usage", "session_threads", "session_errors")
-"""The tables that refer to sessions."""
+"""The tables that refer to `sessions`."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One step in the history of the schema.
+    """One revision of the schema.
 
     Attributes:
         revision: Its name.
-        down_revision: The one before; None for the first.
-        summary: What it brings.
+        down_revision: The revision before it; None for the first.
+        summary: What it changes.
     """
 
     revision: str
@@ -68,7 +60,7 @@ class Revision:
 
 def head() -> str:
     """The revision that this code works with."""
-    return str(_scripts().get_current_head())
+    return SCHEMA_VERSION
 
 
 def history() -> list[Revision]:
@@ -84,7 +76,7 @@ def current(
 ) -> str | None:
     """The revision that a database records, or None."""
     tables = build_tables(schema, table_prefix)
-    return _get_scripts(bind, lambda conn: schemas.version_of(conn, tables))
+    return _run_on(bind, lambda conn: version_of(conn, tables), "read")
 
 
 def upgrade(
@@ -94,24 +86,25 @@ def upgrade(
     schema: str | None = None,
     table_prefix: str = "",
 ) -> None:
-    """Bring a database forward to a revision; other processes that do so wait.
+    """Upgrade a database to a revision; other processes that migrate it wait.
 
-    A database that an application made before this package is recognised, and keeps its rows. On
-    MySQL every change of a table commits by itself: a broken-off upgrade is finished by the next.
+    Tables that an application made before it used this package are recognised, and keep their
+    rows. On MySQL each change of a table commits by itself: the next upgrade finishes one that
+    was interrupted.
 
     Args:
-        bind: An engine, or a connection. On one that is in a transaction everything happens
-            inside it.
-        revision: How far.
+        bind: An engine, or a connection; if it is in a transaction, the upgrade is part of that.
+        revision: The revision to upgrade to.
         schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
-        table_prefix: Put before every table's name.
+        table_prefix: Prefix of every table's name.
 
     Raises:
-        SchemaError: The revision is unknown, the tables are somebody else's, or their rows do not
-            fit; nothing was changed.
+        DatabaseUnavailableError: Another process has held the migration lock for too long.
+        SchemaError: The revision is unknown, the tables belong to another application, or their
+            rows do not fit; nothing was changed.
     """
     tables = build_tables(schema, table_prefix)
-    _changing(bind, lambda conn: upgrade_within(conn, tables, revision))
+    _migrate(bind, lambda conn: upgrade_within(conn, tables, revision))
 
 
 def downgrade(
@@ -122,22 +115,21 @@ def downgrade(
     table_prefix: str = "",
     yes: bool = False,
 ) -> None:
-    """Take a database back to an earlier revision, or to "base".
+    """Downgrade a database to an earlier revision, or to "base", before the first one.
 
     Args:
         bind: As for `upgrade`.
-        revision: How far back; "base" is before the first.
+        revision: The revision to downgrade to.
         schema: As for `upgrade`.
         table_prefix: As for `upgrade`.
-        yes: Whether rows that the earlier revision has no place for may be lost.
+        yes: Whether data that the earlier revision cannot hold may be lost.
 
     Raises:
-        NotConfirmedError: Rows would be lost, and `yes` is not given; nothing was changed.
+        NotConfirmedError: Data would be lost, and `yes` is not set; nothing was changed.
         SchemaError: The revision is unknown.
     """
     tables = build_tables(schema, table_prefix)
-
-    _changing(bind, lambda conn: _downgrade_within(conn, tables, revision, yes=yes))
+    _migrate(bind, lambda conn: _downgrade_within(conn, tables, revision, yes=yes))
 
 
 def sql(
@@ -148,56 +140,56 @@ def sql(
     schema: str | None = None,
     table_prefix: str = "",
 ) -> str:
-    """The script that does what `upgrade` or `downgrade` does, to be run by hand.
+    """Write the SQL script of an upgrade or downgrade, to be run by hand.
 
     Args:
         url_or_dialect: A database's URL, or "sqlite", "postgresql", "mysql" or "mariadb".
-        start: The revision that the database is at; None for an empty one.
-        end: The revision to bring it to; an earlier one than `start` gives the way back.
+        start: The revision of the database; None for an empty one.
+        end: The revision to migrate to; one before `start` makes the script a downgrade.
         schema: As for `upgrade`.
         table_prefix: As for `upgrade`.
 
     Raises:
         SchemaError: A revision is unknown.
     """
-    given = url_or_dialect if isinstance(url_or_dialect, URL) else str(url_or_dialect)
-    url = parse_url(f"{given}://" if isinstance(given, str) and "://" not in given else given)
-    first, last = _resolved(start or "base"), _resolved(end)
+    is_name = isinstance(url_or_dialect, str) and "://" not in url_or_dialect
+    make_dialect: Any = parse_url(
+        f"{url_or_dialect}://" if is_name else url_or_dialect
+    ).get_dialect()
+    dialect = make_dialect(paramstyle="named")
+    first, last = _resolved(start or BASE), _resolved(end)
+    direction: Direction = "upgrade" if _order(first) <= _order(last) else "downgrade"
     tables, buffer = build_tables(schema, table_prefix), io.StringIO()
     offline = {
         "as_sql": True,
-        "starting_rev": None if first == "base" else first,
+        "starting_rev": None if first == BASE else first,
         "output_buffer": buffer,
         "literal_binds": True,
     }
-    way: Way = "upgrade" if _order(first) <= _order(last) else "downgrade"
-    made: Any = url.get_dialect()
-    dialect = made(paramstyle="named")
     context = MigrationContext.configure(
-        dialect=dialect,
-        opts=_options(tables, way, last) | offline,
+        dialect=dialect, opts=_options(tables, direction, last) | offline
     )
     with context.begin_transaction():
-        context.run_migrations(steps=_steps(context, tables))
+        context.run_migrations(steps=steps_for(Operations(context), tables))
     return dialect_for(dialect).script(buffer.getvalue())
 
 
 def check(
     bind: Engine | Connection, *, schema: str | None = None, table_prefix: str = ""
 ) -> list[str]:
-    """How a database differs from the declared schema; an empty list where it does not.
+    """List the differences between a database and the declared schema.
 
-    What an application added to the tables is no difference.
+    Columns and indexes that an application added are not differences.
     """
 
     def compare(conn: Connection) -> list[str]:
         named = None if schema == conn.dialect.default_schema_name else schema
         tables = build_tables(named, table_prefix)
-        at = schemas.version_of(conn, tables)
+        at = version_of(conn, tables)
         behind = [] if at == head() else [f"the database is at revision {at}, not {head()}"]
         return behind + differences(conn, tables)
 
-    return _get_scripts(bind, compare)
+    return _run_on(bind, compare, "read")
 
 
 # -- in an application's own Alembic environment -------------------------------------------------
@@ -206,9 +198,10 @@ def check(
 def include(
     context: EnvironmentContext, *, schema: str | None = None, table_prefix: str = ""
 ) -> None:
-    """Upgrade our tables along with an application's; to be called in its `env.py`.
+    """Upgrade the package's tables together with an application's; call it in its `env.py`.
 
-    Does nothing for Alembic's other commands, and in a script (`--sql`) says how to get ours.
+    Does nothing for Alembic's other commands. In offline mode (`--sql`) it writes a comment that
+    names the command which prints our script.
 
     Args:
         context: `alembic.context`, configured.
@@ -225,7 +218,7 @@ def include(
 
 
 def not_ours(*, schema: str | None = None, table_prefix: str = "") -> IncludeName:
-    """An `include_name` for an application's autogenerate, which leaves our tables alone."""
+    """Return an `include_name` that hides our tables from an application's autogenerate."""
     names = {table.name for table in build_tables(schema, table_prefix)}
 
     def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
@@ -238,52 +231,44 @@ def not_ours(*, schema: str | None = None, table_prefix: str = "") -> IncludeNam
 
 
 def upgrade_within(conn: Connection, tables: Tables, revision: str = "head") -> None:
-    """As `upgrade`, within the connection's transaction."""
+    """Upgrade within the connection's transaction; raises as `upgrade` does."""
     target = _resolved(revision)
-    at = schemas.known_version(conn, tables) or "base"
+    at = known_version(conn, tables) or BASE
     if _order(at) >= _order(target):
         return
-    adoption.refuse_what_does_not_fit(conn, tables, recorded=at != "base")
+    adoption.refuse_what_does_not_fit(conn, tables, recorded=at != BASE)
     _refuse_enforced_references(conn, tables)
     tables.version.create(conn, checkfirst=True)
-    if at == "base" and target == head() and adoption.is_ours(conn, tables):
-        _complete(conn, tables)
-    _run(conn, tables, "upgrade", target)
-
-
-def _complete(conn: Connection, tables: Tables) -> None:
-    """Tables as they are declared, not all of them: later revisions make sure of their form."""
-    tables.metadata.create_all(conn)
-    conn.execute(tables.version.insert(), {"version_num": BEFORE_FORM})
+    if at == BASE and target == head() and adoption.is_ours(conn, tables):
+        # An interrupted setup: create the missing tables; the later revisions do the rest.
+        tables.metadata.create_all(conn)
+        conn.execute(tables.version.insert(), {"version_num": BEFORE_CONVERSION})
+    _run_migrations(conn, tables, "upgrade", target)
 
 
 def _downgrade_within(conn: Connection, tables: Tables, revision: str, *, yes: bool) -> None:
     target = _resolved(revision)
-    at = schemas.known_version(conn, tables) or "base"
+    at = known_version(conn, tables) or BASE
     undone = [s for s in _newest_first() if _order(target) < _order(s.revision) <= _order(at)]
     if not undone:
         raise SchemaError(
-            f"the database is at revision {at}, which is not after {target}: nothing to undo"
+            f"the database is at revision {at}, which is not after {target}: there is nothing to "
+            "downgrade"
         )
     if not yes:
         _refuse_loss(conn, tables, undone, target)
     _refuse_enforced_references(conn, tables)
-    _run(conn, tables, "downgrade", target)
+    _run_migrations(conn, tables, "downgrade", target)
 
 
-def _run(conn: Connection, tables: Tables, way: Way, revision: str) -> None:
-    context = MigrationContext.configure(conn, opts=_options(tables, way, revision))
-    context.run_migrations(steps=_steps(context, tables))
+def _run_migrations(conn: Connection, tables: Tables, direction: Direction, revision: str) -> None:
+    context = MigrationContext.configure(conn, opts=_options(tables, direction, revision))
+    context.run_migrations(steps=steps_for(Operations(context), tables))
 
 
-def _steps(context: MigrationContext, tables: Tables) -> Steps:
-    prefix = tables.sessions.name.removesuffix("sessions")
-    return Steps(Operations(context), tables.metadata.schema, prefix)
-
-
-def _options(tables: Tables, way: Way, revision: str) -> dict[str, Any]:
+def _options(tables: Tables, direction: Direction, revision: str) -> dict[str, Any]:
     scripts = _scripts()
-    find = scripts._upgrade_revs if way == "upgrade" else scripts._downgrade_revs  # noqa: SLF001
+    find = scripts._upgrade_revs if direction == "upgrade" else scripts._downgrade_revs  # noqa: SLF001
     return {
         "script": scripts,
         "fn": lambda heads, _context: find(revision, heads),
@@ -293,80 +278,82 @@ def _options(tables: Tables, way: Way, revision: str) -> dict[str, Any]:
 
 
 def _refuse_enforced_references(conn: Connection, tables: Tables) -> None:
-    """A table that is rebuilt is dropped in between, and would take with it what refers to it."""
+    """Refuse to rebuild a table where dropping the old one would delete rows that refer to it."""
     if dialect_for(conn.dialect).can_rebuild(conn):
         return
-    counts = _counts(conn, tables, {name: {} for name in CHILDREN})
-    if any(counts.values()):
+    if any(_counts(conn, tables, {name: {} for name in CHILDREN}).values()):
         raise SchemaError(
             "inside a transaction that enforces foreign keys SQLite cannot rebuild tables that "
-            "hold rows. Nothing was changed: give an engine instead of a connection, or run "
+            "hold rows. Nothing was changed: pass an engine instead of a connection, or run "
             "PRAGMA foreign_keys=OFF before the transaction begins"
         )
 
 
-def _refuse_loss(conn: Connection, tables: Tables, lost: list[Script], target: str) -> None:
+def _refuse_loss(conn: Connection, tables: Tables, undone: list[Script], target: str) -> None:
     counts: dict[str, int] = {}
-    for script in lost:
+    for script in undone:
         counts |= _counts(conn, tables, script.module.LOSES)
-    said = [f"{count:,} rows of {what}" for what, count in counts.items() if count]
-    if said:
+    lost = [f"{count:,} rows of {what}" for what, count in counts.items() if count]
+    if lost:
         raise NotConfirmedError(
-            f"revision {target} has no place for what the database holds, and these would be "
-            f"lost: {'; '.join(said)}. Nothing was changed: make a backup, then pass yes=True "
+            f"revision {target} cannot hold all data of the database, and these would be lost: "
+            f"{'; '.join(lost)}. Nothing was changed: make a backup, then pass yes=True "
             "(on the command line --yes)"
         )
 
 
 def _counts(
-    conn: Connection, tables: Tables, what: Mapping[str, Mapping[str, Any]]
+    conn: Connection, tables: Tables, losses: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, int]:
-    """How many rows tables hold, or have a value in columns, beside their default."""
-    inspector = inspect(conn)
-    schema = tables.metadata.schema
-    prefix = tables.sessions.name.removesuffix("sessions")
+    """Count the rows of tables, or those with a value other than the default in named columns.
+
+    Args:
+        conn: The database.
+        tables: For their schema and prefix.
+        losses: By table, the columns with their defaults; no columns stand for all rows.
+
+    Returns:
+        Counts by "table" or "table (column, …)"; what does not exist is left out.
+    """
+    inspector, schema = inspect(conn), tables.metadata.schema
     counts = {}
-    for name, columns in what.items():
-        if not inspector.has_table(prefix + name, schema=schema):
+    for name, defaults in losses.items():
+        full_name = tables.prefix + name
+        if not inspector.has_table(full_name, schema=schema):
             continue
-        there = {c["name"] for c in inspector.get_columns(prefix + name, schema=schema)}
-        asked = {c: default for c, default in columns.items() if c in there}
-        clauses = [
-            and_(column(c).is_not(None), column(c) != default) if default is not None
-            else column(c).is_not(None)
-            for c, default in asked.items()
-        ]  # fmt: skip
-        if columns and not clauses:
-            continue
-        query = select(func.count()).select_from(table(prefix + name, schema=schema))
-        if clauses:
-            query = query.where(or_(*clauses))
-        said = f"{prefix}{name} ({', '.join(asked)})" if columns else prefix + name
-        counts[said] = conn.execute(query).scalar_one()
+        query = select(func.count()).select_from(table(full_name, schema=schema))
+        if defaults:
+            found = {c["name"] for c in inspector.get_columns(full_name, schema=schema)}
+            if not (present := [c for c in defaults if c in found]):
+                continue
+            query = query.where(or_(*(_is_set(c, defaults[c]) for c in present)))
+            full_name = f"{full_name} ({', '.join(present)})"
+        counts[full_name] = conn.execute(query).scalar_one()
     return counts
+
+
+def _is_set(name: str, default: Any) -> Any:
+    has_value = column(name).is_not(None)
+    return has_value if default is None else and_(has_value, column(name) != default)
 
 
 # -- connections -------------------------------------------------------------------------------
 
 
-def _get_scripts(bind: Engine | Connection, operation: Callable[[Connection], T]) -> T:
-    return _on(bind, operation, "read")
-
-
-def _changing(bind: Engine | Connection, operation: Callable[[Connection], None]) -> None:
+def _migrate(bind: Engine | Connection, operation: Callable[[Connection], None]) -> None:
     def locked(conn: Connection) -> None:
         with dialect_for(conn.dialect).setup_lock(conn):
             operation(conn)
 
-    _on(bind, locked, "schema")
+    _run_on(bind, locked, "schema")
 
 
-def _on(bind: Engine | Connection, operation: Callable[[Connection], T], kind: Kind) -> T:
+def _run_on(bind: Engine | Connection, operation: Callable[[Connection], T], kind: Kind) -> T:
     if isinstance(bind, Engine):
         return Runner(bind).run(operation, kind)
     if not isinstance(bind, Connection):
         raise InvalidConfigError(
-            f"expected an Engine or a Connection, found {type(bind).__name__}: over an "
+            f"expected an Engine or a Connection, found {type(bind).__name__}: for an "
             "AsyncEngine, await conn.run_sync(upgrade)"
         )
     return Runner(bind.engine).run_within(bind, operation, kind)
@@ -385,7 +372,7 @@ def _newest_first() -> list[Script]:
 
 
 def _resolved(revision: str) -> str:
-    known = ["base", *(item.revision for item in history())]
+    known = (BASE, *REVISIONS)
     found = head() if revision == "head" else revision
     if found not in known:
         raise SchemaError(f"unknown revision {revision!r}: use one of {', '.join(known)} or head")
@@ -393,4 +380,4 @@ def _resolved(revision: str) -> str:
 
 
 def _order(revision: str) -> int:
-    return ["base", *(item.revision for item in history())].index(revision)
+    return (BASE, *REVISIONS).index(revision)

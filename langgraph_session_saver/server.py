@@ -1,17 +1,17 @@
-"""A checkpointer for the LangGraph server, which `langgraph.json` names by its path.
+"""A checkpointer for the LangGraph server, to be named in `langgraph.json`.
 
     {"checkpointer": {"path": "langgraph_session_saver.server.checkpointer"}}
 
-The server enters `checkpointer` once in each thread that has an event loop, and leaves it at its
-end. The environment says the rest:
+The server enters `checkpointer` once in each thread with an event loop, and leaves it when the
+loop ends. Environment variables configure it:
 
 - `LANGGRAPH_SESSION_SAVER_URL`: the database; default a file in the user's data directory
-- `LANGGRAPH_SESSION_SAVER_SCHEMA`, `…_TABLE_PREFIX`: where the tables are
-- `LANGGRAPH_SESSION_SAVER_KEEP_LAST`, `…_KEEP_VERSIONS`: how many checkpoints, and pages, are kept
-- `LANGGRAPH_SESSION_SAVER_AUTO_SETUP`: `true` (default), or `false` to set nothing up
+- `LANGGRAPH_SESSION_SAVER_SCHEMA`, `…_TABLE_PREFIX`: schema and name prefix of the tables
+- `LANGGRAPH_SESSION_SAVER_KEEP_LAST`, `…_KEEP_VERSIONS`: how many checkpoints and pages to keep
+- `LANGGRAPH_SESSION_SAVER_AUTO_SETUP`: `true` (default), or `false` not to create tables
 - `LANGGRAPH_SESSION_SAVER_ON_PROJECTION_ERROR`: `record` (default) or `raise`
-- `LANGGRAPH_AES_KEY`: encrypts what is stored, as it does for the server's own checkpointer;
-  projections are then off
+- `LANGGRAPH_AES_KEY`: encrypts stored values, as in the server's own checkpointer, and switches
+  projections off
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ KEY_VARIABLE = "LANGGRAPH_AES_KEY"
 
 @asynccontextmanager
 async def checkpointer() -> AsyncIterator[SessionSaver]:
-    """Open the saver that the environment describes, with its tables in place, and close it.
+    """Open the saver that the environment describes, set its database up, and close it at the end.
 
     Raises:
-        InvalidConfigError: A variable has a value that cannot be used; names the variable.
-        SessionSaverError: The database cannot be reached or is not this code's.
+        InvalidConfigError: A variable has an invalid value; names the variable.
+        SessionSaverError: The database cannot be reached or has another schema version.
     """
     options = options_of_environment()
-    # In a thread: it looks at the file system, for which nothing may wait on a server's loop.
+    # In a thread: it accesses the file system, which would block the server's event loop.
     saver = await asyncio.to_thread(SessionSaver.from_conn_string, **options)
     async with saver:
         if options.get("auto_setup", True):
@@ -50,43 +50,42 @@ async def checkpointer() -> AsyncIterator[SessionSaver]:
 
 
 def options_of_environment() -> dict[str, Any]:
-    """The options of `SessionSaver` that environment variables name.
+    """Read the options of `SessionSaver` from environment variables.
 
     Raises:
-        InvalidConfigError: A variable has a value that cannot be used; names the variable.
+        InvalidConfigError: A variable has an invalid value; names the variable.
     """
     readers: dict[str, Callable[[str, str], Any]] = {
         "schema": _text,
         "table_prefix": _text,
         "keep_last": _number,
         "keep_versions": _number,
-        "auto_setup": _truth,
+        "auto_setup": _boolean,
         "on_projection_error": _text,
     }
     options = {}
     for option, read in readers.items():
         name = PREFIX + option.upper()
-        if given := os.environ.get(name, "").strip():
-            options[option] = read(name, given)
+        if value := os.environ.get(name, "").strip():
+            options[option] = read(name, value)
     if os.environ.get(KEY_VARIABLE):
         options["serde"] = EncryptedSerializer.from_pycryptodome_aes()
     return options
 
 
-def _text(name: str, given: str) -> str:
-    del name
-    return given
+def _text(_name: str, value: str) -> str:
+    return value
 
 
-def _number(name: str, given: str) -> int:
+def _number(name: str, value: str) -> int:
     try:
-        return int(given)
+        return int(value)
     except ValueError as exc:
-        raise InvalidConfigError(f"{name} is {given!r}: set it to a whole number") from exc
+        raise InvalidConfigError(f"{name} is {value!r}: set it to a whole number") from exc
 
 
-def _truth(name: str, given: str) -> bool:
+def _boolean(name: str, value: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if given.lower() not in words:
-        raise InvalidConfigError(f"{name} is {given!r}: set it to true or false")
-    return words[given.lower()]
+    if value.lower() not in words:
+        raise InvalidConfigError(f"{name} is {value!r}: set it to true or false")
+    return words[value.lower()]

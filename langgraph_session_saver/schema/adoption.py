@@ -1,6 +1,6 @@
-"""Recognising tables that were there before us, and refusing what cannot become ours.
+"""Recognise existing tables, and refuse those that cannot become ours.
 
-Everything is looked at before anything is changed: not every database rolls such changes back.
+All checks come before the first change: not every database rolls back changes of tables.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects.mysql import LONGBLOB
-from sqlalchemy.types import TypeDecorator
 
 from langgraph_session_saver.errors import SchemaError
+from langgraph_session_saver.schema.column_types import stored_type
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.dialects import dialect_for
 
-SEED_COLUMNS = {
+ORIGINAL_COLUMNS = {
     "sessions": {"id", "title", "created_at", "updated_at", "current_version"},
     "messages": {"id", "session_id", "role", "content", "timestamp"},
     "versions": {"id", "session_id", "version", "html", "description", "created_at"},
@@ -49,15 +49,15 @@ SEED_COLUMNS = {
         "input_tokens", "output_tokens", "total_tokens", "cost_usd",
     },
 }  # fmt: skip
-"""What the oldest application's tables have; later ones have more."""
+"""The columns that even the oldest application's tables have."""
 
 FILLED = {
     "title", "created_at", "updated_at", "timestamp", "current_version", "build_status",
     "round_sequence", "made_by_saver", "pinned",
 }  # fmt: skip
-"""Columns that get a value where an old row has none."""
+"""Columns that the upgrade fills where a row has NULL."""
 
-_KINDS: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
+_COMPATIBLE: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
     (JSON, (JSON, String), "JSON"),
     (Boolean, (Boolean, Integer), "true or false"),
     (DateTime, (DateTime,), "a date and time"),
@@ -67,59 +67,58 @@ _KINDS: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
     (LargeBinary, (LargeBinary, BINARY, VARBINARY, LONGBLOB), "bytes"),
     (String, (String,), "text"),
 )
-"""A declared type, the types that may stand in for it, and its name in a message."""
+"""A declared type, the types an existing column may have instead, and a name for messages."""
 
 
 def is_ours(conn: Connection, tables: Tables) -> bool:
-    """Whether the tables are those of this code, all of them or some: a setup was broken off."""
-    there = _Present(conn, tables)
-    return tables.sessions in there.tables and all(
-        set(table.c.keys()) <= there.columns(table).keys() for table in there.tables
+    """Whether all existing tables are as declared: those of an interrupted setup."""
+    existing = _ExistingTables(conn, tables)
+    return tables.sessions in existing.tables and all(
+        set(table.c.keys()) <= existing.columns(table).keys() for table in existing.tables
     )
 
 
 def refuse_what_does_not_fit(conn: Connection, tables: Tables, *, recorded: bool) -> None:
-    """Look at the tables and rows that an upgrade starts from.
+    """Check the tables and rows that an upgrade starts from.
 
     Args:
         conn: The database.
-        tables: What they are to become.
-        recorded: Whether the database records a revision, so that the tables are known to be ours.
+        tables: The declared tables.
+        recorded: Whether the database records a revision, so that the tables are ours.
 
     Raises:
-        SchemaError: Lists the differences of a table that is somebody else's, or the rows that do
-            not fit; or another table refers to ours, where that keeps columns from being changed.
+        SchemaError: Lists the differences of another application's table, or the rows that do not
+            fit; or names a foreign key that keeps our columns from being altered.
     """
-    there = _Present(conn, tables)
+    existing = _ExistingTables(conn, tables)
     if not recorded:
-        for table in there.tables:
-            different = list(_differences(there, table))
-            if different:
+        for table in existing.tables:
+            if differences := list(_differences(existing, table)):
                 raise SchemaError(
                     f"the database has a table {table.name!r} that is not ours: "
-                    f"{'; '.join(different)}. Nothing was changed: pass table_prefix= or schema= "
+                    f"{'; '.join(differences)}. Nothing was changed: pass table_prefix= or schema= "
                     "to keep the two apart"
                 )
     problems = [
         problem
-        for table in there.tables
-        if _seed_name(tables, table)
-        for problem in _misfits(conn, there, table)
+        for table in existing.tables
+        if _original_name(tables, table) in ORIGINAL_COLUMNS
+        for problem in _problems(conn, existing, table)
     ]
     if not dialect_for(conn.dialect).alters_referenced:
         refuse_references(conn, tables)
     if problems:
         raise SchemaError(
-            f"the database holds rows that its new tables would not take: {'; '.join(problems)}. "
-            "Nothing was changed: mend or delete these rows, then upgrade again"
+            f"the database holds rows that do not fit its new tables: {'; '.join(problems)}. "
+            "Nothing was changed: correct or delete these rows, then upgrade again"
         )
 
 
 def refuse_references(conn: Connection, tables: Tables) -> None:
-    """Look for foreign keys of other tables to ours.
+    """Check that no other table has a foreign key to ours.
 
     Raises:
-        SchemaError: Names one; nothing was changed.
+        SchemaError: Names such a table; nothing was changed.
     """
     schema = tables.metadata.schema
     inspector = inspect(conn)
@@ -133,127 +132,106 @@ def refuse_references(conn: Connection, tables: Tables) -> None:
                 )
 
 
-def _seed_name(tables: Tables, table: Table) -> str:
-    prefix = tables.sessions.name.removesuffix("sessions")
-    name = table.name.removeprefix(prefix)
-    return name if name in SEED_COLUMNS else ""
+def _original_name(tables: Tables, table: Table) -> str:
+    return table.name.removeprefix(tables.prefix)
 
 
-class _Present:
-    """Which of our tables are there, and what they look like."""
+class _ExistingTables:
+    """Those of our tables that the database has, and what they look like."""
 
-    def __init__(self, conn: Connection, tables: Tables) -> None:
-        self.inspector: Inspector = inspect(conn)
-        self.declared = tables
-        self._schema = tables.metadata.schema
-        names = set(self.inspector.get_table_names(schema=self._schema))
-        self.tables = [
-            table for table in tables if table.name in names and table is not tables.version
-        ]
+    def __init__(self, conn: Connection, declared: Tables) -> None:
+        self.declared = declared
+        self._inspector: Inspector = inspect(conn)
+        self._schema = declared.metadata.schema
+        names = set(self._inspector.get_table_names(schema=self._schema))
+        self.tables = [t for t in declared if t.name in names and t is not declared.version]
 
     def columns(self, table: Table) -> dict[str, Any]:
-        found = self.inspector.get_columns(table.name, schema=self._schema)
+        found = self._inspector.get_columns(table.name, schema=self._schema)
         return {column["name"]: column for column in found}
 
     def primary_key(self, table: Table) -> list[str]:
-        key = self.inspector.get_pk_constraint(table.name, schema=self._schema)
+        key = self._inspector.get_pk_constraint(table.name, schema=self._schema)
         return list(key["constrained_columns"])
 
-    def refers_to_sessions(self, table: Table) -> bool:
-        """Whether a session's deletion takes the table's rows with it."""
+    def cascades_from_sessions(self, table: Table) -> bool:
+        """Whether the database deletes the table's rows with their session."""
         return any(
             key["constrained_columns"] == ["session_id"]
             and key["referred_table"] == self.declared.sessions.name
             and key["referred_columns"] == ["id"]
             and str(key["options"].get("ondelete", "")).upper() == "CASCADE"
-            for key in self.inspector.get_foreign_keys(table.name, schema=self._schema)
+            for key in self._inspector.get_foreign_keys(table.name, schema=self._schema)
         )
 
 
-# -- tables ------------------------------------------------------------------------------------
-
-
-def _differences(there: _Present, table: Table) -> Iterator[str]:
-    found = there.columns(table)
-    seed = _seed_name(there.declared, table)
-    required = SEED_COLUMNS[seed] if seed else set(table.c.keys())
+def _differences(existing: _ExistingTables, table: Table) -> Iterator[str]:
+    """Describe why a table cannot be one of ours."""
+    found = existing.columns(table)
+    required = ORIGINAL_COLUMNS.get(_original_name(existing.declared, table), set(table.c.keys()))
     missing = sorted(required - found.keys())
     if missing:
         yield f"it lacks {', '.join(missing)}"
     for name, column in found.items():
         if name in table.c:
-            kinds, said = _kinds(table.c[name])
-            if not isinstance(column["type"], kinds):
-                yield f"{name} is {column['type']}, expected {said}"
+            compatible, expected = _compatible(table.c[name])
+            if not isinstance(column["type"], compatible):
+                yield f"{name} is {column['type']}, expected {expected}"
         elif not column["nullable"] and column["default"] is None:
-            yield f"{name} must be given a value, and is not ours"
-    key = there.primary_key(table)
-    expected_key = [column.name for column in table.primary_key]
+            yield f"{name}, which is not ours, is NOT NULL without a default"
+    key, expected_key = existing.primary_key(table), table.primary_key.columns.keys()
     if not missing and sorted(key) != sorted(expected_key):
         yield f"its primary key is ({', '.join(key)}), expected ({', '.join(expected_key)})"
-    if "session_id" in found and not there.refers_to_sessions(table):
+    if "session_id" in found and not existing.cascades_from_sessions(table):
         yield "session_id has no foreign key to sessions.id with ON DELETE CASCADE"
 
 
-def _kinds(column: Column[Any]) -> tuple[tuple[type[Any], ...], str]:
-    inner = _inner(column)
+def _compatible(column: Column[Any]) -> tuple[tuple[type[Any], ...], str]:
+    type_ = stored_type(column)
     return next(
-        (accepted, said) for declared, accepted, said in _KINDS if isinstance(inner, declared)
+        (compatible, name) for kind, compatible, name in _COMPATIBLE if isinstance(type_, kind)
     )
 
 
-def _inner(column: Column[Any]) -> Any:
-    return column.type.impl if isinstance(column.type, TypeDecorator) else column.type
-
-
-# -- rows --------------------------------------------------------------------------------------
-
-
-def _misfits(conn: Connection, there: _Present, table: Table) -> Iterator[str]:
-    found = there.columns(table)
-    declared = [column for column in table.c if column.name in found]
-    checks = list(_checks(conn, there, table, declared))
+def _problems(conn: Connection, existing: _ExistingTables, table: Table) -> Iterator[str]:
+    """Describe the rows that the converted table would refuse."""
+    found = existing.columns(table)
+    checks = list(_checks(conn, existing, table, [c for c in table.c if c.name in found]))
     counts = conn.execute(select(*(func.count(case((check, 1))) for _, check in checks))).one()
-    for (said, _), count in zip(checks, counts, strict=True):
+    for (problem, _), count in zip(checks, counts, strict=True):
         if count:
-            yield f"{table.name}: {count:,} {said}"
+            yield f"{table.name}: {count:,} rows {problem}"
     if "version" in table.c:
-        yield from _duplicates(conn, table)
+        pair = table.c.session_id, table.c.version
+        repeated = select(*pair).group_by(*pair).having(func.count() > 1).order_by(*pair)
+        if rows := conn.execute(repeated).all():
+            session, version = rows[0]
+            yield (
+                f"{table.name}: {len(rows):,} version numbers that a session has twice, the first "
+                f"is {version} of {session!r}"
+            )
 
 
 def _checks(
-    conn: Connection, there: _Present, table: Table, declared: list[Column[Any]]
+    conn: Connection, existing: _ExistingTables, table: Table, columns: list[Column[Any]]
 ) -> Iterator[tuple[str, ColumnElement[bool]]]:
-    dialect = dialect_for(conn.dialect)
-    for column in declared:
+    """The problems that rows may have, each with the condition that finds them."""
+    keeps_types = dialect_for(conn.dialect).keeps_types
+    for column in columns:
         if not column.nullable and column.name not in FILLED:
             yield f"without {column.name}", column.is_(None)
-        inner = _inner(column)
-        length = getattr(inner, "length", None) if isinstance(inner, String) else None
-        if length:
-            said = f"with a {column.name} of over {length} characters"
-            yield said, func.char_length(column) > length
-        if isinstance(inner, DateTime) and not dialect.keeps_types:
+        type_ = stored_type(column)
+        if isinstance(type_, String) and type_.length:
+            problem = f"with a {column.name} of over {type_.length} characters"
+            yield problem, func.char_length(column) > type_.length
+        if isinstance(type_, DateTime) and not keeps_types:
             yield (
-                f"with a {column.name} that is no date and time",
+                f"with a {column.name} that is not a date and time",
                 and_(column.is_not(None), not_(type_coerce(column, String).like("____-__-__%"))),
             )
     if "session_id" in table.c:
-        sessions = there.declared.sessions
+        sessions = existing.declared.sessions
         yield (
-            "whose session_id no session has",
+            "whose session does not exist",
             not_(exists().where(sessions.c.id == table.c.session_id).correlate(table)),
-        )
-
-
-def _duplicates(conn: Connection, table: Table) -> Iterator[str]:
-    pair = table.c.session_id, table.c.version
-    rows = conn.execute(
-        select(*pair).group_by(*pair).having(func.count() > 1).order_by(*pair)
-    ).all()
-    if rows:
-        session, version = rows[0]
-        yield (
-            f"{table.name}: {len(rows):,} version numbers that a session has twice, the first is "
-            f"{version} of {session!r}"
         )

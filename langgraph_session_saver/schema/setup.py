@@ -1,4 +1,4 @@
-"""Bringing a database to the tables this code declares, once, however many processes start."""
+"""Set up a database, once, however many processes start at the same time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langgraph_session_saver.sql.dialects.base import Dialect
 Upgrade = Callable[[Connection, Tables], None]
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
-"""What `migrate.history` lists: to know them takes no Alembic."""
+"""The revisions that `migrate.history` lists, known without importing Alembic."""
 
 
 def version_of(conn: Connection, tables: Tables) -> str | None:
@@ -29,55 +29,48 @@ def known_version(conn: Connection, tables: Tables) -> str | None:
     """The recorded version of a database, or None if there is none.
 
     Raises:
-        SchemaError: It is one that this code does not know.
+        SchemaError: This code does not know the version.
     """
     version = version_of(conn, tables)
     if version is not None and version not in REVISIONS:
         raise SchemaError(
-            f"the database's schema is at version {version}, and this code knows up to "
+            f"the database's schema is at version {version}, and this code knows versions up to "
             f"{SCHEMA_VERSION}: upgrade langgraph-session-saver"
         )
     return version
 
 
 def is_current(conn: Connection, tables: Tables) -> bool:
-    """Whether the database has this code's version.
-
-    Raises:
-        SchemaError: Its version is one that this code does not know.
-    """
+    """Whether the database is at this code's version; raises as `known_version` does."""
     return known_version(conn, tables) == SCHEMA_VERSION
 
 
 def verify(conn: Connection, tables: Tables) -> None:
-    """Check the version and change nothing.
+    """Check the version without changing anything.
 
     Raises:
-        SchemaError: The tables are not there, or not this code's.
+        SchemaError: The tables are missing, or have another version.
     """
     if not is_current(conn, tables):
         raise SchemaError(
             f"the database's schema is at version {version_of(conn, tables)}, this code needs "
             f"{SCHEMA_VERSION}, and auto_setup is off: call saver.setup(), or run "
-            f"{command(conn.engine.url, tables)}"
+            f"{upgrade_command(conn.engine.url, tables)}"
         )
 
 
-def command(url: URL, tables: Tables) -> str:
-    """The command that upgrades a database; its user knows the password."""
+def upgrade_command(url: URL, tables: Tables) -> str:
+    """The command line that upgrades a database, without its password."""
     plain = URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database)
-    prefix = tables.sessions.name.removesuffix("sessions")
-    options = {"schema": tables.metadata.schema, "table-prefix": prefix}
+    options = {"url": str(plain), "schema": tables.metadata.schema, "table-prefix": tables.prefix}
     given = [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
-    words = ["langgraph-session-saver db upgrade --url", shlex.quote(str(plain)), *given]
-    return " ".join(words)
+    return " ".join(["langgraph-session-saver db upgrade", *given])
 
 
 def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade) -> None:
-    """Bring a database to this code's version; other processes wait.
+    """Bring a database to this code's version, while other processes wait.
 
-    An empty database gets the tables as they are declared, without Alembic: tests compare them
-    with what the migrations lead to.
+    In an empty database the declared tables are created without Alembic.
 
     Args:
         conn: A connection in a schema transaction.
@@ -86,7 +79,8 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade)
         upgrade: Runs the migrations on a database that has some of the tables.
 
     Raises:
-        SchemaError: A table of one of our names is there and looks different.
+        DatabaseUnavailableError: Another process has held the lock for too long.
+        SchemaError: A table has one of our names and belongs to another application.
     """
     with dialect.setup_lock(conn):
         if is_current(conn, tables):
@@ -99,5 +93,5 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade)
 
 
 def _is_empty(conn: Connection, tables: Tables) -> bool:
-    there = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
-    return there.isdisjoint(table.name for table in tables)
+    existing = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
+    return existing.isdisjoint(table.name for table in tables)

@@ -1,12 +1,13 @@
-"""The tables, declared once: `build_tables` makes them for a schema and a name prefix.
+"""The declared tables; `build_tables` makes them for a schema and a name prefix.
 
-Names and columns of `sessions`, `messages`, `versions` and `token_usage` come from the
-applications this package serves. Storage tables key their rows by fixed-size hashes, because
-thread ids, namespaces and channel names together are longer than any database's index rows.
+The applications this package serves named `sessions`, `messages`, `versions` and `token_usage`,
+and their columns. Storage tables key their rows by fixed-size hashes, because a thread id, a
+namespace and a channel name together can be longer than a database's index entries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -47,9 +48,9 @@ from langgraph_session_saver.validation import (
 )
 
 SCHEMA_VERSION = "0005"
-"""The revision that these declarations amount to."""
+"""The revision with these tables."""
 
-_OPTIONS: dict[str, Any] = {
+TABLE_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mariadb_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
@@ -59,9 +60,10 @@ _OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Tables:
-    """Every table of one installation, under one `MetaData`."""
+    """The tables of one schema and prefix, under one `MetaData`."""
 
     metadata: MetaData
+    prefix: str
     version: Table
     sessions: Table
     threads: Table
@@ -73,14 +75,9 @@ class Tables:
     versions: Table
     token_usage: Table
 
-    def __iter__(self) -> Any:
-        return (getattr(self, f.name) for f in fields(self) if f.name != "metadata")
-
-
-@lru_cache(maxsize=64)
-def shared_tables(schema: str | None = None, prefix: str = "") -> Tables:
-    """As `build_tables`, once for all savers of a process: a saver is made in half the time."""
-    return build_tables(schema, prefix)
+    def __iter__(self) -> Iterator[Table]:
+        values = (getattr(self, field.name) for field in fields(self))
+        return (value for value in values if isinstance(value, Table))
 
 
 def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
@@ -88,31 +85,47 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
 
     Args:
         schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
-        prefix: Put before every table, index and constraint name.
+        prefix: Prefix of every table, index and constraint name.
     """
     metadata = MetaData(schema=schema)
     build = _Builder(metadata, prefix)
-    sessions = build.sessions()
-    threads = build.threads(sessions)
     return Tables(
         metadata=metadata,
+        prefix=prefix,
         version=build.table(
             "session_saver_alembic_version", Column("version_num", String(32), primary_key=True)
         ),
-        sessions=sessions,
-        threads=threads,
-        checkpoints=build.checkpoints(threads),
-        blobs=build.blobs(threads),
-        writes=build.writes(threads),
-        errors=build.errors(sessions),
-        messages=build.messages(sessions),
-        versions=build.versions(sessions),
-        token_usage=build.token_usage(sessions),
+        sessions=build.sessions(),
+        threads=build.threads(),
+        checkpoints=build.checkpoints(),
+        blobs=build.blobs(),
+        writes=build.writes(),
+        errors=build.errors(),
+        messages=build.messages(),
+        versions=build.versions(),
+        token_usage=build.token_usage(),
     )
+
+
+shared_tables = lru_cache(maxsize=64)(build_tables)
+"""The same tables for all savers of a process, which share the statements compiled for them."""
 
 
 def _created(name: str = "created_at") -> Column[Any]:
     return Column(name, UTCDateTime(), default=utc_now, nullable=False)
+
+
+def _updated() -> Column[Any]:
+    return Column("updated_at", UTCDateTime(), default=utc_now, onupdate=utc_now, nullable=False)
+
+
+def _row_id() -> Column[Any]:
+    return Column("id", RowId(), primary_key=True, autoincrement=True)
+
+
+def _projected_from() -> tuple[Column[Any], Column[Any]]:
+    """The key of what a row was projected from; both are NULL for a row added by hand."""
+    return Column("thread_key", Key()), Column("row_key", Key())
 
 
 @dataclass(frozen=True)
@@ -121,26 +134,21 @@ class _Builder:
     prefix: str
 
     def table(self, name: str, *items: Any, **options: Any) -> Table:
-        return Table(self.prefix + name, self.metadata, *items, **_OPTIONS, **options)
+        return Table(self.prefix + name, self.metadata, *items, **TABLE_OPTIONS, **options)
 
     def index(self, name: str, *columns: Any, **options: Any) -> Index:
         return Index(self.prefix + name, *columns, **options)
 
-    def session_id(self, sessions: Table) -> Column[Any]:
-        return Column(
-            "session_id",
-            Id(THREAD_ID_LENGTH),
-            ForeignKey(sessions.c.id, ondelete="CASCADE"),
-            nullable=False,
-        )
+    def session_id(self) -> Column[Any]:
+        key = ForeignKey(f"{self.prefix}sessions.id", ondelete="CASCADE")
+        return Column("session_id", Id(THREAD_ID_LENGTH), key, nullable=False)
 
-    def thread_key(self, threads: Table) -> Column[Any]:
-        return Column(
-            "thread_key",
-            Key(),
-            ForeignKey(threads.c.thread_key, ondelete="CASCADE"),
-            primary_key=True,
-        )
+    def thread_key(self) -> Column[Any]:
+        key = ForeignKey(f"{self.prefix}session_threads.thread_key", ondelete="CASCADE")
+        return Column("thread_key", Key(), key, primary_key=True)
+
+    def row_key(self, table: str) -> UniqueConstraint:
+        return UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_{table}_row")
 
     def sessions(self) -> Table:
         models = [
@@ -155,7 +163,7 @@ class _Builder:
                 server_default="Untitled session",
             ),
             _created(),
-            Column("updated_at", UTCDateTime(), default=utc_now, onupdate=utc_now, nullable=False),
+            _updated(),
             Column("current_version", Integer, nullable=False, default=0, server_default="0"),
             Column("product_type", String(50)),
             Column("complexity", String(20)),
@@ -170,7 +178,7 @@ class _Builder:
             ),
             Column("build_artifacts", Json()),
             Column("aesthetic_scores", Json()),
-            # The checkpoint whose step wrote these columns; NULL when they were set by hand.
+            # The checkpoint whose step wrote these columns; NULL if the application set them.
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("owner_id", Id(THREAD_ID_LENGTH)),
             Column("scope_type", String(50)),
@@ -186,25 +194,25 @@ class _Builder:
             self.index("idx_sessions_build_status", "build_status"),
             self.index("idx_sessions_owner", "owner_id"),
         )  # fmt: skip
-        # Two to a page: else PostgreSQL compresses and moves what makes a row 2 KB, each step.
-        # Not as an option of the table, which SQLAlchemy takes from 2.1 on.
+        # By default PostgreSQL compresses and moves values of a row over 2 KB, at every step.
+        # SQLAlchemy has an option for this only since 2.1.
         whole = DDL("ALTER TABLE %(fullname)s SET (toast_tuple_target = 4080)")  # type: ignore[no-untyped-call]
         event.listen(made, "after_create", whole.execute_if(dialect="postgresql"))
         return made
 
-    def threads(self, sessions: Table) -> Table:
+    def threads(self) -> Table:
         return self.table(
             "session_threads",
             Column("thread_key", Key(), primary_key=True),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
-            self.session_id(sessions),
+            self.session_id(),
             Column("session_named", Boolean, nullable=False),
             Column("owner_id", Id(THREAD_ID_LENGTH)),
             Column("is_first", Boolean, nullable=False),
             # The newest checkpoint of the root namespace.
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
-            # Another number after every change of what is stored: what a process remembers of the
-            # thread holds while this is the same.
+            # Changes with every change of the thread's rows: a process's caches of the thread are
+            # valid while it is the same.
             Column("revision", BigInteger, nullable=False),
             Column("status", String(20)),
             Column("status_node", LongText()),
@@ -212,32 +220,31 @@ class _Builder:
             Column("status_since", UTCDateTime()),
             Column("status_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             _created(),
-            Column("updated_at", UTCDateTime(), default=utc_now, onupdate=utc_now, nullable=False),
+            _updated(),
             self.index("idx_session_threads_session", "session_id"),
             self.index("idx_session_threads_thread", "thread_id"),
         )
 
-    def checkpoints(self, threads: Table) -> Table:
+    def checkpoints(self) -> Table:
         return self.table(
             "session_checkpoints",
-            self.thread_key(threads),
+            self.thread_key(),
             Column("ns_key", Key(), primary_key=True),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH), primary_key=True),
             Column("checkpoint_ns", LongText(), nullable=False),
             Column("parent_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
-            # The root namespace's checkpoint that a subgraph's call started from, or, for one of
-            # the root namespace itself, its run.
+            # In a subgraph, the root checkpoint that it was called from; else the run.
             Column("root_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("run_id", Id(THREAD_ID_LENGTH)),
-            # Kept only because a DeltaChannel replays from it: not listed.
+            # Kept only for a DeltaChannel to replay from, and not listed.
             Column("hidden", Boolean, nullable=False, default=False),
-            # What retention needs to know of it: `references.pack`.
+            # What retention reads, made by `references.pack`.
             Column("refs", Bytes(), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
             Column("metadata_type", String(64), nullable=False),
             Column("metadata_data", Bytes(), nullable=False),
-            # Most have none: a page less for each step to write.
+            # A partial index: most checkpoints have no run.
             self.index(
                 "idx_session_checkpoints_run",
                 "run_id",
@@ -246,29 +253,29 @@ class _Builder:
             ),
         )
 
-    def blobs(self, threads: Table) -> Table:
+    def blobs(self) -> Table:
         return self.table(
             "session_blobs",
-            self.thread_key(threads),
+            self.thread_key(),
             # BLAKE2b of namespace, channel and version.
             Column("blob_key", Key(), primary_key=True),
-            # The blob that this one is a change of; NULL for a whole value. No foreign key says
-            # so: whoever stores a change holds the thread's row and looks for its base, whoever
-            # deletes blobs holds it too, and deletes changes before, or with, what they change.
+            # The blob that this one is a delta of; NULL for a whole value. Instead of a foreign
+            # key, the thread's row is locked to store a delta, which checks its base, and to
+            # delete blobs, deltas before or with their bases.
             Column("base_key", Key()),
-            # Links from the whole value to this one: bases are always shallower.
+            # The number of deltas from the whole value to this one.
             Column("depth", Integer, nullable=False, default=0),
-            # How many merges of earlier links this link stands for.
+            # How often earlier deltas were merged into this one.
             Column("level", Integer, nullable=False, default=0),
             Column("channel", Id(CHANNEL_LENGTH), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
         )
 
-    def writes(self, threads: Table) -> Table:
+    def writes(self) -> Table:
         return self.table(
             "session_writes",
-            self.thread_key(threads),
+            self.thread_key(),
             Column("ns_key", Key(), primary_key=True),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH), primary_key=True),
             Column("task_id", Id(128), primary_key=True),
@@ -279,16 +286,12 @@ class _Builder:
             Column("data", Bytes(), nullable=False),
         )
 
-    def projected(self) -> tuple[Column[Any], Column[Any]]:
-        """What ties a child row to what it was projected from; both NULL for a row made by hand."""
-        return Column("thread_key", Key()), Column("row_key", Key())
-
-    def errors(self, sessions: Table) -> Table:
+    def errors(self) -> Table:
         return self.table(
             "session_errors",
-            Column("id", RowId(), primary_key=True, autoincrement=True),
-            self.session_id(sessions),
-            *self.projected(),
+            _row_id(),
+            self.session_id(),
+            *_projected_from(),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("checkpoint_ns", LongText(), nullable=False),
@@ -301,55 +304,55 @@ class _Builder:
             Column("type", LongText()),
             Column("message", LongText(), nullable=False),
             Column("stack", LongText()),
-            # When the thread went on from the step that failed.
+            # When the thread continued after the failed step.
             Column("recovered_at", UTCDateTime()),
             _created(),
-            UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_session_errors_row"),
+            self.row_key("session_errors"),
             self.index("idx_session_errors_session", "session_id"),
             self.index("idx_session_errors_created", "created_at"),
             sqlite_autoincrement=True,
         )
 
-    def messages(self, sessions: Table) -> Table:
+    def messages(self) -> Table:
         return self.table(
             "messages",
-            Column("id", RowId(), primary_key=True, autoincrement=True),
-            self.session_id(sessions),
+            _row_id(),
+            self.session_id(),
             Column("role", String(20), nullable=False),
             Column("content", LongText(), nullable=False),
             _created("timestamp"),
-            *self.projected(),
+            *_projected_from(),
             Column("message_id", LongText()),
             Column("removed_at", UTCDateTime()),
-            UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_messages_row"),
+            self.row_key("messages"),
             self.index("idx_messages_session", "session_id"),
             self.index("idx_messages_timestamp", "timestamp"),
             sqlite_autoincrement=True,
         )
 
-    def versions(self, sessions: Table) -> Table:
+    def versions(self) -> Table:
         return self.table(
             "versions",
-            Column("id", RowId(), primary_key=True, autoincrement=True),
-            self.session_id(sessions),
+            _row_id(),
+            self.session_id(),
             Column("version", Integer, nullable=False),
             Column("html", LongText(), nullable=False),
             Column("description", LongText()),
             _created(),
-            *self.projected(),
+            *_projected_from(),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("pinned", Boolean, nullable=False, default=False),
-            UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_versions_row"),
+            self.row_key("versions"),
             UniqueConstraint("session_id", "version", name=f"{self.prefix}uq_versions_version"),
             self.index("idx_versions_session", "session_id"),
             sqlite_autoincrement=True,
         )
 
-    def token_usage(self, sessions: Table) -> Table:
+    def token_usage(self) -> Table:
         return self.table(
             "token_usage",
-            Column("id", RowId(), primary_key=True, autoincrement=True),
-            self.session_id(sessions),
+            _row_id(),
+            self.session_id(),
             _created("timestamp"),
             Column("agent_type", String(255), nullable=False),
             Column("model", String(MODEL_LENGTH), nullable=False),
@@ -357,8 +360,8 @@ class _Builder:
             Column("output_tokens", RowId(), nullable=False),
             Column("total_tokens", RowId(), nullable=False),
             Column("cost_usd", Float(53), nullable=False),
-            *self.projected(),
-            UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_token_usage_row"),
+            *_projected_from(),
+            self.row_key("token_usage"),
             self.index("idx_token_usage_session", "session_id"),
             self.index("idx_token_usage_timestamp", "timestamp"),
             sqlite_autoincrement=True,

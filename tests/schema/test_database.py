@@ -132,7 +132,7 @@ def test_a_connection_is_tested_and_the_error_shows_no_password(backend: Backend
 
 @on_sqlite
 async def test_an_async_target_is_refused_with_what_to_do(backend: Backend) -> None:
-    with pytest.raises(InvalidConfigError, match="is an async one: name a plain one"):
+    with pytest.raises(InvalidConfigError, match="is async: use a sync driver"):
         check_connection(backend.async_url)
     with pytest.raises(InvalidConfigError, match="use SessionSaver and its a… methods"):
         check_connection(backend.async_engine())  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from langgraph_session_saver import (
     migrate,
 )
 from langgraph_session_saver.schema import setup as schema
-from langgraph_session_saver.schema.setup import command as schema_command
+from langgraph_session_saver.schema.setup import upgrade_command
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql, run_script
 from tests.support.baselines import BASELINES, START, Baseline, make_baseline, models, read
@@ -255,9 +255,9 @@ def test_rows_that_would_not_fit_are_named_before_anything_is_changed(
     said = str(caught.value)
     assert "versions: 1 version numbers that a session has twice" in said
     assert "0 of 'session 7 é'" in said
-    assert "messages: 3 whose session_id no session has" in said
-    assert "token_usage: 1 with a timestamp that is no date and time" in said
-    assert "sessions: 1 with a title of over 512 characters" in said
+    assert "messages: 3 rows whose session does not exist" in said
+    assert "token_usage: 1 rows with a timestamp that is not a date and time" in said
+    assert "sessions: 1 rows with a title of over 512 characters" in said
     assert "Nothing was changed" in said
     assert shape_of(engine) == before
 
@@ -273,7 +273,7 @@ def test_rows_that_would_not_fit_are_named_before_anything_is_changed(
                 "sessions (id TEXT PRIMARY KEY, title TEXT, created_at TEXT, updated_at DATETIME, "
                 "current_version INTEGER, tenant TEXT NOT NULL)"
             ),
-            "created_at is TEXT, expected a date and time; tenant must be given a value",
+            "created_at is TEXT, expected a date and time; tenant, which is not ours, is NOT NULL",
         ),
         (
             (
@@ -338,7 +338,7 @@ def test_unknown_revisions_are_refused(backend: Backend, sql: Sql) -> None:
 
 def test_without_auto_setup_the_error_names_the_command_without_a_password() -> None:
     url = make_url("postgresql+psycopg://ada:secret@db.example:5433/app")
-    command = schema_command(url, build_tables("chat", "x_"))
+    command = upgrade_command(url, build_tables("chat", "x_"))
     assert command == (
         "langgraph-session-saver db upgrade --url postgresql://ada@db.example:5433/app "
         "--schema chat --table-prefix x_"

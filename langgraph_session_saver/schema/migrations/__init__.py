@@ -1,6 +1,6 @@
 """The history of the tables: Alembic revisions, in the order in which the applications grew.
 
-Every step makes what is missing and leaves what is there. So one path makes an empty database,
-takes on one that an application made before this package, and finishes one whose setup was killed
-on a database that cannot roll its changes back.
+Every step creates what is missing and keeps what exists. So one path creates the tables in an
+empty database, adopts the tables of an application, and completes a migration that was killed on
+a database without transactional DDL.
 """

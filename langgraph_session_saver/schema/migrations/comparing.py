@@ -1,4 +1,4 @@
-"""What a database's tables lack of the declared ones, or have otherwise."""
+"""Compare a database's tables with the declared ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, Float, ForeignKeyConstraint, Table, inspect
+from sqlalchemy import Column, Connection, Float, ForeignKeyConstraint, inspect
 from sqlalchemy.types import TypeEngine
 
 from langgraph_session_saver.schema.column_types import Id
@@ -15,7 +15,7 @@ from langgraph_session_saver.schema.tables import Tables
 
 
 def differences(conn: Connection, tables: Tables) -> list[str]:
-    """Every difference, as a sentence; what the application added to the tables is none."""
+    """Describe each difference; what the application added to the tables is not one."""
     schema = tables.metadata.schema
     names = {table.name for table in tables}
 
@@ -36,12 +36,12 @@ def differences(conn: Connection, tables: Tables) -> list[str]:
     found: list[str] = []
     for difference in compare_metadata(context, tables.metadata):
         for one in difference if isinstance(difference, list) else [difference]:
-            found += _said(*one)
+            found += _description(*one)
     return [*found, *_primary_keys(conn, tables)]
 
 
-def _said(kind: str, *about: Any) -> Iterator[str]:
-    """One of Alembic's differences in words."""
+def _description(kind: str, *about: Any) -> Iterator[str]:
+    """Describe one of Alembic's differences."""
     if kind == "add_table":
         yield f"the table {about[0].name} is missing"
     elif kind == "add_column":
@@ -67,33 +67,31 @@ def _value(value: Any) -> str:
 
 
 def _primary_keys(conn: Connection, tables: Tables) -> Iterator[str]:
+    """Describe the primary keys that differ: Alembic does not compare them."""
     inspector = inspect(conn)
-    present = set(inspector.get_table_names(schema=tables.metadata.schema))
+    existing = set(inspector.get_table_names(schema=tables.metadata.schema))
     for table in tables:
-        if table.name in present:
-            yield from _primary_key(inspector, table)
-
-
-def _primary_key(inspector: Any, table: Table) -> Iterator[str]:
-    key = inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
-    declared = [column.name for column in table.primary_key]
-    if sorted(key) != sorted(declared):
-        yield f"{table.name}: primary key ({', '.join(key)}), not ({', '.join(declared)})"
+        if table.name in existing:
+            key = inspector.get_pk_constraint(table.name, schema=table.schema)[
+                "constrained_columns"
+            ]
+            declared = table.primary_key.columns.keys()
+            if sorted(key) != sorted(declared):
+                yield f"{table.name}: primary key ({', '.join(key)}), not ({', '.join(declared)})"
 
 
 def _types_differ(
-    _context: Any,
+    context: Any,
     _found: Column[Any],
     _declared: Column[Any],
     found: TypeEngine[Any],
     declared: TypeEngine[Any],
 ) -> bool | None:
-    """None leaves it to Alembic."""
+    """Compare two types; None leaves it to Alembic."""
     if isinstance(declared, Float) and isinstance(found, Float):
         return False  # MySQL calls FLOAT(53) DOUBLE
     if isinstance(declared, Id) and getattr(found, "collation", None) is not None:
-        written = declared.compile(_context.dialect)
-        return str(found.collation) not in written  # type: ignore[attr-defined]
+        return str(found.collation) not in declared.compile(context.dialect)  # type: ignore[attr-defined]
     return None
 
 
@@ -105,7 +103,7 @@ def _defaults_differ(
     _default: Any,
     declared: str | None,
 ) -> bool | None:
-    """None leaves it to Alembic."""
+    """Compare two defaults; None leaves it to Alembic."""
     return False if _plain(found) == _plain(declared) else None
 
 

@@ -1,6 +1,6 @@
 """Core tables: sessions, messages, versions, token_usage."""
 
-from langgraph_session_saver.schema.migrations import seeds
+from langgraph_session_saver.schema.migrations.original_tables import OriginalTables
 from langgraph_session_saver.schema.migrations.steps import Steps
 
 revision = "0001"
@@ -16,9 +16,9 @@ LOSES: dict[str, dict[str, object]] = {
 
 def upgrade(steps: Steps) -> None:
     """Create the tables."""
-    place = steps.place()
-    for declare in (seeds.sessions, seeds.messages, seeds.versions, seeds.token_usage):
-        steps.create(declare(place))
+    tables = OriginalTables(steps.place())
+    for declare in (tables.sessions, tables.messages, tables.versions, tables.token_usage):
+        steps.create(declare())
 
 
 def downgrade(steps: Steps) -> None:

@@ -1,6 +1,6 @@
 """Graph state, build and scores of a session."""
 
-from langgraph_session_saver.schema.migrations import seeds
+from langgraph_session_saver.schema.migrations.original_tables import OriginalTables, state
 from langgraph_session_saver.schema.migrations.steps import Steps
 
 revision = "0003"
@@ -17,13 +17,12 @@ LOSES = {
 
 
 def upgrade(steps: Steps) -> None:
-    """Add the columns to sessions; the builds of old rows are pending."""
+    """Add the columns to sessions; existing rows get a pending build."""
     place = steps.place()
-    steps.extend("sessions", *seeds.state(place))
-    sessions = seeds.sessions(place, *seeds.state_columns())
-    steps.fill(sessions, build_status="pending")
+    steps.extend("sessions", *state(place))
+    steps.fill(OriginalTables(place).sessions(*state(place)), build_status="pending")
 
 
 def downgrade(steps: Steps) -> None:
     """Drop them."""
-    steps.retract("sessions", *seeds.state(steps.place()))
+    steps.retract("sessions", *state(steps.place()))

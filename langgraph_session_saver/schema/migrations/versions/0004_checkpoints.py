@@ -28,7 +28,12 @@ from langgraph_session_saver.schema.column_types import (
     RowId,
     UTCDateTime,
 )
-from langgraph_session_saver.schema.migrations import seeds
+from langgraph_session_saver.schema.migrations.original_tables import (
+    ROLES,
+    OriginalTables,
+    routing,
+    state,
+)
 from langgraph_session_saver.schema.migrations.steps import Place, Steps
 
 revision = "0004"
@@ -53,12 +58,13 @@ LOSES: dict[str, dict[str, Any]] = {
 
 
 def upgrade(steps: Steps) -> None:
-    """Add columns to the seed tables, convert them, and create the storage."""
+    """Add columns to the applications' tables, convert them, and create the storage."""
     place = steps.place()
-    tables = _sessions(place), _messages(place), _versions(place), _token_usage(place)
-    for name, more in _added(steps.place()).items():
-        steps.extend(name, *more)
-    sessions, _, versions, _ = tables
+    converted = ConvertedTables(place)
+    sessions, versions = converted.sessions(), converted.versions()
+    tables = sessions, converted.messages(), versions, converted.token_usage()
+    for name, items in _added(steps.place()).items():
+        steps.extend(name, *items)
     steps.fill(
         sessions, current_version=0, round_sequence=0, build_status="pending", made_by_saver=False
     )
@@ -68,30 +74,31 @@ def upgrade(steps: Steps) -> None:
             if isinstance(column.type, UTCDateTime) and not column.nullable:
                 steps.fill(table, **{column.name: steps.utc_now(table, column.name)})
     steps.convert(*tables)
-    for table in _storage(place):
+    for table in _storage(converted):
         steps.create(table)
 
 
 def downgrade(steps: Steps) -> None:
-    """Drop the storage, and give the seed tables back their first form."""
+    """Drop the storage, and convert the applications' tables back."""
     for name in LOSES:
         if name.startswith("session_"):
             steps.drop(name)
     place, gone = steps.place(), steps.place()
+    original = OriginalTables(place)
     steps.convert(
-        seeds.sessions(place, *seeds.routing(place), *seeds.state(place)),
-        seeds.messages(place),
-        seeds.versions(place),
-        seeds.token_usage(place),
-        without=[gone.table(name, *columns) for name, columns in _added(gone).items()],
+        original.sessions(*routing(place), *state(place)),
+        original.messages(),
+        original.versions(),
+        original.token_usage(),
+        without=[gone.table(name, *items) for name, items in _added(gone).items()],
     )
 
 
-# -- the seed tables ---------------------------------------------------------------------------
+# -- the applications' tables ------------------------------------------------------------------
 
 
 def _added(place: Place) -> dict[str, list[Any]]:
-    """What the seed tables gain."""
+    """The columns, indexes and constraints that each table gains."""
     return {
         "sessions": [
             Column("checkpoint_id", Id(255)),
@@ -104,110 +111,92 @@ def _added(place: Place) -> dict[str, list[Any]]:
             place.index("idx_sessions_owner", "owner_id"),
         ],
         "messages": [
-            *_projected(),
+            *_projected_from(),
             Column("message_id", LongText()),
             Column("removed_at", UTCDateTime()),
             _row_key(place, "messages"),
         ],
         "versions": [
-            *_projected(),
+            *_projected_from(),
             Column("checkpoint_id", Id(255)),
             Column("pinned", Boolean, nullable=False),
             _row_key(place, "versions"),
         ],
-        "token_usage": [*_projected(), _row_key(place, "token_usage")],
+        "token_usage": [*_projected_from(), _row_key(place, "token_usage")],
     }
 
 
-def _sessions(place: Place) -> Table:
-    return place.table(
-        "sessions",
-        Column("id", Id(255), primary_key=True),
-        Column("title", String(512), nullable=False, server_default="Untitled session"),
-        _instant("created_at"),
-        _instant("updated_at"),
-        Column("current_version", Integer, nullable=False, server_default="0"),
-        Column("product_type", String(50)),
-        Column("complexity", String(20)),
-        Column("skill_id", String(100)),
-        Column("doc_tier", String(20)),
-        Column("style_reference_mode", String(50)),
-        *(Column(f"model_{role}", String(2048)) for role in seeds.ROLES),
-        Column("graph_state", Json()),
-        Column("build_status", String(20), nullable=False, server_default="pending"),
-        Column("build_artifacts", Json()),
-        Column("aesthetic_scores", Json()),
-        place.index("idx_sessions_updated", "updated_at"),
-        place.index("idx_sessions_product_type", "product_type"),
-        place.index("idx_sessions_complexity", "complexity"),
-        place.index("idx_sessions_build_status", "build_status"),
-        *_added(place)["sessions"],
-    )
+class ConvertedTables(OriginalTables):
+    """The tables with types that mean the same on every database, and the added columns."""
 
+    session_id_type = Id(255)
+    row_id_type = token_count_type = RowId()
+    cost_type = Float(53)
 
-def _messages(place: Place) -> Table:
-    return place.table(
-        "messages",
-        _row_id(),
-        _session_id(place),
-        Column("role", String(20), nullable=False),
-        Column("content", LongText(), nullable=False),
-        _instant("timestamp"),
-        place.index("idx_messages_session", "session_id"),
-        place.index("idx_messages_timestamp", "timestamp"),
-        *_added(place)["messages"],
-        sqlite_autoincrement=True,
-    )
+    def datetime(self, name: str) -> Column[Any]:
+        """Declare a column of datetimes."""
+        return Column(name, UTCDateTime(), nullable=False)
 
+    def sessions(self, *more: Any) -> Table:
+        """Declare `sessions`."""
+        return self.place.table(
+            "sessions",
+            Column("id", Id(255), primary_key=True),
+            Column("title", String(512), nullable=False, server_default="Untitled session"),
+            self.datetime("created_at"),
+            self.datetime("updated_at"),
+            Column("current_version", Integer, nullable=False, server_default="0"),
+            Column("product_type", String(50)),
+            Column("complexity", String(20)),
+            Column("skill_id", String(100)),
+            Column("doc_tier", String(20)),
+            Column("style_reference_mode", String(50)),
+            *(Column(f"model_{role}", String(2048)) for role in ROLES),
+            Column("graph_state", Json()),
+            Column("build_status", String(20), nullable=False, server_default="pending"),
+            Column("build_artifacts", Json()),
+            Column("aesthetic_scores", Json()),
+            self.place.index("idx_sessions_updated", "updated_at"),
+            self.place.index("idx_sessions_product_type", "product_type"),
+            self.place.index("idx_sessions_complexity", "complexity"),
+            self.place.index("idx_sessions_build_status", "build_status"),
+            *_added(self.place)["sessions"],
+            *more,
+        )
 
-def _versions(place: Place) -> Table:
-    return place.table(
-        "versions",
-        _row_id(),
-        _session_id(place),
-        Column("version", Integer, nullable=False),
-        Column("html", LongText(), nullable=False),
-        Column("description", LongText()),
-        _instant("created_at"),
-        UniqueConstraint("session_id", "version", name=place.name("uq_versions_version")),
-        place.index("idx_versions_session", "session_id"),
-        *_added(place)["versions"],
-        sqlite_autoincrement=True,
-    )
+    def messages(self, *more: Any) -> Table:
+        """Declare `messages`."""
+        return super().messages(*_added(self.place)["messages"], *more)
 
+    def versions(self, *more: Any) -> Table:
+        """Declare `versions`."""
+        return super().versions(*_added(self.place)["versions"], *more)
 
-def _token_usage(place: Place) -> Table:
-    return place.table(
-        "token_usage",
-        _row_id(),
-        _session_id(place),
-        _instant("timestamp"),
-        Column("agent_type", String(255), nullable=False),
-        Column("model", String(2048), nullable=False),
-        Column("input_tokens", RowId(), nullable=False),
-        Column("output_tokens", RowId(), nullable=False),
-        Column("total_tokens", RowId(), nullable=False),
-        Column("cost_usd", Float(53), nullable=False),
-        place.index("idx_token_usage_session", "session_id"),
-        place.index("idx_token_usage_timestamp", "timestamp"),
-        *_added(place)["token_usage"],
-        sqlite_autoincrement=True,
-    )
+    def token_usage(self, *more: Any) -> Table:
+        """Declare `token_usage`."""
+        return super().token_usage(*_added(self.place)["token_usage"], *more)
 
 
 # -- the storage -------------------------------------------------------------------------------
 
 
-def _storage(place: Place) -> list[Table]:
-    return [_threads(place), _checkpoints(place), _blobs(place), _writes(place), _errors(place)]
+def _storage(tables: ConvertedTables) -> list[Table]:
+    place = tables.place
+    return [
+        _threads(tables),
+        _checkpoints(place),
+        _blobs(place),
+        _writes(place),
+        _errors(tables),
+    ]
 
 
-def _threads(place: Place) -> Table:
-    return place.table(
+def _threads(tables: ConvertedTables) -> Table:
+    return tables.place.table(
         "session_threads",
         Column("thread_key", Key(), primary_key=True),
         Column("thread_id", Id(255), nullable=False),
-        _session_id(place),
+        tables.session_id(),
         Column("session_named", Boolean, nullable=False),
         Column("owner_id", Id(255)),
         Column("is_first", Boolean, nullable=False),
@@ -218,10 +207,10 @@ def _threads(place: Place) -> Table:
         Column("status_step", Integer),
         Column("status_since", UTCDateTime()),
         Column("status_checkpoint_id", Id(255)),
-        _instant("created_at"),
-        _instant("updated_at"),
-        place.index("idx_session_threads_session", "session_id"),
-        place.index("idx_session_threads_thread", "thread_id"),
+        tables.datetime("created_at"),
+        tables.datetime("updated_at"),
+        tables.place.index("idx_session_threads_session", "session_id"),
+        tables.place.index("idx_session_threads_thread", "thread_id"),
     )
 
 
@@ -289,12 +278,12 @@ def _writes(place: Place) -> Table:
     )
 
 
-def _errors(place: Place) -> Table:
-    return place.table(
+def _errors(tables: ConvertedTables) -> Table:
+    return tables.place.table(
         "session_errors",
-        _row_id(),
-        _session_id(place),
-        *_projected(),
+        tables.row_id(),
+        tables.session_id(),
+        *_projected_from(),
         Column("thread_id", Id(255), nullable=False),
         Column("checkpoint_id", Id(255)),
         Column("checkpoint_ns", LongText(), nullable=False),
@@ -308,25 +297,12 @@ def _errors(place: Place) -> Table:
         Column("message", LongText(), nullable=False),
         Column("stack", LongText()),
         Column("recovered_at", UTCDateTime()),
-        _instant("created_at"),
-        _row_key(place, "session_errors"),
-        place.index("idx_session_errors_session", "session_id"),
-        place.index("idx_session_errors_created", "created_at"),
+        tables.datetime("created_at"),
+        _row_key(tables.place, "session_errors"),
+        tables.place.index("idx_session_errors_session", "session_id"),
+        tables.place.index("idx_session_errors_created", "created_at"),
         sqlite_autoincrement=True,
     )
-
-
-def _row_id() -> Column[Any]:
-    return Column("id", RowId(), primary_key=True, autoincrement=True)
-
-
-def _instant(name: str) -> Column[Any]:
-    return Column(name, UTCDateTime(), nullable=False)
-
-
-def _session_id(place: Place) -> Column[Any]:
-    key = ForeignKey(place.column("sessions", "id"), ondelete="CASCADE")
-    return Column("session_id", Id(255), key, nullable=False)
 
 
 def _thread_key(place: Place) -> Column[Any]:
@@ -334,7 +310,7 @@ def _thread_key(place: Place) -> Column[Any]:
     return Column("thread_key", Key(), key, primary_key=True)
 
 
-def _projected() -> tuple[Column[Any], Column[Any]]:
+def _projected_from() -> tuple[Column[Any], Column[Any]]:
     return Column("thread_key", Key()), Column("row_key", Key())
 
 
