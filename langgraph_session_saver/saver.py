@@ -22,11 +22,11 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from sqlalchemy import URL, Engine
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.get import DeltaHistoryScripts, GetScripts
-from langgraph_session_saver.checkpointer.listing import Listing, ListScripts
-from langgraph_session_saver.checkpointer.maintenance import Counts, MaintenanceScripts
-from langgraph_session_saver.checkpointer.put import PutScripts
-from langgraph_session_saver.checkpointer.put_writes import PutWritesScripts
+from langgraph_session_saver.checkpointer.get import CheckpointReader, DeltaHistoryReader
+from langgraph_session_saver.checkpointer.listing import CheckpointLister, Listing
+from langgraph_session_saver.checkpointer.maintenance import Counts, ThreadMaintenance
+from langgraph_session_saver.checkpointer.put import CheckpointWriter
+from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.keys import next_version
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
@@ -39,11 +39,11 @@ from langgraph_session_saver.sessions.session_scripts import SessionScripts
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.state_scripts import StateScripts
 from langgraph_session_saver.sql.runner import Runner
-from langgraph_session_saver.sql.scripts import Script, ScriptRunner
+from langgraph_session_saver.sql.scripts import ScriptRunner
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.storage.checkpoints import operations_on
 from langgraph_session_saver.transfer.methods import TransferMethods
-from langgraph_session_saver.validation import check_age, check_count, check_filter
+from langgraph_session_saver.validation import check_count
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -110,15 +110,15 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             keep_versions=check_count("keep_versions", keep_versions),
         )
         self._script_runner = ScriptRunner(self._runner, self._context)
-        self._put_scripts = PutScripts(self._context)
-        self._put_writes_scripts = PutWritesScripts(self._context)
-        self._get_scripts = GetScripts(self._context)
-        self._delta_history = DeltaHistoryScripts(self._context, self._get_scripts)
-        self._list_scripts = ListScripts(self._context, self._get_scripts)
-        self._maintenance = MaintenanceScripts(self._context, self._get_scripts)
+        self._writer = CheckpointWriter(self._context)
+        self._task_writes = TaskWritesWriter(self._context)
+        self._reader = CheckpointReader(self._context)
+        self._delta_history = DeltaHistoryReader(self._context, self._reader)
+        self._lister = CheckpointLister(self._context, self._reader)
+        self._maintenance = ThreadMaintenance(self._context, self._reader)
         self._sessions = SessionScripts(self._context, self._maintenance)
         self._children = ChildScripts(self._context, self._sessions)
-        self._states = StateScripts(self._context, self._sessions, self._get_scripts)
+        self._states = StateScripts(self._context, self._sessions, self._reader)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -217,7 +217,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             ValueTooLargeError: A channel's value is more than the database takes.
             ProjectionError: Under "raise", a value does not validate.
         """
-        return self._script_runner.run(self._put(config, checkpoint, metadata, new_versions))
+        return self._script_runner.run(
+            self._writer.put(self.serde, config, checkpoint, metadata, new_versions)
+        )
 
     async def aput(
         self,
@@ -227,10 +229,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
-        return await self._script_runner.arun(self._put(config, checkpoint, metadata, new_versions))
-
-    def _put(self, *args: Any) -> Script[RunnableConfig]:
-        return self._put_scripts.put(self.serde, *args)
+        return await self._script_runner.arun(
+            self._writer.put(self.serde, config, checkpoint, metadata, new_versions)
+        )
 
     def put_writes(
         self,
@@ -252,7 +253,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             SerializationError: The serde refuses a value.
             ProjectionError: Under "raise", a write does not validate as its channel's value.
         """
-        self._script_runner.run(self._put_writes(config, writes, task_id, task_path))
+        self._script_runner.run(
+            self._task_writes.put_writes(self.serde, config, writes, task_id, task_path)
+        )
 
     async def aput_writes(
         self,
@@ -262,10 +265,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         task_path: str = "",
     ) -> None:
         """As `put_writes`."""
-        await self._script_runner.arun(self._put_writes(config, writes, task_id, task_path))
-
-    def _put_writes(self, *args: Any) -> Script[None]:
-        return self._put_writes_scripts.put_writes(self.serde, *args)
+        await self._script_runner.arun(
+            self._task_writes.put_writes(self.serde, config, writes, task_id, task_path)
+        )
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -277,11 +279,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             HistoryLostError: Rows that the checkpoint needs are gone.
             SerializationError: A value's type may not be rebuilt, or its key is another.
         """
-        return self._script_runner.run(self._get_scripts.get_tuple(self.serde, config))
+        return self._script_runner.run(self._reader.get_tuple(self.serde, config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await self._script_runner.arun(self._get_scripts.get_tuple(self.serde, config))
+        return await self._script_runner.arun(self._reader.get_tuple(self.serde, config))
 
     def list(
         self,
@@ -302,11 +304,10 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: The config names no thread, or a filter key is not text.
         """
-        check_filter(filter)
-        return self._walk(self._list_scripts.start(config, filter, before, limit))
+        return self._pages(self._lister.start(config, filter, before, limit))
 
-    def _walk(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        while found := self._script_runner.run(self._list_scripts.next(self.serde, listing)):
+    def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
+        while found := self._script_runner.run(self._lister.next(self.serde, listing)):
             yield from found
 
     async def alist(
@@ -318,9 +319,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
-        check_filter(filter)
-        listing = self._list_scripts.start(config, filter, before, limit)
-        while found := await self._script_runner.arun(self._list_scripts.next(self.serde, listing)):
+        listing = self._lister.start(config, filter, before, limit)
+        while found := await self._script_runner.arun(self._lister.next(self.serde, listing)):
             for item in found:
                 yield item
 
@@ -370,14 +370,15 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, history and pending writes included; a missing source copies nothing."""
-        self._script_runner.run(self._copy(source_thread_id, target_thread_id))
+        self._script_runner.run(
+            self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)
+        )
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await self._script_runner.arun(self._copy(source_thread_id, target_thread_id))
-
-    def _copy(self, source: str, target: str) -> Script[None]:
-        return self._maintenance.copy_thread(self.serde, source, target)
+        await self._script_runner.arun(
+            self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)
+        )
 
     def prune(
         self,
@@ -399,7 +400,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: There is no such strategy, or the number is missing or no number.
         """
-        self._script_runner.run(self._prune(thread_ids, strategy, keep_last))
+        self._script_runner.run(
+            self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
+        )
 
     async def aprune(
         self,
@@ -409,13 +412,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         keep_last: int | None = None,
     ) -> None:
         """As `prune`."""
-        await self._script_runner.arun(self._prune(thread_ids, strategy, keep_last))
-
-    def _prune(
-        self, thread_ids: Sequence[str], strategy: str, keep_last: int | None
-    ) -> Script[Counts]:
-        count = check_count("keep_last", keep_last) or self._context.keep_last
-        return self._maintenance.prune(self.serde, thread_ids, strategy, count)
+        await self._script_runner.arun(
+            self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
+        )
 
     def sweep(
         self,
@@ -436,7 +435,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: There is no limit, or one is not a positive `timedelta`.
         """
-        return self._script_runner.run(self._sweep(older_than, idle_for, dry_run=dry_run))
+        return self._script_runner.run(
+            self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
+        )
 
     async def asweep(
         self,
@@ -446,14 +447,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         dry_run: bool = False,
     ) -> Counts:
         """As `sweep`."""
-        return await self._script_runner.arun(self._sweep(older_than, idle_for, dry_run=dry_run))
-
-    def _sweep(
-        self, older_than: timedelta | None, idle_for: timedelta | None, *, dry_run: bool
-    ) -> Script[Counts]:
-        check_age("older_than", older_than)
-        check_age("idle_for", idle_for)
-        return self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
+        return await self._script_runner.arun(
+            self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
+        )
 
     # -- versions ---------------------------------------------------------------------------
 

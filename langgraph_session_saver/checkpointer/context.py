@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from copy import copy
 
-from langgraph.checkpoint.base import ChannelVersions
 from sqlalchemy import Connection
 
-from langgraph_session_saver.encoding.caches import BlobCache, LRUCache, Whole
-from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
+from langgraph_session_saver.checkpointer.known import KnownCheckpoints, KnownThreads
+from langgraph_session_saver.encoding.caches import BlobCache
 from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
 from langgraph_session_saver.encoding.messages import MessageListEncoder
 from langgraph_session_saver.errors import InvalidConfigError, SchemaError, ValueTooLargeError
-from langgraph_session_saver.projection.project import Pricing, Projector, View
+from langgraph_session_saver.projection.project import Pricing, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows
 from langgraph_session_saver.projection.rules import ErrorRows, Policy, Projection
-from langgraph_session_saver.retention.contents import Contents
-from langgraph_session_saver.retention.lineage import Origin
 from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.checkpoints import Operations
-from langgraph_session_saver.storage.threads import Head
-
-REMEMBERED = 4_096
-"""Threads, and checkpoints, about which small facts are remembered."""
 
 ATTEMPTS = 5
-"""Times a call is worked out anew because others deleted or projected meanwhile."""
-
-REMEMBERED_MESSAGES = 200_000
-"""Messages, of all threads, that are remembered to be projected: about 40 MB."""
-
-REMEMBERED_WHOLE = 8 << 20
-"""Bytes of small checkpoints that are remembered as a whole, for who reads the same one again."""
-
-REMEMBERED_ROWS = 200_000
-"""Checkpoints and blobs, of all threads under `keep_last`, that are remembered to be stored."""
-
-
-class Known(NamedTuple):
-    """What this process knows of a thread's row, until another writes to the thread."""
-
-    thread: ThreadRef
-    """The session and owner that the thread was found to agree with."""
-    head: Head
-
-    def suits(self, thread: ThreadRef) -> bool:
-        """Whether a call names nothing that the thread has not been checked against."""
-        return not thread.is_named or thread == self.thread
-
-
-class Noted(NamedTuple):
-    """What the writes of a checkpoint's tasks, and the checkpoint that follows, say of it."""
-
-    sends: tuple[str, ...]
-    """The nodes of its `Send` tasks."""
-    step: int | None
-    origin: Origin | None
-    """None for a subgraph's."""
-    versions: ChannelVersions
-    """Of the channels that have a value."""
+"""Attempts at an operation that others' deletes or steps keep making invalid."""
 
 
 class Context:
@@ -81,27 +40,21 @@ class Context:
         keep_versions: int | None = None,
     ) -> None:
         self.operations = operations
-        self.tables = tables = operations.tables
+        self.tables = operations.tables
         self.dialect = operations.dialect
+        self.projector = Projector(projections, pricing, self.tables.sessions)
         self.projected = ProjectedRows(operations, keep_versions)
-        self.keep_last = keep_last
-        self.contents: LRUCache[bytes, Contents] = LRUCache(REMEMBERED_ROWS, Contents.weight)
-        self.projector = Projector(projections, pricing, tables.sessions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
+        self.keep_last = keep_last
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
-        self.cache = BlobCache()
+        """Bytes that the database takes in one value; None until the tables were checked."""
+        self.blob_cache = BlobCache()
         self.message_encoder = MessageListEncoder()
         self.message_decoder = MessageListDecoder()
-        self.wholes: LRUCache[CheckpointKey, Whole] = LRUCache(REMEMBERED_WHOLE, Whole.weight)
-        self.views: LRUCache[bytes, View] = LRUCache(REMEMBERED_MESSAGES, View.weight)
-        self.known: LRUCache[bytes, Known] = LRUCache(REMEMBERED)
-        self.noted: LRUCache[CheckpointKey, Noted] = LRUCache(REMEMBERED)
-        self.written: LRUCache[CheckpointKey, frozenset[str]] = LRUCache(REMEMBERED)
-        # False for a checkpoint that was seen or saved here, and may since be gone.
-        self.not_found: LRUCache[CheckpointKey, bool] = LRUCache(REMEMBERED)
-        self.doubtful: LRUCache[CheckpointKey, str] = LRUCache(REMEMBERED)
+        self.threads = KnownThreads()
+        self.checkpoints = KnownCheckpoints()
 
     @property
     def is_ready(self) -> bool:
@@ -166,40 +119,17 @@ class Context:
             )
         return data
 
-    def learn(
-        self, thread: ThreadRef, head: Head, was: int, contents: Contents | None = None
-    ) -> None:
-        """Remember a thread's row after it was changed here.
-
-        Args:
-            thread: What the call named.
-            head: The row now.
-            was: The revision before.
-            contents: What the thread stores now; without it, what it did before if that is known.
-        """
-        known = self.known.get(thread.key)
-        if known is not None and not thread.is_named and known.head.session_id == head.session_id:
-            thread = known.thread
-        self.known.put(thread.key, Known(thread, head))
-        if contents is None:
-            before = self.contents.get(thread.key)
-            if before is None or before.revision != was:
-                return
-            contents = replace(before, revision=head.revision)
-        self.contents.put(thread.key, contents)
+    def without_pruning(self) -> Context:
+        """A context with the same caches under which puts delete nothing."""
+        context = copy(self)
+        context.keep_last = None
+        return context
 
     def forget_thread(self, thread_key: bytes) -> None:
-        """Drop what is remembered of a thread whose rows are gone."""
-        self.cache.forget_thread(thread_key)
+        """Forget a thread whose rows were deleted."""
+        self.blob_cache.forget_thread(thread_key)
         self.message_encoder.forget_thread(thread_key)
-        self.wholes.forget_where(lambda key: key[0] == thread_key)
-        self.views.forget(thread_key)
-        self.forget_row(thread_key)
-
-    def forget_row(self, thread_key: bytes) -> None:
-        """Drop what is remembered of a thread's row: another process has changed it."""
-        self.known.forget(thread_key)
-        self.contents.forget(thread_key)
+        self.threads.forget(thread_key)
 
 
 def upgrade(conn: Connection, tables: Tables) -> None:

@@ -1,10 +1,11 @@
-"""A checkpoint on its way into the database: what LangGraph gives, and what is stored of it."""
+"""A checkpoint as LangGraph hands it to `put`, and as rows. No connection is open here."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -15,180 +16,262 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.encoding.chains import Value
-from langgraph_session_saver.encoding.keys import Place, blob_key
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.encoding import references
+from langgraph_session_saver.encoding.chains import StoredBlob, Value, extend, whole
+from langgraph_session_saver.encoding.delta import kept_items
+from langgraph_session_saver.encoding.framing import frame
+from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
+from langgraph_session_saver.encoding.messages import is_long_message_list
 from langgraph_session_saver.encoding.references import References
-from langgraph_session_saver.encoding.serde import is_small
-from langgraph_session_saver.errors import HistoryLostError
-from langgraph_session_saver.projection.project import Changes, Kept
+from langgraph_session_saver.encoding.serde import dump, is_small
+from langgraph_session_saver.projection.project import SharedPrefix
 from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import Reached, due_nodes
 from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of
-from langgraph_session_saver.storage.threads import Head
+from langgraph_session_saver.storage.checkpoints import CheckpointRows
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(slots=True)
-class Incoming:
-    """One `put`, as LangGraph gives it, and as it is stored."""
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """A checkpoint to store, as LangGraph hands it to `put`."""
 
     place: Place
+    """Thread, namespace and parent checkpoint."""
     checkpoint: Checkpoint
     metadata: dict[str, Any]
     new_versions: ChannelVersions
     serde: SerializerProtocol
-    origin: Origin | None = None
-    """None for a subgraph's."""
-    values: list[Value] = field(default_factory=list)
-    kept: dict[str, Kept] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Serialised bytes of the channels that changed."""
-    is_orphan: bool = False
-    """Whether its parent is known to be gone, so that all of it is to be stored."""
-    references: References = field(init=False)
-    """The rows that it keeps alive."""
+    origin: Origin | None
+    """None in a subgraph's namespace."""
 
-    def __post_init__(self) -> None:
-        self.references = self._references()
+    @property
+    def id(self) -> str:
+        """The checkpoint's id."""
+        return self.checkpoint["id"]
 
-    def name(self) -> str:
-        """The checkpoint, for errors."""
-        return f"checkpoint {self.checkpoint['id']!r} of thread {self.place.thread.thread_id!r}"
+    @property
+    def key(self) -> CheckpointKey:
+        """The primary key of the checkpoint's row."""
+        return self.place.key_of(self.id)
 
-    def metadata_name(self) -> str:
-        """Its metadata, for errors."""
-        return f"the metadata of {self.name()}"
+    @property
+    def values(self) -> dict[str, Any]:
+        """The channels' values."""
+        return self.checkpoint["channel_values"]
 
-    def channel_name(self, channel: str) -> str:
-        """One of its channels, for errors."""
-        return f"channel {channel!r} of {self.name()}"
+    @property
+    def versions(self) -> ChannelVersions:
+        """The channels' versions; a channel with a version may have no value."""
+        return self.checkpoint["channel_versions"]
 
     @property
     def run_id(self) -> str | None:
-        """The run that made it."""
+        """The run that made the checkpoint."""
         run_id = self.metadata.get("run_id")
         return None if run_id is None else str(run_id)[:255]
 
     @property
     def step_number(self) -> int | None:
-        """The super-step that it ends."""
+        """The super-step that ends with the checkpoint."""
         number = self.metadata.get("step")
         return number if isinstance(number, int) else None
 
-    def stored(self) -> Stored:
-        """What retention needs to know of this checkpoint."""
-        place = self.place
-        return Stored(
-            ns_key=place.ns_key,
-            checkpoint_id=self.checkpoint["id"],
-            checkpoint_ns=place.checkpoint_ns,
-            parent_id=place.checkpoint_id,
-            root_id=self.root_id,
-            run_id=self.run_id,
-            is_hidden=False,
-            refs=self.references,
-        )
-
-    def _references(self) -> References:
-        values, ns = self.checkpoint["channel_values"], self.place.checkpoint_ns
-        return References(
-            ts=self.checkpoint["ts"],
-            replayed=self.metadata.get("counters_since_delta_snapshot") or (),
-            blobs={
-                channel: b"" if is_small(values[channel]) else blob_key(ns, channel, version)
-                for channel, version in self.checkpoint["channel_versions"].items()
-                if channel in values
-            },
-            caller=caller_of(ns, self.metadata),
-        )
-
     @property
     def root_id(self) -> str | None:
-        """The root checkpoint that its call, or a root's own run, started from."""
+        """The root checkpoint that the run, or the subgraph's call, started from."""
         if self.origin is not None:
             return self.origin.run
         root_id: str | None = (self.metadata.get("parents") or {}).get("")
         return root_id
 
+    def name(self) -> str:
+        """The checkpoint's name in error messages."""
+        return f"checkpoint {self.id!r} of thread {self.place.thread.thread_id!r}"
+
+    def metadata_name(self) -> str:
+        """The metadata's name in error messages."""
+        return f"the metadata of {self.name()}"
+
+    def channel_name(self, channel: str) -> str:
+        """A channel's name in error messages."""
+        return f"channel {channel!r} of {self.name()}"
+
     def reached(self) -> Reached:
         """What the thread's status depends on."""
-        due = due_nodes(self.checkpoint["channel_values"]) if self.place.is_root else []
-        return Reached(self.checkpoint["id"], due, self.step_number)
+        due = due_nodes(self.values) if self.place.is_root else []
+        return Reached(self.id, due, self.step_number)
 
     def step(self, *, whole: bool) -> Step:
-        """What projections see of it; with `whole`, all its channels count as changed."""
-        thread, values = self.place.thread, self.checkpoint["channel_values"]
+        """What projections see; with `whole`, all channels count as changed."""
+        thread = self.place.thread
         return Step(
             session_id=thread.session_id or thread.thread_id,
             thread_id=thread.thread_id,
-            checkpoint_id=self.checkpoint["id"],
+            checkpoint_id=self.id,
             run_id=self.run_id,
             metadata=self.metadata,
-            values=values,
-            changed=frozenset(values if whole else self.new_versions),
-            versions=self.checkpoint["channel_versions"],
+            values=self.values,
+            changed=frozenset(self.values if whole else self.new_versions),
+            versions=self.versions,
         )
 
-    def goes_on(self, head: Head, changes: Changes | None) -> bool:
-        """Whether it only adds to what its thread's row and its rows show.
 
-        A root checkpoint is the newest, follows the one that was, and nothing failed there; what
-        it projects are columns, messages and usage alone.
-        """
-        if head.is_outdated:
-            return False
-        if not self.place.is_root:
-            return True
-        if head.checkpoint_id is None or head.status == "error":
-            return False
-        new_id = self.checkpoint["id"]
-        if new_id <= head.checkpoint_id or new_id <= (head.status_checkpoint_id or ""):
-            return False
-        return changes is None or (
-            changes.base == head.checkpoint_id
-            and changes.only_adds
-            and not changes.compare_messages
-        )
-
-    def begins(self, head: Head, changes: Changes | None) -> bool:
-        """Whether it is the first of its thread, and what it projects is columns and new rows."""
-        if not self.place.is_root or self.place.checkpoint_id is not None:
-            return False
-        if head.checkpoint_id is not None or head.status is not None:
-            return False
-        return not head.is_outdated and (changes is None or changes.only_adds)
-
-    @property
-    def has_just_looked(self) -> bool:
-        """Whether it is the first of a call that has just asked for its parent in vain.
-
-        LangGraph numbers a run's steps from -1 where it found no checkpoint to go on from. (A copy
-        follows what its original follows, and nobody asked for that.)
-        """
-        is_update = self.metadata.get("source") == "update"
-        return self.place.is_root and (is_update or self.step_number == -1)
-
-    def refuse_lost_deltas(self) -> None:
-        """Refuse a `DeltaChannel` between snapshots, which lives in its ancestors alone.
-
-        Raises:
-            HistoryLostError: It has one, and the ancestors are gone.
-        """
-        counters = self.metadata.get("counters_since_delta_snapshot") or {}
-        lost = [c for c in counters if c not in self.checkpoint["channel_values"]]
-        if lost:
-            raise HistoryLostError(
-                f"thread {self.place.thread.thread_id!r} was deleted or pruned while it ran, and "
-                f"its DeltaChannel {', '.join(map(repr, lost))} is stored as changes of what is "
-                f"gone: {self.name()} was not saved. Run the thread again from its beginning"
-            )
-
-
-def merged(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """LangGraph's merge of metadata and config, without what no text column takes."""
-    found = get_checkpoint_metadata(config, metadata)
+def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """LangGraph's merge of metadata and config, without lone surrogates."""
     return {
-        key: _SURROGATES.sub("", value) if isinstance(value, str) and not value.isascii() else value
-        for key, value in found.items()
+        key: _SURROGATES.sub("", value) if isinstance(value, str) else value
+        for key, value in get_checkpoint_metadata(config, metadata).items()
+    }
+
+
+class EncodedCheckpoint(NamedTuple):
+    """A checkpoint as rows, and what the caches are to learn once those are stored."""
+
+    rows: CheckpointRows
+    references: References
+    """The blobs and checkpoints that the row keeps alive; packed in its column `refs`."""
+    values: tuple[Value, ...]
+    """The values of the changed channels, to store later changes against."""
+    prefixes: dict[str, SharedPrefix]
+    """For channels of messages: what the list has in common with the one before."""
+
+    def replacing(self, packed: bytes) -> EncodedCheckpoint:
+        """This checkpoint, with references to the blobs of the one that it replaces.
+
+        Args:
+            packed: The references of the replaced checkpoint: its writes may be changes of them.
+        """
+        merged = references.replacing(self.references, packed)
+        row = {**self.rows.checkpoint, "refs": references.pack(merged)}
+        return self._replace(rows=replace(self.rows, checkpoint=row), references=merged)
+
+
+def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) -> EncodedCheckpoint:
+    """Serialise a checkpoint with its changed channels, or with all of them.
+
+    Raises:
+        SerializationError: The serde refuses a value.
+        ValueTooLargeError: A value is more than the database takes.
+    """
+    refs = _references(new)
+    row = _checkpoint_row(context, new, refs)
+    channels = new.versions if everything else new.new_versions
+    blobs = {
+        channel: _encode_channel(context, new, channel, key)
+        for channel in channels
+        if (key := refs.blobs.get(channel))
+    }
+    rows = CheckpointRows(
+        thread=new.place.thread,
+        checkpoint=row,
+        blobs=[
+            _blob_row(new.place.thread.key, channel, blob.stored) for channel, blob in blobs.items()
+        ],
+        needs_parent=not everything,
+    )
+    return EncodedCheckpoint(
+        rows,
+        refs,
+        values=tuple(blob.value for blob in blobs.values() if blob.value is not None),
+        prefixes={c: blob.prefix for c, blob in blobs.items() if blob.prefix is not None},
+    )
+
+
+def retained_row(new: NewCheckpoint, encoded: EncodedCheckpoint) -> Stored:
+    """A checkpoint as retention sees it."""
+    return Stored(
+        ns_key=new.place.ns_key,
+        checkpoint_id=new.id,
+        checkpoint_ns=new.place.checkpoint_ns,
+        parent_id=new.place.checkpoint_id,
+        root_id=new.root_id,
+        run_id=new.run_id,
+        is_hidden=False,
+        refs=encoded.references,
+    )
+
+
+def _references(new: NewCheckpoint) -> References:
+    ns, values = new.place.checkpoint_ns, new.values
+    return References(
+        ts=new.checkpoint["ts"],
+        replayed=new.metadata.get("counters_since_delta_snapshot") or (),
+        blobs={
+            channel: b"" if is_small(values[channel]) else blob_key(ns, channel, version)
+            for channel, version in new.versions.items()
+            if channel in values
+        },
+        caller=caller_of(ns, new.metadata),
+    )
+
+
+def _checkpoint_row(context: Context, new: NewCheckpoint, refs: References) -> dict[str, Any]:
+    place = new.place
+    plain: dict[str, Any] = dict(new.checkpoint)
+    del plain["channel_values"]
+    empty = [channel for channel in new.versions if channel not in new.values]
+    inline = {channel: new.values[channel] for channel, key in refs.blobs.items() if not key}
+    typ, data = dump(new.serde, [plain, empty, inline], new.name)
+    metadata_type, metadata = dump(new.serde, new.metadata, new.metadata_name)
+    return {
+        "thread_key": place.thread.key,
+        "ns_key": place.ns_key,
+        "checkpoint_id": new.id,
+        "checkpoint_ns": place.checkpoint_ns,
+        "parent_checkpoint_id": place.checkpoint_id,
+        "root_checkpoint_id": new.root_id,
+        "run_id": new.run_id,
+        "hidden": False,
+        "refs": references.pack(refs),
+        "type": typ,
+        "data": context.check_size(frame(data), new.name),
+        "metadata_type": metadata_type,
+        "metadata_data": context.check_size(frame(metadata), new.metadata_name),
+    }
+
+
+class _EncodedChannel(NamedTuple):
+    stored: StoredBlob
+    value: Value | None
+    prefix: SharedPrefix | None
+
+
+def _encode_channel(
+    context: Context, new: NewCheckpoint, channel: str, key: bytes
+) -> _EncodedChannel:
+    """Serialise a channel's value, and take the difference to the value before."""
+    place, current = new.place, new.values[channel]
+    what = partial(new.channel_name, channel)
+    at = (place.thread.key, place.ns_key, channel)
+    unique = is_unique(new.versions[channel])
+    previous = context.blob_cache.tip(*at) if unique else None
+    dumps = None
+    if is_long_message_list(current):
+        earlier = None if previous is None else (previous.key, previous.typed)
+        dumps = partial(context.message_encoder.dumps, channel=at, key=key, earlier=earlier)
+    typed = dump(new.serde, current, what, dumps)
+    value, stored = extend(previous, key, typed) if unique else whole(key, typed)
+    context.check_size(stored.data, what)
+    prefix = None
+    if unique and channel in context.projector.message_channels:
+        count = kept_items(previous.typed, typed) if previous is not None else 0
+        prefix = SharedPrefix(key, previous.key if previous else None, count)
+    # An unchanged channel's blob may be stored already, and as another change than this one.
+    is_new = unique and channel in new.new_versions
+    return _EncodedChannel(stored, value if is_new else None, prefix)
+
+
+def _blob_row(thread_key: bytes, channel: str, stored: StoredBlob) -> dict[str, Any]:
+    return {
+        "thread_key": thread_key,
+        "blob_key": stored.key,
+        "base_key": stored.base,
+        "depth": stored.depth,
+        "level": stored.level,
+        "channel": channel,
+        "type": stored.type,
+        "data": stored.data,
     }

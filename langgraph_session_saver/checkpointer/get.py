@@ -1,11 +1,11 @@
-"""Reading one checkpoint."""
+"""Reading checkpoints: `get_tuple` and `get_delta_channel_history`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -19,66 +19,80 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
 from langgraph_session_saver.checkpointer.config import place_of
-from langgraph_session_saver.checkpointer.context import Context, Noted
-from langgraph_session_saver.encoding.caches import Whole
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.checkpointer.known import CheckpointFacts
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
 from langgraph_session_saver.encoding.framing import unframe
-from langgraph_session_saver.encoding.keys import Place, blob_key
-from langgraph_session_saver.encoding.references import blobs_of
-from langgraph_session_saver.encoding.serde import join, load, load_joined
+from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
+from langgraph_session_saver.encoding.references import unpack
+from langgraph_session_saver.encoding.serde import load
 from langgraph_session_saver.encoding.task_writes import held_keys, unframe_write
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.projection.status import send_nodes
 from langgraph_session_saver.retention.lineage import Origin, origin_of
 from langgraph_session_saver.sql.scripts import Request, Script
 
-Known = Callable[[bytes, bytes], Value | None]
+ANCESTORS = 512
+"""Checkpoints on a path that one query walks."""
+
+BlobId: TypeAlias = tuple[bytes, bytes]
+"""The primary key of a blob: thread key and blob key."""
+
+Values: TypeAlias = dict[BlobId, Value]
 
 
 @dataclass(slots=True)
-class Saved:
-    """A checkpoint's row, decoded but for its channels' values."""
+class DecodedCheckpoint:
+    """A checkpoint's row, decoded but for the values in `session_blobs`."""
 
     place: Place
     row: Row[Any]
     checkpoint: dict[str, Any]
-    absent: frozenset[str]
+    empty_channels: frozenset[str]
+    """Channels that have a version and no value."""
     inline: Mapping[str, Any]
-    """Values that the row itself holds."""
-    keys: dict[str, bytes]
-    """The key of every channel's value, but for those that the row itself holds."""
+    """Values stored in the row itself, by channel."""
+    blobs: dict[str, bytes]
+    """Blob keys by channel, those that the empty channels would have among them."""
 
     @property
     def versions(self) -> ChannelVersions:
-        """Every channel's version."""
+        """The version of every channel."""
         versions: ChannelVersions = self.checkpoint["channel_versions"]
         return versions
 
     @property
     def name(self) -> str:
-        """The checkpoint, for errors."""
+        """The checkpoint's name in error messages."""
         return _name(self.place, self.row)
 
     def channel_name(self, channel: str) -> str:
-        """One of its channels, for errors."""
+        """A channel's name in error messages."""
         return f"channel {channel!r} of {self.name}"
 
 
-def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> Saved:
-    """Read a checkpoint's row, without its values."""
+def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> DecodedCheckpoint:
+    """Decode a checkpoint's row.
+
+    Raises:
+        CorruptBlobError: The row is damaged.
+        SerializationError: The serde cannot read it.
+    """
     what = _name(place, row)
     stored = load(serde, (row.type, _unframed(row.data, what)), what)
     try:
-        checkpoint, absent, *inline = stored
+        checkpoint, empty, *inline = stored
     except (TypeError, ValueError) as exc:
-        raise CorruptBlobError(f"{what} is not a checkpoint with its empty channels") from exc
+        raise CorruptBlobError(f"{what} is not a checkpoint and a list of empty channels") from exc
     ns, versions = place.checkpoint_ns, checkpoint["channel_versions"]
     try:
-        keys = {channel: key for channel, key in blobs_of(row.refs).items() if key}
+        blobs = {channel: key for channel, key in unpack(row.refs).blobs.items() if key}
     except CorruptBlobError as exc:
         raise CorruptBlobError(f"{what}: {exc}") from exc
-    keys |= {channel: blob_key(ns, channel, versions[channel]) for channel in absent}
-    return Saved(place, row, checkpoint, frozenset(absent), inline[0] if inline else {}, keys)
+    blobs |= {channel: blob_key(ns, channel, versions[channel]) for channel in empty}
+    return DecodedCheckpoint(
+        place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
+    )
 
 
 def _name(place: Place, row: Row[Any]) -> str:
@@ -92,431 +106,357 @@ def _unframed(data: bytes, what: str) -> bytes:
         raise CorruptBlobError(f"{what}: {exc}") from exc
 
 
-class GetScripts:
-    """The script of `get_tuple`, and what other reads have of it."""
+class CheckpointReader:
+    """Reads checkpoints and the values of their channels."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    # -- one checkpoint ---------------------------------------------------------------------
-
     def get_tuple(
         self, serde: SerializerProtocol, config: RunnableConfig
     ) -> Script[CheckpointTuple | None]:
-        """Read a checkpoint; a blob that goes missing meanwhile is looked for once more."""
+        """Read the checkpoint that a config names, or the newest of its namespace."""
         place = place_of(config)
-        rows = yield self._looking_up(place)
+        rows = yield self._request(place)
         try:
-            found = self._from_memory(serde, place, rows)
-            if found is not None:
-                return found
-            return (yield from self._from_database(serde, place, rows))
+            return (yield from self._read(serde, place, rows))
         except HistoryLostError:
+            # A prune or a new put of the checkpoint may have come between the two queries.
             self._context.forget_thread(place.thread.key)
-            rows = yield self._looking_up(place)
-            return (yield from self._from_database(serde, place, rows))
-
-    def _looking_up(self, place: Place) -> Request:
-        operations = self._context.operations
-        return Request.lookup(
-            lambda conn: operations.get_checkpoint(
-                conn, place.thread.key, place.ns_key, place.checkpoint_id
-            )
-        )
-
-    def _from_memory(
-        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
-    ) -> CheckpointTuple | None:
-        """Make a checkpoint whose values are all remembered; None if they are not.
-
-        A graph goes on from what it saved, and its state is looked at again and again: of 2 KB,
-        that takes 20 µs where 33 go by if each value is named for an error.
-        """
-        if not rows:
-            return None
-        row = rows[0]
-        key = (place.thread.key, place.ns_key, row.checkpoint_id)
-        whole = self._context.wholes.get(key)
-        if (
-            whole is None
-            or whole.serde is not serde
-            or whole.data != row.data
-            or whole.metadata != row.metadata_data
-        ):
-            return self._from_values(serde, place, rows)
-        try:
-            loaded = serde.loads_typed(("msgpack", whole.joined))
-        except Exception:  # noqa: BLE001
-            return None  # whoever reads one by one finds out what is wrong, and names it
-        return self._found(serde, place, rows, whole, loaded)
-
-    def _from_values(
-        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
-    ) -> CheckpointTuple | None:
-        context, row, thread_key = self._context, rows[0], place.thread.key
-        try:
-            keys = blobs_of(row.refs)
-            parts = [(row.type, unframe(row.data)), (row.metadata_type, unframe(row.metadata_data))]
-            channels = [channel for channel, key in keys.items() if key]
-            for channel in channels:
-                value = context.cache.get(thread_key, keys[channel])
-                if value is None:
-                    return None
-                parts.append(value.typed)
-            joined = join(parts)
-            loaded = load_joined(serde, joined) if joined else None
-            if loaded is None:
-                joined = None
-                loaded = [load(serde, part, "", context.message_decoder) for part in parts]
-            (checkpoint, absent, *_), *_ = loaded
-        except (TypeError, ValueError):  # `SerializationError` and `CorruptBlobError` among them
-            return None  # whoever reads one by one finds out what is wrong, and names it
-        for channel in absent:
-            version = checkpoint["channel_versions"][channel]
-            if not context.cache.is_empty(
-                thread_key, blob_key(place.checkpoint_ns, channel, version)
-            ):
-                return None
-        whole = Whole(serde, row.data, row.metadata_data, keys, channels, joined or b"")
-        if joined:
-            context.wholes.put((thread_key, place.ns_key, row.checkpoint_id), whole)
-        return self._found(serde, place, rows, whole, loaded)
-
-    def _found(
-        self,
-        serde: SerializerProtocol,
-        place: Place,
-        rows: Sequence[Row[Any]],
-        whole: Whole,
-        loaded: Sequence[Any],
-    ) -> CheckpointTuple:
-        row = rows[0]
-        (checkpoint, _, *inline), metadata, *values = loaded
-        channel_values = inline[0] if inline else {}
-        channel_values.update(zip(whole.channels, values, strict=True))
-        checkpoint["channel_values"] = channel_values
-        self._context.cache.set_tips(place.thread.key, place.ns_key, whole.keys)
-        held = partial(self._context.cache.get, place.thread.key)
-        writes = pending_of(serde, _writes_of(rows), "write_", held)
-        found = _made(place, row, checkpoint, metadata, writes)
-        self._remember(place, row, found)
-        return found
-
-    def _from_database(
-        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
-    ) -> Script[CheckpointTuple | None]:
-        context = self._context
-        if not rows:
-            if place.checkpoint_id is not None:
-                key = (place.thread.key, place.ns_key, place.checkpoint_id)
-                if context.not_found.get(key) is None:  # else a running graph may have lost it
-                    context.not_found.put(key, True)  # noqa: FBT003
-            return None
-        saved = decode(serde, place, rows[0])
-        values = yield from self._values([saved], context.cache.get, context.cache.put)
-        context.cache.set_tips(place.thread.key, place.ns_key, blobs_of(rows[0].refs))
-        writes = _writes_of(rows)
-        # A checkpoint that was put again has other values than its writes are changes of.
-        held = held_keys(row.write_data for row in writes)
-        yield from self.add_values(place.thread.key, held, values)
-        found = self.assemble(serde, saved, values, writes, "write_")
-        self._remember(place, rows[0], found)
-        return found
+            rows = yield self._request(place)
+            return (yield from self._read(serde, place, rows))
 
     def get_values(
         self, serde: SerializerProtocol, place: Place, wanted: Callable[[str], bool]
     ) -> Script[dict[str, Any] | None]:
-        """Read the values of some channels of a checkpoint; None if it is not there."""
-        context = self._context
-        rows = yield self._looking_up(place)
+        """Read some channels' values of a checkpoint; None if there is no such checkpoint."""
+        rows = yield self._request(place)
         if not rows:
             return None
-        saved = decode(serde, place, rows[0])
-        saved.keys = {channel: key for channel, key in saved.keys.items() if wanted(channel)}
-        values = yield from self._values([saved], context.cache.get, context.cache.put)
-        return {channel: value for channel, value in saved.inline.items() if wanted(channel)} | {
-            channel: load(serde, value.typed, saved.channel_name(channel), context.message_decoder)
-            for channel, key in saved.keys.items()
-            if (value := values.get((place.thread.key, key))) is not None
-        }
+        decoded = decode(serde, place, rows[0])
+        decoded.blobs = {name: key for name, key in decoded.blobs.items() if wanted(name)}
+        decoded.inline = {name: value for name, value in decoded.inline.items() if wanted(name)}
+        values = yield from self._values_of(decoded)
+        return self._channel_values(serde, decoded, values)
 
-    def _remember(self, place: Place, row: Row[Any], found: CheckpointTuple) -> None:
-        context, key = self._context, (place.thread.key, place.ns_key, row.checkpoint_id)
-        if context.not_found.get(key) is not False:
-            context.not_found.put(key, False)  # noqa: FBT003
-        if context.noted.get(key) is None:
-            step = found.metadata.get("step")
-            sends = send_nodes(found.checkpoint["channel_values"])
-            number = step if isinstance(step, int) else None
-            every = found.checkpoint["channel_versions"]
-            versions = {c: every[c] for c in found.checkpoint["channel_values"] if c in every}
-            context.noted.put(key, Noted(sends, number, _origin(place, row, found), versions))
-        if found.pending_writes and context.policy == "raise":
-            channels = frozenset(channel for _, channel, _ in found.pending_writes)
-            context.written.put(key, channels)
+    def cached_values(
+        self, checkpoints: Iterable[DecodedCheckpoint]
+    ) -> tuple[Values, dict[BlobId, tuple[DecodedCheckpoint, str]]]:
+        """Split what checkpoints refer to into cached values and blobs to be read.
 
-    def _values(
-        self, saved: Sequence[Saved], known: Known, learn: Callable[[bytes, Value], None] | None
-    ) -> Script[dict[tuple[bytes, bytes], Value]]:
-        """The values that checkpoints refer to, from memory where they are remembered.
+        Returns:
+            The cached values, and for each blob that is not cached a checkpoint and a channel that
+            refer to it. Channels that are known to be empty are in neither.
+        """
+        cache = self._context.blob_cache
+        cached: Values = {}
+        missing: dict[BlobId, tuple[DecodedCheckpoint, str]] = {}
+        for decoded in checkpoints:
+            thread_key = decoded.place.thread.key
+            for channel, key in decoded.blobs.items():
+                value = cache.get(thread_key, key)
+                if value is not None:
+                    cached[thread_key, key] = value
+                elif not cache.is_empty(thread_key, key):
+                    missing[thread_key, key] = (decoded, channel)
+        return cached, missing
 
-        Args:
-            saved: The checkpoints.
-            known: Looks up a value.
-            learn: Takes each value that had to be read, with its thread's key.
+    def add_values(self, blobs: Collection[BlobId], values: Values) -> Script[None]:
+        """Read blobs and add their values to those at hand; blobs that do not exist are left out.
+
+        Cached blobs are not read again.
         """
         context = self._context
-        found: dict[tuple[bytes, bytes], Value] = {}
-        missing: dict[tuple[bytes, bytes], tuple[Saved, str]] = {}
-        for one in saved:
-            for channel, key in one.keys.items():
-                at = (one.place.thread.key, key)
-                value = known(*at)
-                if value is not None:
-                    found[at] = value
-                elif not context.cache.is_empty(*at):
-                    missing[at] = (one, channel)
-        if not missing:
-            return found
-        rows = yield Request.lookup(lambda conn: context.operations.get_chains(conn, missing))
-        # Oldest first: a chain then ends at once, at the value before.
-        for at in sorted(missing, key=lambda at: rows[at].depth if at in rows else 0):
-            if at in rows:
-                found[at] = _resolve(at, rows, found, known)
-                if learn is not None:
-                    learn(at[0], found[at])
-                continue
-            self.check_empty(*missing[at])
-        return found
-
-    def add_values(
-        self,
-        thread_key: bytes,
-        keys: Iterable[bytes],
-        values: dict[tuple[bytes, bytes], Value],
-    ) -> Script[None]:
-        """Add the values under some keys that are not among those at hand, if they are stored."""
-        context = self._context
-        missing = {(thread_key, key) for key in keys} - values.keys()
+        missing = set(blobs) - values.keys()
         for at in tuple(missing):
-            known = context.cache.get(*at)
-            if known is not None:
-                values[at] = known
+            cached = context.blob_cache.get(*at)
+            if cached is not None:
+                values[at] = cached
                 missing.remove(at)
         if not missing:
             return
-        rows = yield Request.lookup(lambda conn: context.operations.get_chains(conn, missing))
-        for at in missing & rows.keys():
-            values[at] = _resolve(at, rows, values, context.cache.get)
+        rows = yield Request.lookup(partial(context.operations.get_chains, keys=missing))
+        # Shortest chain first: a longer one then ends at a value that is already resolved.
+        for at in sorted(missing & rows.keys(), key=lambda at: rows[at].depth):
+            values[at] = value = self._resolve(at, rows, values)
+            context.blob_cache.put(at[0], value)
 
-    def check_empty(self, one: Saved, channel: str) -> None:
-        """Remember that a channel is empty, as a value that is not in the database says.
+    def _resolve(self, at: BlobId, rows: Mapping[BlobId, Row[Any]], values: Values) -> Value:
+        """Rebuild a value from the rows of its chain, down to one that is known."""
+        thread_key, key = at
+
+        def known(base: bytes) -> Value | None:
+            return values.get((thread_key, base)) or self._context.blob_cache.get(thread_key, base)
+
+        return resolve(key, of_thread(rows, thread_key), known)
+
+    def note_empty(self, decoded: DecodedCheckpoint, channel: str) -> None:
+        """Remember that a channel has no blob.
 
         Raises:
-            HistoryLostError: The checkpoint says that there is one.
+            HistoryLostError: The checkpoint says that it has one.
         """
-        if channel not in one.absent:
+        if channel not in decoded.empty_channels:
             raise HistoryLostError(
-                f"channel {channel!r} of {one.name} is not in the database: rows of "
-                "session_blobs were deleted by hand, or the thread is being deleted"
+                f"{decoded.channel_name(channel)} is not in the database: rows of session_blobs "
+                "were deleted by hand, or the thread is being deleted"
             )
-        self._context.cache.set_empty(one.place.thread.key, one.keys[channel])
+        self._context.blob_cache.set_empty(decoded.place.thread.key, decoded.blobs[channel])
 
     def assemble(
         self,
         serde: SerializerProtocol,
-        saved: Saved,
-        values: Mapping[tuple[bytes, bytes], Value],
-        writes: Sequence[Row[Any]],
-        prefix: str,
+        decoded: DecodedCheckpoint,
+        values: Mapping[BlobId, Value],
+        pending_writes: list[PendingWrite],
     ) -> CheckpointTuple:
-        """Deserialise a checkpoint, with values that `_values` or a listing found."""
-        thread_key, names = saved.place.thread.key, saved.channel_name
-        channel_values = {
-            channel: load(
-                serde, value.typed, partial(names, channel), self._context.message_decoder
+        """Deserialise a checkpoint's values and metadata."""
+        channel_values = self._channel_values(serde, decoded, values)
+        place, row = decoded.place, decoded.row
+        parent_id = row.parent_checkpoint_id
+        return CheckpointTuple(
+            place.at(row.checkpoint_id),
+            {**decoded.checkpoint, "channel_values": channel_values},  # type: ignore[typeddict-item]
+            load_metadata(serde, decoded.name, row),
+            place.at(parent_id) if parent_id else None,
+            pending_writes,
+        )
+
+    def _request(self, place: Place) -> Request:
+        return Request.lookup(
+            partial(
+                self._context.operations.get_checkpoint,
+                thread_key=place.thread.key,
+                ns_key=place.ns_key,
+                checkpoint_id=place.checkpoint_id,
             )
-            for channel, key in saved.keys.items()
-            if (value := values.get((thread_key, key))) is not None
+        )
+
+    def _read(
+        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
+    ) -> Script[CheckpointTuple | None]:
+        """Read a checkpoint from its row, joined with each of its writes."""
+        context, thread_key = self._context, place.thread.key
+        if not rows:
+            self._note_missing(place)
+            return None
+        decoded = decode(serde, place, rows[0])
+        values = yield from self._values_of(decoded)
+        context.blob_cache.set_tips(thread_key, place.ns_key, unpack(rows[0].refs).blobs)
+        writes = [_joined_write(row) for row in rows if row.task_id is not None]
+        # Usually values of this checkpoint, but not if it was put again since.
+        bases = held_keys(write.data for write in writes)
+        yield from self.add_values([(thread_key, key) for key in bases], values)
+        pending = load_writes(serde, writes, of_thread(values, thread_key))
+        found = self.assemble(serde, decoded, values, pending)
+        self._remember(place.key_of(rows[0].checkpoint_id), decoded, found)
+        return found
+
+    def _values_of(self, decoded: DecodedCheckpoint) -> Script[Values]:
+        """The values that a checkpoint refers to."""
+        values, missing = self.cached_values([decoded])
+        if missing:
+            yield from self.add_values(missing, values)
+        for at in missing.keys() - values.keys():
+            self.note_empty(*missing[at])
+        return values
+
+    def _channel_values(
+        self,
+        serde: SerializerProtocol,
+        decoded: DecodedCheckpoint,
+        values: Mapping[BlobId, Value],
+    ) -> dict[str, Any]:
+        thread_key, messages = decoded.place.thread.key, self._context.message_decoder
+        return {
+            **decoded.inline,
+            **{
+                channel: load(serde, value.typed, partial(decoded.channel_name, channel), messages)
+                for channel, key in decoded.blobs.items()
+                if (value := values.get((thread_key, key))) is not None
+            },
         }
-        checkpoint = {**saved.checkpoint, "channel_values": {**saved.inline, **channel_values}}
-        metadata = self.metadata(serde, saved.name, saved.row)
-        pending = pending_of(serde, writes, prefix, of_thread(values, thread_key))
-        return _made(saved.place, saved.row, checkpoint, metadata, pending)
 
-    def metadata(self, serde: SerializerProtocol, name: str, row: Row[Any]) -> Any:
-        """A checkpoint's metadata."""
-        what = f"the metadata of {name}"
-        return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
+    def _note_missing(self, place: Place) -> None:
+        """Remember that a checkpoint was looked for in vain."""
+        exists = self._context.checkpoints.exists
+        # One that was seen or saved here may have been deleted under a running graph.
+        if place.key is not None and exists.get(place.key) is None:
+            exists.put(place.key, False)  # noqa: FBT003
+
+    def _remember(
+        self, key: CheckpointKey, decoded: DecodedCheckpoint, found: CheckpointTuple
+    ) -> None:
+        """Remember what later puts and writes ask about a checkpoint."""
+        context, known = self._context, self._context.checkpoints
+        if not known.exists.get(key):
+            known.exists.put(key, True)  # noqa: FBT003
+        if known.facts.get(key) is None:
+            step, values = found.metadata.get("step"), found.checkpoint["channel_values"]
+            facts = CheckpointFacts(
+                send_nodes=send_nodes(values),
+                step=step if isinstance(step, int) else None,
+                origin=_origin(decoded, found),
+                versions={c: v for c, v in decoded.versions.items() if c in values},
+            )
+            known.facts.put(key, facts)
+        if found.pending_writes and context.policy == "raise":
+            channels = frozenset(channel for _, channel, _ in found.pending_writes)
+            known.checked_channels.put(key, channels)
 
 
-def _resolve(
-    at: tuple[bytes, bytes],
-    rows: Mapping[tuple[bytes, bytes], Row[Any]],
-    found: Mapping[tuple[bytes, bytes], Value],
-    known: Known,
-) -> Value:
-    thread_key, key = at
-    return resolve(
-        key,
-        of_thread(rows, thread_key),
-        lambda wanted: found.get((thread_key, wanted)) or known(thread_key, wanted),
-    )
+def load_metadata(serde: SerializerProtocol, checkpoint_name: str, row: Row[Any]) -> Any:
+    """Deserialise a checkpoint's metadata."""
+    what = f"the metadata of {checkpoint_name}"
+    return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
 
 
-def _origin(place: Place, row: Row[Any], found: CheckpointTuple) -> Origin | None:
-    if not place.is_root:
+def _origin(decoded: DecodedCheckpoint, found: CheckpointTuple) -> Origin | None:
+    if not decoded.place.is_root:
         return None
+    row = decoded.row
     origin = origin_of(row.checkpoint_id, row.parent_checkpoint_id, found.metadata, None)
     return origin._replace(run=row.root_checkpoint_id)
 
 
-def _made(
-    place: Place, row: Row[Any], checkpoint: Any, metadata: Any, writes: list[PendingWrite]
-) -> CheckpointTuple:
-    parent = row.parent_checkpoint_id
-    return CheckpointTuple(
-        place.at(row.checkpoint_id),
-        checkpoint,
-        metadata,
-        place.at(parent) if parent else None,
-        writes,
+class StoredWrite(NamedTuple):
+    """A row of `session_writes`, without the key of its checkpoint."""
+
+    task_id: str
+    idx: int
+    task_path: str
+    channel: str
+    type: str
+    data: bytes
+
+
+def _joined_write(row: Row[Any]) -> StoredWrite:
+    """The write in a row that joins a checkpoint with a write."""
+    return StoredWrite(
+        row.task_id, row.idx, row.task_path, row.channel, row.write_type, row.write_data
     )
 
 
-def _writes_of(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """The writes that a checkpoint was read with."""
-    return ordered(rows) if rows[0].task_id is not None else ()
-
-
-def ordered(writes: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """Writes in the order that LangGraph gives them."""
-    if len(writes) < 2:
-        return writes
-    return sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx))
-
-
-def pending_of(
+def load_writes(
     serde: SerializerProtocol,
-    writes: Sequence[Row[Any]],
-    prefix: str,
-    held: Callable[[bytes], Value | None],
+    writes: Iterable[StoredWrite | Row[Any]],
+    base_of: Callable[[bytes], Value | None],
 ) -> list[PendingWrite]:
-    """Deserialise writes.
+    """Deserialise a checkpoint's writes, in LangGraph's order.
 
     Args:
         serde: The saver's serialiser, at this moment.
         writes: Their rows.
-        prefix: What the names of their columns start with.
-        held: Looks up the values that they are changes of.
+        base_of: Looks up the values that writes are stored as changes of.
     """
-    return [_pending(serde, row, prefix, held) for row in writes] if writes else []
+    ordered = sorted(
+        writes, key=lambda write: writes_sort_key(write.task_path, write.task_id, write.idx)
+    )
+    return [_load_write(serde, write, base_of) for write in ordered]
 
 
-def _pending(
-    serde: SerializerProtocol, row: Row[Any], prefix: str, held: Callable[[bytes], Value | None]
+def _load_write(
+    serde: SerializerProtocol,
+    write: StoredWrite | Row[Any],
+    base_of: Callable[[bytes], Value | None],
 ) -> PendingWrite:
-    what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
-    typ, framed = getattr(row, f"{prefix}type"), getattr(row, f"{prefix}data")
+    what = f"the write of task {write.task_id!r} to channel {write.channel!r}"
     try:
-        data = unframe_write(framed, held)
+        data = unframe_write(write.data, base_of)
     except (CorruptBlobError, HistoryLostError) as exc:
         raise type(exc)(f"{what}: {exc}") from exc
-    return row.task_id, row.channel, load(serde, (typ, data), what)
+    return write.task_id, write.channel, load(serde, (write.type, data), what)
 
 
-ANCESTORS = 512
-"""Checkpoints on a path that one query walks."""
+class DeltaHistoryReader:
+    """Reads what `DeltaChannel`s replay to rebuild their values."""
 
-
-class DeltaHistoryScripts:
-    """The script of `get_delta_channel_history`."""
-
-    def __init__(self, context: Context, reads: GetScripts) -> None:
+    def __init__(self, context: Context, reader: CheckpointReader) -> None:
         self._context = context
-        self._reads = reads
+        self._reader = reader
 
     def read(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
     ) -> Script[dict[str, DeltaChannelHistory]]:
-        """Walk up from a checkpoint until each channel has a stored value.
+        """Walk from a checkpoint's parent to the nearest ancestor that stores each channel's value.
 
-        Four queries for every `ANCESTORS` checkpoints walked, however many channels.
+        Takes a fixed number of queries for every `ANCESTORS` checkpoints, however many channels.
         """
         place = place_of(config)
-        collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
-        seeds: dict[str, Any] = {}
-        walk = yield from self._ancestors(serde, place, place.checkpoint_id, is_target=True)
-        while walk and len(seeds) < len(collected):
-            yield from self._collect(serde, walk, collected, seeds)
-            parent = walk[-1].row.parent_checkpoint_id
-            if parent is None:
+        history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        path = (yield from self._path(serde, place, place.checkpoint_id))[1:]
+        while path and any("seed" not in found for found in history.values()):
+            yield from self._collect(serde, path, history)
+            parent_id = path[-1].row.parent_checkpoint_id
+            if parent_id is None:
                 break
-            walk = yield from self._ancestors(serde, place, parent, is_target=False)
-        history: dict[str, DeltaChannelHistory] = {}
-        for channel, writes in collected.items():
-            history[channel] = {"writes": writes[::-1]}
-            if channel in seeds:
-                history[channel]["seed"] = seeds[channel]
+            path = yield from self._path(serde, place, parent_id)
+        for found in history.values():
+            found["writes"].reverse()
         return history
 
-    def _ancestors(
-        self, serde: SerializerProtocol, place: Place, start: str | None, *, is_target: bool
-    ) -> Script[list[Saved]]:
-        context = self._context
+    def _path(
+        self, serde: SerializerProtocol, place: Place, start: str | None
+    ) -> Script[list[DecodedCheckpoint]]:
+        """A checkpoint (the newest without `start`) and its ancestors, newest first."""
         rows = yield Request.read(
-            lambda conn: context.operations.get_ancestors(
-                conn, place.thread.key, place.ns_key, start, ANCESTORS
+            partial(
+                self._context.operations.get_ancestors,
+                thread_key=place.thread.key,
+                ns_key=place.ns_key,
+                start=start,
+                limit=ANCESTORS,
             )
         )
-        return [decode(serde, place, row) for row in (rows[1:] if is_target else rows)]
+        return [decode(serde, place, row) for row in rows]
 
     def _collect(
         self,
         serde: SerializerProtocol,
-        walk: Sequence[Saved],
-        collected: dict[str, list[PendingWrite]],
-        seeds: dict[str, Any],
+        path: Sequence[DecodedCheckpoint],
+        history: dict[str, DeltaChannelHistory],
     ) -> Script[None]:
-        """Take each channel's writes, newest first, down to the ancestor that holds its value."""
-        context = self._context
-        open_channels = [channel for channel in collected if channel not in seeds]
+        """Add each channel's writes, newest first, down to the ancestor that stores its value."""
+        operations = self._context.operations
+        unseeded = [channel for channel, found in history.items() if "seed" not in found]
         keys = {
-            (one.place.thread.key, one.keys[channel])
-            for one in walk
-            for channel in open_channels
-            if channel in one.keys
+            (decoded.place.thread.key, decoded.blobs[channel])
+            for decoded in path
+            for channel in unseeded
+            if channel in decoded.blobs
         }
-        stored = yield Request.read(lambda conn: context.operations.existing_blobs(conn, keys))
-        writes = yield Request.read(
-            lambda conn: context.operations.get_writes(conn, [one.row for one in walk])
-        )
-        for channel in open_channels:
-            for one in walk:
-                at = (one.row.thread_key, one.row.ns_key, one.row.checkpoint_id)
-                mine = [row for row in writes.get(at, []) if row.channel == channel]
-                collected[channel] += (yield from self._written(serde, at[0], mine))[::-1]
-                if channel in one.inline:
-                    seeds[channel] = one.inline[channel]
+        stored = yield Request.read(partial(operations.existing_blobs, keys=keys))
+        rows = [decoded.row for decoded in path]
+        writes = yield Request.read(partial(operations.get_writes, checkpoints=rows))
+        for channel in unseeded:
+            found = history[channel]
+            for decoded in path:
+                thread_key = decoded.place.thread.key
+                written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])
+                mine = [row for row in written if row.channel == channel]
+                pending = yield from self._load_writes(serde, thread_key, mine)
+                found["writes"] += reversed(pending)
+                if channel in decoded.inline:
+                    found["seed"] = decoded.inline[channel]
                     break
-                if channel not in one.versions:
-                    continue
-                key = (at[0], one.keys[channel])
-                if key in stored:
-                    value = yield from self._value(one, channel, key)
-                    seeds[channel] = load(serde, value.typed, one.channel_name(channel))
+                at = (thread_key, decoded.blobs.get(channel, b""))
+                if at in stored:
+                    found["seed"] = yield from self._load_value(serde, decoded, channel, at)
                     break
 
-    def _written(
+    def _load_writes(
         self, serde: SerializerProtocol, thread_key: bytes, rows: Sequence[Row[Any]]
     ) -> Script[list[PendingWrite]]:
-        held: dict[tuple[bytes, bytes], Value] = {}
-        yield from self._reads.add_values(thread_key, held_keys(row.data for row in rows), held)
-        return pending_of(serde, ordered(rows), "", of_thread(held, thread_key))
+        bases: Values = {}
+        keys = held_keys(row.data for row in rows)
+        yield from self._reader.add_values([(thread_key, key) for key in keys], bases)
+        return load_writes(serde, rows, of_thread(bases, thread_key))
 
-    def _value(self, one: Saved, channel: str, at: tuple[bytes, bytes]) -> Script[Value]:
-        found: dict[tuple[bytes, bytes], Value] = {}
-        yield from self._reads.add_values(at[0], at[1:], found)
-        if at not in found:
-            raise HistoryLostError(f"{one.channel_name(channel)} is not in the database")
-        return found[at]
+    def _load_value(
+        self, serde: SerializerProtocol, decoded: DecodedCheckpoint, channel: str, at: BlobId
+    ) -> Script[Any]:
+        values: Values = {}
+        yield from self._reader.add_values([at], values)
+        if at not in values:
+            raise HistoryLostError(f"{decoded.channel_name(channel)} is not in the database")
+        return load(serde, values[at].typed, decoded.channel_name(channel))

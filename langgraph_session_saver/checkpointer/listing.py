@@ -1,69 +1,87 @@
-"""Listing checkpoints, newest first: a page of rows at a time, each made when it is asked for.
+"""Listing checkpoints, newest first, a page at a time.
 
-A page holds rows, decoded chains of changes and what the cache had: about `PAGE_BYTES`. A value is
-rebuilt and deserialised only for the checkpoint that is asked for. The 16 to 128 checkpoints of a
-page, made at once, took 362 MB for a chat of 800 messages, and the garbage collector that walked
-them a quarter of the time.
+A page holds rows, decoded chains of changes and cached values, about `PAGE_BYTES` in all. A value
+is rebuilt and deserialised only when its checkpoint is asked for: a page of whole checkpoints
+would hold every version of a long chat in memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple, get_checkpoint_id
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.get import GetScripts, Saved, decode, ordered
-from langgraph_session_saver.encoding.chains import Part, Value, follow, of_thread, part_of
+from langgraph_session_saver.checkpointer.get import (
+    BlobId,
+    CheckpointReader,
+    DecodedCheckpoint,
+    Values,
+    decode,
+    load_metadata,
+    load_writes,
+)
+from langgraph_session_saver.encoding.chains import Part, follow, of_thread, part_of
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
 from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
+from langgraph_session_saver.validation import check_filter
 
-MOST = 128
+LARGEST_PAGE = 128
 """Checkpoints on a page."""
 
-FIRST, FIRST_OF_FEW = 4, 16
-"""Checkpoints on the first page: who gives no limit may take one, who does wants them all."""
+FIRST_PAGE = 4
+"""Checkpoints on the first page without a limit: the caller may take only one."""
+
+FIRST_PAGE_OF_LIMIT = 16
+"""Checkpoints on the first page with a limit: the caller wants them all."""
 
 PAGE_BYTES = 4 << 20
-"""What a page may hold, as far as the pages before can tell."""
+"""Bytes that a page should hold, estimated from the pages before."""
 
-TOGETHER = 1 << 15
-"""Serialised bytes made at once: a trip to a worker thread takes 50 µs, as 2 KB of messages do."""
+ASSEMBLED_BYTES = 1 << 15
+"""Serialised bytes to assemble in one go: on asyncio, each go is a trip to a worker thread."""
 
-At: TypeAlias = tuple[bytes, bytes]
-"""A thread's key and a value's."""
+Writes = Mapping[CheckpointKey, Sequence[Row[Any]]]
 
 
 @dataclass(slots=True)
 class Listing:
-    """Where a listing stands, and the page that it is on."""
+    """The position of a listing, and its current page."""
 
     wanted: dict[str, Any]
+    """Parameters of `Operations.list_checkpoints`."""
     filter: Mapping[str, Any]
     left: int | None
-    size: int
-    waiting: deque[Saved] = field(default_factory=deque)
-    writes: Mapping[CheckpointKey, Sequence[Row[Any]]] = field(default_factory=dict)
-    parts: dict[At, Part] = field(default_factory=dict)
-    cached: dict[At, Value] = field(default_factory=dict)
-    last: dict[At, Value] = field(default_factory=dict)
-    """The values of the checkpoint made last: its neighbour has most of them too."""
+    """Checkpoints that may still be listed; None without a limit."""
+    page_size: int
+    """Checkpoints on the next page; 0 after the last one."""
+    waiting: deque[DecodedCheckpoint] = field(default_factory=deque)
+    writes: Writes = field(default_factory=dict)
+    parts: dict[BlobId, Part] = field(default_factory=dict)
+    cached: Values = field(default_factory=dict)
+    last: Values = field(default_factory=dict)
+    """The values of the checkpoint assembled last: the next one shares most of them."""
 
-    def values_of(self, one: Saved, writes: Sequence[Row[Any]]) -> dict[At, Value]:
-        """Rebuild what a checkpoint and its writes refer to; no value for an empty channel."""
-        thread_key = one.place.thread.key
-        found: dict[At, Value] = {}
-        for key in {*one.keys.values(), *_held(writes)}:
+    @property
+    def has_room(self) -> bool:
+        """Whether the limit allows for more checkpoints."""
+        return self.left is None or self.left > 0
+
+    def values_of(self, decoded: DecodedCheckpoint, writes: Sequence[Row[Any]]) -> Values:
+        """Rebuild the values that a checkpoint and its writes refer to."""
+        thread_key = decoded.place.thread.key
+        found: Values = {}
+        for key in {*decoded.blobs.values(), *held_keys(row.data for row in writes)}:
             at = (thread_key, key)
             value = self.last.get(at) or self.cached.get(at)
             if value is None and at in self.parts:
@@ -75,19 +93,19 @@ class Listing:
 
     @property
     def weight(self) -> int:
-        """Bytes of what the page holds."""
-        rows = sum(len(one.row.data) + len(one.row.metadata_data) for one in self.waiting)
+        """Bytes that the page holds."""
+        rows = sum(len(item.row.data) + len(item.row.metadata_data) for item in self.waiting)
         writes = sum(len(row.data) for rows in self.writes.values() for row in rows)
         parts = sum(part.content.size for part in self.parts.values())
         return rows + writes + parts + sum(value.size for value in self.cached.values())
 
 
-class ListScripts:
-    """The scripts of `list`."""
+class CheckpointLister:
+    """Lists checkpoints."""
 
-    def __init__(self, context: Context, reading: GetScripts) -> None:
+    def __init__(self, context: Context, reader: CheckpointReader) -> None:
         self._context = context
-        self._get_scripts = reading
+        self._reader = reader
 
     def start(
         self,
@@ -96,7 +114,8 @@ class ListScripts:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> Listing:
-        """Say which checkpoints to list."""
+        """Check the arguments of `SessionSaver.list` and start a listing."""
+        check_filter(filter)
         wanted: dict[str, Any] = {}
         if config is not None:
             place = place_of(config)
@@ -105,103 +124,101 @@ class ListScripts:
                 wanted["ns"] = place.ns_key
             if place.checkpoint_id is not None:
                 wanted["checkpoint"] = place.checkpoint_id
-        if before is not None and (last := get_checkpoint_id(before)):
-            wanted["before"] = last
-        return Listing(wanted, filter or {}, limit, FIRST if limit is None else FIRST_OF_FEW)
+        if before is not None and (before_id := get_checkpoint_id(before)):
+            wanted["before"] = before_id
+        first_page = FIRST_PAGE if limit is None else FIRST_PAGE_OF_LIMIT
+        return Listing(wanted, filter or {}, limit, first_page)
 
     def next(self, serde: SerializerProtocol, listing: Listing) -> Script[list[CheckpointTuple]]:
-        """Make the next checkpoint, or the next few small ones; none is the end.
+        """Assemble the next checkpoint, or several small ones; an empty list is the end.
 
-        Values are not remembered beyond the listing: reading a long history would push out what
-        running threads need.
+        Values that are read stay out of the cache: a long history would push out the values of
+        running threads.
         """
-        while not listing.waiting and listing.size and (listing.left is None or listing.left > 0):
+        while not listing.waiting and listing.page_size and listing.has_room:
             try:
                 yield from self._turn(serde, listing)
             except HistoryLostError:
-                # Pruned between two statements, most likely: then it is not listed again.
+                # Most likely pruned between two queries: the next one no longer finds it.
                 yield from self._turn(serde, listing)
         if not listing.waiting:
             return []
-        made: list[CheckpointTuple] = yield Aside(partial(self._make, serde, listing))
-        return made
+        assembled: list[CheckpointTuple] = yield Aside(partial(self._assemble, serde, listing))
+        return assembled
 
     def _turn(self, serde: SerializerProtocol, listing: Listing) -> Script[None]:
-        """Go on to the next page."""
-        context, size = self._context, listing.size
+        """Read the next page."""
+        size = listing.page_size
         if listing.left is not None and not listing.filter:
             size = min(size, listing.left)
         rows = yield Request.lookup(
-            lambda conn: context.operations.list_checkpoints(conn, listing.wanted, size)
+            partial(self._context.operations.list_checkpoints, wanted=listing.wanted, limit=size)
         )
-        matching = [row for row in rows if self._matches(serde, row, listing.filter)]
-        saved = [decode(serde, _place_of(row), row) for row in matching[: listing.left]]
-        yield from self._fill(listing, saved)
+        matching = [row for row in rows if _matches(serde, row, listing.filter)]
+        page = [decode(serde, _place_of(row), row) for row in matching[: listing.left]]
+        yield from self._fill(listing, page)
         if listing.left is not None:
-            listing.left -= len(saved)
+            listing.left -= len(page)
         if len(rows) < size:
-            listing.size = 0
+            listing.page_size = 0
             return
         last = rows[-1]
         listing.wanted |= {
             "after": last.checkpoint_id, "after_thread": last.thread_key, "after_ns": last.ns_key
         }  # fmt: skip
         fitting = PAGE_BYTES * len(rows) // (listing.weight or 1)
-        listing.size = max(1, min(2 * listing.size, fitting, MOST))
+        listing.page_size = max(1, min(2 * listing.page_size, fitting, LARGEST_PAGE))
 
-    def _fill(self, listing: Listing, saved: Sequence[Saved]) -> Script[None]:
-        """Read what checkpoints need, in one request."""
-        context, operations = self._context, self._context.operations
-        cached: dict[At, Value] = {}
-        missing: dict[At, tuple[Saved, str]] = {}
-        for one in saved:
-            for channel, key in one.keys.items():
-                at = (one.place.thread.key, key)
-                value = context.cache.get(*at)
-                if value is not None:
-                    cached[at] = value
-                elif not context.cache.is_empty(*at):
-                    missing[at] = (one, channel)
-        heads = [one.row for one in saved]
+    def _fill(self, listing: Listing, page: Sequence[DecodedCheckpoint]) -> Script[None]:
+        """Read the writes and the blobs that a page needs, in one request."""
+        cached, missing = self._reader.cached_values(page)
+        rows = [decoded.row for decoded in page]
         blobs, writes = yield Request.lookup(
-            lambda conn: (
-                operations.get_chains(conn, missing), operations.get_writes(conn, heads)
-            )
-        )  # fmt: skip
-        for at, (one, channel) in missing.items():
+            partial(self._blobs_and_writes, keys=missing, checkpoints=rows)
+        )
+        for at, (decoded, channel) in missing.items():
             if at not in blobs:
-                self._get_scripts.check_empty(one, channel)
-        # Of checkpoints that were put again with other values.
-        former = {(at[0], key) for at, rows in writes.items() for key in _held(rows)}
-        if former := former - cached.keys() - missing.keys():
-            blobs |= yield Request.lookup(lambda conn: operations.get_chains(conn, former))
-        listing.waiting.extend(saved)
+                self._reader.note_empty(decoded, channel)
+        # A checkpoint that was put again has writes that are changes of its former values.
+        bases = {
+            (key.thread_key, base)
+            for key, found in writes.items()
+            for base in held_keys(row.data for row in found)
+        }
+        if former := bases - cached.keys() - missing.keys():
+            blobs |= yield Request.lookup(partial(self._context.operations.get_chains, keys=former))
+        listing.waiting.extend(page)
         listing.writes, listing.cached, listing.last = writes, cached, {}
         listing.parts = {at: part_of(row) for at, row in blobs.items()}
 
-    def _make(self, serde: SerializerProtocol, listing: Listing) -> list[CheckpointTuple]:
-        made: list[CheckpointTuple] = []
+    def _blobs_and_writes(
+        self, conn: Connection, keys: Iterable[BlobId], checkpoints: Iterable[Row[Any]]
+    ) -> tuple[dict[BlobId, Row[Any]], Writes]:
+        operations = self._context.operations
+        return operations.get_chains(conn, keys), operations.get_writes(conn, checkpoints)
+
+    def _assemble(self, serde: SerializerProtocol, listing: Listing) -> list[CheckpointTuple]:
+        """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""
+        assembled: list[CheckpointTuple] = []
         taken = 0
-        while listing.waiting and taken < TOGETHER:
-            one = listing.waiting.popleft()
-            row = one.row
-            writes = listing.writes.get((row.thread_key, row.ns_key, row.checkpoint_id), ())
-            values = listing.values_of(one, writes)
-            made.append(self._get_scripts.assemble(serde, one, values, ordered(writes), ""))
+        while listing.waiting and taken < ASSEMBLED_BYTES:
+            decoded = listing.waiting.popleft()
+            thread_key, row = decoded.place.thread.key, decoded.row
+            writes = listing.writes.get(decoded.place.key_of(row.checkpoint_id), ())
+            values = listing.values_of(decoded, writes)
+            pending = load_writes(serde, writes, of_thread(values, thread_key))
+            assembled.append(self._reader.assemble(serde, decoded, values, pending))
             taken += len(row.data) + sum(value.size for value in values.values())
             taken += sum(len(write.data) for write in writes)
-        return made
-
-    def _matches(self, serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
-        """Compare metadata as `InMemorySaver` does: in Python, value by value."""
-        if not wanted:
-            return True
-        metadata = self._get_scripts.metadata(serde, f"checkpoint {row.checkpoint_id!r}", row)
-        return all(value == metadata.get(key) for key, value in wanted.items())
+        return assembled
 
 
-def _held(writes: Sequence[Row[Any]]) -> set[bytes]:
-    return held_keys(row.data for row in writes)
+def _matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether metadata equals a filter, compared in Python as `InMemorySaver` does."""
+    if not wanted:
+        return True
+    metadata = load_metadata(serde, f"checkpoint {row.checkpoint_id!r}", row)
+    return all(value == metadata.get(key) for key, value in wanted.items())
 
 
 def _place_of(row: Row[Any]) -> Place:

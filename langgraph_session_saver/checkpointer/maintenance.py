@@ -1,4 +1,4 @@
-"""Deleting, pruning and copying whole threads."""
+"""Deleting, pruning, sweeping and copying threads."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
-from langgraph_session_saver.checkpointer.get import GetScripts
+from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import Place, ThreadRef, thread_key
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
@@ -32,61 +33,62 @@ from langgraph_session_saver.retention.policy import (
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import BATCH
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.storage.thread_data import Left, Pace, Position
+from langgraph_session_saver.storage.thread_data import Left, Pace
 from langgraph_session_saver.storage.threads import new_revision
-from langgraph_session_saver.validation import check_thread_id
+from langgraph_session_saver.validation import check_age, check_count, check_thread_id
 
 DELETE = ("delete", "delete_all")
-"""LangGraph's word for keeping nothing, and that of its server."""
+"""Strategies that keep nothing: LangGraph's name, and its server's."""
 
 STRATEGIES = ("keep_latest", "keep_last", *DELETE)
 
 PAGE = 200
-"""Threads that a sweep looks up at a time."""
+"""Threads that a sweep reads at a time."""
+
+Choose = Callable[[Sequence[Stored]], Choice]
+"""From all checkpoints of a thread to those that stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What retention removed, or with `dry_run` would remove."""
+    """What retention deleted, or with `dry_run` would delete."""
 
     threads: int = 0
-    """Threads that lose something."""
+    """Threads that lost something."""
     checkpoints: int = 0
     blobs: int = 0
     deleted_threads: int = 0
-    """Threads that go altogether."""
+    """Threads that were deleted as a whole."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class MaintenanceScripts:
-    """The scripts of `delete_thread`, `delete_for_runs`, `prune` and `copy_thread`."""
+class ThreadMaintenance:
+    """Deletes, prunes, sweeps and copies threads."""
 
-    def __init__(self, context: Context, reads: GetScripts) -> None:
+    def __init__(self, context: Context, reader: CheckpointReader) -> None:
         self._context = context
-        self._reads = reads
+        self._reader = reader
 
     def delete_thread(self, thread_id: Any) -> Script[None]:
         """Delete a thread and what it projected."""
-        key = thread_key(check_thread_id(thread_id))
-        yield from self.delete(key)
+        yield from self.delete(thread_key(check_thread_id(thread_id)))
 
     def delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
         """Delete a thread, in as many transactions as it takes.
 
         Args:
             key: The thread.
-            only_if: What must be true of its row at the beginning; once begun, it is finished.
+            only_if: A condition on the thread's row, checked in the first transaction only.
 
         Returns:
             Whether the thread is gone.
         """
-        whole, pace = self._context.operations.whole, Pace(self._context.dialect.first_piece)
-        start: Position | None = None
+        pace, start = Pace(self._context.dialect.first_piece), None
         while True:
             delete_piece = partial(
-                whole.delete_thread,
+                self._context.operations.whole.delete_thread,
                 thread_key=key,
                 most=pace.most,
                 only_if=only_if,
@@ -100,14 +102,13 @@ class MaintenanceScripts:
             only_if, start = None, left.start
 
     def delete_for_runs(self, serde: SerializerProtocol, run_ids: Sequence[str]) -> Script[None]:
-        """Delete the checkpoints that runs made; rows then show what is left."""
-        wanted = {str(run_id) for run_id in _several("run_ids", run_ids)}
-        if not wanted:
+        """Delete the checkpoints that runs made; projected rows then show what is left."""
+        doomed = {str(run_id) for run_id in _check_ids("run_ids", run_ids)}
+        if not doomed:
             return
-        ops = self._context.operations
-        keys = yield Request.read(lambda conn: ops.whole.threads_of_runs(conn, sorted(wanted)))
-        for key in keys:
-            yield from self._thin_out(serde, key, partial(keep_other_runs, run_ids=wanted))
+        whole = self._context.operations.whole
+        for key in (yield Request.read(partial(whole.threads_of_runs, run_ids=sorted(doomed)))):
+            yield from self._prune_thread(serde, key, partial(keep_other_runs, run_ids=doomed))
 
     def prune(
         self,
@@ -118,30 +119,29 @@ class MaintenanceScripts:
         *,
         dry_run: bool = False,
     ) -> Script[Counts]:
-        """Carry out a strategy on threads, or only count what would go."""
+        """Prune threads by a strategy, or with `dry_run` count what it would delete."""
+        count = check_count("keep_last", keep_last_count) or self._context.keep_last
         if strategy not in STRATEGIES:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
-        if strategy == "keep_last" and keep_last_count is None:
-            raise InvalidConfigError(
-                "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the saver"
-            )
+        choose: Choose = keep_latest
+        if strategy == "keep_last":
+            if count is None:
+                raise InvalidConfigError(
+                    "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the "
+                    "saver"
+                )
+            choose = partial(keep_last, count=count)
         total = Counts()
-        for thread_id in _several("thread_ids", thread_ids):
+        for thread_id in _check_ids("thread_ids", thread_ids):
             key = thread_key(check_thread_id(thread_id))
-            if strategy in DELETE:
-                gone = Counts(threads=1, deleted_threads=1)
-                if dry_run:
-                    counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
-                    total += replace(gone, checkpoints=counts.checkpoints, blobs=counts.blobs)
-                elif (yield from self.delete(key)):
-                    total += gone
-                continue
-            choose: Callable[[Sequence[Stored]], Choice] = keep_latest
-            if keep_last_count is not None and strategy == "keep_last":
-                choose = partial(keep_last, count=keep_last_count)
-            total += yield from self._thin_out(serde, key, choose, dry_run=dry_run)
+            if strategy not in DELETE:
+                total += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
+            elif dry_run:
+                total += yield from self._count_all(serde, key)
+            elif (yield from self.delete(key)):
+                total += Counts(threads=1, deleted_threads=1)
         return total
 
     def sweep(
@@ -152,194 +152,205 @@ class MaintenanceScripts:
         *,
         dry_run: bool,
     ) -> Script[Counts]:
-        """Apply age and idle limits to every thread, a thread a transaction."""
+        """Apply age and idle limits to all threads, one after another."""
+        check_age("older_than", older_than)
+        check_age("idle_for", idle_for)
         if older_than is None and idle_for is None:
             raise InvalidConfigError("sweep needs a limit: pass older_than=, idle_for= or both")
-        now, ops = utc_now(), self._context.operations
+        now, page = utc_now(), self._context.operations.threads.page
         counts, after = Counts(), b""
         while True:
-            threads = yield Request.read(
-                lambda conn, after=after: ops.threads.page(conn, after, PAGE)  # type: ignore[misc]
-            )
+            threads = yield Request.read(partial(page, after=after, limit=PAGE))
             for thread in threads:
+                key = thread.thread_key
                 if idle_for is not None and thread.updated_at < now - idle_for:
-                    counts += yield from self._sweep_away(serde, thread, now - idle_for, dry_run)
+                    found = yield from self._count_all(serde, key)
+                    is_idle = partial(_is_idle, now - idle_for)
+                    if dry_run or (yield from self.delete(key, is_idle)):
+                        counts += found
                 elif older_than is not None:
                     choose = partial(keep_since, cutoff=now - older_than)
-                    counts += yield from self._thin_out(
-                        serde, thread.thread_key, choose, dry_run=dry_run
-                    )
+                    counts += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
             if len(threads) < PAGE:
                 return counts
             after = threads[-1].thread_key
 
-    def _sweep_away(
-        self,
-        serde: SerializerProtocol,
-        thread: Row[Any],
-        cutoff: datetime,
-        dry_run: bool,  # noqa: FBT001
-    ) -> Script[Counts]:
-        """Delete a thread that is still idle once its row is locked."""
-        key = thread.thread_key
-        counts = yield from self._thin_out(serde, key, keep_nothing, dry_run=True)
-        is_idle = lambda row: bool(row.updated_at < cutoff)  # noqa: E731
-        if not dry_run and not (yield from self.delete(key, is_idle)):
-            return Counts()
-        return replace(counts, threads=1, deleted_threads=1)
-
     def copy_thread(
         self, serde: SerializerProtocol, source_id: Any, target_id: Any
     ) -> Script[None]:
-        """Copy a thread's checkpoints and writes; its rows are projected anew for the copy."""
+        """Copy a thread's checkpoints and writes, and project the rows of the copy anew."""
         source = thread_key(check_thread_id(source_id))
         target_text = check_thread_id(target_id)
         target = ThreadRef(thread_key(target_text), target_text)
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
-        ops = self._context.operations
-        if (yield Request.write(lambda conn: ops.whole.copy_thread(conn, source, target))):
+        copy = partial(self._context.operations.whole.copy_thread, source=source, target=target)
+        if (yield Request.write(copy)):
             self._context.forget_thread(target.key)
             yield from self._project_again(serde, target, keeps_status=True)
 
-    # -- what they share --------------------------------------------------------------------
+    # -- pruning one thread -----------------------------------------------------------------
 
-    def _thin_out(
-        self,
-        serde: SerializerProtocol,
-        key: bytes,
-        choose: Callable[[Sequence[Stored]], Choice],
-        *,
-        dry_run: bool = False,
+    def _count_all(self, serde: SerializerProtocol, key: bytes) -> Script[Counts]:
+        """What the deletion of a thread would delete."""
+        counts = yield from self._prune_thread(serde, key, keep_nothing, dry_run=True)
+        return replace(counts, threads=1, deleted_threads=1)
+
+    def _prune_thread(
+        self, serde: SerializerProtocol, key: bytes, choose: Choose, *, dry_run: bool = False
     ) -> Script[Counts]:
-        """Delete all but the chosen checkpoints of a thread, a piece a transaction.
+        """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
-        What to delete is worked out before a transaction is open, and again if somebody else has
-        changed the thread meanwhile; at the last attempt nobody can.
+        The choice is made on what a read found, and made again if others change the thread before
+        it is carried out; at the last attempt, under the lock of the thread's row.
         """
         total = Counts()
-        for attempt in range(ATTEMPTS):
-            plan = partial(self._plan, key, choose)
-            if attempt == ATTEMPTS - 1:
-                counts, thread_id = yield Request.write(partial(self._carry_out_locked, key, plan))
-                total += counts
-                break
-            found: _Plan | None = yield Request.read(plan)
-            if found is None:
+        for _ in range(ATTEMPTS - 1):
+            plan: _Plan | None = yield Request.read(partial(self._plan, key, choose))
+            if plan is None:
                 return total
             if dry_run:
-                return _counted(found.thinned)
-            revision = found.thinned.contents.revision
-            if not found.thinned.contents.rows:
-                if (yield from self.delete(key, partial(_is_at, revision))):
-                    return _counted(found.thinned)
+                return _counted(plan.thinned)
+            if not plan.thinned.contents.rows:
+                is_unchanged = partial(_is_at, plan.thinned.contents.revision)
+                if (yield from self.delete(key, is_unchanged)):
+                    return _counted(plan.thinned)
                 continue
-            counts, is_done = yield from self._carry_out(key, found)
+            counts, is_done = yield from self._carry_out(key, plan.thinned)
             total += counts
             if is_done:
-                thread_id = found.thread_id
+                thread_id = plan.thread_id
                 break
+        else:
+            locked = partial(self._plan_and_carry_out, key, choose)
+            counts, thread_id = yield Request.write(locked)
+            total += counts
         self._context.forget_thread(key)
-        yield from self._show_newest(serde, ThreadRef(key, thread_id))
+        thread = ThreadRef(key, thread_id)
+        if (yield Request.read(partial(self._shows_deleted, thread))):
+            yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(
-        self, key: bytes, choose: Callable[[Sequence[Stored]], Choice], conn: Connection
-    ) -> _Plan | None:
-        ops = self._context.operations
-        thread = ops.threads.look_up(conn, key)
+    def _plan(self, key: bytes, choose: Choose, conn: Connection) -> _Plan | None:
+        operations = self._context.operations
+        thread = operations.threads.look_up(conn, key)
         if thread is None:
             return None
-        contents = read_contents(ops, conn, key, thread.revision)
+        contents = read_contents(operations, conn, key, thread.revision)
         return _Plan(thread.thread_id, contents.thinned(choose(list(contents.rows.values()))))
 
-    def _carry_out(self, key: bytes, plan: _Plan) -> Script[tuple[Counts, bool]]:
-        """Carry out a plan; whether it was to the end, for the thread stayed as it was."""
-        ops, total = self._context.operations, Counts()
-        revision = plan.thinned.contents.revision
-        # To name those that stay takes less than to name those that go.
-        by_order = len(plan.thinned.contents.blobs) <= BATCH < len(plan.thinned.unused)
+    def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
+        """Delete what is planned, a piece in each transaction.
 
-        def operation(conn: Connection, piece: Thinned, known: int, following: int) -> bool:
-            thread = ops.threads.find(conn, key)
-            if thread is None or thread.revision != known:
-                return False
-            with ops.dialect.in_bulk(conn):
-                carry_out(ops, conn, key, piece, by_order=by_order)
-            ops.threads.change(conn, key, {"revision": following, "updated_at": thread.updated_at})
-            return True
-
-        pace = Pace()
-        for piece in in_pieces(plan.thinned, pace):
+        Returns:
+            What was deleted, and whether that is all: False if others changed the thread.
+        """
+        total, pace, revision = Counts(), Pace(), thinned.contents.revision
+        # It takes less to name the blobs that stay than those that go, if these are many more.
+        by_order = len(thinned.contents.blobs) <= BATCH < len(thinned.unused)
+        for piece in in_pieces(thinned, pace):
             following = new_revision(revision)
-            delete_piece = partial(operation, piece=piece, known=revision, following=following)
+            delete_piece = partial(self._delete_piece, key, piece, revision, following, by_order)
             with pace.timed():
-                is_as_known = yield Request.write(delete_piece)
-            if not is_as_known:
+                is_unchanged = yield Request.write(delete_piece)
+            if not is_unchanged:
                 return total, False
             revision = following
             total += _counted(piece)
         return total, True
 
-    def _carry_out_locked(
-        self, key: bytes, plan: Callable[[Connection], _Plan | None], conn: Connection
+    def _delete_piece(
+        self,
+        key: bytes,
+        piece: Thinned,
+        revision: int,
+        following: int,
+        by_order: bool,  # noqa: FBT001
+        conn: Connection,
+    ) -> bool:
+        """Delete a piece of a thread; False, and nothing is deleted, if its revision is another."""
+        operations = self._context.operations
+        thread = operations.threads.find(conn, key)
+        if thread is None or thread.revision != revision:
+            return False
+        with operations.dialect.in_bulk(conn):
+            carry_out(operations, conn, key, piece, by_order=by_order)
+        kept = {"revision": following, "updated_at": thread.updated_at}
+        operations.threads.change(conn, key, kept)
+        return True
+
+    def _plan_and_carry_out(
+        self, key: bytes, choose: Choose, conn: Connection
     ) -> tuple[Counts, str]:
-        """Plan and delete in one transaction, for a thread that is written to all the time."""
-        ops = self._context.operations
-        thread = ops.threads.find(conn, key)
-        found = plan(conn) if thread is not None else None
-        if found is None:
+        """Plan and delete in one transaction, for a thread that is written to all the time.
+
+        Returns:
+            What was deleted, and the thread's id.
+        """
+        operations = self._context.operations
+        thread = operations.threads.find(conn, key)
+        plan = self._plan(key, choose, conn) if thread is not None else None
+        if plan is None:
             return Counts(), ""
-        carry_out(ops, conn, key, found.thinned)
-        ops.threads.change(conn, key, {"revision": new_revision(thread.revision)})
-        return _counted(found.thinned), found.thread_id
+        carry_out(operations, conn, key, plan.thinned)
+        operations.threads.change(conn, key, {"revision": new_revision(thread.revision)})
+        return _counted(plan.thinned), plan.thread_id
 
-    def _show_newest(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:
-        """Make a thread's rows show its newest checkpoint, if they show one that is gone."""
-        ops = self._context.operations
+    # -- projecting again -------------------------------------------------------------------
 
-        def is_gone(conn: Connection) -> bool:
-            row = ops.threads.look_up(conn, thread.key)
-            return row is not None and ops.latest_root(conn, thread.key) != row.checkpoint_id
-
-        if (yield Request.read(is_gone)):
-            yield from self._project_again(serde, thread)
+    def _shows_deleted(self, thread: ThreadRef, conn: Connection) -> bool:
+        """Whether a thread's projected rows show another checkpoint than its newest."""
+        operations = self._context.operations
+        row = operations.threads.look_up(conn, thread.key)
+        return row is not None and operations.latest_root(conn, thread.key) != row.checkpoint_id
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
     ) -> Script[None]:
-        """Make a thread's rows show its newest root checkpoint, whatever they showed."""
+        """Make a thread's projected rows show its newest root checkpoint."""
         context = self._context
-        place = Place(thread, "", b"", None)
-        newest = yield from self._reads.get_tuple(serde, place.at(""))
+        newest = yield from self._reader.get_tuple(serde, Place(thread, "", b"", None).at(""))
         if newest is None:
             return
         step = _step_of(thread, newest)
         changes = context.projector.project(step, None, None, whole=True)
-        changes.usage = []  # tokens are spent once, by the run that spent them
+        changes.usage = []  # recorded once, by the step that used the tokens
         if not context.records_errors:
             changes.problems = []
-        shown = {"checkpoint_id": step.checkpoint_id} | ({} if keeps_status else _status_of(newest))
+        columns = {"checkpoint_id": step.checkpoint_id}
+        if not keeps_status:
+            columns |= _status_of(newest)
+        yield Request.write(partial(self._apply, thread, step, changes, columns))
 
-        def operation(conn: Connection) -> None:
-            head = context.operations.threads.lock(conn, thread)
-            context.projected.apply(conn, thread, head, step, changes)
-            context.operations.threads.change(conn, thread.key, shown)
+    def _apply(
+        self,
+        thread: ThreadRef,
+        step: Step,
+        changes: Changes,
+        columns: dict[str, Any],
+        conn: Connection,
+    ) -> None:
+        operations = self._context.operations
+        head = operations.threads.lock(conn, thread)
+        self._context.projected.apply(conn, thread, head, step, changes)
+        operations.threads.change(conn, thread.key, columns)
 
-        yield Request.write(operation)
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is to go from a thread."""
+class _Plan(NamedTuple):
+    """What a prune deletes of a thread."""
 
     thread_id: str
     thinned: Thinned
 
 
 def _is_at(revision: int, row: Any) -> bool:
-    """Whether nobody has written to a thread since a plan was made for it."""
+    """Whether a thread's row is still of a revision."""
     return bool(row.revision == revision)
+
+
+def _is_idle(cutoff: datetime, row: Any) -> bool:
+    """Whether a thread was not written to since a moment."""
+    return bool(row.updated_at < cutoff)
 
 
 def _counted(thinned: Thinned) -> Counts:
@@ -350,35 +361,36 @@ def _counted(thinned: Thinned) -> Counts:
     )
 
 
-def _several(what: str, ids: Any) -> Sequence[Any]:
-    """Ids, and not one id, whose characters would be taken for ids of other threads or runs."""
+def _check_ids(what: str, ids: Any) -> Sequence[Any]:
+    """Check that ids are not one text, whose characters would be taken for ids."""
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InvalidConfigError(f"{what} is {ids!r:.80}: pass a list of ids")
     return list(ids)
 
 
-def _status_of(found: CheckpointTuple) -> dict[str, Any]:
-    """What a thread does, read from its newest checkpoint and the writes that wait there."""
-    due = due_nodes(found.checkpoint["channel_values"])
-    kinds = [KINDS[channel] for _, channel, _ in found.pending_writes or () if channel in KINDS]
+def _status_of(newest: CheckpointTuple) -> dict[str, Any]:
+    """A thread's status columns, from its newest checkpoint and the pending writes there."""
+    due = due_nodes(newest.checkpoint["channel_values"])
+    kinds = [KINDS[channel] for _, channel, _ in newest.pending_writes or () if channel in KINDS]
     return {
         "status": max(kinds, key=SEVERITY.__getitem__) if kinds else PENDING if due else DONE,
         "status_node": ", ".join(due) or None,
-        "status_step": found.metadata.get("step"),
+        "status_step": newest.metadata.get("step"),
         "status_since": utc_now(),
-        "status_checkpoint_id": found.checkpoint["id"],
+        "status_checkpoint_id": newest.checkpoint["id"],
     }
 
 
-def _step_of(thread: ThreadRef, found: CheckpointTuple) -> Step:
-    values = found.checkpoint["channel_values"]
+def _step_of(thread: ThreadRef, newest: CheckpointTuple) -> Step:
+    """A checkpoint as a step that changed all channels."""
+    values = newest.checkpoint["channel_values"]
     return Step(
         session_id=thread.thread_id,
         thread_id=thread.thread_id,
-        checkpoint_id=found.checkpoint["id"],
-        run_id=found.metadata.get("run_id"),
-        metadata=dict(found.metadata),
+        checkpoint_id=newest.checkpoint["id"],
+        run_id=newest.metadata.get("run_id"),
+        metadata=dict(newest.metadata),
         values=values,
         changed=frozenset(values),
-        versions=found.checkpoint["channel_versions"],
+        versions=newest.checkpoint["channel_versions"],
     )

@@ -1,11 +1,14 @@
-"""Saving: a checkpoint with what it changed, and the writes of a task."""
+"""Saving a checkpoint, with what its step projects and what retention then deletes.
+
+`put` takes note of a checkpoint when it is called, not when its script runs: LangGraph starts the
+checkpoint's tasks without waiting for its put, and scripts may run in worker threads, in any order.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -17,22 +20,23 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.config import place_of
-from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context, Noted
-from langgraph_session_saver.checkpointer.encode import Incoming, merged
-from langgraph_session_saver.encoding import references
-from langgraph_session_saver.encoding.chains import StoredBlob, extend, whole
-from langgraph_session_saver.encoding.delta import kept_items
-from langgraph_session_saver.encoding.framing import frame
-from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
-from langgraph_session_saver.encoding.messages import is_long_message_list
-from langgraph_session_saver.encoding.serde import dump
+from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.encode import (
+    EncodedCheckpoint,
+    NewCheckpoint,
+    encode,
+    merged_metadata,
+    retained_row,
+)
+from langgraph_session_saver.checkpointer.known import CheckpointFacts
+from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
     HistoryLostError,
     ProjectionError,
 )
-from langgraph_session_saver.projection.project import Changes, Kept
-from langgraph_session_saver.projection.rows import StaleViewError
+from langgraph_session_saver.projection.project import Changes
+from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import send_nodes, status_at
 from langgraph_session_saver.retention.apply import carry_out, read_contents
 from langgraph_session_saver.retention.contents import Contents, Thinned
@@ -41,23 +45,30 @@ from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch, Dependencies, RevisionCheck
-from langgraph_session_saver.storage.checkpoints import CheckpointRows, ParentGoneError
+from langgraph_session_saver.storage.checkpoints import ParentGoneError
 from langgraph_session_saver.storage.threads import Head, new_revision
 from langgraph_session_saver.validation import check_channels
 
 logger = logging.getLogger("langgraph_session_saver")
 
 UNUSED_BLOBS = 16
-"""Blobs that nothing uses may wait until there are more, to go in one statement."""
+"""Unused blobs that may stay until there are more, to be deleted in one statement."""
 
 
-class PutScripts:
-    """The scripts of `put` and `put_writes`."""
+class _Put(NamedTuple):
+    """A checkpoint on its way into the database."""
+
+    new: NewCheckpoint
+    encoded: EncodedCheckpoint
+    changes: Changes | None
+    """What the step changes in projected rows; None where it projects nothing."""
+
+
+class CheckpointWriter:
+    """Stores checkpoints: first as one batch on the thread's row as it is known, else locked."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-
-    # -- checkpoints ------------------------------------------------------------------------
 
     def put(
         self,
@@ -69,395 +80,375 @@ class PutScripts:
         *,
         is_orphan: bool = False,
     ) -> Script[RunnableConfig]:
-        """Check a checkpoint; the script that is returned stores it, and returns its config.
+        """Check a checkpoint and return the script that stores it and returns its config.
 
-        What its tasks' errors will say of it is noted at once: LangGraph does not wait for a `put`
-        before it runs them.
+        Args:
+            serde: The saver's serialiser, at this moment.
+            config: As for `SessionSaver.put`, as are the next three.
+            checkpoint: The checkpoint.
+            metadata: Its metadata.
+            new_versions: The channels that changed since the parent.
+            is_orphan: Whether the parent is known to be gone, so that all channels are stored.
         """
         place = place_of(config)
         check_channels(list(checkpoint["channel_versions"]))
-        saved = Incoming(place, checkpoint, merged(config, metadata), new_versions, serde)
-        saved.is_orphan = is_orphan
-        if place.is_root:
-            saved.origin = self._origin(saved)
-        versions = checkpoint["channel_versions"]
-        self._context.noted.put(
-            (place.thread.key, place.ns_key, checkpoint["id"]),
-            Noted(
-                send_nodes(checkpoint["channel_values"]),
-                saved.step_number,
-                saved.origin,
-                {channel: versions[channel] for channel in saved.references.blobs},
-            ),
+        merged = merged_metadata(config, metadata)
+        origin = self._origin(place, checkpoint["id"], merged) if place.is_root else None
+        new = NewCheckpoint(place, checkpoint, merged, new_versions, serde, origin)
+        facts = CheckpointFacts(
+            send_nodes=send_nodes(new.values),
+            step=new.step_number,
+            origin=origin,
+            versions={c: version for c, version in new.versions.items() if c in new.values},
         )
-        return self._store(saved)
+        self._context.checkpoints.facts.put(new.key, facts)
+        return self._store(new, is_orphan=is_orphan)
 
-    def _origin(self, saved: Incoming) -> Origin:
-        place = saved.place
-        parent = self._context.noted.get((place.thread.key, place.ns_key, str(place.checkpoint_id)))
-        return origin_of(
-            saved.checkpoint["id"],
-            place.checkpoint_id,
-            saved.metadata,
-            None if parent is None else parent.origin,
-        )
+    def _origin(self, place: Place, checkpoint_id: str, metadata: dict[str, Any]) -> Origin:
+        facts = None if place.key is None else self._context.checkpoints.facts.get(place.key)
+        parent = None if facts is None else facts.origin
+        return origin_of(checkpoint_id, place.checkpoint_id, metadata, parent)
 
-    def _store(self, saved: Incoming) -> Script[RunnableConfig]:
-        place = saved.place
-        if not saved.is_orphan:
-            yield from refuse_unknown_parent(self._context, place, saved.checkpoint["id"])
-        rows = self._encode(saved, everything=saved.is_orphan)
-        changes = self._project(saved)
-        if not (yield from self._store_known(saved, rows, changes)):
-            changes = yield from self._store_unknown(saved, rows, changes)
-        self._remember(saved, changes)
-        return place.at(saved.checkpoint["id"])
+    def _store(self, new: NewCheckpoint, *, is_orphan: bool) -> Script[RunnableConfig]:
+        if not is_orphan:
+            yield from check_parent(self._context, new.place, new.key)
+        encoded = encode(self._context, new, everything=is_orphan)
+        put = _Put(new, encoded, self._project(new, encoded))
+        if not (yield from self._store_in_batch(put)):
+            put = yield from self._store_locked(put)
+        self._remember(put)
+        return new.place.at(new.id)
 
-    def _store_known(
-        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
-    ) -> Script[bool]:
-        """Store a step of a thread whose row is known; False if it is not, or not as known."""
-        context, thread = self._context, saved.place.thread
-        known = context.known.get(thread.key)
-        if known is None or not known.suits(thread) or not saved.goes_on(known.head, changes):
+    # -- in one batch -----------------------------------------------------------------------
+
+    def _store_in_batch(self, put: _Put) -> Script[bool]:
+        """Store a step of a thread whose row is known; False if it is not, or has changed."""
+        context, new = self._context, put.new
+        thread, threads = new.place.thread, context.threads
+        known = threads.rows.get(thread.key)
+        if known is None or not known.agrees_with(thread) or not _only_adds(put, known.head):
             return False
-        head, thinned = known.head, None
-        revision = new_revision()
+        head, thinned, revision = known.head, None, new_revision()
         if context.keep_last is not None:
-            thinned = self._thinned(saved, rows, head.revision, revision)
+            thinned = self._thin_known(put, head.revision, revision)
             if thinned is None or thinned.newly_hidden:
                 return False
-        values = self._thread_values(saved, head, revision)
-        batch = self._batch(saved, rows, changes, head, values)
+        values = _thread_values(new, head, revision)
+        batch = self._batch(put, head, values)
         if thinned is not None:
             batch.removals = context.operations.removals(thread.key, thinned)
-        if thinned is not None and thinned.oldest_root is not None:
-            batch.late = (thread.key, thinned.oldest_root)
+            if thinned.oldest_root is not None:
+                batch.late = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request.batch(lambda conn: context.operations.steps.run(conn, batch))
+            stored = yield Request.batch(partial(context.operations.steps.run, batch=batch))
         except BrokenReferenceError:
             stored = False
         if not stored:
-            context.forget_row(thread.key)
+            threads.forget_row(thread.key)
             return False
-        contents = None if thinned is None else thinned.contents
-        context.learn(thread, head.changed(values), head.revision, contents)
+        threads.learn(thread, head.changed(values))
+        if thinned is not None:
+            threads.contents.put(thread.key, thinned.contents)
         return True
 
-    def _thread_values(self, saved: Incoming, head: Head, revision: int) -> dict[str, Any]:
-        if not saved.place.is_root:
-            return {"revision": revision, "updated_at": utc_now()}
-        values = status_at(saved.reached(), head.status_checkpoint_id)
-        values["revision"] = revision
-        return values
-
-    def _batch(
-        self,
-        saved: Incoming,
-        rows: CheckpointRows,
-        changes: Changes | None,
-        head: Head,
-        values: dict[str, Any],
-    ) -> Batch:
-        """All that a step of a known thread writes, but for what it prunes."""
-        context, thread = self._context, saved.place.thread
-        ops, projected = context.operations, context.projected
+    def _batch(self, put: _Put, head: Head, values: dict[str, Any]) -> Batch:
+        """Everything that a step writes, if its thread's row is still `head`."""
+        context, thread, rows = self._context, put.new.place.thread, put.encoded.rows
+        operations, projected = context.operations, context.projected
         batch = Batch([], RevisionCheck(thread.key, head.revision, values, rows.dependencies))
         if rows.blobs:
-            batch.stores.append((ops.blobs, rows.blobs))
-        if changes is not None:
-            owner = {"session_id": head.session_id, "thread_key": thread.key}
-            for store, made in (
-                (projected.messages, changes.messages),
-                (projected.usage, changes.usage),
-            ):
-                if made:
-                    batch.stores.append((store, [{**row, **owner} for row in made]))
+            batch.stores.append((operations.blobs, rows.blobs))
+        if put.changes is not None:
+            batch.stores += projected.stores(thread, head, put.changes)
             if head.is_first:
-                batch.session = (head.session_id, projected.session_values(changes))
-        batch.stores.append((ops.checkpoints, [rows.checkpoint]))
+                batch.session = (head.session_id, projected.session_values(put.changes))
+        batch.stores.append((operations.checkpoints, [rows.checkpoint]))
         return batch
 
-    def _store_unknown(
-        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
-    ) -> Script[Changes | None]:
-        """Store a step under the lock of its thread's row, whatever that says."""
-        context, place = self._context, saved.place
+    # -- under the thread's lock ------------------------------------------------------------
+
+    def _store_locked(self, put: _Put) -> Script[_Put]:
+        """Store a step under the lock of its thread's row; returns what was stored.
+
+        Raises:
+            CheckpointNotFoundError: The call was to start from a checkpoint that does not exist.
+            HistoryLostError: Others kept deleting what the step refers to.
+        """
+        context, new = self._context, put.new
+        thread = new.place.thread
         for attempt in range(ATTEMPTS):
             try:
-                operation = self._put_operation(saved, rows, changes)
-                was, head, contents = yield Request.step(operation)
+                head, contents = yield Request.step(partial(self._run_locked, put))
                 break
             except ParentGoneError:
-                if saved.has_just_looked:
-                    raise unknown_parent(place) from None
-                context.forget_thread(place.thread.key)
-                saved.refuse_lost_deltas()
-                rows = self._encode(saved, everything=True)
-            except StaleViewError:
-                context.views.forget(place.thread.key)
-                changes = self._project(saved, whole=True)
+                if _starts_from_given_parent(new):
+                    raise unknown_parent(new.place) from None
+                context.forget_thread(thread.key)
+                _refuse_lost_deltas(new)
+                put = put._replace(encoded=encode(context, new, everything=True))
+            except StaleProjectionError:
+                context.threads.projected.forget(thread.key)
+                put = put._replace(changes=self._project(new, put.encoded, whole=True))
             except BrokenReferenceError:
                 if attempt == ATTEMPTS - 1:
                     raise
-                context.forget_thread(place.thread.key)
-                rows = self._encode(saved, everything=not rows.needs_parent)
+                context.forget_thread(thread.key)
+                everything = not put.encoded.rows.needs_parent
+                put = put._replace(encoded=encode(context, new, everything=everything))
         else:
             raise HistoryLostError(
-                f"{saved.name()} could not be saved: others kept deleting what it refers to"
+                f"{new.name()} could not be saved: in {ATTEMPTS} attempts, others deleted what it "
+                "refers to. Run the thread again"
             )
-        context.learn(place.thread, head, was.revision, contents)
-        return changes
+        context.threads.learn(thread, head)
+        if contents is not None:
+            context.threads.contents.put(thread.key, contents)
+        return put
 
-    def _put_operation(
-        self, saved: Incoming, rows: CheckpointRows, changes: Changes | None
-    ) -> Callable[[Connection], tuple[Head, Head, Contents | None]]:
-        context, thread = self._context, saved.place.thread
+    def _run_locked(self, put: _Put, conn: Connection) -> tuple[Head, Contents | None]:
+        """Lock a thread and store a step of it.
 
-        def operation(conn: Connection) -> tuple[Head, Head, Contents | None]:
-            was = context.operations.threads.lock(conn, thread)
-            is_first = saved.begins(was, changes) and rows.dependencies == Dependencies()
-            store = self._begin if is_first else self._go_on
-            head = store(conn, saved, rows, changes, was)
-            if context.keep_last is None:
-                return was, head, None
-            return was, head, self._retain(conn, saved, rows, was.revision, head.revision)
+        Returns:
+            The thread's row after the step, and under `keep_last` what the thread then stores.
+        """
+        context, thread = self._context, put.new.place.thread
+        was = context.operations.threads.lock(conn, thread)
+        if _begins_thread(put, was):
+            head = self._begin_thread(conn, put, was)
+        else:
+            put = self._keep_replaced(conn, put, was)
+            head = self._continue_thread(conn, put, was)
+        if context.keep_last is None:
+            return head, None
+        return head, self._prune(conn, put, was.revision, head.revision)
 
-        return operation
-
-    def _begin(
-        self,
-        conn: Connection,
-        saved: Incoming,
-        rows: CheckpointRows,
-        changes: Changes | None,
-        head: Head,
-    ) -> Head:
-        """Store the first step of a thread: nothing is there that it has to be compared with."""
-        values = self._thread_values(saved, head, new_revision())
-        batch = self._batch(saved, rows, changes, head, values)
-        if not self._context.operations.steps.run(conn, batch):
+    def _begin_thread(self, conn: Connection, put: _Put, head: Head) -> Head:
+        values = _thread_values(put.new, head, new_revision())
+        if not self._context.operations.steps.run(conn, self._batch(put, head, values)):
             raise BrokenReferenceError("a thread's row was changed while it was locked")
         return head.changed(values)
 
-    def _go_on(
-        self,
-        conn: Connection,
-        saved: Incoming,
-        rows: CheckpointRows,
-        changes: Changes | None,
-        was: Head,
-    ) -> Head:
-        """Store a step of a thread, whatever that has become since it was known."""
-        context, thread, head, reached = self._context, saved.place.thread, was, saved.reached()
-        if saved.place.is_root and reached.id <= (head.checkpoint_id or ""):
-            self._keep_former(conn, saved, rows)
-        context.operations.put(conn, rows)
-        is_newest = head.checkpoint_id is None or reached.id >= head.checkpoint_id
-        if saved.place.is_root and is_newest:
-            if changes is not None and reached.id != head.checkpoint_id:
-                step = saved.step(whole=changes.is_whole)
-                if head.is_outdated:
-                    context.projector.show_all_columns(saved.step(whole=True), changes)
-                context.projected.apply(conn, thread, head, step, changes)
-            is_again = reached.id == was.checkpoint_id
-            following = new_revision(was.revision if is_again else 0)
-            return context.projected.note_checkpoint(conn, thread, head, reached, following)
-        following = new_revision(was.revision)
-        context.operations.threads.change(conn, thread.key, {"revision": following})
-        return head.changed({"revision": following})
+    def _continue_thread(self, conn: Connection, put: _Put, was: Head) -> Head:
+        context, new, changes = self._context, put.new, put.changes
+        thread, projected = new.place.thread, context.projected
+        context.operations.put(conn, put.encoded.rows)
+        if not new.place.is_root or new.id < (was.checkpoint_id or ""):
+            following = {"revision": new_revision(was.revision)}
+            context.operations.threads.change(conn, thread.key, following)
+            return was.changed(following)
+        is_repeated = new.id == was.checkpoint_id
+        if changes is not None and not is_repeated:
+            if was.is_outdated:
+                context.projector.show_all_columns(new.step(whole=True), changes)
+            projected.apply(conn, thread, was, new.step(whole=changes.is_whole), changes)
+        revision = new_revision(was.revision if is_repeated else 0)
+        return projected.note_checkpoint(conn, thread, was, new.reached(), revision)
 
-    def _keep_former(self, conn: Connection, saved: Incoming, rows: CheckpointRows) -> None:
-        """Keep the blobs of a checkpoint that is put again: its writes may be changes of them."""
-        place, checkpoint_id = saved.place, saved.checkpoint["id"]
-        at = (place.thread.key, place.ns_key, checkpoint_id)
-        replaced = self._context.operations.get_checkpoint(conn, *at)
-        if replaced:
-            saved.references = references.replacing(saved.references, replaced[0].refs)
-            rows.checkpoint["refs"] = references.pack(saved.references)
+    def _keep_replaced(self, conn: Connection, put: _Put, head: Head) -> _Put:
+        """Refer to the blobs of the checkpoint that this one replaces, if it does replace one."""
+        new = put.new
+        if not new.place.is_root or new.id > (head.checkpoint_id or ""):
+            return put
+        replaced = self._context.operations.get_checkpoint(conn, *new.key)
+        if not replaced:
+            return put
+        return put._replace(encoded=put.encoded.replacing(replaced[0].refs))
 
-    def _retain(
-        self, conn: Connection, saved: Incoming, rows: CheckpointRows, known: int, revision: int
-    ) -> Contents:
-        """Delete what `keep_last` no longer keeps, a little with each step."""
-        context, thread = self._context, saved.place.thread
-        thinned = self._thinned(saved, rows, known, revision)
+    # -- retention --------------------------------------------------------------------------
+
+    def _prune(self, conn: Connection, put: _Put, before: int, after: int) -> Contents:
+        """Delete what `keep_last` no longer keeps; returns what is left.
+
+        Args:
+            conn: The step's transaction.
+            put: The step, which is stored already.
+            before: The revision of the thread's row before the step.
+            after: The revision now.
+        """
+        operations, thread_key = self._context.operations, put.new.place.thread.key
+        thinned = self._thin_known(put, before, after)
         if thinned is None:
-            thinned = self._thin(read_contents(context.operations, conn, thread.key, revision))
-        carry_out(context.operations, conn, thread.key, thinned)
+            thinned = self._thin(read_contents(operations, conn, thread_key, after))
+        carry_out(operations, conn, thread_key, thinned)
         return thinned.contents
 
-    def _thinned(
-        self, saved: Incoming, rows: CheckpointRows, known: int, revision: int
-    ) -> Thinned | None:
-        """What this step leaves of its thread; None if what it stored is not known."""
-        contents = self._context.contents.get(saved.place.thread.key)
-        if contents is None or contents.revision != known:
+    def _thin_known(self, put: _Put, before: int, after: int) -> Thinned | None:
+        """What a step leaves of its thread; None if it is not known what that stored."""
+        contents = self._context.threads.contents.get(put.new.place.thread.key)
+        if contents is None or contents.revision != before:
             return None
-        blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in rows.blobs}
-        return self._thin(contents.with_step(revision, saved.stored(), blobs))
+        encoded = put.encoded
+        blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in encoded.rows.blobs}
+        return self._thin(contents.with_step(after, retained_row(put.new, encoded), blobs))
 
     def _thin(self, contents: Contents) -> Thinned:
         return contents.keeping_last(int(self._context.keep_last or 1), UNUSED_BLOBS)
 
-    def _encode(self, saved: Incoming, *, everything: bool = False) -> CheckpointRows:
-        """Serialise a checkpoint and the channels that changed, or with `everything` all."""
-        place, checkpoint = saved.place, saved.checkpoint
-        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-        plain: dict[str, Any] = dict(checkpoint)
-        del plain["channel_values"]
-        absent = [channel for channel in versions if channel not in values]
-        keys = saved.references.blobs
-        inline = {channel: values[channel] for channel, key in keys.items() if not key}
-        typ, data = dump(saved.serde, [plain, absent, inline], saved.name)
-        metadata_type, metadata = dump(saved.serde, saved.metadata, saved.metadata_name)
-        rows = CheckpointRows(
-            thread=place.thread,
-            checkpoint={
-                "thread_key": place.thread.key,
-                "ns_key": place.ns_key,
-                "checkpoint_id": checkpoint["id"],
-                "checkpoint_ns": place.checkpoint_ns,
-                "parent_checkpoint_id": place.checkpoint_id,
-                "root_checkpoint_id": saved.root_id,
-                "run_id": saved.run_id,
-                "hidden": False,
-                "refs": references.pack(saved.references),
-                "type": typ,
-                "data": self._context.check_size(frame(data), saved.name),
-                "metadata_type": metadata_type,
-                "metadata_data": self._context.check_size(frame(metadata), saved.metadata_name),
-            },
-            needs_parent=not everything,
-        )
-        saved.values = []
-        for channel, version in (versions if everything else saved.new_versions).items():
-            if keys.get(channel):
-                rows.blobs.append(self._encode_channel(saved, channel, version))
-        return rows
-
-    def _encode_channel(self, saved: Incoming, channel: str, version: Any) -> dict[str, Any]:
-        place = saved.place
-        what = partial(saved.channel_name, channel)
-        key = saved.references.blobs[channel]
-        at = (place.thread.key, place.ns_key, channel)
-        previous = self._context.cache.tip(*at) if is_unique(version) else None
-        current, dumps = saved.checkpoint["channel_values"][channel], None
-        if is_long_message_list(current):
-            earlier = None if previous is None else (previous.key, previous.typed)
-            dumps = partial(
-                self._context.message_encoder.dumps, channel=at, key=key, earlier=earlier
-            )
-        typed = dump(saved.serde, current, what, dumps)
-        saved.sizes[channel] = len(typed[1])
-        if is_unique(version):
-            value, stored = extend(previous, key, typed)
-            if channel in saved.new_versions:
-                saved.values.append(value)
-            # Else it may be stored already, and as a change: what it is here must not be built on.
-            if channel in self._context.projector.message_channels:
-                count = kept_items(previous.typed, typed) if previous is not None else 0
-                saved.kept[channel] = Kept(key, previous.key if previous else None, count)
-        else:
-            value, stored = whole(key, typed)
-        self._context.check_size(stored.data, what)
-        return _blob_row(place.thread.key, channel, stored)
-
-    def _remember(self, saved: Incoming, changes: Changes | None) -> None:
-        context, place = self._context, saved.place
-        context.not_found.put((place.thread.key, place.ns_key, saved.checkpoint["id"]), False)  # noqa: FBT003
-        for value in saved.values:
-            context.cache.put(place.thread.key, value)
-        context.cache.set_tips(place.thread.key, place.ns_key, saved.references.blobs)
-        for channel, version in saved.new_versions.items():
-            if channel not in saved.checkpoint["channel_values"]:
-                key = blob_key(place.checkpoint_ns, channel, version)
-                context.cache.set_empty(place.thread.key, key)
-        if changes is not None and changes.view is not None:
-            context.views.put(place.thread.key, changes.view)
-            for problem in changes.problems:
-                logger.warning("%s: %s", saved.name(), problem)
-
     # -- projections ------------------------------------------------------------------------
 
-    def _project(self, saved: Incoming, *, whole: bool = False) -> Changes | None:
-        """What the step changes in projected rows; None where it projects nothing.
+    def _project(
+        self, new: NewCheckpoint, encoded: EncodedCheckpoint, *, whole: bool = False
+    ) -> Changes | None:
+        """What a step changes in projected rows; None where it projects nothing.
 
         Raises:
-            ProjectionError: Under the policy "raise", a value is bad that no write was.
+            ProjectionError: Under the policy "raise", a value is bad that was not a task's write.
         """
-        context, place = self._context, saved.place
+        context, place = self._context, new.place
         if not place.is_root or not context.projector.projections:
             return None
-        view = context.views.get(place.thread.key)
         changes = context.projector.project(
-            saved.step(whole=whole), place.checkpoint_id, view, whole=whole, kept=saved.kept,
-            sizes=saved.sizes,
-        )  # fmt: skip
+            new.step(whole=whole),
+            place.checkpoint_id,
+            context.threads.projected.get(place.thread.key),
+            whole=whole,
+            prefixes=encoded.prefixes,
+        )
         if context.policy == "raise":
-            self._raise_first_problem(saved, changes)
+            self._raise_first_problem(new, changes)
         if not context.records_errors:
-            changes.problems, unrecorded = [], changes.problems
-            for problem in unrecorded:
-                logger.warning("%s: %s", saved.name(), problem)
+            _log_problems(new, changes)
+            changes.problems = []
         return changes
 
-    def _raise_first_problem(self, saved: Incoming, changes: Changes) -> None:
+    def _raise_first_problem(self, new: NewCheckpoint, changes: Changes) -> None:
         """Raise for a bad value, unless a reducer made it of writes that were good.
 
-        LangGraph would reapply the stored writes at every resume, and the thread could never go
-        on; such a value is recorded instead.
+        LangGraph applies the stored writes again at every resume: the thread could never go on.
+        Such a value is recorded instead.
         """
-        place = saved.place
-        checked: frozenset[str] = frozenset()
-        if place.checkpoint_id is not None:
-            key = (place.thread.key, place.ns_key, place.checkpoint_id)
-            checked = self._context.written.get(key) or frozenset()
+        parent, checked = new.place.key, frozenset[str]()
+        if parent is not None:
+            checked = self._context.checkpoints.checked_channels.get(parent) or checked
         for problem in changes.problems:
             if problem.channel not in checked:
                 raise ProjectionError(
-                    f"{saved.name()}: {problem}. The checkpoint was not saved: mend the node (or "
+                    f"{new.name()}: {problem}. The checkpoint was not saved: correct the node (or "
                     "the input) and run the thread again"
                 )
 
+    def _remember(self, put: _Put) -> None:
+        """Update the caches after a step was stored."""
+        context, new, changes = self._context, put.new, put.changes
+        thread_key, ns_key, _ = new.key
+        context.checkpoints.exists.put(new.key, True)  # noqa: FBT003
+        for value in put.encoded.values:
+            context.blob_cache.put(thread_key, value)
+        context.blob_cache.set_tips(thread_key, ns_key, put.encoded.references.blobs)
+        for channel, version in new.new_versions.items():
+            if channel not in new.values:
+                key = blob_key(new.place.checkpoint_ns, channel, version)
+                context.blob_cache.set_empty(thread_key, key)
+        if changes is not None and changes.state is not None:
+            context.threads.projected.put(thread_key, changes.state)
+            _log_problems(new, changes)
 
-def _blob_row(thread_key: bytes, channel: str, stored: StoredBlob) -> dict[str, Any]:
-    return {
-        "thread_key": thread_key,
-        "blob_key": stored.key,
-        "base_key": stored.base,
-        "depth": stored.depth,
-        "level": stored.level,
-        "channel": channel,
-        "type": stored.type,
-        "data": stored.data,
-    }
+
+def _log_problems(new: NewCheckpoint, changes: Changes) -> None:
+    for problem in changes.problems:
+        logger.warning("%s: %s", new.name(), problem)
 
 
-def refuse_unknown_parent(
-    context: Context, place: Place, new_id: str | None = None
-) -> Script[None]:
-    """Refuse to go on from a checkpoint that was looked for, unless it is there by now.
+def _thread_values(new: NewCheckpoint, head: Head, revision: int) -> dict[str, Any]:
+    """The columns of a thread's row that a step changes."""
+    if not new.place.is_root:
+        return {"revision": revision, "updated_at": utc_now()}
+    return {**status_at(new.reached(), head.status_checkpoint_id), "revision": revision}
 
-    Nor from one that itself may be refused for that: LangGraph does not wait for a `put` before it
-    runs that checkpoint's tasks, and before 1.2.15 puts the next one though it was refused.
+
+def _only_adds(put: _Put, head: Head) -> bool:
+    """Whether a step adds to what its thread shows, so that nothing stored has to be read for it.
+
+    That is so if it is the newest root checkpoint, follows the newest before it, which did not
+    fail, and projects only columns, messages and usage.
     """
-    parent = place.checkpoint_id
-    if parent is None or not place.is_root:
+    new, changes = put.new, put.changes
+    if head.is_outdated:
+        return False
+    if not new.place.is_root:
+        return True
+    if head.checkpoint_id is None or head.status == "error":
+        return False
+    if new.id <= head.checkpoint_id or new.id <= (head.status_checkpoint_id or ""):
+        return False
+    return changes is None or (
+        changes.base == head.checkpoint_id and changes.only_adds and not changes.compare_messages
+    )
+
+
+def _begins_thread(put: _Put, head: Head) -> bool:
+    """Whether a step is the first of its thread and only adds to what the session shows."""
+    if not put.new.place.is_root or put.new.place.checkpoint_id is not None:
+        return False
+    if put.encoded.rows.dependencies != Dependencies():
+        return False
+    if head.checkpoint_id is not None or head.status is not None or head.is_outdated:
+        return False
+    return put.changes is None or put.changes.only_adds
+
+
+def _refuse_lost_deltas(new: NewCheckpoint) -> None:
+    """Refuse a checkpoint whose `DeltaChannel`s are stored in its ancestors only.
+
+    Raises:
+        HistoryLostError: It has such a channel, and the ancestors are gone.
+    """
+    counters = new.metadata.get("counters_since_delta_snapshot") or {}
+    lost = [channel for channel in counters if channel not in new.values]
+    if lost:
+        raise HistoryLostError(
+            f"thread {new.place.thread.thread_id!r} was deleted or pruned while it ran, and its "
+            f"DeltaChannel {', '.join(map(repr, lost))} is stored as changes of what was deleted: "
+            f"{new.name()} was not saved. Run the thread again from its beginning"
+        )
+
+
+# -- the parent check ---------------------------------------------------------------------------
+
+
+def check_parent(
+    context: Context, place: Place, new_key: CheckpointKey | None = None
+) -> Script[None]:
+    """Refuse to go on from a checkpoint that a read did not find and that is still missing.
+
+    The same holds for what follows a checkpoint that was refused so: LangGraph does not wait for
+    a put before it runs the checkpoint's tasks, and before 1.2.15 puts the next one all the same.
+
+    Args:
+        context: The saver's.
+        place: The root checkpoint to go on from; other namespaces are not checked.
+        new_key: The checkpoint that is about to be put.
+
+    Raises:
+        CheckpointNotFoundError: It, or a checkpoint before it, does not exist.
+    """
+    if place.key is None or not place.is_root:
         return
-    at = (place.thread.key, place.ns_key)
-    for named in filter(None, (parent, context.doubtful.get((*at, parent)))):
-        if not context.not_found.get((*at, named)):
+    known = context.checkpoints
+    for key in (place.key, known.missing_ancestor.get(place.key)):
+        if key is None or known.exists.get(key) is not False:
             continue
-        if new_id is not None:
-            context.doubtful.put((*at, new_id), named)
-        if not (yield Request.read(partial(_look_for, context, (*at, named)))):
-            raise unknown_parent(place._replace(checkpoint_id=named))
-        context.not_found.put((*at, named), False)  # noqa: FBT003
+        if new_key is not None:
+            known.missing_ancestor.put(new_key, key)
+        request = partial(
+            context.operations.get_checkpoint,
+            thread_key=key.thread_key,
+            ns_key=key.ns_key,
+            checkpoint_id=key.checkpoint_id,
+        )
+        if not (yield Request.read(request)):
+            raise unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
+        known.exists.put(key, True)  # noqa: FBT003
 
 
-def _look_for(context: Context, key: CheckpointKey, conn: Connection) -> Any:
-    return context.operations.get_checkpoint(conn, *key)
+def _starts_from_given_parent(new: NewCheckpoint) -> bool:
+    """Whether a checkpoint is the first of a call that did not find its parent.
+
+    LangGraph numbers a run's steps from -1 if it found no checkpoint to go on from. (A copy, whose
+    source is "fork", follows what the original follows: nobody looked for that.)
+    """
+    is_update = new.metadata.get("source") == "update"
+    return new.place.is_root and (is_update or new.step_number == -1)
 
 
 def unknown_parent(place: Place) -> CheckpointNotFoundError:

@@ -1,10 +1,14 @@
-"""Saving the writes of a task, the errors and interrupts among them."""
+"""Saving the writes of a task, errors and interrupts among them.
+
+`put_writes` checks writes when it is called, not when its script runs: LangGraph does not wait for
+it before the next `put`, which asks whose writes were good.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
@@ -14,9 +18,9 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
-from langgraph_session_saver.checkpointer.put import refuse_unknown_parent
+from langgraph_session_saver.checkpointer.put import check_parent
 from langgraph_session_saver.encoding.chains import Value
-from langgraph_session_saver.encoding.keys import Place, ThreadRef, blob_key, is_unique
+from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
 from langgraph_session_saver.encoding.serde import dump
 from langgraph_session_saver.encoding.task_writes import LARGE, frame_write
 from langgraph_session_saver.errors import InvalidConfigError
@@ -29,8 +33,25 @@ from langgraph_session_saver.storage.threads import Head
 from langgraph_session_saver.validation import check_channels
 
 
-class PutWritesScripts:
-    """The script of `put_writes`."""
+class _TaskWrites(NamedTuple):
+    """The writes of one task, as LangGraph hands them to `put_writes`."""
+
+    place: Place
+    key: CheckpointKey
+    """The checkpoint that the task ran after."""
+    config: RunnableConfig
+    writes: Sequence[tuple[str, Any]]
+    task_id: str
+    task_path: str
+
+    @property
+    def sets_status(self) -> bool:
+        """Whether an error, an interrupt or an answer to one is among the writes."""
+        return any(channel in KINDS or channel == RESUME for channel, _ in self.writes)
+
+
+class TaskWritesWriter:
+    """Stores the writes of tasks, and what they say about their thread's status."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -43,153 +64,131 @@ class PutWritesScripts:
         task_id: str,
         task_path: str,
     ) -> Script[None]:
-        """Check what a task wrote after a checkpoint; the script that is returned stores it.
-
-        The check is done at once: LangGraph does not wait for it before it starts the next `put`,
-        and that one asks which channels' writes were good.
-        """
+        """Check a task's writes and return the script that stores them."""
         place = place_of(config)
-        if place.checkpoint_id is None:
+        if place.key is None:
             raise InvalidConfigError(
                 f"put_writes for thread {place.thread.thread_id!r} names no checkpoint_id: writes "
                 "belong to a checkpoint"
             )
-        context, key = self._context, (place.thread.key, place.ns_key, place.checkpoint_id)
-        check_channels([channel for channel, _ in writes])
+        context, channels = self._context, [channel for channel, _ in writes]
+        check_channels(channels)
         if context.policy == "raise" and place.is_root:
             check_writes(context.projector.projections, writes)
-            context.written.put(
-                key, (context.written.get(key) or frozenset()) | {c for c, _ in writes}
-            )
-        return self._store_writes(serde, config, place, writes, task_id, task_path)
+            checked = context.checkpoints.checked_channels
+            checked.put(place.key, (checked.get(place.key) or frozenset()).union(channels))
+        task = _TaskWrites(place, place.key, config, writes, task_id, task_path)
+        return self._store(serde, task)
 
-    def _store_writes(
-        self,
-        serde: SerializerProtocol,
-        config: RunnableConfig,
-        place: Place,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
-    ) -> Script[None]:
-        context, key = self._context, (place.thread.key, place.ns_key, str(place.checkpoint_id))
-        yield from refuse_unknown_parent(context, place)
-        regular, special = self._encode_writes(serde, place, writes, task_id, task_path)
-        says_status = any(channel in KINDS or channel == RESUME for channel, _ in writes)
-        unless_pruned = key if context.keep_last is not None else None
+    def _store(self, serde: SerializerProtocol, task: _TaskWrites) -> Script[None]:
+        context, thread = self._context, task.place.thread
+        yield from check_parent(context, task.place)
+        regular, special = self._encode(serde, task)
+        unless_pruned = task.key if context.keep_last is not None else None
         batch = context.operations.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
-            known = context.known.get(place.thread.key)
+            known = context.threads.rows.get(thread.key)
             try:
-                if known is not None and known.suits(place.thread) and not says_status:
+                if known is not None and known.agrees_with(thread) and not task.sets_status:
                     if batch.stores:
                         yield Request.batch(
-                            lambda conn: context.operations.steps.run(conn, batch),
+                            partial(context.operations.steps.run, batch=batch),
                             is_one_insert=batch.is_one_insert,
                         )
                     return
-                operation = self._operation(config, place, batch, writes, task_id, task_path)
-                head, was = yield Request.step(operation)
+                was, head = yield Request.step(partial(self._run_locked, task, batch))
             except BrokenReferenceError:
-                context.forget_row(place.thread.key)
+                context.threads.forget_row(thread.key)
                 if attempt == ATTEMPTS - 1:
                     raise
             else:
-                context.learn(place.thread, head, was.revision)
+                context.threads.learn(thread, head)
+                context.threads.keep_contents(thread.key, was.revision, head.revision)
                 return
 
-    def _operation(
-        self,
-        config: RunnableConfig,
-        place: Place,
-        batch: Batch,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
-    ) -> Callable[[Connection], tuple[Head, Head]]:
-        """Stores writes under the lock of the thread's row; returns the row after and before."""
-        context, thread = self._context, place.thread
-        key = (thread.key, place.ns_key, str(place.checkpoint_id))
+    def _run_locked(self, task: _TaskWrites, batch: Batch, conn: Connection) -> tuple[Head, Head]:
+        """Store writes and their status under the lock of the thread's row.
 
-        def operation(conn: Connection) -> tuple[Head, Head]:
-            was = head = context.operations.threads.lock(conn, thread)
-            if batch.stores:
-                context.operations.steps.run(conn, batch)
-            # Not before the lock is held: the `put` that says a step's number and nodes may have
-            # been under way.
-            about, noted = self._about(config, place, task_id), context.noted.get(key)
-            sends = noted.sends if noted is not None else ()
-            if any(channel == RESUME for channel, _ in writes):
-                head = context.projected.note_resumed(conn, thread, head, about)
-            found = incidents(writes, place.checkpoint_ns, task_id, task_path, sends)
-            if found:
-                head = context.projected.note_incidents(
-                    conn, thread, head, found, about, record=context.records_errors
-                )
-            return head, was
+        Returns:
+            The thread's row before and after.
+        """
+        context, thread = self._context, task.place.thread
+        was = head = context.operations.threads.lock(conn, thread)
+        if batch.stores:
+            context.operations.steps.run(conn, batch)
+        # Only now: the put of this checkpoint may have been under way until the lock was free.
+        facts = context.checkpoints.facts.get(task.key)
+        about = self._about(task)
+        if any(channel == RESUME for channel, _ in task.writes):
+            head = context.projected.note_resumed(conn, thread, head, about)
+        send_nodes = () if facts is None else facts.send_nodes
+        found = incidents(
+            task.writes, task.place.checkpoint_ns, task.task_id, task.task_path, send_nodes
+        )
+        if found:
+            head = context.projected.note_incidents(
+                conn, thread, head, found, about, record=context.records_errors
+            )
+        return was, head
 
-        return operation
-
-    def _encode_writes(
-        self,
-        serde: SerializerProtocol,
-        place: Place,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str,
+    def _encode(
+        self, serde: SerializerProtocol, task: _TaskWrites
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Serialise writes.
+
+        Returns:
+            The rows of regular channels, then those of LangGraph's special ones. Of several writes
+            to one special channel, the last stays.
+        """
         regular: dict[int, dict[str, Any]] = {}
         special: dict[int, dict[str, Any]] = {}
-        for position, (channel, value) in enumerate(writes):
+        for position, (channel, value) in enumerate(task.writes):
             idx = WRITES_IDX_MAP.get(channel, position)
-            what = partial(_name, task_id, channel)
+            what = partial(_name, task.task_id, channel)
             typed = dump(serde, value, what)
-            held = self._held(place, channel) if len(typed[1]) >= LARGE else None
+            base = self._value_before(task, channel) if len(typed[1]) >= LARGE else None
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
-                "thread_key": place.thread.key,
-                "ns_key": place.ns_key,
-                "checkpoint_id": place.checkpoint_id,
-                "task_id": task_id,
+                "thread_key": task.key.thread_key,
+                "ns_key": task.key.ns_key,
+                "checkpoint_id": task.key.checkpoint_id,
+                "task_id": task.task_id,
                 "idx": idx,
-                "task_path": task_path,
+                "task_path": task.task_path,
                 "channel": channel,
                 "type": typed[0],
-                "data": self._context.check_size(frame_write(typed, held), what),
+                "data": self._context.check_size(frame_write(typed, base), what),
             }
         return list(regular.values()), list(special.values())
 
-    def _held(self, place: Place, channel: str) -> Value | None:
-        """What a channel held in a checkpoint, if that is stored and remembered."""
-        if not place.is_root:  # only a root's is noticed when it is put again with other values
-            return None
-        thread_key = place.thread.key
-        noted = self._context.noted.get((thread_key, place.ns_key, str(place.checkpoint_id)))
-        version = None if noted is None else noted.versions.get(channel)
+    def _value_before(self, task: _TaskWrites, channel: str) -> Value | None:
+        """A channel's value in the checkpoint that the task ran after, if it is cached."""
+        # Only for a root checkpoint, a second put keeps the blobs of the first.
+        facts = self._context.checkpoints.facts.get(task.key) if task.place.is_root else None
+        version = None if facts is None else facts.versions.get(channel)
         if not is_unique(version):
             return None
-        return self._context.cache.get(thread_key, blob_key(place.checkpoint_ns, channel, version))
+        key = blob_key(task.place.checkpoint_ns, channel, version)
+        return self._context.blob_cache.get(task.key.thread_key, key)
 
-    def _about(self, config: RunnableConfig, place: Place, task_id: str) -> dict[str, Any]:
-        """What an error's row says about where it happened."""
-        ancestors = configurable_of(config).get("checkpoint_map") or {}
-        metadata = config.get("metadata") or {}
-        run_id = metadata.get("run_id") or configurable_of(config).get("run_id")
-        root_id = place.checkpoint_id if place.is_root else ancestors.get("")
+    def _about(self, task: _TaskWrites) -> dict[str, Any]:
+        """The columns of an error's row that say where it happened."""
+        place, configurable = task.place, configurable_of(task.config)
+        run_id = (task.config.get("metadata") or {}).get("run_id") or configurable.get("run_id")
+        root_id = place.checkpoint_id
+        if not place.is_root:
+            root_id = (configurable.get("checkpoint_map") or {}).get("")
+        root_key = CheckpointKey(place.thread.key, b"", str(root_id))
+        facts = self._context.checkpoints.facts.get(root_key)
         return {
             "checkpoint_id": place.checkpoint_id,
             "root_checkpoint_id": root_id,
             "checkpoint_ns": place.checkpoint_ns,
             "run_id": None if run_id is None else str(run_id),
-            "task_id": task_id,
-            "step": self._step_after(place.thread, b"", root_id),
+            "task_id": task.task_id,
+            "step": None if facts is None or facts.step is None else facts.step + 1,
         }
-
-    def _step_after(self, thread: ThreadRef, ns_key: bytes, checkpoint_id: Any) -> int | None:
-        """The number of the super-step that follows a checkpoint."""
-        noted = self._context.noted.get((thread.key, ns_key, str(checkpoint_id)))
-        return None if noted is None or noted.step is None else noted.step + 1
 
 
 def _name(task_id: str, channel: str) -> str:
-    """A write, for errors."""
+    """A write's name in error messages."""
     return f"the write of task {task_id!r} to channel {channel!r}"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
-
-from langgraph.checkpoint.serde.base import SerializerProtocol
+from collections.abc import Callable, Hashable, Mapping
+from typing import Generic, TypeVar
 
 from langgraph_session_saver.encoding.chains import Value
 
@@ -76,26 +74,6 @@ CACHE_BYTES = 64 << 20
 
 ENTRY_BYTES = 512
 """What an entry costs beside its value's bytes, roughly."""
-
-
-class Whole(NamedTuple):
-    """A small checkpoint as it was read, ready to be made again."""
-
-    serde: SerializerProtocol
-    """What read it, and found nothing in it that it may not build."""
-    data: bytes
-    metadata: bytes
-    """As they are stored: another `put` may have replaced its row."""
-    keys: Mapping[str, bytes]
-    """What its references say of its channels' blobs."""
-    channels: Sequence[str]
-    """Those of them that have one."""
-    joined: bytes
-    """All of it as one array: the checkpoint, its metadata, and the values of those blobs."""
-
-    def weight(self) -> int:
-        """Bytes, roughly, that it takes the memory of."""
-        return ENTRY_BYTES + len(self.data) + len(self.metadata) + len(self.joined)
 
 
 def _value_bytes(value: Value) -> int:

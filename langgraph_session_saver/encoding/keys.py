@@ -41,8 +41,12 @@ def is_unique(version: Any) -> bool:
     return isinstance(version, str) and "." in version
 
 
-CheckpointKey = tuple[bytes, bytes, str]
-"""Thread key, namespace key and checkpoint id."""
+class CheckpointKey(NamedTuple):
+    """The primary key of a checkpoint's row."""
+
+    thread_key: bytes
+    ns_key: bytes
+    checkpoint_id: str
 
 
 class ThreadRef(NamedTuple):
@@ -71,6 +75,15 @@ class Place(NamedTuple):
     def is_root(self) -> bool:
         """Whether this is the thread's root namespace."""
         return not self.checkpoint_ns
+
+    def key_of(self, checkpoint_id: str) -> CheckpointKey:
+        """The key of a checkpoint of this namespace."""
+        return CheckpointKey(self.thread.key, self.ns_key, checkpoint_id)
+
+    @property
+    def key(self) -> CheckpointKey | None:
+        """The key of the checkpoint that the call names, if it names one."""
+        return None if self.checkpoint_id is None else self.key_of(self.checkpoint_id)
 
     def at(self, checkpoint_id: str) -> RunnableConfig:
         """A config that names a checkpoint of this namespace."""

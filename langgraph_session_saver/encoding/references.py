@@ -61,16 +61,3 @@ def replacing(now: References, packed: bytes) -> References:
     before = unpack(packed)
     former = {*filter(None, before.blobs.values()), *before.former} - {*now.blobs.values()}
     return now._replace(former=former)
-
-
-def blobs_of(packed: bytes) -> dict[str, bytes]:
-    """The blobs that packed references name, and nothing else of them: 0.5 µs instead of 0.9.
-
-    Raises:
-        CorruptBlobError: As `unpack`.
-    """
-    try:
-        blobs: dict[str, bytes] = ormsgpack.unpackb(packed)[2]
-    except (IndexError, TypeError, ValueError) as exc:
-        raise CorruptBlobError(f"a checkpoint's references do not decode: {exc}") from exc
-    return blobs

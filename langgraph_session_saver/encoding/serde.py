@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.encoding.keys import Typed
-from langgraph_session_saver.encoding.message_decoder import MessageListDecoder, is_message_list
+from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
 from langgraph_session_saver.errors import SerializationError
 
 INLINE_TEXT = 24
 """Characters of a text that is stored in its checkpoint's row, and not in a row of its own."""
-
-TOGETHER = 1 << 14
-"""Bytes of values that are joined to be read in one go: of larger ones that saves nothing."""
 
 _SMALL = frozenset((type(None), bool, int, float))
 
@@ -95,31 +91,6 @@ def load(
             f"serde=JsonPlusSerializer(allowed_msgpack_modules=[{names}])"
         )
     return value
-
-
-def join(parts: Sequence[Typed]) -> bytes | None:
-    """Several small values as one array; None for large ones, lists of messages and other formats.
-
-    In MessagePack values one after another, behind an array's header, are an array.
-    """
-    pieces = [part[1] for part in parts if part[0] == "msgpack" and not is_message_list(part)]
-    if len(pieces) < len(parts) or sum(map(len, pieces)) > TOGETHER:
-        return None
-    return b"".join((b"\xdc", len(pieces).to_bytes(2, "big"), *pieces))
-
-
-def load_joined(serde: SerializerProtocol, joined: bytes) -> list[Any] | None:
-    """Deserialise what `join` made in one go: 3 µs where four values take 6 one by one.
-
-    Returns:
-        The values; None where the serde is not LangGraph's own, or one cannot be read.
-    """
-    if type(serde).loads_typed is not JsonPlusSerializer.loads_typed:
-        return None
-    try:
-        return load(serde, ("msgpack", joined), "")  # type: ignore[no-any-return]
-    except SerializationError:
-        return None
 
 
 def _text(what: str | Callable[[], str]) -> str:

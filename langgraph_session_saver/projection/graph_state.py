@@ -1,67 +1,42 @@
-"""`sessions.graph_state`: what a thread's channels hold, as one JSON object of bounded size.
+"""The column `sessions.graph_state`: a thread's values as one JSON object of bounded size.
 
-Each channel is a member of it; the largest become references to where their values are.
+Each channel is a member. A value that is too large becomes a reference to the channel's version.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from langgraph_session_saver.encoding.serde import is_small
-from langgraph_session_saver.projection.plain_json import (
-    OverBudgetError,
-    clean_text,
-    quick_json,
-    to_json,
-)
+from langgraph_session_saver.projection.plain_json import clean_text, to_json
 from langgraph_session_saver.projection.rules import Step
 
 GRAPH_STATE_BYTES = 16 << 10
-"""What `sessions.graph_state` may hold in all."""
+"""Characters that the whole object may take."""
 
 GRAPH_STATE_VALUE_BYTES = 2 << 10
-"""What one channel's value may hold there before it becomes a reference."""
+"""Characters that one value may take before it becomes a reference."""
 
-LARGEST_SHOWN = 16 * GRAPH_STATE_VALUE_BYTES
-"""Serialised bytes from which a value becomes a reference unseen: it would at its first 2 KB."""
+OMITTED = "$omitted"
+"""The member that says how many channels did not fit."""
 
 _REFERENCE = "$ref"
 
-OMITTED = "$omitted"
-"""Under this name `graph_state` holds how many channels did not fit."""
 
-
-def part_of(step: Step, channel: str, size: int | None) -> str:
-    """A channel as a member of `graph_state`.
-
-    Args:
-        step: The step.
-        channel: The channel.
-        size: Its value's serialised bytes, if they are known: they bound what C may be given.
-    """
-    value = step.values[channel]
-    if size is not None and size > LARGEST_SHOWN:
-        return _reference(step, channel)
-    if size is not None or is_small(value):
-        text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
-        if text is not None:
-            return f"{_quoted(channel)}: {text}"
+def member_of(step: Step, channel: str) -> str:
+    """A channel as a member of the object, in JSON."""
     try:
-        value = to_json(value, GRAPH_STATE_VALUE_BYTES)
-    except (OverBudgetError, RecursionError):
+        value = to_json(step.values[channel], GRAPH_STATE_VALUE_BYTES)
+        return _member(clean_text(channel), value)
+    except (ValueError, RecursionError):  # over the budget, or an int too long for JSON
         return _reference(step, channel)
-    return _member(clean_text(channel), value)
 
 
-def within_limit(parts: Mapping[str, str], step: Step) -> str:
-    """All parts, the largest of them as references until they fit; then as many as fit."""
-    state = {channel: parts[channel] for channel in sorted(parts)}
+def assemble(members: Mapping[str, str], step: Step) -> str:
+    """The object of all members; the largest become references, and the last ones are left out."""
+    state = {channel: members[channel] for channel in sorted(members)}
     size = sum(map(len, state.values())) + 2 * len(state)
-    if size <= GRAPH_STATE_BYTES:
-        return f"{{{', '.join(state.values())}}}"
     for channel in sorted(state, key=lambda name: len(state[name]), reverse=True):
         if size <= GRAPH_STATE_BYTES:
             break
@@ -75,7 +50,7 @@ def within_limit(parts: Mapping[str, str], step: Step) -> str:
 
 
 def is_reference(value: Any) -> bool:
-    """Whether a value of `graph_state` only refers to a channel's value."""
+    """Whether a member's value is a reference."""
     if not isinstance(value, dict) or value.keys() != {_REFERENCE}:
         return False
     refers_to = value[_REFERENCE]
@@ -101,8 +76,3 @@ def _reference(step: Step, channel: str) -> str:
 
 def _member(name: str, value: Any) -> str:
     return f"{json.dumps(name)}: {json.dumps(value)}"
-
-
-@lru_cache(maxsize=1_024)
-def _quoted(channel: str) -> str:
-    return json.dumps(clean_text(channel))

@@ -1,18 +1,17 @@
-"""What one step changes in the rows that it projects, worked out before a connection is taken.
+"""What one step changes in projected rows, worked out before a connection is taken.
 
-What a process last projected of a thread is remembered (`View`), so that a step says only what is
-new: the rows and bytes that it writes do not grow with the state.
+A process remembers what it last projected of a thread (`ProjectedState`), so that the rows and
+bytes that a step writes do not grow with the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
 
-from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state
 from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
@@ -32,34 +31,36 @@ from langgraph_session_saver.schema.column_types import JsonText, utc_now
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
 
-Seen = tuple[str | None, int]
-"""A message's role, None for one that gets no row, and a hash of its text."""
+MessageKey = tuple[str, str]
+"""A channel of messages, and a message's id, or `#` and its index if it has none."""
+
+SeenMessage = tuple[str | None, int]
+"""A message's role (None for one that gets no row) and a hash of its text."""
 
 
-class Kept(NamedTuple):
-    """How much of a channel's list is that of an earlier one."""
+class SharedPrefix(NamedTuple):
+    """How many items a channel's list has in common with the front of an earlier list."""
 
     key: bytes
-    """The blob that holds the list."""
+    """The blob of the list."""
     base: bytes | None
-    """The blob that it was compared with."""
+    """The blob of the earlier list."""
     items: int
-    """Items in front that are all of the earlier one's."""
 
 
-class View(NamedTuple):
-    """What this process knows to be projected of a thread."""
+class ProjectedState(NamedTuple):
+    """What the projected rows of a thread show, as this process knows it."""
 
     checkpoint_id: str
-    messages: Mapping[tuple[str, str], Seen]
-    message_lists: Mapping[str, bytes]
-    """Channels of messages, and the keys of the blobs that they were read from."""
-    graph_parts: Mapping[str, str]
-    """Channels as members of a JSON object."""
+    messages: Mapping[MessageKey, SeenMessage]
+    message_blobs: Mapping[str, bytes]
+    """For each channel of messages, the blob that they were read from."""
+    members: Mapping[str, str]
+    """For each channel in `graph_state`, its member of that object, in JSON."""
     graph_state: str | None
 
     def weight(self) -> int:
-        """Messages, roughly, that it takes the memory of."""
+        """Memory that it takes, roughly, in messages."""
         return 16 + len(self.messages)
 
 
@@ -69,33 +70,34 @@ class Changes:
 
     checkpoint_id: str
     base: str | None
-    """The newest projected checkpoint that these are changes of."""
+    """The checkpoint that the rows show before the step."""
     is_whole: bool
-    """Whether they describe all of the state, whatever was projected before."""
+    """Whether these describe the whole state, whatever the rows show before."""
     columns: dict[str, Any] = field(default_factory=dict)
     pages: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     removed_messages: list[bytes] = field(default_factory=list)
     compare_messages: bool = False
-    """Whether `messages` are all there are, to be compared with the rows."""
+    """Whether `messages` are all of the thread's, to be compared with the stored rows."""
     usage: list[dict[str, Any]] = field(default_factory=list)
     rows: list[tuple[Table, list[dict[str, Any]]]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    view: View | None = None
+    state: ProjectedState | None = None
+    """What the rows show after the step."""
 
     @property
     def only_adds(self) -> bool:
-        """Whether these are columns, messages and usage that nothing stored has to be read for.
+        """Whether these are columns, messages and usage, which are stored without a read.
 
-        But for messages to compare, where there are some already.
+        If `compare_messages` is set, that holds for a thread without messages.
         """
         return not (
             self.is_whole or self.removed_messages or self.pages or self.rows or self.problems
         )
 
 
-_TOGETHER = (MessageRows, GraphState, ErrorRows)
-"""Projections that have no columns or rows of their own: what they say is worked out at once."""
+_SHARED = (MessageRows, GraphState, ErrorRows)
+"""Projections without `columns` and `rows`: all of one kind are projected together."""
 
 
 class Projector:
@@ -107,85 +109,64 @@ class Projector:
         self.projections = tuple(projections)
         self._sessions = sessions
         self._pricing = pricing or _free
+        self._rules = [p for p in projections if type(p) not in _SHARED]
         self._messages = [p for p in projections if isinstance(p, MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
-        self._of_channel: dict[str, list[int]] = {}
-        self._of_all: set[int] = set()
-        for number, projection in enumerate(self.projections):
-            if type(projection) in _TOGETHER:
-                continue
-            for channel in projection.channels:
-                self._of_channel.setdefault(channel, []).append(number)
-            if not projection.channels:
-                self._of_all.add(number)
         self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
-        shown_elsewhere = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
-        self._elsewhere = {channel for p in shown_elsewhere for channel in p.channels}
-        self._shown: LRUCache[str, bool] = LRUCache(1_024)
+        with_rows = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
+        self._shown_as_rows = {channel for p in with_rows for channel in p.channels}
 
     def project(
         self,
         step: Step,
         parent_id: str | None,
-        view: View | None,
+        before: ProjectedState | None,
         *,
         whole: bool = False,
-        kept: Mapping[str, Kept] | None = None,
-        sizes: Mapping[str, int] | None = None,
+        prefixes: Mapping[str, SharedPrefix] | None = None,
     ) -> Changes:
         """Work out what a step changes.
 
         Args:
             step: The step; with `whole`, all its channels count as changed.
-            parent_id: The checkpoint it follows.
-            view: What is projected already, if this process knows.
-            whole: Whether rows may show another branch than the step's parent.
-            kept: Per channel of messages, how many in front are those of an earlier list.
-            sizes: Serialised bytes of the channels for which they are known.
+            parent_id: The checkpoint that the step follows.
+            before: What the rows show before the step, if this process knows.
+            whole: Whether the rows may show another branch than the step's parent.
+            prefixes: For channels of messages, what is known to be unchanged in front.
         """
-        if whole or (view is not None and view.checkpoint_id != parent_id):
-            view = None
+        if whole or (before is not None and before.checkpoint_id != parent_id):
+            before = None
         changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
-        if view is not None and not self._concern(step.changed):
-            changes.view = View(step.checkpoint_id, *view[1:])
-            return changes
-        concerned = self._of_all.union(*(self._of_channel.get(c, ()) for c in step.changed))
-        for number in sorted(concerned):
-            if self.projections[number].applies(step):
-                self._apply(self.projections[number], step, changes)
-        kept = kept or {}
-        messages = self._project_messages(step, view, changes, kept)
-        lists = dict(view.message_lists) if view is not None else {}
-        lists |= {channel: found.key for channel, found in kept.items()}
-        parts, state = self._project_graph_state(step, view, changes, sizes or {})
-        changes.view = View(step.checkpoint_id, messages, lists, parts, state)
+        for projection in self._rules:
+            channels = projection.channels
+            if (not channels or not step.changed.isdisjoint(channels)) and projection.applies(step):
+                self._apply(projection, step, changes)
+        prefixes = prefixes or {}
+        messages = self._project_messages(step, before, changes, prefixes)
+        blobs = dict(before.message_blobs) if before is not None else {}
+        blobs |= {channel: prefix.key for channel, prefix in prefixes.items()}
+        members, state = self._project_graph_state(step, before, changes)
+        changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
         return changes
 
-    def _concern(self, channels: Iterable[str]) -> bool:
-        """Whether any of some channels is projected."""
-        return bool(self._of_all) or any(
-            channel in self._of_channel or channel in self.message_channels or self.shows(channel)
-            for channel in channels
-        )
-
     def show_all_columns(self, step: Step, changes: Changes) -> None:
-        """Add the columns that show what a step did not change: others have set them by hand.
+        """Add the columns of the channels that the step did not change: others were set by hand.
 
         Args:
             step: The step, with all its channels as changed.
-            changes: What it changes in fact.
+            changes: What the step changes.
         """
         shown = Changes(step.checkpoint_id, base=None, is_whole=True)
-        for projection in self.projections:
+        for projection in self._rules:
             if projection.applies(step):
                 self._apply(projection, step, shown)
-        if changes.view is not None and changes.view.graph_state is not None:
-            shown.columns["graph_state"] = JsonText(changes.view.graph_state)
+        if changes.state is not None and changes.state.graph_state is not None:
+            shown.columns["graph_state"] = JsonText(changes.state.graph_state)
         columns = {name: value for name, value in shown.columns.items() if name in FROM_STATE}
         changes.columns = columns | changes.columns
 
     def _apply(self, projection: Projection, step: Step, changes: Changes) -> None:
-        channel = projection.channels[0] if projection.channels else ""
+        """Add the columns, rows and pages of one projection, or the problem with its value."""
         try:
             if isinstance(projection, PageVersions):
                 changes.pages += _pages(projection, step)
@@ -196,11 +177,12 @@ class Projector:
                  for name, item in row.items()}
                 for row in projection.rows(step)
             ]  # fmt: skip
-            _refuse_misfits(self._sessions, columns)
+            _check_fit(self._sessions, columns)
             if projection.table is not None:
                 for row in rows:
-                    _refuse_misfits(projection.table, row)
-        except Exception as exc:  # noqa: BLE001 - whatever a rule raises is the value's problem
+                    _check_fit(projection.table, row)
+        except Exception as exc:  # noqa: BLE001 - an application's rule may raise anything
+            channel = projection.channels[0] if projection.channels else ""
             value = step.values.get(channel)
             changes.problems.append(problem_with(projection, channel, value, exc))
             return
@@ -213,20 +195,21 @@ class Projector:
     def _project_messages(
         self,
         step: Step,
-        view: View | None,
+        before: ProjectedState | None,
         changes: Changes,
-        kept: Mapping[str, Kept],
-    ) -> Mapping[tuple[str, str], Seen]:
-        known = view.messages if view is not None else {}
-        if view is not None and not self.message_channels & step.changed:
+        prefixes: Mapping[str, SharedPrefix],
+    ) -> Mapping[MessageKey, SeenMessage]:
+        """Add the messages and the usage that are new; returns all messages after the step."""
+        known = before.messages if before is not None else {}
+        if before is not None and self.message_channels.isdisjoint(step.changed):
             return known
-        same = self._same_in_front(view, step, kept)
-        found = [(p, _messages_in(p, step, changes, same)) for p in self._messages]
+        unchanged = self._unchanged_in_front(before, step, prefixes)
+        found = [(p, _messages_in(p, step, changes, unchanged)) for p in self._messages]
         if any(messages is None for _, messages in found):
-            return known  # the rows stay as they are
-        now: dict[tuple[str, str], Seen] = dict(known) if same else {}
+            return known  # a problem is recorded, and the rows stay as they are
+        now: dict[MessageKey, SeenMessage] = dict(known) if unchanged else {}
         for projection, messages in found:
-            for index, message in enumerate(messages or (), start=same):
+            for index, message in enumerate(messages or (), start=unchanged):
                 name = str(_get(message, "id") or f"#{index}")
                 key = (projection.channels[0], name)
                 role, text = projection.roles.get(_kind(message)), _text_of(message)
@@ -237,24 +220,28 @@ class Projector:
                     changes.messages.append(_message_row(key, role, text))
                 if projection.usage and key not in known:
                     changes.usage += self._usage_rows(message, key, changes)
-        changes.compare_messages = view is None and bool(self._messages)
-        if not same:
+        changes.compare_messages = before is None and bool(self._messages)
+        if not unchanged:
             changes.removed_messages = [_message_key(key) for key in known if key not in now]
         return now
 
-    def _same_in_front(self, view: View | None, step: Step, kept: Mapping[str, Kept]) -> int:
-        """How many messages in front are as they were projected, where that is one list."""
-        if view is None or len(self.message_channels) != 1:
+    def _unchanged_in_front(
+        self,
+        before: ProjectedState | None,
+        step: Step,
+        prefixes: Mapping[str, SharedPrefix],
+    ) -> int:
+        """How many messages in front are as projected; 0 with several channels of messages."""
+        if before is None or len(self.message_channels) != 1:
             return 0
         (channel,) = self.message_channels
-        found = kept.get(channel)
-        if found is None or channel not in step.values or not found.items:
+        prefix = prefixes.get(channel)
+        if prefix is None or channel not in step.values or not prefix.items:
             return 0
-        return found.items if view.message_lists.get(channel) == found.base else 0
+        return prefix.items if before.message_blobs.get(channel) == prefix.base else 0
 
-    def _usage_rows(
-        self, message: Any, key: tuple[str, str], changes: Changes
-    ) -> list[dict[str, Any]]:
+    def _usage_rows(self, message: Any, key: MessageKey, changes: Changes) -> list[dict[str, Any]]:
+        """The `token_usage` row of a model's message, if it has usage that can be read."""
         usage = _get(message, "usage_metadata")
         if not usage:
             return []
@@ -290,40 +277,41 @@ class Projector:
     # -- graph state ------------------------------------------------------------------------
 
     def shows(self, channel: str) -> bool:
-        """Whether a channel is part of `graph_state`."""
-        shown = self._shown.get(channel)
-        if shown is None:
-            rule = self._graph_state
-            shown = rule is not None and rule.shows(channel) and channel not in self._elsewhere
-            self._shown.put(channel, shown)
-        return shown
+        """Whether a channel is a member of `graph_state`."""
+        rule = self._graph_state
+        return rule is not None and rule.shows(channel) and channel not in self._shown_as_rows
 
     def _project_graph_state(
-        self, step: Step, view: View | None, changes: Changes, sizes: Mapping[str, int]
+        self, step: Step, before: ProjectedState | None, changes: Changes
     ) -> tuple[Mapping[str, str], str | None]:
+        """Set `graph_state` if the step changes it.
+
+        Returns:
+            The members of the object by channel, and the object in JSON.
+        """
         if self._graph_state is None:
             return {}, None
-        known = view.graph_parts if view is not None else {}
-        parts = {
+        known = before.members if before is not None else {}
+        members = {
             channel: known[channel]
             if channel in known and channel not in step.changed
-            else graph_state.part_of(step, channel, sizes.get(channel))
+            else graph_state.member_of(step, channel)
             for channel in step.values
             if self.shows(channel)
         }
-        state = graph_state.within_limit(parts, step)
-        if view is None or view.graph_state != state:
+        state = graph_state.assemble(members, step)
+        if before is None or before.graph_state != state:
             changes.columns["graph_state"] = JsonText(state)
-        return parts, state
+        return members, state
 
 
 def _storable(value: Any) -> Any:
-    """A column's value without the characters that databases refuse."""
+    """A column's value without characters that databases refuse."""
     return to_json(value) if isinstance(value, str | Mapping | list | tuple) else value
 
 
-def _refuse_misfits(table: Table, values: Mapping[str, Any]) -> None:
-    """Refuse, before anything is written, what the database would refuse in the transaction.
+def _check_fit(table: Table, values: Mapping[str, Any]) -> None:
+    """Check before the transaction what the database would refuse in it.
 
     Raises:
         ValueError: The table lacks a column, or a text is too long for it.
@@ -341,7 +329,7 @@ def _free(_model: str, _input: int, _output: int) -> float:
     return 0.0
 
 
-def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:
+def _pages(projection: PageVersions, step: Step) -> list[dict[str, Any]]:
     channel = projection.channels[0]
     value = step.values[channel]
     if value is None:
@@ -360,7 +348,7 @@ def _pages(projection: PageVersions, step: Step) -> Iterable[dict[str, Any]]:
 def _messages_in(
     projection: MessageRows, step: Step, changes: Changes, start: int
 ) -> Sequence[Any] | None:
-    """The messages in a channel from one on; None, and a problem, if it holds something else."""
+    """The messages of a channel from an index on; None, and a problem, for any other value."""
     channel = projection.channels[0]
     value = step.values.get(channel) or ()
     if isinstance(value, list | tuple) and all(map(_kind, value[start:])):
@@ -397,11 +385,11 @@ def _text_of(message: Any) -> str:
     )
 
 
-def _message_key(key: tuple[str, str]) -> bytes:
+def _message_key(key: MessageKey) -> bytes:
     return hash_key("message", *key)
 
 
-def _message_row(key: tuple[str, str], role: str, text: str) -> dict[str, Any]:
+def _message_row(key: MessageKey, role: str, text: str) -> dict[str, Any]:
     return {
         "row_key": _message_key(key),
         "message_id": clean_text(key[1]),

@@ -1,4 +1,4 @@
-"""The statements on projected rows, run in the transaction of the step that they come from."""
+"""Statements on projected rows and on a thread's status, run in the transaction of a step."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.sql.dialects.base import Dialect
-from langgraph_session_saver.storage.batch import Store
+from langgraph_session_saver.storage.batch import Rows, Store
 from langgraph_session_saver.storage.checkpoints import Operations
 from langgraph_session_saver.storage.threads import Head, new_revision
 
 ROW_KEY = ("thread_key", "row_key")
 
 
-class StaleViewError(Exception):
-    """Another writer projected in between: what changed has to be worked out again."""
+class StaleProjectionError(Exception):
+    """Another process projected meanwhile: a step's changes have to be worked out again."""
 
 
 class ProjectedRows:
-    """Writes what projections say, and what a thread is doing."""
+    """Stores projected rows, and the status of threads."""
 
     def __init__(self, operations: Operations, keep_versions: int | None = None) -> None:
         self._operations = operations
@@ -70,44 +70,46 @@ class ProjectedRows:
 
     # -- steps ------------------------------------------------------------------------------
 
+    def stores(self, thread: ThreadRef, head: Head, changes: Changes) -> list[tuple[Store, Rows]]:
+        """The messages and the usage of a step that only adds some, as parts of a batch."""
+        owner = _owner(thread, head)
+        parts = ((self.messages, changes.messages), (self.usage, changes.usage))
+        return [(store, [{**row, **owner} for row in rows]) for store, rows in parts if rows]
+
     def apply(
         self, conn: Connection, thread: ThreadRef, head: Head, step: Step, changes: Changes
     ) -> None:
         """Store a step's changes; the thread's row is locked.
 
         Raises:
-            StaleViewError: The rows do not show the step's parent.
+            StaleProjectionError: The rows do not show the step's parent.
         """
         if not changes.is_whole and head.checkpoint_id != changes.base:
-            raise StaleViewError
-        steps = self._operations.steps
+            raise StaleProjectionError
+        steps, owner = self._operations.steps, _owner(thread, head)
         if head.is_first:
-            self._operations.steps.change_session(
-                conn, head.session_id, self.session_values(changes)
-            )
-        owner = {"session_id": head.session_id, "thread_key": thread.key}
+            steps.change_session(conn, head.session_id, self.session_values(changes))
         is_new = head.checkpoint_id is None
-        seen = self._store_messages(conn, owner, changes, is_new=is_new)
-        # A message that was there was paid for, in a copied thread by the one it is a copy of.
-        usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in seen]
+        known = self._store_messages(conn, owner, changes, is_new=is_new)
+        # The usage of a known message is stored already; a copied thread's under the original.
+        usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in known]
         if usage:
             steps.put(conn, self.usage, usage)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
-            if head.is_first and version is not None:
-                self._operations.steps.change_session(
-                    conn, head.session_id, {"current_version": version}
-                )
-            if version is not None:
-                # The page that was the current one is so no longer.
-                self.drop_old_pages(conn, head.session_id, version)
+            if version is None:
+                continue
+            if head.is_first:
+                steps.change_session(conn, head.session_id, {"current_version": version})
+            # After the change: the page that was current may be deleted now.
+            self.drop_old_pages(conn, head.session_id, version)
         for table, rows in changes.rows:
             self._store_rows(conn, table, rows, head.session_id)
         for problem in changes.problems:
             conn.execute(self._insert_error, {**owner, **_problem_row(problem, step)})
 
     def session_values(self, changes: Changes) -> dict[str, Any]:
-        """What a step changes in its session's row."""
+        """The columns of a session's row that a step changes."""
         return {
             **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": utc_now(),
         }  # fmt: skip
@@ -115,14 +117,16 @@ class ProjectedRows:
     def _store_messages(
         self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
     ) -> frozenset[bytes]:
-        """Bring the rows up to date; returns the keys of those that were read."""
-        rows, removed = changes.messages, changes.removed_messages
-        seen: frozenset[bytes] = frozenset()
+        """Store new messages and mark dropped ones as removed.
+
+        Returns:
+            The keys of the rows that were compared with the messages.
+        """
+        rows, removed, stored = changes.messages, changes.removed_messages, frozenset[bytes]()
         if changes.compare_messages and not is_new:
-            rows, removed, seen = self._differences(conn, owner["thread_key"], rows)
+            rows, removed, stored = self._differences(conn, owner["thread_key"], rows)
         if rows:
-            rows = [{**row, **owner} for row in rows]
-            self._operations.steps.put(conn, self.messages, rows)
+            self._operations.steps.put(conn, self.messages, [{**row, **owner} for row in rows])
         m = self._tables.messages
         for batch in batches(removed):
             conn.execute(
@@ -134,12 +138,16 @@ class ProjectedRows:
                 )
                 .values(removed_at=utc_now())
             )
-        return seen
+        return stored
 
     def _differences(
         self, conn: Connection, thread_key: bytes, rows: Sequence[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], list[bytes], frozenset[bytes]]:
-        """What to write, what to mark as removed for the rows to show these, and what there is."""
+        """Compare a thread's stored messages with all that it should have.
+
+        Returns:
+            The rows to store, the keys to mark as removed, and the keys of all stored rows.
+        """
         m = self._tables.messages
         stored = {
             row.row_key: (row.role, row.content, row.removed_at)
@@ -156,10 +164,11 @@ class ProjectedRows:
     def _store_page(
         self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
     ) -> int | None:
-        """Number a page after the newest of its session, unless it is that one again.
+        """Store a page under the next version of its session, unless it is stored already.
 
-        A fork goes back to a page that has its number; the others keep theirs. Returns the
-        number that is now the current one, which may have been rolled back.
+        Returns:
+            The version that is now current: of a fork, the version that its page has already. None
+            if the page is an older one that is stored again.
         """
         s, v = self._tables.sessions, self._tables.versions
         session_id = owner["session_id"]
@@ -170,12 +179,13 @@ class ProjectedRows:
             .order_by(v.c.version.desc())
             .limit(1)
         ).one_or_none()
-        again = select(v.c.version).where(
-            v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
-        )
         if newest is not None and newest.html == page["html"]:
             return int(newest.version)
-        version = conn.execute(again).scalar()
+        version = conn.execute(
+            select(v.c.version).where(
+                v.c.thread_key == owner["thread_key"], v.c.row_key == page["row_key"]
+            )
+        ).scalar()
         if version is not None:
             return int(version) if is_fork else None
         version = 0 if newest is None else newest.version + 1
@@ -183,7 +193,7 @@ class ProjectedRows:
         return int(version)
 
     def drop_old_pages(self, conn: Connection, session_id: str, newest: int) -> None:
-        """Delete pages that `keep_versions` does not keep, nor a pin, and are not the current."""
+        """Delete the pages beyond `keep_versions` that are neither pinned nor current."""
         if self._keep_versions is None:
             return
         s, v = self._tables.sessions, self._tables.versions
@@ -204,10 +214,10 @@ class ProjectedRows:
         if "session_id" in table.c:
             rows = [{"session_id": session_id, **row} for row in rows]
         key = [c.name for c in table.primary_key]
-        alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for row in rows:
-            alike.setdefault(tuple(sorted(row)), []).append(row)
-        for names, batch in alike.items():
+            by_columns.setdefault(tuple(sorted(row)), []).append(row)
+        for names, batch in by_columns.items():
             columns = [name for name in names if name not in key]
             d = self._dialect
             store = d.upsert(table, key, columns) if columns else d.insert_ignore(table, key)
@@ -223,13 +233,13 @@ class ProjectedRows:
         reached: Reached,
         revision: int,
     ) -> Head:
-        """Move a thread's head to its newest root checkpoint, and say what it does now."""
+        """Set a thread's newest root checkpoint and the status there."""
         if head.status == "error":
             when = {"thread": thread.key, "recovered_at": utc_now()}
             if head.status_checkpoint_id is None or head.status_checkpoint_id < reached.id:
                 conn.execute(self._recover, when)
             elif head.status_checkpoint_id == reached.id and reached.step is not None:
-                # One that came first could not tell its step.
+                # Errors that were stored before their checkpoint lack its step.
                 number = {"thread": thread.key, "step": reached.step + 1}
                 conn.execute(self._number_errors, number)
         values = {"revision": revision, **status_at(reached, head.status_checkpoint_id)}
@@ -239,7 +249,7 @@ class ProjectedRows:
     def note_resumed(
         self, conn: Connection, thread: ThreadRef, head: Head, about: Mapping[str, Any]
     ) -> Head:
-        """A thread that waited for an answer, or had failed, runs again."""
+        """Set the status of an interrupted or failed thread to running."""
         if head.status not in SEVERITY:
             return head
         values = {
@@ -259,42 +269,28 @@ class ProjectedRows:
         *,
         record: bool,
     ) -> Head:
-        """Store errors as rows, and set the thread's status to the gravest incident.
+        """Store errors as rows, and set the thread's status to the most severe incident.
 
         Args:
             conn: The step's transaction.
             thread: The thread.
             head: Its locked row.
             found: The errors and interrupts.
-            about: `checkpoint_id`, `checkpoint_ns`, `run_id` and `task_id` of the call, and
-                `root_checkpoint_id`.
+            about: `checkpoint_id`, `checkpoint_ns`, `run_id`, `task_id` and `step` for the errors'
+                rows, and `root_checkpoint_id`.
             record: Whether errors get rows.
         """
-        owner = {"session_id": head.session_id, "thread_key": thread.key}
-        root_id = about["root_checkpoint_id"]
-        row = {name: value for name, value in about.items() if name != "root_checkpoint_id"}
+        row = {**about, **_owner(thread, head), "thread_id": thread.thread_id}
+        root_id = row.pop("root_checkpoint_id")
         for incident in found:
             if record and incident.status == "error":
-                conn.execute(
-                    self._insert_error,
-                    {
-                        **owner,
-                        **row,
-                        "row_key": incident.key,
-                        "thread_id": thread.thread_id,
-                        "kind": incident.status,
-                        "node": incident.node,
-                        "type": incident.type,
-                        "message": incident.message,
-                        "stack": incident.stack,
-                    },
-                )
-        gravest = max(found, key=lambda incident: SEVERITY[incident.status])
-        if not _outranks(head, gravest, root_id):
+                conn.execute(self._insert_error, {**row, **_incident_row(incident)})
+        worst = max(found, key=lambda incident: SEVERITY[incident.status])
+        if not _outranks(head, worst, root_id):
             return head
         values = {
-            "status": gravest.status,
-            "status_node": gravest.node,
+            "status": worst.status,
+            "status_node": worst.node,
             "status_step": about["step"],
             "status_since": utc_now(),
             "status_checkpoint_id": root_id,
@@ -304,8 +300,24 @@ class ProjectedRows:
         return head.changed(values)
 
 
+def _owner(thread: ThreadRef, head: Head) -> dict[str, Any]:
+    """The columns of a projected row that say whose it is."""
+    return {"session_id": head.session_id, "thread_key": thread.key}
+
+
+def _incident_row(incident: Incident) -> dict[str, Any]:
+    return {
+        "row_key": incident.key,
+        "kind": incident.status,
+        "node": incident.node,
+        "type": incident.type,
+        "message": incident.message,
+        "stack": incident.stack,
+    }
+
+
 def _outranks(head: Head, incident: Incident, root_id: str | None) -> bool:
-    """Whether an incident says more than the status that its thread has."""
+    """Whether an incident is newer or more severe than the status of its thread."""
     if root_id is None:
         return False
     if head.status_checkpoint_id is None or head.status_checkpoint_id < root_id:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
+from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.errors import (
     InvalidConfigError,
     SessionConflictError,
@@ -59,7 +59,7 @@ def once(insert_row: Callable[[Connection], T], find: Callable[[Connection], T |
 class SessionScripts:
     """Reads and changes rows of `sessions`."""
 
-    def __init__(self, context: Context, maintenance: MaintenanceScripts) -> None:
+    def __init__(self, context: Context, maintenance: ThreadMaintenance) -> None:
         self._context = context
         self._maintenance = maintenance
         self._sessions = context.tables.sessions

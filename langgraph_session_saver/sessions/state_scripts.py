@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
-from langgraph_session_saver.checkpointer.get import GetScripts
+from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.errors import (
     HistoryLostError,
     InvalidConfigError,
@@ -37,7 +37,7 @@ _METADATA = ("graph_state", "build_status", "build_artifacts", "aesthetic_scores
 class StateScripts:
     """Reads and sets the columns of a session that its graph projects."""
 
-    def __init__(self, context: Context, sessions: SessionScripts, reads: GetScripts) -> None:
+    def __init__(self, context: Context, sessions: SessionScripts, reads: CheckpointReader) -> None:
         self._context = context
         self._sessions = sessions
         self._reads = reads

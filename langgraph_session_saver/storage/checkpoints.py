@@ -385,14 +385,15 @@ class Operations:
 
     def get_writes(
         self, conn: Connection, checkpoints: Iterable[Row[Any]]
-    ) -> dict[tuple[bytes, bytes, str], list[Row[Any]]]:
-        """The writes of several checkpoints, by thread, namespace and checkpoint."""
-        found: dict[tuple[bytes, bytes, str], list[Row[Any]]] = {}
+    ) -> dict[CheckpointKey, list[Row[Any]]]:
+        """The writes of several checkpoints."""
+        found: dict[CheckpointKey, list[Row[Any]]] = {}
         for batch in batches(list(checkpoints)):
             threads = sorted({row.thread_key for row in batch})
             names = sorted({row.checkpoint_id for row in batch})
             for row in self._writes_of.all(conn, threads=threads, checkpoints=names):
-                found.setdefault((row.thread_key, row.ns_key, row.checkpoint_id), []).append(row)
+                key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
+                found.setdefault(key, []).append(row)
         return found
 
     def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:

@@ -11,7 +11,6 @@ import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,13 +21,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import decode
-from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
-from langgraph_session_saver.checkpointer.put import PutScripts
-from langgraph_session_saver.checkpointer.put_writes import PutWritesScripts
-from langgraph_session_saver.encoding.caches import LRUCache
+from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
+from langgraph_session_saver.checkpointer.put import CheckpointWriter
+from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.keys import thread_key
 from langgraph_session_saver.errors import ThreadNotFoundError
-from langgraph_session_saver.retention.contents import Contents
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.transfer.channel_versions import NONE, Versions, renamed
 from langgraph_session_saver.transfer.other_savers import At, Ids, Peer, Written
@@ -87,17 +84,15 @@ class Importing:
     """Reads another saver and saves what it has."""
 
     def __init__(
-        self, context: Context, serde: SerializerProtocol, maintenance: MaintenanceScripts
+        self, context: Context, serde: SerializerProtocol, maintenance: ThreadMaintenance
     ) -> None:
         self._keep_last = context.keep_last
         # Nothing is pruned before a thread is whole: a fork may start from any of its checkpoints.
-        self._context = context = copy(context)
-        context.keep_last = None
-        context.contents = LRUCache(0, Contents.weight)
+        self._context = context.without_pruning()
         self._serde = serde
         self._maintenance = maintenance
-        self._put_scripts = PutScripts(context)
-        self._put_writes_scripts = PutWritesScripts(context)
+        self._writer = CheckpointWriter(self._context)
+        self._task_writes = TaskWritesWriter(self._context)
 
     def import_from(
         self, peer: Peer, progress: OnProgress | None, thread_ids: Iterable[str] | None
@@ -236,7 +231,7 @@ class Importing:
         }
         config = at.config()
         config["configurable"]["checkpoint_id"] = parent_id
-        yield from self._put_scripts.put(
+        yield from self._writer.put(
             self._serde, config, checkpoint, found.metadata, new, is_orphan=is_orphan
         )
         thread.remember(at, versions)
@@ -252,7 +247,7 @@ class Importing:
         pending = found.pending_writes or []
         written: Written | None = yield Aside(peer.written(at))
         for group in arranged(pending, written):
-            yield from self._put_writes_scripts.put_writes(
+            yield from self._task_writes.put_writes(
                 self._serde, config, group.writes, group.task_id, group.task_path
             )
 

@@ -17,7 +17,7 @@ from langgraph_session_saver.transfer.progress import OnProgress, Transferred
 
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
-    from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
+    from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
     from langgraph_session_saver.sql.scripts import Script, ScriptRunner
 
 
@@ -26,7 +26,7 @@ class TransferMethods:
 
     _context: Context
     _script_runner: ScriptRunner
-    _maintenance: MaintenanceScripts
+    _maintenance: ThreadMaintenance
     serde: Any
 
     def backup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:

@@ -295,7 +295,7 @@ class Duel:
         await self._compare_list(self.savers[by], self.config(thread, ns), options)
 
     async def cache(self, by: int, limit: int) -> None:
-        self.savers[by]._context.cache.values.limit = limit
+        self.savers[by]._context.blob_cache.values.limit = limit
 
     async def delete_thread(self, by: int, at: tuple[int, str]) -> None:
         thread = self.thread(at[0])
@@ -434,8 +434,8 @@ async def test_after_any_mix_of_operations_every_read_is_what_the_memory_saver_g
     async def run(serde: str, script: list[Any]) -> None:
         first, second, cold = trios[serde]
         for saver in (first, second):
-            saver._context.cache.values.limit = CACHES[-1]
-        cold._context.cache.values.limit = 0
+            saver._context.blob_cache.values.limit = CACHES[-1]
+        cold._context.blob_cache.values.limit = 0
         memory = InMemorySaver(serde=SERDES[serde]())
         await Duel((first, second), cold, memory, f"example {next(names)}").run(script)
 

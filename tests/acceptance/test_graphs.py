@@ -484,7 +484,9 @@ async def test_a_type_that_is_not_allowed_is_an_error_that_names_it(
     await ScriptRunner(TYPED, make_saver()).invoke({}, config)
     strict = make_saver(serde=JsonPlusSerializer(allowed_msgpack_modules=STRICT))
 
-    with pytest.raises(SerializationError, match=r"'page'.*'tests\.test_graphs', 'Page'"):
+    with pytest.raises(
+        SerializationError, match=r"'page'.*'tests\.acceptance\.test_graphs', 'Page'"
+    ):
         await strict.aget_tuple(config)
 
 

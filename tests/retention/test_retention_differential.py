@@ -383,7 +383,7 @@ async def test_a_thread_that_keeps_the_last_few_runs_as_one_that_keeps_everythin
 ) -> None:
     savers = {count: [make_saver(keep_last=count) for _ in range(2)] for count in COUNTS}
     cold = make_saver()
-    cold._context.cache.values.limit = 0
+    cold._context.blob_cache.values.limit = 0
     kinds: Counter[str] = Counter()
     for seed in seeds_of(make_saver.backend.name, make_saver.face):
         count = COUNTS[seed // len(EACH_ONCE) % len(COUNTS)]

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from sqlalchemy import create_engine
 
 from langgraph_session_saver.checkpointer import maintenance
-from langgraph_session_saver.checkpointer.maintenance import MaintenanceScripts
+from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.encoding.keys import thread_key
 from langgraph_session_saver.retention import apply
 from langgraph_session_saver.sql.dialects import dialect_for
@@ -227,7 +227,7 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
     saver = make_saver()
     await saved(saver)
     plans: list[Any] = []
-    plan = MaintenanceScripts._plan
+    plan = ThreadMaintenance._plan
 
     def plan_and_be_late(*arguments: Any) -> Any:
         plans.append(plan(*arguments))
@@ -235,7 +235,7 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
             sql("UPDATE session_threads SET revision = revision + 1")
         return plans[-1]
 
-    monkeypatch.setattr(MaintenanceScripts, "_plan", plan_and_be_late)
+    monkeypatch.setattr(ThreadMaintenance, "_plan", plan_and_be_late)
     await saver.aprune(["t"], strategy="keep_last", keep_last=1)
 
     assert len(plans) == 2

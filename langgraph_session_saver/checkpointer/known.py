@@ -1,0 +1,97 @@
+"""What this process knows of threads and checkpoints, in caches of bounded size.
+
+Every entry may be missing: whoever uses one also has a way that asks the database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from langgraph.checkpoint.base import ChannelVersions
+
+from langgraph_session_saver.encoding.caches import LRUCache
+from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
+from langgraph_session_saver.projection.project import ProjectedState
+from langgraph_session_saver.retention.contents import Contents
+from langgraph_session_saver.retention.lineage import Origin
+from langgraph_session_saver.storage.threads import Head
+
+CACHED_ENTRIES = 4_096
+"""Threads, and checkpoints, in the caches of small facts."""
+
+CACHED_MESSAGES = 200_000
+"""Messages, over all threads, in the cache of projected state: about 40 MB."""
+
+CACHED_ROWS = 200_000
+"""Checkpoints and blobs, over all threads, in the cache of what threads store."""
+
+
+class KnownThread(NamedTuple):
+    """A thread's row as this process last saw it."""
+
+    thread: ThreadRef
+    """The session and owner that the row was found to agree with."""
+    head: Head
+
+    def agrees_with(self, thread: ThreadRef) -> bool:
+        """Whether a call names no session or owner that the row was not checked against."""
+        return not thread.is_named or thread == self.thread
+
+
+class KnownThreads:
+    """Threads by key, as of the last revision of their rows that this process made or saw."""
+
+    def __init__(self) -> None:
+        self.rows = LRUCache[bytes, KnownThread](CACHED_ENTRIES)
+        self.projected = LRUCache[bytes, ProjectedState](CACHED_MESSAGES, ProjectedState.weight)
+        self.contents = LRUCache[bytes, Contents](CACHED_ROWS, Contents.weight)
+        """What each thread stores; used under `keep_last` only."""
+
+    def learn(self, thread: ThreadRef, head: Head) -> None:
+        """Remember a thread's row after this process changed it."""
+        known = self.rows.get(thread.key)
+        if known is not None and not thread.is_named and known.head.session_id == head.session_id:
+            thread = known.thread
+        self.rows.put(thread.key, KnownThread(thread, head))
+
+    def keep_contents(self, thread_key: bytes, before: int, after: int) -> None:
+        """Note that a thread stores the same after a change of its row's revision."""
+        contents = self.contents.get(thread_key)
+        if contents is not None and contents.revision == before:
+            self.contents.put(thread_key, replace(contents, revision=after))
+
+    def forget_row(self, thread_key: bytes) -> None:
+        """Forget a thread's row: another process has changed it."""
+        self.rows.forget(thread_key)
+        self.contents.forget(thread_key)
+
+    def forget(self, thread_key: bytes) -> None:
+        """Forget a thread whose rows were deleted."""
+        self.projected.forget(thread_key)
+        self.forget_row(thread_key)
+
+
+class CheckpointFacts(NamedTuple):
+    """What later puts and writes ask about a checkpoint."""
+
+    send_nodes: tuple[str, ...]
+    """The nodes of its `Send` tasks."""
+    step: int | None
+    origin: Origin | None
+    """None in a subgraph's namespace."""
+    versions: ChannelVersions
+    """The versions of the channels that have a value."""
+
+
+class KnownCheckpoints:
+    """Facts about checkpoints, by key."""
+
+    def __init__(self) -> None:
+        self.facts = LRUCache[CheckpointKey, CheckpointFacts](CACHED_ENTRIES)
+        self.exists = LRUCache[CheckpointKey, bool](CACHED_ENTRIES)
+        """True: seen or saved here, though it may be deleted since. False: looked for in vain."""
+        self.missing_ancestor = LRUCache[CheckpointKey, CheckpointKey](CACHED_ENTRIES)
+        """For a checkpoint whose put may have been refused: the ancestor that was not found."""
+        self.checked_channels = LRUCache[CheckpointKey, frozenset[str]](CACHED_ENTRIES)
+        """Channels whose writes passed their projections' checks (policy "raise")."""
