@@ -422,7 +422,7 @@ def _quiet() -> Iterator[None]:
     logging.getLogger("langgraph_session_saver").disabled = False
 
 
-async def test_after_any_mix_of_operations_every_read_is_what_the_memory_saver_gives(
+async def test_random_operations_read_the_same_as_with_the_memory_saver(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     trios = {
@@ -445,7 +445,7 @@ async def test_after_any_mix_of_operations_every_read_is_what_the_memory_saver_g
     assert links[0]["n"] > 0, "no change of another value was stored: nothing was tested"
 
 
-async def test_looking_for_a_checkpoint_that_is_gone_does_not_stop_the_run_that_made_it(
+async def test_reading_a_deleted_checkpoint_does_not_stop_the_run_that_made_it(
     make_saver: SaverFactory,
 ) -> None:
     saver, other, model = make_saver(), make_saver(), InMemorySaver()
@@ -459,7 +459,7 @@ async def test_looking_for_a_checkpoint_that_is_gone_does_not_stop_the_run_that_
     await duel.compare_everything()
 
 
-async def test_a_checkpoint_that_was_looked_for_too_early_can_be_built_on_once_it_is_there(
+async def test_a_checkpoint_that_was_missing_when_read_can_be_a_parent_once_it_is_stored(
     make_saver: SaverFactory,
 ) -> None:
     saver, other, model = make_saver(), make_saver(), InMemorySaver()
@@ -482,7 +482,7 @@ async def test_a_checkpoint_that_was_looked_for_too_early_can_be_built_on_once_i
 @pytest.mark.parametrize(
     "metadata", [{"source": "update", "step": 3}, {"source": "input", "step": -1}]
 )
-async def test_a_call_that_goes_on_from_a_deleted_checkpoint_is_told_so(
+async def test_a_put_after_a_deleted_checkpoint_raises(
     make_saver: SaverFactory, metadata: Any
 ) -> None:
     saver, model = make_saver(), InMemorySaver()

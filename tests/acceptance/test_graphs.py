@@ -57,7 +57,7 @@ def described(state: Any) -> Any:
 # -- interrupts ---------------------------------------------------------------------------------
 
 
-async def test_an_interrupted_graph_goes_on_with_the_answer_in_another_process(
+async def test_an_interrupted_graph_resumes_in_another_process(
     make_saver: SaverFactory,
 ) -> None:
     builder = line_of(("before", says("before")), ("ask", ask("who?")), ("after", says("after")))
@@ -73,7 +73,7 @@ async def test_an_interrupted_graph_goes_on_with_the_answer_in_another_process(
     assert (await other.state(config)).next == ()
 
 
-async def test_several_interrupts_of_one_step_are_answered_one_by_one_or_together(
+async def test_several_interrupts_of_one_step_can_be_answered_one_by_one_or_together(
     make_saver: SaverFactory,
 ) -> None:
     builder: StateGraph[Any] = StateGraph(Log)
@@ -95,7 +95,7 @@ async def test_several_interrupts_of_one_step_are_answered_one_by_one_or_togethe
     assert sorted(answered["log"]) == ["one? 1", "three? 3", "two? 2"]
 
 
-async def test_two_interrupts_of_one_node_are_answered_in_their_order(
+async def test_two_interrupts_of_one_node_are_answered_in_order(
     make_saver: SaverFactory,
 ) -> None:
     def twice(state: Log) -> Log:
@@ -113,7 +113,7 @@ async def test_two_interrupts_of_one_node_are_answered_in_their_order(
 # -- fan-out ------------------------------------------------------------------------------------
 
 
-async def test_a_failed_fan_out_goes_on_without_running_what_had_finished_again(
+async def test_a_failed_fan_out_resumes_without_rerunning_finished_tasks(
     make_saver: SaverFactory,
 ) -> None:
     ran: list[str] = []
@@ -152,7 +152,7 @@ async def test_a_failed_fan_out_goes_on_without_running_what_had_finished_again(
     assert ended["log"] == ["fine", "mended", "joined"]
 
 
-async def test_send_fans_out_and_failed_sends_alone_run_again(make_saver: SaverFactory) -> None:
+async def test_only_the_failed_send_tasks_run_again(make_saver: SaverFactory) -> None:
     ran: list[int] = []
     broken = [True]
 
@@ -201,7 +201,7 @@ async def travel(driver: ScriptRunner) -> list[Any]:
     return [*ended, replayed, *states]
 
 
-async def test_forks_and_time_travel_give_what_the_memory_saver_gives(
+async def test_forks_and_time_travel_match_the_memory_saver(
     make_saver: SaverFactory,
 ) -> None:
     builder = line_of(*[(name, says(name)) for name in ("one", "two", "three")])
@@ -242,7 +242,7 @@ async def dive(make: Callable[[], ScriptRunner]) -> list[Any]:
 
 
 @pytest.mark.parametrize("checkpointer", [None, True], ids=["stateless", "stateful"])
-async def test_nested_subgraphs_interrupt_and_resume_as_with_the_memory_saver(
+async def test_nested_subgraphs_interrupt_and_resume_like_the_memory_saver(
     make_saver: SaverFactory, checkpointer: Any
 ) -> None:
     builder, memory = nested(checkpointer), InMemorySaver()
@@ -280,7 +280,7 @@ async def delta_script(driver: ScriptRunner, prune: Callable[[], Any] | None) ->
 
 
 @pytest.mark.parametrize("is_pruned", [False, True], ids=["kept", "pruned"])
-async def test_a_delta_channel_graph_reads_as_with_the_memory_saver(
+async def test_a_delta_channel_graph_reads_like_the_memory_saver(
     make_saver: SaverFactory, is_pruned: bool
 ) -> None:
     saver = make_saver()
@@ -294,7 +294,7 @@ async def test_a_delta_channel_graph_reads_as_with_the_memory_saver(
     assert ours == theirs
 
 
-async def test_a_delta_channels_history_takes_as_many_queries_for_fifty_steps_as_for_five(
+async def test_delta_channel_history_takes_the_same_number_of_queries_for_fifty_steps_as_for_five(
     make_saver: SaverFactory,
 ) -> None:
     saver, config = make_saver(), thread("long")
@@ -313,7 +313,7 @@ async def test_a_delta_channels_history_takes_as_many_queries_for_fifty_steps_as
     assert len(taken[1]) <= len(taken[0]) + 1
 
 
-async def test_a_delta_channels_history_is_the_memory_savers(make_saver: SaverFactory) -> None:
+async def test_delta_channel_history_matches_the_memory_saver(make_saver: SaverFactory) -> None:
     saver, memory, config = make_saver(), InMemorySaver(), thread("history")
     for driver in (ScriptRunner(DELTA, saver), ScriptRunner(DELTA, memory, is_sync=True)):
         for _ in range(3):
@@ -336,7 +336,7 @@ async def test_a_delta_channels_history_is_the_memory_savers(make_saver: SaverFa
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-async def test_every_durability_ends_with_the_whole_state_stored(
+async def test_every_durability_mode_stores_the_whole_final_state(
     make_saver: SaverFactory, durability: Durability
 ) -> None:
     builder = line_of(("one", says("one")), ("ask", ask("?")), ("two", says("two")))
@@ -375,7 +375,7 @@ def deleting(deleter: SessionSaver, name: str) -> Any:
     return sync_node if isinstance(deleter, SyncFaceAdapter) else async_node
 
 
-async def test_a_graph_whose_thread_is_deleted_in_mid_run_ends_with_its_whole_state_stored(
+async def test_a_run_whose_thread_is_deleted_meanwhile_stores_its_whole_state(
     make_saver: SaverFactory,
 ) -> None:
     builder = line_of(
@@ -393,7 +393,7 @@ async def test_a_graph_whose_thread_is_deleted_in_mid_run_ends_with_its_whole_st
     assert again["log"] == ["in", "one", "two", "again", "one", "two"]
 
 
-async def test_a_delta_channel_whose_thread_is_deleted_in_mid_run_is_told_that_its_history_is_lost(
+async def test_a_delta_channel_raises_when_its_thread_is_deleted_during_the_run(
     make_saver: SaverFactory,
 ) -> None:
     builder = line_of(
@@ -409,7 +409,7 @@ async def test_a_delta_channel_whose_thread_is_deleted_in_mid_run_is_told_that_i
 # -- the functional API -------------------------------------------------------------------------
 
 
-async def test_an_entrypoint_resumes_without_running_its_finished_tasks_again(
+async def test_an_entrypoint_resumes_without_rerunning_finished_tasks(
     make_saver: SaverFactory,
 ) -> None:
     ran: list[int] = []
@@ -477,7 +477,7 @@ TYPED = line_of(("write", writes_a_page), state=Typed)
 STRICT: list[tuple[str, str]] = []
 
 
-async def test_a_type_that_is_not_allowed_is_an_error_that_names_it(
+async def test_a_type_that_is_not_allowed_raises_an_error_that_names_it(
     make_saver: SaverFactory,
 ) -> None:
     config = thread("strict")
@@ -490,7 +490,7 @@ async def test_a_type_that_is_not_allowed_is_an_error_that_names_it(
         await strict.aget_tuple(config)
 
 
-async def test_a_saver_with_an_allowlist_shares_storage_and_rebuilds_what_is_listed(
+async def test_a_saver_with_an_allowlist_shares_storage_and_builds_the_listed_types(
     make_saver: SaverFactory,
 ) -> None:
     config = thread("listed")

@@ -88,7 +88,7 @@ def in_environment(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Backend
     return backend
 
 
-async def test_a_run_waits_is_resumed_copied_rolled_back_and_deleted(
+async def test_a_run_is_interrupted_resumed_copied_rolled_back_and_deleted(
     in_environment: Backend, sql: Sql
 ) -> None:
     config = json.loads((EXAMPLE / "langgraph.json").read_text())
@@ -124,7 +124,7 @@ async def test_a_run_waits_is_resumed_copied_rolled_back_and_deleted(
 
 
 @pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
-async def test_it_says_that_it_can_do_all_that_the_server_asks_for(in_environment: Backend) -> None:
+async def test_it_has_every_capability_that_the_server_checks_for(in_environment: Backend) -> None:
     async with checkpointer() as saver:
         for name in ("adelete_thread", "adelete_for_runs", "acopy_thread", "aprune"):
             assert getattr(type(saver), name) is not getattr(BaseCheckpointSaver, name)
@@ -162,7 +162,7 @@ async def test_the_servers_key_encrypts_what_is_stored(
 
 
 @pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
-async def test_without_setup_a_database_that_is_not_set_up_is_refused_at_the_first_use(
+async def test_without_auto_setup_an_empty_database_is_refused_at_the_first_use(
     in_environment: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}AUTO_SETUP", "false")
@@ -172,7 +172,7 @@ async def test_without_setup_a_database_that_is_not_set_up_is_refused_at_the_fir
 
 
 @pytest.mark.parametrize(("name", "value"), [("KEEP_LAST", "many"), ("AUTO_SETUP", "perhaps")])
-async def test_a_variable_that_cannot_be_used_is_named(
+async def test_an_invalid_environment_variable_is_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}{name}", value)

@@ -76,7 +76,7 @@ def test_thirty_turns_take_less_than_a_third_of_the_official_savers_bytes(short:
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
-def test_each_call_takes_as_few_round_trips_to_postgresql_as_it_should(backend: Backend) -> None:
+def test_each_call_takes_the_stated_number_of_round_trips_to_postgresql(backend: Backend) -> None:
     found = counted(OURS, PostgresDatabase(make_url(backend.url)))
 
     assert {name: count for name, count in found.items() if count > BARS[name].limit} == {}
@@ -97,7 +97,7 @@ def kept() -> Results:
     return Results.read(RESULTS)
 
 
-def test_what_is_kept_was_measured_on_a_machine_that_is_named(kept: Results) -> None:
+def test_the_stored_results_name_the_machine(kept: Results) -> None:
     assert {row.workload for row in kept.rows} <= set(WORKLOADS)
     assert kept.about["cpu"]
     assert set(kept.about["databases"]) == {"SQLite", "PostgreSQL", "MariaDB"}
@@ -127,7 +127,7 @@ def test_every_ratio_and_verdict_follows_from_the_figures(kept: Results) -> None
             assert row.is_met == row.bar.is_met(row.value.median, row.ratio)
 
 
-def test_the_chart_is_drawn_from_what_is_kept(kept: Results) -> None:
+def test_the_chart_is_drawn_from_the_stored_results(kept: Results) -> None:
     assert RESULTS.with_suffix(".svg").read_text() == draw(kept)
 
 
@@ -153,7 +153,7 @@ def test_an_unknown_workload_is_refused_with_the_known_ones(
     assert "'saving'" in capsys.readouterr().err
 
 
-def test_a_server_that_does_not_answer_is_skipped_in_a_line(
+def test_a_server_that_does_not_answer_is_skipped_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
@@ -198,11 +198,11 @@ def test_a_bar_is_met_at_its_limit() -> None:
     assert not Bar(1).is_met(0, None)
 
 
-def test_a_rate_that_is_twice_the_peers_costs_half() -> None:
+def test_a_rate_twice_that_of_the_peer_costs_half() -> None:
     assert cost(replace(row("threads", "SQLite", 4.0, 2.0), unit="steps/s")) == 0.5
 
 
-def test_measuring_anew_replaces_the_rows_of_that_workload_and_database_only() -> None:
+def test_measuring_again_replaces_only_the_rows_of_that_workload_and_database() -> None:
     results = Results(rows=[row("b", "SQLite"), row("a", "SQLite"), row("a", "MariaDB")])
 
     results.merge([row("a", "SQLite", 7.0)], order=["a", "b"])
@@ -211,7 +211,7 @@ def test_measuring_anew_replaces_the_rows_of_that_workload_and_database_only() -
     assert found == [("a", "MariaDB", 1.0), ("a", "SQLite", 7.0), ("b", "SQLite", 1.0)]
 
 
-def test_what_is_written_reads_back(tmp_path: Path) -> None:
+def test_written_results_read_back(tmp_path: Path) -> None:
     results = Results({"cpu": "one"}, [row("saving", "SQLite", 1.0, 3.0)])
     path = tmp_path / "results.json"
 
@@ -223,7 +223,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     assert Results.read(path).rows[0].ratio == pytest.approx(1 / 3, rel=1e-4)
 
 
-def test_what_a_label_says_is_escaped_in_the_chart() -> None:
+def test_labels_are_escaped_in_the_chart() -> None:
     strange = replace(row("saving", "SQLite"), what="a < b & c")
 
     assert "a &lt; b &amp; c" in draw(Results({}, [strange]))
@@ -232,7 +232,7 @@ def test_what_a_label_says_is_escaped_in_the_chart() -> None:
 # -- filling, and watching transactions ---------------------------------------------------------
 
 
-def test_copied_threads_read_as_the_one_that_was_saved(file: SqliteFile) -> None:
+def test_copied_threads_read_like_the_saved_one(file: SqliteFile) -> None:
     fill_database(file, 3, owners=2)
 
     with SessionSaver.from_conn_string(file.url) as saver:
@@ -246,7 +246,7 @@ def test_copied_threads_read_as_the_one_that_was_saved(file: SqliteFile) -> None
     assert file.run("SELECT count(*) FROM session_checkpoints") == [(4 * CHECKPOINTS,)]
 
 
-def test_a_long_thread_is_one_chain_of_as_many_checkpoints_as_asked_for(
+def test_a_long_thread_is_one_chain_of_the_requested_length(
     file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filling, "ROUND", 6)
@@ -264,7 +264,7 @@ def test_a_long_thread_is_one_chain_of_as_many_checkpoints_as_asked_for(
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
-def test_a_thread_that_was_filled_alike_is_the_same_in_another_database(
+def test_a_filled_thread_is_the_same_in_another_database(
     file: SqliteFile, backend: Backend
 ) -> None:
     target = PostgresDatabase(make_url(backend.url))

@@ -121,7 +121,7 @@ async def test_a_config_without_a_thread_id_is_refused(saver: SessionSaver, sql:
 
 
 @pytest.mark.parametrize("kind", BAD_THREAD_IDS)
-async def test_a_thread_id_that_cannot_be_one_is_refused(
+async def test_an_invalid_thread_id_is_refused(
     make_saver: SaverFactory, sql: Sql, kind: str
 ) -> None:
     saver = make_saver()
@@ -131,7 +131,7 @@ async def test_a_thread_id_that_cannot_be_one_is_refused(
         await refused(saver, sql, partial(call, saver, where), *words)
 
 
-async def test_a_graph_run_with_a_bad_thread_id_writes_nothing(
+async def test_a_run_with_an_invalid_thread_id_writes_nothing(
     saver: SessionSaver, sql: Sql
 ) -> None:
     graph = chain(saver, {"note": 1})
@@ -142,9 +142,7 @@ async def test_a_graph_run_with_a_bad_thread_id_writes_nothing(
     assert not any(counts(sql).values())
 
 
-async def test_thread_ids_that_differ_only_a_little_are_different_threads(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_similar_thread_ids_are_different_threads(saver: SessionSaver, sql: Sql) -> None:
     close: list[Any] = ["a", "A", "á", "a\u0301", "a ", " a", "🌍" * 255, "🌍" * 254]
     for number, thread in enumerate(close):
         await put(saver, 1, {"note": number}, config(thread))
@@ -157,7 +155,7 @@ async def test_thread_ids_that_differ_only_a_little_are_different_threads(
     assert counts(sql)["session_threads"] == len(close)
 
 
-async def test_a_number_is_the_thread_id_of_its_text(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_number_is_the_same_thread_id_as_its_text(saver: SessionSaver, sql: Sql) -> None:
     await put(saver, 1, {"note": 1}, {"configurable": {"thread_id": 17}})
 
     found = await saver.aget_tuple(config("17"))
@@ -175,7 +173,7 @@ async def test_a_number_is_the_thread_id_of_its_text(saver: SessionSaver, sql: S
     ],
     ids=["too long", "NUL", "surrogate", "number"],
 )
-async def test_a_namespace_that_cannot_be_one_is_refused(
+async def test_an_invalid_namespace_is_refused(
     make_saver: SaverFactory, sql: Sql, namespace: Any, words: tuple[str, ...]
 ) -> None:
     saver = make_saver()
@@ -204,7 +202,7 @@ async def test_a_namespace_of_4000_characters_is_stored(saver: SessionSaver) -> 
     ],
     ids=["too long", "NUL", "surrogate"],
 )
-async def test_a_channel_name_that_cannot_be_one_is_refused(
+async def test_an_invalid_channel_name_is_refused(
     make_saver: SaverFactory, sql: Sql, channel: str, words: tuple[str, ...]
 ) -> None:
     saver = make_saver()
@@ -240,7 +238,7 @@ async def test_a_channel_name_of_255_characters_is_stored(saver: SessionSaver) -
         ("checkpoint_id", "c" * 256, ("checkpoint_id has 256 characters",)),
     ],
 )
-async def test_another_id_that_cannot_be_one_is_refused(
+async def test_other_invalid_ids_are_refused(
     make_saver: SaverFactory, sql: Sql, option: str, value: Any, words: tuple[str, ...]
 ) -> None:
     saver = make_saver()
@@ -249,7 +247,7 @@ async def test_another_id_that_cannot_be_one_is_refused(
         await refused(saver, sql, partial(call, saver, where), *words)
 
 
-async def test_writes_that_name_no_checkpoint_are_refused(saver: SessionSaver, sql: Sql) -> None:
+async def test_writes_without_a_checkpoint_id_are_refused(saver: SessionSaver, sql: Sql) -> None:
     await refused(
         saver,
         sql,
@@ -280,7 +278,7 @@ async def test_a_run_from_a_checkpoint_that_does_not_exist_is_refused(
     assert counts(sql) == before
 
 
-async def test_what_follows_a_refused_checkpoint_is_refused_for_what_that_named(
+async def test_a_put_after_a_refused_one_names_the_same_missing_parent(
     saver: SessionSaver, sql: Sql
 ) -> None:
     nowhere = config(checkpoint_ns="", checkpoint_id="no-such")
@@ -310,14 +308,14 @@ async def test_an_update_of_a_checkpoint_that_does_not_exist_is_refused(
     assert counts(sql) == before
 
 
-async def test_a_checkpoint_that_does_not_exist_reads_as_none(saver: SessionSaver) -> None:
+async def test_a_missing_checkpoint_reads_as_none(saver: SessionSaver) -> None:
     await put(saver, 1, {"note": 1})
 
     assert await saver.aget_tuple(config(checkpoint_id="no-such")) is None
     assert await listed(saver, config(checkpoint_id="no-such")) == []
 
 
-async def test_a_checkpoint_that_came_later_is_no_longer_missing(saver: SessionSaver) -> None:
+async def test_a_checkpoint_that_is_stored_later_is_no_longer_missing(saver: SessionSaver) -> None:
     named = config(checkpoint_ns="", checkpoint_id=checkpoint_id(1))
     assert await saver.aget_tuple(named) is None
     await put(saver, 1, {"note": 1})
@@ -330,7 +328,7 @@ async def test_a_checkpoint_that_came_later_is_no_longer_missing(saver: SessionS
 # -- values -------------------------------------------------------------------------------------
 
 
-async def test_a_value_that_the_serde_refuses_names_its_channel(
+async def test_an_unserialisable_value_raises_an_error_that_names_its_channel(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await saver.asetup()
@@ -348,7 +346,7 @@ async def test_a_value_that_the_serde_refuses_names_its_channel(
     assert not any(counts(sql).values())
 
 
-async def test_a_write_that_the_serde_refuses_names_its_channel(
+async def test_an_unserialisable_write_raises_an_error_that_names_its_channel(
     saver: SessionSaver, sql: Sql
 ) -> None:
     where = await put(saver, 1, {"other": 1})
@@ -364,7 +362,7 @@ async def test_a_write_that_the_serde_refuses_names_its_channel(
     assert counts(sql) == before
 
 
-async def test_a_run_that_made_an_unserialisable_value_goes_on_when_mended(
+async def test_a_run_resumes_after_its_unserialisable_value_is_fixed(
     saver: SessionSaver, sql: Sql
 ) -> None:
     values = iter([threading.Lock(), "mended"])
@@ -377,7 +375,9 @@ async def test_a_run_that_made_an_unserialisable_value_goes_on_when_mended(
     assert (await graph.aget_state(config())).values["note"] == "mended"
 
 
-async def test_metadata_that_the_serde_refuses_is_named(saver: SessionSaver, sql: Sql) -> None:
+async def test_unserialisable_metadata_raises_an_error_that_names_it(
+    saver: SessionSaver, sql: Sql
+) -> None:
     await saver.asetup()
 
     await fails(
@@ -397,7 +397,7 @@ def packet(backend: Backend, sql: Sql) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
-async def test_a_value_over_the_servers_packet_is_refused_and_one_below_is_stored(
+async def test_a_value_over_the_servers_packet_size_is_refused_and_a_smaller_one_is_stored(
     packet: int, saver: SessionSaver, sql: Sql
 ) -> None:
     below = os.urandom(packet // 2 - (1 << 18))
@@ -420,7 +420,7 @@ async def test_a_value_over_the_servers_packet_is_refused_and_one_below_is_store
     assert found.checkpoint["channel_values"] == {"note": below}
 
 
-async def test_a_value_over_the_limit_names_channel_size_and_limit(
+async def test_a_value_over_the_limit_raises_an_error_with_channel_size_and_limit(
     saver: SessionSaver, sql: Sql
 ) -> None:
     where = await put(saver, 1, {"note": 1})
@@ -539,7 +539,7 @@ async def test_a_filter_key_that_is_not_text_is_refused(
 
 
 @pytest.mark.parametrize("what", ["session", "owner"])
-async def test_a_call_that_contradicts_the_thread_is_refused(
+async def test_a_call_that_names_another_session_or_owner_is_refused(
     make_saver: SaverFactory, sql: Sql, what: str
 ) -> None:
     saver = make_saver()
@@ -557,7 +557,7 @@ async def test_a_call_that_contradicts_the_thread_is_refused(
 
 
 @pytest.mark.parametrize("what", ["session", "owner"])
-async def test_a_contradiction_is_noticed_by_another_process(
+async def test_another_process_refuses_another_session_or_owner(
     make_saver: SaverFactory, sql: Sql, what: str
 ) -> None:
     await put(make_saver(), 1, {"note": 1}, config(**{f"{what}_id": "mine"}))
@@ -580,7 +580,7 @@ async def test_the_first_call_that_names_an_owner_sets_it(saver: SessionSaver, s
     assert one(sql, "sessions")["owner_id"] == "ann"
 
 
-async def test_a_call_that_names_none_keeps_session_and_owner(
+async def test_a_call_that_names_neither_keeps_session_and_owner(
     saver: SessionSaver, sql: Sql
 ) -> None:
     where = await put(saver, 1, {"note": 1}, config(session_id="s", owner_id="ann"))
@@ -596,9 +596,7 @@ async def test_a_call_that_names_none_keeps_session_and_owner(
 
 
 @pytest.mark.parametrize("option", ["keep_lasst", "durability", "url"])
-async def test_an_option_that_there_is_not_is_refused(
-    make_saver: SaverFactory, option: str
-) -> None:
+async def test_an_unknown_option_is_refused(make_saver: SaverFactory, option: str) -> None:
     options: dict[str, Any] = {option: 3}
     with pytest.raises(TypeError, match=option):
         make_saver(**options)
@@ -610,7 +608,7 @@ async def test_an_unknown_policy_is_refused(make_saver: SaverFactory, policy: An
         make_saver(on_projection_error=policy)
 
 
-async def test_a_closed_saver_says_so(make_saver: SaverFactory) -> None:
+async def test_a_closed_saver_raises(make_saver: SaverFactory) -> None:
     saver = make_saver()
     await put(saver, 1, {"note": 1})
     await make_saver.aclose()
@@ -618,7 +616,7 @@ async def test_a_closed_saver_says_so(make_saver: SaverFactory) -> None:
     await fails(saver.aget_tuple(config()), InvalidConfigError, "closed")
 
 
-async def test_a_checkpoint_without_values_is_no_bad_input(saver: SessionSaver) -> None:
+async def test_a_checkpoint_without_values_is_stored(saver: SessionSaver) -> None:
     made = checkpoint(1, {})
     await saver.aput(config(), made, {"source": "input", "step": -1}, {})
 

@@ -53,7 +53,7 @@ async def read(saver: SessionSaver) -> Any:
 
 
 @pytest.mark.parametrize("values", [SMALL, LARGE], ids=["small", "large"])
-async def test_a_checkpoint_is_the_same_however_often_and_wherever_it_is_read(
+async def test_repeated_reads_return_the_same_checkpoint_in_every_process(
     make_saver: SaverFactory, values: dict[str, Any]
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -66,7 +66,7 @@ async def test_a_checkpoint_is_the_same_however_often_and_wherever_it_is_read(
     assert found[0].checkpoint == checkpoint
 
 
-async def test_what_is_done_to_a_checkpoint_that_was_read_does_not_show_in_the_next(
+async def test_changing_a_returned_checkpoint_does_not_change_the_next_read(
     make_saver: SaverFactory,
 ) -> None:
     saver = make_saver()
@@ -81,7 +81,7 @@ async def test_what_is_done_to_a_checkpoint_that_was_read_does_not_show_in_the_n
         found.metadata["step"] = 9
 
 
-async def test_a_checkpoint_that_another_process_put_again_is_read_as_it_is_now(
+async def test_a_checkpoint_replaced_by_another_process_is_read_anew(
     make_saver: SaverFactory,
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -99,7 +99,7 @@ async def test_a_checkpoint_that_another_process_put_again_is_read_as_it_is_now(
     assert found.metadata["source"] == "update"
 
 
-async def test_writes_of_another_process_show_in_a_checkpoint_that_is_remembered(
+async def test_writes_of_another_process_show_in_a_cached_checkpoint(
     make_saver: SaverFactory,
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -113,7 +113,7 @@ async def test_writes_of_another_process_show_in_a_checkpoint_that_is_remembered
     assert (await read(saver)).pending_writes == [("task", "notes", 1)]
 
 
-async def test_a_thread_that_another_process_deleted_is_gone_though_it_is_remembered(
+async def test_a_cached_thread_is_gone_after_another_process_deletes_it(
     make_saver: SaverFactory,
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -126,7 +126,7 @@ async def test_a_thread_that_another_process_deleted_is_gone_though_it_is_rememb
     assert await saver.aget_tuple(CONFIG) is None
 
 
-async def test_a_serde_of_ones_own_deserialises_each_value(make_saver: SaverFactory) -> None:
+async def test_a_custom_serde_deserialises_each_value(make_saver: SaverFactory) -> None:
     serde = Counting()
     saver = make_saver(serde=serde)
     values = {"notes": ["a"], "words": ["b"], "more": ["c"]}
@@ -138,7 +138,7 @@ async def test_a_serde_of_ones_own_deserialises_each_value(make_saver: SaverFact
         assert serde.loaded == 2 + len(values)  # with the checkpoint and its metadata
 
 
-async def test_a_value_that_is_remembered_and_cannot_be_read_is_named(
+async def test_a_cached_value_that_does_not_deserialise_is_named(
     make_saver: SaverFactory,
 ) -> None:
     serde = Counting()

@@ -68,7 +68,7 @@ async def steps_of(saver: SessionSaver, **options: Any) -> list[Any]:
     return [item.metadata["step"] async for item in saver.alist(CONFIG, **options)]
 
 
-async def test_a_value_is_deserialised_when_its_checkpoint_is_asked_for_and_not_before(
+async def test_a_value_is_deserialised_only_when_its_checkpoint_is_reached(
     make_saver: SaverFactory,
 ) -> None:
     saved = await save(make_saver())
@@ -82,7 +82,7 @@ async def test_a_value_is_deserialised_when_its_checkpoint_is_asked_for_and_not_
     assert made == [2 * number for number in range(1, STEPS + 1)]
 
 
-async def test_what_neighbours_share_is_rebuilt_once_and_each_gets_objects_of_its_own(
+async def test_a_listing_resolves_a_shared_blob_once_per_page_into_separate_objects(
     make_saver: SaverFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = await save(make_saver())
@@ -114,7 +114,7 @@ async def test_a_page_is_three_statements_and_its_size_doubles(make_saver: Saver
     assert sent == [3] * 4 + [6] * 8 + [9] * 8
 
 
-async def test_a_listing_of_few_is_one_page_and_two_statements_where_the_values_are_remembered(
+async def test_a_short_listing_of_cached_values_takes_two_statements(
     make_saver: SaverFactory,
 ) -> None:
     warm, cold = make_saver(), make_saver()
@@ -131,7 +131,7 @@ async def test_a_listing_of_few_is_one_page_and_two_statements_where_the_values_
     assert len(sent[1]) == 3
 
 
-async def test_the_statement_of_a_page_is_compiled_once(
+async def test_the_statement_for_a_page_is_compiled_once(
     make_saver: SaverFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saver = make_saver()
@@ -144,7 +144,7 @@ async def test_the_statement_of_a_page_is_compiled_once(
 
 
 @pytest.mark.parametrize("size", [300_000, 3_000_000])
-def test_a_page_shrinks_to_what_may_be_held(
+def test_a_page_shrinks_to_the_byte_limit(
     sync_saver: SessionSaver, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     rng, config = Random(1), CONFIG
@@ -170,7 +170,7 @@ def test_a_page_shrinks_to_what_may_be_held(
     assert pages == ([4, 8, 13, 5] if size < 1_000_000 else [4, 1, 1, 1, 0])
 
 
-async def test_a_checkpoint_that_is_pruned_while_its_page_is_read_is_not_listed(
+async def test_a_checkpoint_pruned_while_its_page_is_read_is_not_listed(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     await save(make_saver(), replace=True)
@@ -186,7 +186,7 @@ async def test_a_checkpoint_that_is_pruned_while_its_page_is_read_is_not_listed(
     assert found == [STEPS - 1, STEPS - 2]
 
 
-async def test_a_blob_that_was_deleted_by_hand_is_lost_history_and_not_an_absent_channel(
+async def test_listing_a_manually_deleted_blob_raises_history_lost(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await save(make_saver())

@@ -99,7 +99,7 @@ NEEDED = {"restore demo.backup": "backup", "import old.db": "old"}
 
 
 @pytest.mark.parametrize("line", LOOKING)
-def test_every_command_that_looks_prints_what_it_found(cli: CommandLine, line: str) -> None:
+def test_every_reading_command_prints_its_result(cli: CommandLine, line: str) -> None:
     ids = checkpoints(cli) if "FIRST" in line else ["", ""]
     words = line.replace("FIRST", ids[-1]).replace("LAST", ids[0]).split()
 
@@ -112,7 +112,7 @@ def test_every_command_that_looks_prints_what_it_found(cli: CommandLine, line: s
 
 
 @pytest.mark.parametrize("line", CHANGING)
-def test_every_command_that_changes_something_says_what_it_did(
+def test_every_writing_command_says_what_it_did(
     own: CommandLine, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -148,7 +148,7 @@ def command_names(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
             yield (*path, name)
 
 
-def test_no_command_is_left_out_above() -> None:
+def test_every_command_is_tested_above() -> None:
     tried = [tuple(line.split()) for line in (*LOOKING, *CHANGING)]
     for name in command_names(typer.main.get_command(app)):
         assert any(line[: len(name)] == name for line in tried), name
@@ -213,7 +213,7 @@ KEYS_OF_CHANGES = {
 
 
 @pytest.mark.parametrize("line", KEYS)
-def test_json_is_alone_on_standard_output_with_its_keys(cli: CommandLine, line: str) -> None:
+def test_json_output_is_alone_on_stdout_with_its_keys(cli: CommandLine, line: str) -> None:
     first = checkpoints(cli)[-1] if "FIRST" in line else ""
     done = cli(*line.replace("FIRST", first).split(), "--json")
     assert (done.code, done.err) == (0, "")
@@ -221,14 +221,16 @@ def test_json_is_alone_on_standard_output_with_its_keys(cli: CommandLine, line: 
 
 
 @pytest.mark.parametrize("line", KEYS_OF_CHANGES)
-def test_json_of_changes_has_its_keys(own: CommandLine, line: str, tmp_path: Path) -> None:
+def test_json_output_of_writing_commands_has_its_keys(
+    own: CommandLine, line: str, tmp_path: Path
+) -> None:
     words = [str(tmp_path / word) if "." in word else word for word in line.split()]
     done = own(*words, "--json")
     assert done.code == 0, done.err
     assert done.json.keys() == KEYS_OF_CHANGES[line]
 
 
-def test_json_says_the_same_as_the_table(cli: CommandLine) -> None:
+def test_json_output_agrees_with_the_table(cli: CommandLine) -> None:
     [error] = cli("errors", "--json").json["errors"]
     assert error["thread_id"] == "demo-florist"
     assert error["stack"].startswith("Traceback")
@@ -240,20 +242,22 @@ def test_json_says_the_same_as_the_table(cli: CommandLine) -> None:
 # -- which thread ---
 
 
-def test_a_thread_is_found_by_the_start_of_its_id(cli: CommandLine) -> None:
+def test_a_thread_is_found_by_a_prefix_of_its_id(cli: CommandLine) -> None:
     for start in ("demo-b", "demo-bakery"):
         assert cli("history", start, "--json").json["thread_id"] == "demo-bakery"
     assert cli("sessions", "show", "demo-g", "--json").json["session"]["id"] == "demo-garage"
 
 
-def test_a_start_that_several_threads_share_names_them(cli: CommandLine) -> None:
+def test_an_ambiguous_prefix_names_the_threads_that_match(cli: CommandLine) -> None:
     for words in (["history"], ["show"], ["sessions", "show"], ["prune", "--delete", "--yes"]):
         done = cli(*words, "demo-")
         assert (done.code, done.out) == (3, "")
         assert "(demo-bakery, demo-florist, demo-garage)" in done.err
 
 
-def test_a_whole_id_is_found_though_others_start_with_it(own: CommandLine, tmp_path: Path) -> None:
+def test_a_whole_id_is_found_although_others_start_with_it(
+    own: CommandLine, tmp_path: Path
+) -> None:
     with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
         saver.copy_thread("demo-bakery", "demo-bakery-2")
     assert own("history", "demo-bakery", "--json").json["thread_id"] == "demo-bakery"
@@ -265,13 +269,13 @@ def test_a_whole_id_is_found_though_others_start_with_it(own: CommandLine, tmp_p
     [["history", "nobody"], ["show", "demo-b", "ffff"], ["diff", "demo-b", "1", "2"],
      ["sessions", "show", "nobody"], ["sessions", "delete", "nobody", "--yes"]],
 )  # fmt: skip
-def test_what_is_not_there_ends_with_3(own: CommandLine, words: list[str]) -> None:
+def test_a_missing_object_exits_with_3(own: CommandLine, words: list[str]) -> None:
     done = own(*words)
     assert (done.code, done.out) == (3, "")
     assert done.err.startswith("Error: ")
 
 
-def test_a_checkpoint_is_found_by_the_start_of_its_id(cli: CommandLine) -> None:
+def test_a_checkpoint_is_found_by_a_prefix_of_its_id(cli: CommandLine) -> None:
     ids = checkpoints(cli)
     shortest = next(n for n in range(1, 36) if sum(i.startswith(ids[-1][:n]) for i in ids) == 1)
     assert cli("show", "demo-b", ids[-1][:shortest], "--json").json["checkpoint_id"] == ids[-1]
@@ -288,13 +292,13 @@ def test_a_checkpoint_is_found_by_the_start_of_its_id(cli: CommandLine) -> None:
      ["sweep"], ["sweep", "--older-than", "soon"], ["usage", "--by", "colour"],
      ["history", "demo-b", "--before", ""], ["threads", "list", "--url", "oracle://x"]],
 )  # fmt: skip
-def test_what_cannot_be_used_ends_with_2(own: CommandLine, words: list[str]) -> None:
+def test_an_invalid_argument_exits_with_2(own: CommandLine, words: list[str]) -> None:
     done = own(*words)
     assert (done.code, done.out) == (2, "")
     assert "Error: " in done.err
 
 
-def test_a_database_that_is_not_there_ends_with_4_and_is_not_made(
+def test_a_missing_database_exits_with_4_and_is_not_created(
     cli: CommandLine, tmp_path: Path
 ) -> None:
     for words in (["threads", "list"], ["doctor"], ["prune", "--all", "--delete", "--yes"]):
@@ -304,7 +308,7 @@ def test_a_database_that_is_not_there_ends_with_4_and_is_not_made(
     assert not (tmp_path / "typo.db").exists()
 
 
-def test_without_a_url_nothing_is_made_in_the_home_directory(
+def test_without_a_url_nothing_is_created_in_the_home_directory(
     cli: CommandLine, tmp_path: Path
 ) -> None:
     done = cli("threads", "list", LANGGRAPH_SESSION_SAVER_URL="", HOME=str(tmp_path / "home"))
@@ -313,7 +317,7 @@ def test_without_a_url_nothing_is_made_in_the_home_directory(
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "postgresql+asyncpg"])
-def test_a_server_that_is_down_ends_with_4_and_no_output_has_the_password(
+def test_a_server_that_is_down_exits_with_4_without_showing_the_password(
     cli: CommandLine, scheme: str
 ) -> None:
     url = f"{scheme}://ada:secret@127.0.0.1:{free_port()}/app"
@@ -324,7 +328,7 @@ def test_a_server_that_is_down_ends_with_4_and_no_output_has_the_password(
         assert "secret" not in done.out + done.err
 
 
-def test_a_url_in_the_wrong_place_shows_no_password(cli: CommandLine) -> None:
+def test_a_misplaced_url_shows_no_password(cli: CommandLine) -> None:
     url = "postgresql://ada:secret@127.0.0.1/app"
     for words in (["threads", "list", url], ["history", url], [url], ["threads", url, "list"]):
         done = cli(*words)
@@ -332,7 +336,7 @@ def test_a_url_in_the_wrong_place_shows_no_password(cli: CommandLine) -> None:
         assert "secret" not in done.out + done.err
 
 
-def test_a_database_without_our_tables_ends_with_5_and_names_the_command(
+def test_a_database_without_our_tables_exits_with_5_and_names_the_command(
     cli: CommandLine, tmp_path: Path
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "bare.db")) as connection:
@@ -344,7 +348,7 @@ def test_a_database_without_our_tables_ends_with_5_and_names_the_command(
     assert cli("doctor", "--url", str(tmp_path / "bare.db")).code == 1
 
 
-def test_a_check_that_finds_differences_ends_with_1(own: CommandLine, tmp_path: Path) -> None:
+def test_a_check_that_finds_differences_exits_with_1(own: CommandLine, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
         connection.execute("DROP INDEX idx_sessions_owner")
     done = own("db", "check", "--json")
@@ -353,7 +357,7 @@ def test_a_check_that_finds_differences_ends_with_1(own: CommandLine, tmp_path: 
     assert "idx_sessions_owner" in str(done.json["differences"])
 
 
-def test_a_damaged_row_is_what_the_doctor_finds(own: CommandLine, tmp_path: Path) -> None:
+def test_doctor_finds_a_damaged_row(own: CommandLine, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
         connection.execute("DELETE FROM session_threads WHERE thread_id = 'demo-bakery'")
         connection.commit()
@@ -364,9 +368,7 @@ def test_a_damaged_row_is_what_the_doctor_finds(own: CommandLine, tmp_path: Path
     assert found["checkpoints"]["said"] == "5 checkpoints without a thread"
 
 
-def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
-    own: CommandLine, tmp_path: Path
-) -> None:
+def test_doctor_finds_a_delta_without_its_base(own: CommandLine, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
         connection.execute("DELETE FROM session_blobs WHERE base_key IS NULL")
         connection.commit()
@@ -379,7 +381,7 @@ def test_a_change_of_a_value_that_is_gone_is_what_the_doctor_finds(
     assert "changes whose base value is missing" in found["stored values"]["said"]
 
 
-def test_a_file_that_is_no_backup_ends_with_5_and_nothing_is_made(
+def test_a_file_that_is_no_backup_exits_with_5_and_creates_nothing(
     cli: CommandLine, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("not a backup")
@@ -399,7 +401,7 @@ DESTRUCTIVE = [
 
 
 @pytest.mark.parametrize("words", DESTRUCTIVE)
-def test_what_deletes_refuses_where_nobody_can_be_asked(
+def test_deleting_commands_refuse_to_run_without_a_terminal_or_yes(
     own: CommandLine, words: list[str], tmp_path: Path
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
@@ -411,7 +413,7 @@ def test_what_deletes_refuses_where_nobody_can_be_asked(
     assert own("threads", "list", "--json").json["total"] == 3
 
 
-def test_what_deletes_asks_on_a_terminal(own: CommandLine) -> None:
+def test_deleting_commands_ask_on_a_terminal(own: CommandLine) -> None:
     for answer, code, left in ((b"n\n", 1, 3), (b"y\n", 0, 2)):
         done, shown = on_terminal(own, "sessions", "delete", "demo-bakery", typed=answer)
         assert done == code
@@ -449,7 +451,7 @@ def on_terminal(cli: CommandLine, *words: str, typed: bytes = b"", **env: str) -
     return done.code, shown.decode()
 
 
-def test_colour_is_for_terminals_and_not_where_no_color_is_set(cli: CommandLine) -> None:
+def test_colour_is_used_on_terminals_unless_no_color_is_set(cli: CommandLine) -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[1-6]m")
     assert colour.search(on_terminal(cli, "threads", "list", NO_COLOR="")[1])
     assert not colour.search(on_terminal(cli, "threads", "list", NO_COLOR="1")[1])
@@ -457,7 +459,7 @@ def test_colour_is_for_terminals_and_not_where_no_color_is_set(cli: CommandLine)
 
 
 @pytest.mark.parametrize("width", ["60", "80", "120"])
-def test_lines_fit_the_terminal_and_ids_are_whole(cli: CommandLine, width: str) -> None:
+def test_lines_fit_the_terminal_and_ids_are_not_cut(cli: CommandLine, width: str) -> None:
     for words in (["threads", "list"], ["sessions", "list"], ["history", "demo-b"], ["stats"],
                   ["errors"], ["show", "demo-b"], ["doctor"]):  # fmt: skip
         done = cli(*words, COLUMNS=width)
@@ -467,13 +469,13 @@ def test_lines_fit_the_terminal_and_ids_are_whole(cli: CommandLine, width: str) 
     assert [[one for one in ids if one.startswith(start)] for start in shown] == [[i] for i in ids]
 
 
-def test_long_work_shows_a_bar_on_a_terminal_alone(own: CommandLine, tmp_path: Path) -> None:
+def test_a_progress_bar_is_shown_only_on_a_terminal(own: CommandLine, tmp_path: Path) -> None:
     words = ["backup", str(tmp_path / "a.backup"), "--yes"]
     assert "backing up" in on_terminal(own, *words)[1]
     assert own(*words).err == ""
 
 
-def test_stored_text_cannot_write_to_the_terminal(own: CommandLine, tmp_path: Path) -> None:
+def test_stored_text_cannot_control_the_terminal(own: CommandLine, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
         connection.execute("UPDATE sessions SET title = '\x1b]0;owned\x07 [red]x[/red]'")
         connection.execute("UPDATE session_errors SET message = '\x1b[2Jgone'")
@@ -517,9 +519,7 @@ def test_a_read_only_file_in_a_read_only_directory_can_be_read(
         folder.chmod(0o755)
 
 
-def test_a_log_that_cannot_be_read_is_said_and_not_left_out(
-    own: CommandLine, tmp_path: Path
-) -> None:
+def test_an_unreadable_write_ahead_log_is_an_error(own: CommandLine, tmp_path: Path) -> None:
     folder = tmp_path / "shelf"
     folder.mkdir()
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
@@ -537,9 +537,7 @@ def test_a_log_that_cannot_be_read_is_said_and_not_left_out(
     assert "own.db-wal" in done.err
 
 
-def test_a_url_that_says_read_only_is_read_and_not_written(
-    own: CommandLine, tmp_path: Path
-) -> None:
+def test_a_read_only_url_is_read_and_not_written(own: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "own.db"
     for url in (f"file:{path}?mode=ro", f"sqlite:///file:{path}?mode=ro&uri=true"):
         assert own("threads", "list", "--url", url, "--json").json["total"] == 3
@@ -548,7 +546,7 @@ def test_a_url_that_says_read_only_is_read_and_not_written(
         assert "read only" in done.err
 
 
-def test_reading_leaves_nothing_beside_the_file(own: CommandLine, tmp_path: Path) -> None:
+def test_reading_leaves_no_file_beside_the_database(own: CommandLine, tmp_path: Path) -> None:
     before = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("own"))
     for words in READING:
         assert own(*words).code == 0
@@ -570,7 +568,7 @@ def test_the_commands_work_on_servers(backend: Backend, program: Zygote, tmp_pat
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
-def test_a_user_who_may_only_select_can_look(
+def test_a_user_with_select_only_can_read(
     backend: Backend, program: Zygote, tmp_path: Path, sql: Sql
 ) -> None:
     cli = CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=backend.url)
@@ -595,7 +593,7 @@ def test_a_user_who_may_only_select_can_look(
 # -- what is not installed, and what is not imported ---
 
 
-def test_without_its_libraries_it_names_the_extra() -> None:
+def test_without_its_libraries_the_command_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['typer'] = None\nimport langgraph_session_saver.cli as c\nc.main()"
     )
@@ -609,7 +607,7 @@ class Baited(TypedDict):
     bait: Any
 
 
-def test_nothing_that_is_stored_is_imported(
+def test_stored_types_are_not_imported(
     own: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trap.py").write_text(

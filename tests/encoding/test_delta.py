@@ -65,9 +65,7 @@ def apply(change: Change, base: bytes) -> bytes:
 
 @quick
 @given(values, values)
-def test_applying_the_difference_of_two_values_to_the_first_gives_the_second(
-    base: bytes, target: bytes
-) -> None:
+def test_applying_a_diff_to_the_first_value_gives_the_second(base: bytes, target: bytes) -> None:
     change = diff(base, target)
 
     assert apply(change, base) == target
@@ -84,7 +82,7 @@ def test_unpacking_a_packed_change_gives_it_back(base: bytes, target: bytes) -> 
 
 @quick
 @given(values, values, values)
-def test_a_combined_change_leads_where_its_parts_lead_one_after_the_other(
+def test_a_combined_change_gives_the_same_value_as_its_parts_in_turn(
     first: bytes, second: bytes, third: bytes
 ) -> None:
     earlier, later = diff(first, second), diff(second, third)
@@ -95,7 +93,7 @@ def test_a_combined_change_leads_where_its_parts_lead_one_after_the_other(
 
 @quick
 @given(values, values, values, values)
-def test_combining_does_not_depend_on_which_pair_is_combined_first(
+def test_combining_changes_is_associative(
     first: bytes, second: bytes, third: bytes, fourth: bytes
 ) -> None:
     a, b, c = diff(first, second), diff(second, third), diff(third, fourth)
@@ -105,9 +103,7 @@ def test_combining_does_not_depend_on_which_pair_is_combined_first(
 
 @quick
 @given(values, values)
-def test_neither_end_of_a_packed_change_can_be_missing_unnoticed(
-    base: bytes, target: bytes
-) -> None:
+def test_a_truncated_packed_change_is_an_error(base: bytes, target: bytes) -> None:
     packed = pack(diff(base, target))
     assume(packed)
 
@@ -120,9 +116,7 @@ def test_neither_end_of_a_packed_change_can_be_missing_unnoticed(
 
 @quick
 @given(st.integers(0, 2**70), st.binary(max_size=5), st.binary(max_size=5))
-def test_a_number_reads_back_and_says_where_it_ends(
-    number: int, before: bytes, after: bytes
-) -> None:
+def test_a_packed_number_reads_back_with_its_end(number: int, before: bytes, after: bytes) -> None:
     written = write_number(number)
 
     assert read_number(before + written + after, len(before)) == (
@@ -131,7 +125,7 @@ def test_a_number_reads_back_and_says_where_it_ends(
     )
 
 
-def test_a_number_that_is_cut_off_is_an_error() -> None:
+def test_a_truncated_number_is_an_error() -> None:
     with pytest.raises(ValueError, match="middle of a number"):
         read_number(write_number(1 << 40)[:-1], 0)
 
@@ -171,7 +165,9 @@ edits = st.sampled_from(EDITS)
 @slow
 @given(seed=seeds, size=st.integers(1, 5_000))
 @example(seed=0, size=100_000)
-def test_one_edit_of_a_large_value_costs_what_it_changed(edit: Edit, seed: int, size: int) -> None:
+def test_one_edit_of_a_large_value_costs_the_changed_bytes(
+    edit: Edit, seed: int, size: int
+) -> None:
     rng = Random(seed)
     base = rng.randbytes(300_000)
     target, changed = edit(rng, base, size)
@@ -181,7 +177,7 @@ def test_one_edit_of_a_large_value_costs_what_it_changed(edit: Edit, seed: int, 
 
 @slow
 @given(seeds, st.lists(st.tuples(edits, st.integers(1, 2_000)), min_size=2, max_size=12))
-def test_several_edits_in_one_step_cost_what_they_changed_together(
+def test_several_edits_in_one_step_cost_their_changed_bytes(
     seed: int, script: list[tuple[Edit, int]]
 ) -> None:
     rng = Random(seed)
@@ -194,7 +190,7 @@ def test_several_edits_in_one_step_cost_what_they_changed_together(
     assert len(pack(diff(base, target))) <= total + PER_CHANGE * len(script)
 
 
-def test_a_counter_in_a_header_and_an_append_cost_no_more_than_both() -> None:
+def test_an_append_with_a_changed_length_header_costs_both_changes() -> None:
     body = Random(1).randbytes(100_000)
     base, target = b"\xdd\x00\x00\x01\x00" + body, b"\xdd\x00\x00\x01\x01" + body + b"new" * 50
 
@@ -255,7 +251,7 @@ class Store:
         max_size=150,
     ),
 )
-def test_every_value_of_a_chain_resolves_with_and_without_what_is_known(
+def test_every_value_of_a_chain_resolves_with_and_without_known_bytes(
     seed: int, script: list[tuple[Edit, int, str]]
 ) -> None:
     rng, store = Random(seed), Store()
@@ -284,7 +280,7 @@ def test_every_value_of_a_chain_resolves_with_and_without_what_is_known(
 
 @slow
 @given(seeds, st.lists(st.tuples(edits, st.integers(1, 300)), min_size=1, max_size=100))
-def test_a_value_that_was_read_is_extended_as_the_one_that_was_written(
+def test_a_chain_is_extended_alike_from_a_read_and_from_a_written_value(
     seed: int, script: list[tuple[Edit, int]]
 ) -> None:
     rng, store = Random(seed), Store()
@@ -306,7 +302,7 @@ def test_a_value_that_was_read_is_extended_as_the_one_that_was_written(
 @pytest.mark.parametrize("kept", ["the value's size", "growing"])
 @pytest.mark.parametrize("changed", [40, 100, 1_000])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_long_history_stores_at_most_the_changes_times_a_logarithm_and_one_value(
+def test_a_long_history_stores_at_most_log_n_times_the_changed_bytes_plus_one_value(
     kept: str, changed: int, seed: int
 ) -> None:
     rng, store, steps = Random(seed), Store(remember=False), 2_000
@@ -347,7 +343,7 @@ def test_a_value_that_changed_altogether_is_stored_whole() -> None:
     assert (blob.base, blob.depth, blob.level) == (None, 0, 0)
 
 
-def test_a_chain_whose_base_is_gone_is_lost_history_that_names_the_blob() -> None:
+def test_a_chain_without_its_base_raises_lost_history_with_the_blob() -> None:
     rng, store = Random(5), Store()
     data = rng.randbytes(5_000)
     store.add(data)
@@ -359,7 +355,7 @@ def test_a_chain_whose_base_is_gone_is_lost_history_that_names_the_blob() -> Non
         store.read(second)
 
 
-def test_a_link_that_does_not_decode_is_a_corrupt_blob_that_names_its_channel() -> None:
+def test_an_undecodable_link_raises_corrupt_blob_with_its_channel() -> None:
     rng, store = Random(6), Store()
     data = rng.randbytes(5_000)
     store.add(data)
@@ -373,7 +369,7 @@ def test_a_link_that_does_not_decode_is_a_corrupt_blob_that_names_its_channel() 
         store.read(second)
 
 
-def test_links_that_point_outside_their_base_are_a_corrupt_blob() -> None:
+def test_a_link_that_points_outside_its_base_raises_corrupt_blob() -> None:
     rng, store = Random(7), Store()
     data = rng.randbytes(5_000)
     store.add(data)
@@ -397,7 +393,7 @@ def test_links_that_point_outside_their_base_are_a_corrupt_blob() -> None:
 
 @quick
 @given(st.one_of(values, values.map(lambda value: value * 20)))
-def test_a_frame_unpacks_to_what_was_framed(data: bytes) -> None:
+def test_a_frame_unpacks_to_the_original_bytes(data: bytes) -> None:
     framed = frame(data)
 
     assert unframe(framed) == data
@@ -408,7 +404,7 @@ def test_repetitive_bytes_are_compressed() -> None:
     assert len(frame(b"the same words " * 1_000)) < 500
 
 
-def test_random_bytes_are_kept_as_they_are() -> None:
+def test_random_bytes_are_not_compressed() -> None:
     data = Random(8).randbytes(10_000)
 
     assert frame(data) == bytes((framing.RAW,)) + data
@@ -416,7 +412,7 @@ def test_random_bytes_are_kept_as_they_are() -> None:
 
 @quick
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_frame_are_a_corrupt_blob_and_nothing_else(data: bytes) -> None:
+def test_bytes_that_are_no_frame_raise_only_corrupt_blob(data: bytes) -> None:
     try:
         unpacked = unframe(data)
     except CorruptBlobError:
@@ -427,7 +423,7 @@ def test_bytes_that_are_no_frame_are_a_corrupt_blob_and_nothing_else(data: bytes
 
 @quick
 @given(st.data())
-def test_a_compressed_frame_that_lost_its_end_is_a_corrupt_blob(data: st.DataObject) -> None:
+def test_a_truncated_compressed_frame_raises_corrupt_blob(data: st.DataObject) -> None:
     framed = frame(b"the same words " * 100)
     end = data.draw(st.integers(0, len(framed) // 2))
 
@@ -435,18 +431,18 @@ def test_a_compressed_frame_that_lost_its_end_is_a_corrupt_blob(data: st.DataObj
         unframe(framed[:end])
 
 
-def test_a_frame_of_an_unknown_kind_is_a_corrupt_blob() -> None:
+def test_a_frame_of_an_unknown_kind_raises_corrupt_blob() -> None:
     with pytest.raises(CorruptBlobError, match="start with 9"):
         unframe(b"\x09abc")
 
 
-def test_an_empty_frame_is_a_corrupt_blob() -> None:
+def test_an_empty_frame_raises_corrupt_blob() -> None:
     with pytest.raises(CorruptBlobError, match="None"):
         unframe(b"")
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_frame_never_unpacks_to_more_than_it_says(kind: int) -> None:
+def test_a_frame_never_unpacks_to_more_than_its_declared_size(kind: int) -> None:
     bomb = bytes((kind,)) + write_number(1_000) + PACKERS[kind](bytes(50_000_000))
 
     with pytest.raises(CorruptBlobError, match="unpack"):
@@ -460,7 +456,7 @@ def test_a_frame_that_an_earlier_version_packed_with_zlib_is_read() -> None:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_frame_that_claims_more_than_any_value_is_refused_before_it_is_unpacked(
+def test_a_frame_with_an_impossible_declared_size_is_refused_before_it_is_unpacked(
     kind: int,
 ) -> None:
     claim = bytes((kind,)) + write_number(framing.MAX_UNPACKED + 1) + PACKERS[kind](b"")
@@ -476,7 +472,7 @@ def test_a_whole_value_is_its_own_root() -> None:
     assert unframe(blob.data) == b"data"
 
 
-def test_bytes_that_begin_like_a_list_that_is_cut_off_are_compared_as_bytes() -> None:
+def test_bytes_that_look_like_a_truncated_list_are_compared_as_bytes() -> None:
     earlier, later = b"\xdc\x01", b"\xdc\x01" + b"\x00" * 3_000
     before, _ = whole(b"first", ("bytes", earlier))
 

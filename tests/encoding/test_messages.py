@@ -142,7 +142,7 @@ def differing(before: Any, after: Any) -> Written:
 @example(differing(0.0, -0.0))
 @example(differing("a", "\ud800"))
 @given(changed(messages) | changed(anything))
-def test_a_list_is_written_as_the_serialiser_writes_it_whatever_was_written_before(
+def test_a_list_is_written_like_the_serialiser_writes_it_whatever_was_written_before(
     written: Written,
 ) -> None:
     assert written.again() == SERDE.dumps_typed(written.value)
@@ -150,7 +150,7 @@ def test_a_list_is_written_as_the_serialiser_writes_it_whatever_was_written_befo
 
 @quick
 @given(st.lists(st.lists(anything, max_size=6) | st.lists(messages, max_size=20), max_size=3))
-def test_a_list_is_read_as_the_serialiser_reads_it_whatever_was_read_before(
+def test_a_list_is_read_like_the_serialiser_reads_it_whatever_was_read_before(
     values: list[list[Any]],
 ) -> None:
     reader = MessageListDecoder()
@@ -198,7 +198,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("crafted", CRAFTED.values(), ids=CRAFTED.keys())
 @pytest.mark.filterwarnings("ignore")
-def test_crafted_bytes_are_read_as_the_serialiser_reads_them(crafted: Typed) -> None:
+def test_crafted_bytes_are_read_like_the_serialiser_reads_them(crafted: Typed) -> None:
     reader, plain = MessageListDecoder(), packed(PLAIN_FIELDS)
 
     for typed in (plain, crafted, plain, crafted, crafted):
@@ -225,7 +225,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 @quick
 @example(0xC7FF)  # whose bytes are those of an extension, behind that of a number
 @given(plain | messages)
-def test_what_is_no_list_is_read_as_ever(value: Any) -> None:
+def test_values_that_are_no_message_list_are_read_by_the_serialiser(value: Any) -> None:
     typed, reader = SERDE.dumps_typed(value), MessageListDecoder()
 
     assert repr(reader.loads(SERDE, typed)) == repr(SERDE.loads_typed(typed))
@@ -241,7 +241,7 @@ def described(value: Sequence[Any]) -> list[Any]:
     ]
 
 
-def test_a_message_that_is_read_again_shares_nothing_with_the_one_before() -> None:
+def test_a_message_read_again_shares_nothing_with_the_first() -> None:
     calls = [{"name": "search", "args": {"words": ["bread"]}, "id": "1"}]
     typed = SERDE.dumps_typed([AIMessage([{"text": "x"}], tool_calls=calls)])
     reader = MessageListDecoder()
@@ -269,7 +269,7 @@ def test_a_list_that_falls_back_to_pickle_is_written_whole() -> None:
     assert serde.loads_typed((typ, data)) == value
 
 
-def test_a_message_that_is_changed_while_it_is_written_is_written_again(
+def test_a_message_changed_while_it_is_written_is_written_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     message = HumanMessage("before")
@@ -287,7 +287,7 @@ def test_a_message_that_is_changed_while_it_is_written_is_written_again(
     assert written.again() == SERDE.dumps_typed(written.value)
 
 
-def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> None:
+def test_a_list_is_written_whole_after_another_process_wrote_its_channel() -> None:
     writer, others = MessageListEncoder(), SERDE.dumps_typed([HumanMessage("theirs")])
     writer.dumps(SERDE, [HumanMessage("ours"), *MANY], CHANNEL, b"first", None)
     value = [HumanMessage("ours"), *MANY, HumanMessage("more")]
@@ -297,7 +297,7 @@ def test_a_list_is_written_whole_after_another_process_wrote_the_channel() -> No
     assert typed == SERDE.dumps_typed(value)
 
 
-def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None:
+def test_a_type_allowed_to_one_serialiser_is_not_built_for_another() -> None:
     typed = SERDE.dumps_typed([HumanMessage("x")])
     strict = JsonPlusSerializer(__unpack_ext_hook__=lambda _code, _data: "blocked")
     reader = MessageListDecoder()
@@ -307,7 +307,7 @@ def test_what_one_serialiser_was_allowed_to_build_another_does_not_get() -> None
     assert found == [[HumanMessage("x")], ["blocked"]] * 3
 
 
-def test_messages_that_the_decoder_has_forgotten_are_read_as_ever() -> None:
+def test_evicted_messages_are_read_by_the_serialiser() -> None:
     typed = SERDE.dumps_typed([HumanMessage("x", name=str(n)) for n in range(9)])
     reader = MessageListDecoder(limit=3)
 
@@ -339,7 +339,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return made
 
 
-def test_a_message_that_is_read_again_is_not_validated_again(calls: Counter[str]) -> None:
+def test_a_message_read_again_is_not_validated_again(calls: Counter[str]) -> None:
     value: list[Any] = []
     for number in map(str, range(9)):
         value += [HumanMessage(number, id=f"h{number}"), ToolMessage(number, tool_call_id=number)]
@@ -353,7 +353,7 @@ def test_a_message_that_is_read_again_is_not_validated_again(calls: Counter[str]
     assert found == value
 
 
-async def test_a_turn_of_a_chat_serialises_its_own_messages_however_many_went_before(
+async def test_a_turn_serialises_only_its_own_messages_however_long_the_chat(
     make_saver: SaverFactory, calls: Counter[str]
 ) -> None:
     chat = Chat()
@@ -370,7 +370,7 @@ async def test_a_turn_of_a_chat_serialises_its_own_messages_however_many_went_be
     assert per_turn[3:] == [per_turn[3]] * (TURNS - 3)
 
 
-async def test_a_message_that_a_node_changes_in_place_is_stored_as_it_becomes(
+async def test_a_message_changed_in_place_is_stored_with_its_change(
     make_saver: SaverFactory,
 ) -> None:
     def answer(state: MessagesState) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def value_of(data: bytes, typ: str = "msgpack") -> Value:
 @example([b"a" * 3_000], [b"a" * 3_000, b"b"])
 @example([b"\xdc", b"\x01"], [b"\x00" * 3_000])  # no MessagePack: a list that is cut off
 @given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
-def test_a_write_is_what_it_was_whatever_it_is_stored_as_a_change_of(
+def test_a_write_reads_back_whatever_base_it_is_stored_against(
     before: list[bytes], after: list[bytes]
 ) -> None:
     held, data = value_of(b"".join(before)), b"".join(before[:2] + after)
@@ -84,7 +84,7 @@ def test_a_write_is_what_it_was_whatever_it_is_stored_as_a_change_of(
     ],
     ids=["nothing", "another type", "much larger", "another text"],
 )
-def test_a_write_unlike_what_its_channel_held_is_stored_as_it_is(
+def test_a_write_unlike_its_channels_value_is_stored_whole(
     held: Value | None, typ: str, data: bytes
 ) -> None:
     framed = frame_write((typ, data), held)
@@ -93,7 +93,7 @@ def test_a_write_unlike_what_its_channel_held_is_stored_as_it_is(
     assert unframe_write(framed, lambda _: None) == data
 
 
-def test_a_change_that_is_damaged_or_of_another_value_is_refused() -> None:
+def test_a_damaged_change_or_one_of_another_base_is_refused() -> None:
     held = value_of(b"a" * 5_000)
     framed = frame_write(("msgpack", b"a" * 4_999 + b"b"), held)
 
@@ -144,7 +144,7 @@ async def ran(saver: BaseCheckpointSaver[Any], *, is_sync: bool | None = None) -
         await driver.invoke({"log": ["x"]}, thread("t"), durability="sync")
 
 
-async def test_a_step_that_changes_a_little_of_a_page_writes_a_little(
+async def test_a_small_change_of_a_page_writes_few_bytes(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await ran(make_saver())
@@ -155,7 +155,7 @@ async def test_a_step_that_changes_a_little_of_a_page_writes_a_little(
     assert max(others) < 100
 
 
-async def test_what_tasks_wrote_is_read_as_another_saver_gives_it(
+async def test_writes_of_tasks_read_like_those_of_another_saver(
     make_saver: SaverFactory,
 ) -> None:
     saver, memory = make_saver(), InMemorySaver()
@@ -171,7 +171,7 @@ async def test_what_tasks_wrote_is_read_as_another_saver_gives_it(
     assert sum(value == page(6) for writes in expected for _, value in writes) == 1
 
 
-async def test_the_writes_of_a_copied_thread_are_those_of_its_original(
+async def test_a_copied_thread_has_the_writes_of_its_original(
     make_saver: SaverFactory,
 ) -> None:
     saver = make_saver()
@@ -184,7 +184,7 @@ async def test_the_writes_of_a_copied_thread_are_those_of_its_original(
     assert [value for writes in written(found) for _, value in writes].count(page(6)) == 1
 
 
-async def test_what_writes_are_changes_of_stays_with_the_checkpoints_that_stay(
+async def test_bases_of_writes_stay_with_the_kept_checkpoints(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=3)
@@ -197,7 +197,7 @@ async def test_what_writes_are_changes_of_stays_with_the_checkpoints_that_stay(
     assert CHANGED in kinds(sql)
 
 
-async def test_a_view_shows_what_was_written(make_saver: SaverFactory) -> None:
+async def test_a_checkpoint_view_shows_the_written_values(make_saver: SaverFactory) -> None:
     saver = make_saver()
     await ran(saver)
     found = await listed(saver)
@@ -205,7 +205,7 @@ async def test_a_view_shows_what_was_written(make_saver: SaverFactory) -> None:
     assert page(6) in await shown(make_saver(), found[1].checkpoint["id"])
 
 
-async def test_a_delta_channel_replays_writes_that_are_changes_of_its_snapshot(
+async def test_a_delta_channel_replays_writes_stored_against_its_snapshot(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     items = [f"{number} {PAGE[:300]}" for number in range(20)]
@@ -236,7 +236,7 @@ async def save(saver: SessionSaver, config: Any, checkpoint: Checkpoint) -> None
     await saver.aput(config, checkpoint, metadata, checkpoint["channel_versions"])
 
 
-async def test_writes_outlast_a_checkpoint_that_is_put_again_with_other_values(
+async def test_writes_survive_a_second_put_of_their_checkpoint(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -260,7 +260,7 @@ async def test_writes_outlast_a_checkpoint_that_is_put_again_with_other_values(
     assert await shown(make_saver(), checkpoint["id"]) == [page(2)]
 
 
-async def test_a_write_whose_value_was_deleted_by_hand_is_named_and_counted_as_damage(
+async def test_a_write_whose_base_was_deleted_manually_is_named_and_counted_as_damage(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     saver = make_saver()
@@ -278,7 +278,7 @@ async def test_a_write_whose_value_was_deleted_by_hand_is_named_and_counted_as_d
         await make_saver().aget_tuple(at)
 
 
-async def test_a_write_to_a_channel_without_a_value_is_stored_as_it_is(
+async def test_a_write_to_a_channel_without_a_value_is_stored_whole(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
@@ -295,7 +295,7 @@ async def test_a_write_to_a_channel_without_a_value_is_stored_as_it_is(
     assert CHANGED not in kinds(sql)
 
 
-async def test_a_write_to_a_subgraph_s_checkpoint_is_stored_as_it_is(
+async def test_a_write_to_a_checkpoint_of_a_subgraph_is_stored_whole(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()

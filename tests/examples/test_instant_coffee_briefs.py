@@ -45,7 +45,7 @@ def test_each_brief_is_routed_to_its_kind_with_evidence(stem: str, expected: str
     assert route.skill_id.endswith(route.complexity)
 
 
-def test_each_brief_leaves_something_open_and_has_a_default_for_it() -> None:
+def test_each_brief_has_open_questions_with_defaults() -> None:
     for brief in load_briefs(default_paths()).values():
         questions = open_questions(brief, route_brief(brief).product_type, {})
         assert questions
@@ -58,7 +58,7 @@ def test_the_briefs_cover_all_complexities() -> None:
     assert found == {"simple", "medium", "complex"}
 
 
-def test_a_reference_that_is_no_copy_is_style_only() -> None:
+def test_a_reference_that_is_not_copied_is_style_only() -> None:
     brief = load_briefs(default_paths())["kiln-and-clay"]
 
     def mode(reference: str | None) -> str | None:
@@ -81,7 +81,7 @@ def test_a_brief_that_says_nothing_specific_becomes_a_landing_page(tmp_path: Pat
     assert route.evidence == ("nothing more specific was found",)
 
 
-def test_an_answer_that_is_missing_is_asked_again() -> None:
+def test_a_missing_answer_is_asked_again() -> None:
     brief = load_briefs(default_paths())["kiln-and-clay"].model_copy(update={"defaults": {}})
     questions = open_questions(brief, "ecommerce", {})
 
@@ -104,7 +104,7 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "- a\n- b\n", "just words"])
-def test_yaml_that_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
+def test_yaml_that_is_not_a_mapping_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "list.yaml"
     path.write_text(content, encoding="utf-8")
 

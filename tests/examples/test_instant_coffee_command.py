@@ -54,7 +54,7 @@ def query(home: Path, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_all_twelve_briefs_run_and_plain_sql_finds_them(run: Run, home: Path) -> None:
+def test_all_twelve_briefs_run_and_are_found_in_plain_sql(run: Run, home: Path) -> None:
     done = run()
 
     assert done.returncode == 0, done.stderr
@@ -82,7 +82,7 @@ def test_the_default_directory_is_private(run: Run, home: Path) -> None:
     assert mode == 0o700
 
 
-def test_a_killed_run_resumes_where_it_was(run: Run, home: Path) -> None:
+def test_a_killed_run_resumes_where_it_stopped(run: Run, home: Path) -> None:
     process = subprocess.Popen(
         command(PATCHBOX, "--delay", "0.4"),
         env=environment(home),
@@ -116,7 +116,7 @@ def status_of(home: Path) -> str | None:
     return str(found[0][0]) if found else None
 
 
-def test_a_finished_run_says_so_and_a_fresh_one_begins_anew(run: Run, home: Path) -> None:
+def test_a_finished_run_is_reported_and_fresh_starts_again(run: Run, home: Path) -> None:
     run(PATCHBOX)
     again = run(PATCHBOX)
     fresh = run(PATCHBOX, "--fresh")
@@ -129,7 +129,7 @@ def test_a_finished_run_says_so_and_a_fresh_one_begins_anew(run: Run, home: Path
     ]
 
 
-def test_interactive_asks_and_the_answer_is_on_the_page(run: Run, home: Path) -> None:
+def test_interactive_mode_asks_and_puts_the_answer_on_the_page(run: Run, home: Path) -> None:
     done = run(PATCHBOX, "--interactive", answers="Saddle up\n\n")
 
     page = home / ".instant-coffee" / "dist" / "patchbox" / "index.html"
@@ -153,7 +153,7 @@ def test_a_wrong_brief_ends_with_its_file_and_field_before_anything_is_written(
     assert not (home / ".instant-coffee").exists()
 
 
-def test_a_database_that_nobody_knows_is_a_clear_error(run: Run) -> None:
+def test_an_unknown_database_is_a_clear_error(run: Run) -> None:
     done = run(PATCHBOX, "--database", "fax://example")
 
     assert done.returncode == 2

@@ -33,7 +33,9 @@ def history(graph: Graph, thread_id: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stem", BRIEFS)
-def test_every_brief_is_published_above_the_mark(graph: Graph, stem: str, tmp_path: Path) -> None:
+def test_every_brief_is_published_above_the_threshold(
+    graph: Graph, stem: str, tmp_path: Path
+) -> None:
     outcome = run_brief(graph, stem, BRIEFS[stem])
 
     page = tmp_path / "dist" / stem / "index.html"
@@ -45,7 +47,7 @@ def test_every_brief_is_published_above_the_mark(graph: Graph, stem: str, tmp_pa
     assert [file.name for file in page.parent.iterdir()] == ["index.html"]
 
 
-def test_the_status_goes_from_pending_by_building_to_success(graph: Graph) -> None:
+def test_the_status_goes_from_pending_through_building_to_success(graph: Graph) -> None:
     outcome = run_brief(graph, "patchbox", PATCHBOX)
 
     seen = [values.get("build_status") for values in history(graph, outcome.thread_id)]
@@ -88,7 +90,7 @@ def test_every_model_message_carries_its_usage(graph: Graph) -> None:
         assert message.response_metadata["model_name"] in offline.PRICES
 
 
-def test_the_interview_asks_what_is_open_and_uses_the_answer(graph: Graph) -> None:
+def test_the_interview_asks_open_questions_and_uses_the_answers(graph: Graph) -> None:
     asked: list[Question] = []
 
     def answer(questions: list[Question]) -> dict[str, str]:
@@ -146,7 +148,7 @@ def test_a_finished_run_is_not_repeated(graph: Graph) -> None:
     assert changed.changed
 
 
-def test_fresh_begins_a_session_of_its_own(graph: Graph, tmp_path: Path) -> None:
+def test_fresh_starts_a_new_session(graph: Graph, tmp_path: Path) -> None:
     run_brief(graph, "patchbox", PATCHBOX, fresh=True)
     second = run_brief(graph, "patchbox", PATCHBOX, fresh=True)
 
@@ -190,7 +192,7 @@ def test_a_price_is_counted_by_model() -> None:
     assert offline.price("somebody/else", 10, 10) == 0
 
 
-def test_briefs_survive_the_state(graph: Graph) -> None:
+def test_briefs_survive_serialisation(graph: Graph) -> None:
     outcome = run_brief(graph, "patchbox", PATCHBOX)
 
     assert Brief.model_validate(outcome.state["brief"]) == PATCHBOX

@@ -43,7 +43,7 @@ def test_black_on_white_has_the_contrast_that_wcag_states() -> None:
     assert contrast(require_colour("#777777"), (1, 1, 1)) == pytest.approx(4.48, abs=0.01)
 
 
-def test_a_colour_is_moved_until_it_reads_on_every_ground() -> None:
+def test_a_colour_is_adjusted_until_it_is_readable_on_every_background() -> None:
     grounds = ["#fbf7f1", "#f3ebe0"]
 
     moved = readable("#d9855b", grounds, 4.5)
@@ -79,7 +79,7 @@ def test_media_queries_and_lengths_are_read() -> None:
     assert to_px("0") == 0
 
 
-def test_a_good_page_scores_full_marks() -> None:
+def test_a_good_page_gets_the_full_score() -> None:
     score = score_page(GOOD, pass_mark=90)
 
     assert score.overall == 100
@@ -119,7 +119,7 @@ def test_a_fault_lowers_its_own_dimension(dimension: Dimension, before: str, aft
     assert any(suggestion.dimension == dimension for suggestion in score.suggestions)
 
 
-def test_a_page_without_anything_is_scored_too() -> None:
+def test_an_empty_page_is_scored() -> None:
     assert 0 <= score_page("").overall <= 100
     assert 0 <= score_page("<p>unclosed <b>tags").overall <= 100
 
@@ -136,7 +136,7 @@ def test_the_score_has_the_shape_that_the_column_carries() -> None:
 
 
 @pytest.mark.parametrize("stem", BRIEFS)
-def test_each_brief_starts_below_the_mark_and_is_refined_above_it(stem: str) -> None:
+def test_each_brief_starts_below_the_threshold_and_is_refined_above_it(stem: str) -> None:
     brief = BRIEFS[stem]
     kind = route_brief(brief).product_type
     html, design = render(brief)
@@ -152,7 +152,7 @@ def test_each_brief_starts_below_the_mark_and_is_refined_above_it(stem: str) -> 
     assert best.overall > first.overall
 
 
-def test_fixes_that_were_tried_in_vain_are_not_tried_again() -> None:
+def test_fixes_that_failed_are_not_tried_again() -> None:
     html, design = render(BRIEFS["kiln-and-clay"])
     score = score_page(html)
 
@@ -161,7 +161,7 @@ def test_fixes_that_were_tried_in_vain_are_not_tried_again() -> None:
     assert fixed == []
 
 
-def test_what_a_client_writes_is_escaped() -> None:
+def test_text_of_a_client_is_escaped() -> None:
     brief = BRIEFS["patchbox"].model_copy(update={"name": "<script>alert(1)</script>"})
 
     html, _ = render(brief)

@@ -66,7 +66,7 @@ def temporary(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_five_examples_are_there() -> None:
+def test_there_are_five_examples() -> None:
     assert NAMES == [
         "custom_projection",
         "own_engine",
@@ -77,7 +77,7 @@ def test_the_five_examples_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_prints_what_its_first_lines_say_and_leaves_nothing(name: str, temporary: Path) -> None:
+def test_it_prints_what_its_docstring_says_and_leaves_no_files(name: str, temporary: Path) -> None:
     command = stated(name, "Run").removesuffix(" [FILE]").split()
     assert command == ["python", "-m", f"examples.{name}"]
 
@@ -126,14 +126,14 @@ def test_a_file_that_is_no_database_is_a_failure(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_a_page_of_code(name: str) -> None:
+def test_it_fits_on_a_page(name: str) -> None:
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     first_lines = ast.parse(text).body[0].end_lineno or 0
     assert len(text.splitlines()) - first_lines <= PAGE
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_uses_the_public_surface_only(name: str) -> None:
+def test_it_uses_only_public_names(name: str) -> None:
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     module = ast.parse(text)
     imported = [node.module for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
@@ -143,7 +143,7 @@ def test_it_uses_the_public_surface_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_it_says_to_install_is_what_the_package_declares(name: str) -> None:
+def test_its_install_command_names_declared_extras(name: str) -> None:
     project = tomllib.loads(README.with_name("pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = {re.split(r"[\[<>=]", each)[0] for each in extras["examples"]}

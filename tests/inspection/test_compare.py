@@ -103,14 +103,14 @@ def test_old_json_is_decoded_without_reviving_anything() -> None:
         (("msgpack", ormsgpack.packb(ormsgpack.Ext(5, b"\x01"))), ""),
     ],
 )
-def test_what_cannot_be_decoded_says_why(typed: tuple[str, bytes], reason: str) -> None:
+def test_undecodable_values_give_the_reason(typed: tuple[str, bytes], reason: str) -> None:
     found = decode(SERDE, typed)
     assert isinstance(found, Undecodable)
     assert reason in str(found)
     assert str(found).startswith("cannot be decoded: ")
 
 
-def test_types_within_types_without_end_cannot_be_decoded() -> None:
+def test_too_deeply_nested_types_cannot_be_decoded() -> None:
     data = b"\xc0"
     for _ in range(500):
         data = ormsgpack.packb(ormsgpack.Ext(7, data))
@@ -118,7 +118,7 @@ def test_types_within_types_without_end_cannot_be_decoded() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_decode_or_say_that_they_do_not(data: bytes) -> None:
+def test_any_bytes_decode_or_are_reported_as_undecodable(data: bytes) -> None:
     decode(SERDE, ("msgpack", data))
 
 
@@ -151,7 +151,7 @@ def test_any_bytes_decode_or_say_that_they_do_not(data: bytes) -> None:
         ([1], {"a": 1}, [("changed", "")]),
     ],
 )  # fmt: skip
-def test_what_differs_is_said_by_path(before: Any, after: Any, expected: Any) -> None:
+def test_differences_are_listed_by_path(before: Any, after: Any, expected: Any) -> None:
     assert said(before, after) == expected
 
 
@@ -167,14 +167,14 @@ def test_what_differs_is_said_by_path(before: Any, after: Any, expected: Any) ->
     ],
     ids=["up", "decimal", "stored Decimal", "text", "infinite", "too far"],
 )
-def test_numbers_say_by_how_much(before: Any, after: Any, by: float | None) -> None:
+def test_differences_of_numbers_show_the_amount(before: Any, after: Any, by: float | None) -> None:
     if isinstance(before, Decimal):
         before, after = decoded(before), decoded(after)
     [change] = compare(before, after).changes
     assert change.by == by
 
 
-def test_a_snapshot_is_compared_as_what_it_holds() -> None:
+def test_a_snapshot_is_compared_by_its_value() -> None:
     assert said(decoded(_DeltaSnapshot(["a"])), ["a", "b"]) == [("appended", "[1]")]
 
 
@@ -188,7 +188,7 @@ def test_one_long_line_shows_the_place_that_changed() -> None:
     assert all(len(line) < 200 for line in change.text)
 
 
-def test_text_that_changed_everywhere_is_bounded() -> None:
+def test_the_diff_of_a_rewritten_text_is_bounded() -> None:
     before = "\n".join(f"line {n}" for n in range(100_000))
     [change] = compare(before, before.replace("line", "row")).changes
     assert change.text is not None
@@ -196,7 +196,7 @@ def test_text_that_changed_everywhere_is_bounded() -> None:
     assert change.text[-1].endswith("more lines")
 
 
-def test_changes_beyond_the_bound_are_counted() -> None:
+def test_changes_beyond_the_limit_are_counted() -> None:
     found = compare({n: n for n in range(500)}, {n: n + 1 for n in range(500)})
     assert (len(found.changes), found.more) == (MOST_CHANGES, 500 - MOST_CHANGES)
 
@@ -219,7 +219,7 @@ def test_any_two_values_can_be_compared_and_shown(before: Any, after: Any) -> No
 # -- replaying --------------------------------------------------------------------------------
 
 
-def test_writes_are_put_together_as_list_reducers_do() -> None:
+def test_writes_are_combined_like_list_reducers_do() -> None:
     kind = "langchain_core.messages."
     one = {"$type": f"{kind}ai.AIMessage", "id": "1", "content": "a"}
     edited = one | {"content": "b"}
@@ -239,11 +239,11 @@ def test_writes_are_put_together_as_list_reducers_do() -> None:
     [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"),
      (1_234_567, "1.2 MB"), (10**10, "10.0 GB"), (5 * 10**12, "5 TB")],
 )  # fmt: skip
-def test_amounts_of_bytes_are_short(size: int | None, expected: str) -> None:
+def test_byte_counts_are_short(size: int | None, expected: str) -> None:
     assert format_bytes(size) == expected
 
 
-def test_values_read_like_code_and_stay_short() -> None:
+def test_values_are_shown_like_code_and_stay_short() -> None:
     assert brief(decoded(Point(1, 2.0))) == "Point(x=1, y=2.0)"
     assert brief(decoded(Decimal("1.5"))) == "Decimal('1.5')"
     assert brief(decoded(Send("w", 1))) == "Send('w', 1)"

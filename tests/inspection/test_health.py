@@ -65,14 +65,14 @@ async def test_an_empty_database_is_described_and_stays_empty(
     assert sql(tables[backend.name]) == []
 
 
-async def test_only_tables_of_the_own_prefix_count(make_saver: SaverFactory) -> None:
+async def test_only_tables_with_the_savers_prefix_count(make_saver: SaverFactory) -> None:
     await make_saver(table_prefix="a_").asetup()
     await make_saver(table_prefix="b_").asetup()
     health = await make_saver(table_prefix="a_").ahealth()
     assert {table.name[:2] for table in health.tables} == {"a_"}
 
 
-async def test_a_quick_look_leaves_the_tables_alone(make_saver: SaverFactory) -> None:
+async def test_a_quick_check_does_not_scan_the_tables(make_saver: SaverFactory) -> None:
     saver = make_saver()
     await saver.asetup()
     health = await saver.ahealth(sizes=False)
@@ -80,7 +80,7 @@ async def test_a_quick_look_leaves_the_tables_alone(make_saver: SaverFactory) ->
     assert (health.tables, health.measured) == ((), None)
 
 
-async def test_an_older_schema_is_said(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_an_older_schema_is_reported(make_saver: SaverFactory, sql: Sql) -> None:
     await make_saver().asetup()
     sql("UPDATE session_saver_alembic_version SET version_num = '0002'")
     health = await make_saver().ahealth()
@@ -88,7 +88,7 @@ async def test_an_older_schema_is_said(make_saver: SaverFactory, sql: Sql) -> No
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg", "mysql", "mysql+asyncmy"])
-async def test_a_server_that_is_down_is_a_result_and_its_password_is_not_shown(scheme: str) -> None:
+async def test_a_server_that_is_down_is_reported_without_its_password(scheme: str) -> None:
     url = f"{scheme}://ada:secret@127.0.0.1:{free_port()}/app"
     async with SessionSaver.from_conn_string(url) as saver:
         health = await saver.ahealth()
@@ -102,7 +102,7 @@ async def test_a_server_that_is_down_is_a_result_and_its_password_is_not_shown(s
 
 @pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
 @pytest.mark.parametrize("face", ["sync"], indirect=True)
-async def test_a_connection_that_outlived_its_server_is_replaced(
+async def test_a_connection_to_a_restarted_server_is_replaced(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     saver = make_saver()
@@ -118,7 +118,7 @@ async def test_a_connection_that_outlived_its_server_is_replaced(
 
 
 @SQLITE
-def test_a_file_that_is_no_database_is_a_result(backend: Backend) -> None:
+def test_a_file_that_is_no_database_is_reported(backend: Backend) -> None:
     assert backend.path is not None
     backend.path.write_text("not a database, and longer than a header of one" * 20)
     with SessionSaver(backend.engine()) as saver:
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_database_is_a_result(backend: Backend) -> None:
 
 
 @SQLITE
-def test_pool_use_is_of_others_and_not_of_the_question(backend: Backend) -> None:
+def test_pool_use_does_not_count_the_check_itself(backend: Backend) -> None:
     engine = backend.engine()
     saver = SessionSaver(engine)
     with engine.connect(), engine.connect():

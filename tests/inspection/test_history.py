@@ -79,7 +79,7 @@ def steps(history: History) -> list[tuple[Any, ...]]:
 # -- what a page says ---------------------------------------------------------------------------
 
 
-async def test_a_finished_thread_tells_each_step(saver: SessionSaver) -> None:
+async def test_a_finished_thread_shows_each_step(saver: SessionSaver) -> None:
     driver = ScriptRunner(line_of(("answer", answers), state=Chat), saver)
     await driver.invoke({"messages": [HumanMessage("yo", id="h1")]}, thread("plain"))
 
@@ -141,7 +141,7 @@ async def test_an_interrupt_is_shown_until_it_is_answered(saver: SessionSaver) -
     ].status == "passed"
 
 
-async def test_an_error_is_shown_until_the_node_gets_through(saver: SessionSaver) -> None:
+async def test_an_error_is_shown_until_the_node_succeeds(saver: SessionSaver) -> None:
     driver = ScriptRunner(line_of(("fail", fails), state=Chat), saver)
     with pytest.raises(ValueError, match="no good"):
         await driver.invoke({"score": 1.0}, thread("failed"))
@@ -157,7 +157,9 @@ async def test_an_error_is_shown_until_the_node_gets_through(saver: SessionSaver
     ]  # fmt: skip
 
 
-async def test_an_input_that_cuts_a_node_short_says_that_none_ran(saver: SessionSaver) -> None:
+async def test_an_input_that_replaces_a_pending_node_shows_that_none_ran(
+    saver: SessionSaver,
+) -> None:
     driver = ScriptRunner(ASKING, saver)
     for _ in range(2):
         await driver.invoke({"score": 1.0}, thread("again"))
@@ -232,7 +234,7 @@ async def test_a_run_saved_at_its_exit_is_shown(saver: SessionSaver) -> None:
     assert "score" in history[0].changed
 
 
-async def test_a_checkpoint_whose_parent_was_pruned_says_so(saver: SessionSaver) -> None:
+async def test_a_checkpoint_shows_that_its_parent_was_pruned(saver: SessionSaver) -> None:
     driver = ScriptRunner(ASKING, saver)
     await driver.invoke({"score": 1.0}, thread("pruned"))
     await saver.aprune(["pruned"])
@@ -312,7 +314,7 @@ async def test_forks_are_drawn_as_a_tree(saver: SessionSaver) -> None:
     ]
 
 
-async def test_the_pages_of_a_tree_join_into_the_whole(saver: SessionSaver) -> None:
+async def test_the_pages_of_a_tree_join_into_one(saver: SessionSaver) -> None:
     await save_tree(saver)
     whole = await saver.ahistory("tree")
     for size in range(1, 9):
@@ -339,7 +341,7 @@ async def test_a_small_fork_prints_like_this(sync_saver: SessionSaver) -> None:
 # -- what it costs --------------------------------------------------------------------------------
 
 
-async def test_a_page_takes_the_same_few_statements_however_long_the_thread(
+async def test_a_page_takes_the_same_number_of_statements_for_any_thread(
     saver: SessionSaver,
 ) -> None:
     driver = ScriptRunner(ASKING, saver)
@@ -393,7 +395,7 @@ class Cost(NamedTuple):
     memory: int
 
 
-def test_a_page_of_2000_checkpoints_costs_what_one_of_100_does(tmp_path: Path) -> None:
+def test_a_page_of_2000_checkpoints_costs_as_much_as_one_of_100(tmp_path: Path) -> None:
     engine = create_engine(
         f"sqlite:///{tmp_path / 'long.db'}", connect_args={"factory": CountingConnection}
     )
@@ -482,7 +484,7 @@ async def test_values_are_compared_one_by_one(saver: SessionSaver) -> None:
     json.dumps(diff.to_dict())
 
 
-async def test_b_is_the_newest_by_default_and_ids_may_be_cut_short(saver: SessionSaver) -> None:
+async def test_b_defaults_to_the_newest_and_ids_may_be_prefixes(saver: SessionSaver) -> None:
     await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("cut"))
     history = await saver.ahistory("cut")
     shortest = str(history).splitlines()[-1].split()[1]
@@ -493,7 +495,7 @@ async def test_b_is_the_newest_by_default_and_ids_may_be_cut_short(saver: Sessio
     assert diff["messages"].kind == "added"
 
 
-async def test_a_huge_value_is_cut_and_says_so(saver: SessionSaver) -> None:
+async def test_a_huge_value_is_cut_with_a_note(saver: SessionSaver) -> None:
     await save(saver, "1", None, words=["old"], big=b"a" * (17 << 20))
     await save(saver, "2", "1", words=["x" * 100_000] * 150, big=b"b" * (17 << 20))
 
@@ -512,7 +514,7 @@ class Deltas(TypedDict, total=False):
     often: Annotated[list[str], DeltaChannel(extended, snapshot_frequency=3)]
 
 
-async def test_delta_channels_are_put_together_from_their_writes(saver: SessionSaver) -> None:
+async def test_delta_channels_are_rebuilt_from_their_writes(saver: SessionSaver) -> None:
     def node(state: Deltas) -> Deltas:
         word = f"w{len(state['rare'])}"
         return {"rare": [word], "often": [word]}
@@ -563,7 +565,7 @@ async def test_a_stored_type_is_named_and_never_imported(
     assert "somebody_elses" not in sys.modules
 
 
-async def test_an_encrypted_thread_is_shown_with_its_key_alone(make_saver: SaverFactory) -> None:
+async def test_an_encrypted_thread_is_shown_only_with_its_key(make_saver: SaverFactory) -> None:
     serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
     saver = make_saver(serde=serde)
     await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("secret"))
@@ -602,7 +604,7 @@ async def test_a_value_that_cannot_be_decoded_is_shown_as_such(
     assert str(diff).count("cannot be decoded") == 6
 
 
-async def test_a_checkpoint_that_cannot_be_decoded_is_shown_among_the_rest(
+async def test_an_undecodable_checkpoint_is_shown_among_the_others(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await save_tree(saver)
@@ -670,7 +672,7 @@ async def test_untrusted_state_is_harmless_in_html_and_in_a_terminal(saver: Sess
     assert "&lt;script&gt;" in diff._repr_html_()
 
 
-async def test_all_of_it_is_plain_data_too(saver: SessionSaver) -> None:
+async def test_everything_is_available_as_plain_data(saver: SessionSaver) -> None:
     await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("data"))
     history = await saver.ahistory("data", limit=1)
 
@@ -684,7 +686,7 @@ async def test_all_of_it_is_plain_data_too(saver: SessionSaver) -> None:
 # -- bad input ------------------------------------------------------------------------------------
 
 
-async def test_a_thread_that_does_not_exist_is_said(saver: SessionSaver) -> None:
+async def test_a_thread_that_does_not_exist_raises(saver: SessionSaver) -> None:
     with pytest.raises(ThreadNotFoundError, match="there is no thread 'none'") as caught:
         await saver.ahistory("none")
     assert isinstance(caught.value, LookupError)
@@ -710,18 +712,18 @@ async def test_a_page_before_the_first_checkpoint_is_empty(saver: SessionSaver) 
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "5", None, 1_001])
-async def test_a_limit_that_is_no_page_is_refused(saver: SessionSaver, limit: Any) -> None:
+async def test_an_invalid_limit_is_refused(saver: SessionSaver, limit: Any) -> None:
     with pytest.raises(InvalidConfigError, match="limit is"):
         await saver.ahistory("tree", limit=limit)
 
 
 @pytest.mark.parametrize("before", ["", 5, Older("")])
-async def test_a_before_that_is_no_checkpoint_is_refused(saver: SessionSaver, before: Any) -> None:
+async def test_an_invalid_before_is_refused(saver: SessionSaver, before: Any) -> None:
     with pytest.raises(InvalidConfigError, match="before is"):
         await saver.ahistory("tree", before=before)
 
 
-async def test_a_checkpoint_of_another_thread_is_said(saver: SessionSaver) -> None:
+async def test_a_checkpoint_of_another_thread_raises(saver: SessionSaver) -> None:
     await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("mine"))
     await ScriptRunner(ASKING, saver).invoke({"score": 1.0}, thread("theirs"))
     mine, theirs = await saver.ahistory("mine"), await saver.ahistory("theirs")
@@ -736,13 +738,13 @@ async def test_a_checkpoint_of_another_thread_is_said(saver: SessionSaver) -> No
         await saver.adiff("mine", "zz")
 
 
-async def test_a_prefix_of_several_checkpoints_is_refused(saver: SessionSaver) -> None:
+async def test_an_ambiguous_checkpoint_prefix_is_refused(saver: SessionSaver) -> None:
     await save_tree(saver)
     with pytest.raises(InvalidConfigError, match=r"several checkpoints .* start with it"):
         await saver.adiff("tree", an_id("1")[:-1])
 
 
 @pytest.mark.parametrize("a", [None, "", 5, "nul\x00", "\ud800"])
-async def test_an_id_that_is_none_is_refused(saver: SessionSaver, a: Any) -> None:
+async def test_an_invalid_id_is_refused(saver: SessionSaver, a: Any) -> None:
     with pytest.raises(InvalidConfigError):
         await saver.adiff("tree", a)

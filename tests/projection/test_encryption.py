@@ -60,7 +60,7 @@ SPILT = {
 
 
 @pytest.mark.parametrize("last", [spill, ask_secret], ids=["error", "interrupt"])
-async def test_under_encryption_nothing_is_in_clear(
+async def test_an_encrypting_serde_leaves_nothing_readable(
     make_saver: SaverFactory, backend: Backend, sql: Sql, last: Any
 ) -> None:
     graph = chain(make_saver(serde=encrypting()), SPILT, last)
@@ -74,7 +74,7 @@ async def test_under_encryption_nothing_is_in_clear(
     assert [counts(sql)[t] for t in ("messages", "versions", "session_errors")] == [0, 0, 0]
 
 
-async def test_under_encryption_projections_run_when_they_are_asked_for(
+async def test_an_encrypting_serde_projects_only_what_is_asked_for(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     only: dict[str, Any] = dict.fromkeys(

@@ -81,7 +81,9 @@ async def test_under_raise_a_bad_write_is_never_stored(
     assert (state.values["note"], state.next, channel in state.values) == (1, ("step2",), False)
 
 
-async def test_under_raise_the_mended_node_runs_again(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_under_raise_the_corrected_node_runs_again(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
     answers = iter(["exploded", "success"])
     calls: list[int] = []
 
@@ -140,7 +142,7 @@ async def test_under_raise_the_values_of_a_checkpoint_are_checked_too(
 
 
 @pytest.mark.parametrize("policy", ["record", "raise"])
-async def test_a_function_that_fails_is_a_value_that_does_not_validate(
+async def test_an_error_of_a_projection_function_counts_as_an_invalid_value(
     make_saver: SaverFactory, sql: Sql, policy: str
 ) -> None:
     def read(score: Any) -> Mapping[str, Any]:

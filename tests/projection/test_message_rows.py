@@ -92,7 +92,7 @@ async def test_a_message_that_comes_back_is_no_longer_marked(saver: SessionSaver
     assert transcript(sql, removed=True) == []
 
 
-async def test_messages_without_ids_are_known_by_their_place(
+async def test_messages_without_ids_are_identified_by_position(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     class Plain(TypedDict, total=False):
@@ -119,7 +119,7 @@ async def test_content_blocks_become_their_text(saver: SessionSaver, sql: Sql) -
     assert transcript(sql) == [("user", "one two")]
 
 
-async def test_a_step_that_is_saved_twice_adds_no_row(saver: SessionSaver, sql: Sql) -> None:
+async def test_saving_a_step_twice_adds_no_row(saver: SessionSaver, sql: Sql) -> None:
     values = {"messages": [*talk("a"), spent("writer", 3, 4, id="u")], "html": "<p>"}
     await put(saver, 1, values)
     before = counts(sql)
@@ -130,7 +130,7 @@ async def test_a_step_that_is_saved_twice_adds_no_row(saver: SessionSaver, sql: 
     assert before["messages"] == 2
 
 
-async def test_a_second_process_that_goes_on_repeats_no_row(
+async def test_a_second_process_that_continues_adds_no_duplicate_row(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     said = [*talk("a"), spent("writer", 3, 4, id="u")]
@@ -142,7 +142,7 @@ async def test_a_second_process_that_goes_on_repeats_no_row(
     assert (counts(sql)["token_usage"], counts(sql)["versions"]) == (1, 1)
 
 
-async def test_something_that_is_no_message_list_is_recorded(
+async def test_a_value_that_is_no_message_list_is_recorded_as_an_error(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     class Odd(TypedDict, total=False):

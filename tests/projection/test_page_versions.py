@@ -27,7 +27,7 @@ async def test_an_unchanged_page_makes_no_version(saver: SessionSaver, sql: Sql)
     assert pages(sql) == [(0, "<p>1", None)]
 
 
-async def test_no_page_makes_no_version(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_page_of_none_makes_no_version(saver: SessionSaver, sql: Sql) -> None:
     await run(chain(saver, {"html": None}), {})
 
     assert pages(sql) == []
@@ -42,9 +42,7 @@ async def test_a_large_page_is_stored_whole(saver: SessionSaver, sql: Sql) -> No
     assert pages(sql) == [(0, page, None)]
 
 
-async def test_numbers_of_deleted_pages_are_not_taken_again_by_a_fork(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_a_fork_does_not_reuse_page_numbers(saver: SessionSaver, sql: Sql) -> None:
     graph = chain(saver, {"html": "<p>1"}, {"html": "<p>2"})
     await run(graph, {})
     older = [state async for state in graph.aget_state_history(config())][1]

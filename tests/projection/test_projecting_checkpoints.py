@@ -84,7 +84,7 @@ async def test_rows_show_the_head_of_a_fork(saver: SessionSaver, sql: Sql) -> No
     assert graph_state(sql)["note"] == "forked"
 
 
-async def test_a_step_of_another_process_in_between_is_taken_into_account(
+async def test_rows_show_the_newest_branch_after_another_process_wrote_in_between(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     here, there = make_saver(), make_saver()
@@ -99,7 +99,7 @@ async def test_a_step_of_another_process_in_between_is_taken_into_account(
     assert graph_state(sql) == {"note": 3, "title": "One"}
 
 
-async def test_processes_that_take_turns_show_the_latest_of_both(
+async def test_rows_show_the_latest_state_when_processes_take_turns(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     here, there = make_saver(), make_saver()

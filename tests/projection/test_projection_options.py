@@ -99,7 +99,7 @@ class ScoreRows(Projection):
         return {"skill_id": f"{len(step.values['items'])} scores"}
 
 
-async def test_a_projection_of_ones_own_fills_a_table_of_ones_own(
+async def test_a_custom_projection_fills_a_custom_table(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     OWN_TABLES.create_all(backend.engine())
@@ -113,7 +113,7 @@ async def test_a_projection_of_ones_own_fills_a_table_of_ones_own(
     assert one(sql, "sessions")["skill_id"] == "2 scores"
 
 
-async def test_rows_of_ones_own_are_written_with_their_checkpoint_or_not_at_all(
+async def test_custom_rows_are_written_in_the_checkpoints_transaction(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     OWN_TABLES.create_all(backend.engine())
@@ -137,7 +137,7 @@ async def test_rows_of_ones_own_are_written_with_their_checkpoint_or_not_at_all(
         ("messages", ("maps channels to rules",)),
     ],
 )
-async def test_a_projection_that_there_is_not_is_refused(
+async def test_an_unknown_projection_is_refused(
     make_saver: SaverFactory, option: Any, words: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidConfigError) as caught:

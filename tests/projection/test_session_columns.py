@@ -198,7 +198,7 @@ async def test_an_explicit_none_clears_columns(saver: SessionSaver, sql: Sql) ->
     assert (row["build_status"], row["title"]) == ("pending", "Untitled session")
 
 
-async def test_columns_name_the_checkpoint_they_come_from(saver: SessionSaver, sql: Sql) -> None:
+async def test_columns_name_their_checkpoint(saver: SessionSaver, sql: Sql) -> None:
     graph = chain(saver, {"build_status": "building"}, {"note": 1})
 
     await run(graph, {})
@@ -207,7 +207,7 @@ async def test_columns_name_the_checkpoint_they_come_from(saver: SessionSaver, s
     assert one(sql, "sessions")["checkpoint_id"] == state.config["configurable"]["checkpoint_id"]
 
 
-async def test_an_overwrite_is_read_as_its_value(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_an_overwrite_is_projected_as_its_value(make_saver: SaverFactory, sql: Sql) -> None:
     class Parts(TypedDict, total=False):
         items: Annotated[list[Any], operator.add]
 

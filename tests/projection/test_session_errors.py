@@ -72,9 +72,7 @@ async def test_the_error_of_a_send_task_names_its_node(saver: SessionSaver, sql:
     assert one(sql, "session_threads")["status_node"] == "bake"
 
 
-async def test_an_error_that_is_raised_again_on_resume_is_one_row(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_an_error_raised_again_on_resume_is_one_row(saver: SessionSaver, sql: Sql) -> None:
     graph = chain(saver, explode)
     await fails(run(graph, {}), ValueError)
 
@@ -83,7 +81,7 @@ async def test_an_error_that_is_raised_again_on_resume_is_one_row(
     assert counts(sql)["session_errors"] == 1
 
 
-async def test_errors_have_no_rows_where_they_are_switched_off(
+async def test_the_errors_projection_can_be_switched_off(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await fails(run(chain(make_saver(projections={"errors": None}), explode), {}), ValueError)
@@ -104,7 +102,7 @@ async def test_an_error_names_the_step_and_the_run_that_it_happened_in(
     assert (row["status"], row["status_node"], row["status_step"]) == ("error", "step2", 2)
 
 
-async def test_an_error_in_a_subgraph_names_the_roots_step(
+async def test_an_error_in_a_subgraph_names_the_step_of_the_root(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     builder = line_of(("one", says("one")), ("inner", chain(None, {"note": 1}, explode)))
@@ -115,7 +113,7 @@ async def test_an_error_in_a_subgraph_names_the_roots_step(
     assert one(sql, "session_errors")["step"] == 2
 
 
-async def test_an_error_is_recovered_once_the_thread_goes_on(
+async def test_an_error_is_recovered_once_the_thread_continues(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     broken = [True]
@@ -138,7 +136,7 @@ async def test_an_error_is_recovered_once_the_thread_goes_on(
     assert one(sql, "session_threads")["status"] == "done"
 
 
-async def test_a_second_error_leaves_the_first_recovered_and_is_not_so_itself(
+async def test_a_second_error_is_unrecovered_and_the_first_stays_recovered(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     problems = iter(["no flour", None, "no sugar"])
@@ -160,9 +158,7 @@ async def test_a_second_error_leaves_the_first_recovered_and_is_not_so_itself(
     ]  # fmt: skip
 
 
-async def test_an_error_stays_though_its_checkpoint_goes(
-    make_saver: SaverFactory, sql: Sql
-) -> None:
+async def test_an_error_row_outlives_its_checkpoint(make_saver: SaverFactory, sql: Sql) -> None:
     problems = iter(["no flour", None, None])
 
     def node(_state: Any) -> Any:

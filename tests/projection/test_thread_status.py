@@ -103,9 +103,7 @@ async def test_a_late_put_never_clears_what_its_writes_have_set(
     assert one(sql, "session_threads")["status"] == "done"
 
 
-async def test_writes_that_come_before_the_first_put_make_the_thread(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_writes_before_the_first_put_create_the_thread(saver: SessionSaver, sql: Sql) -> None:
     named = config(checkpoint_ns="", checkpoint_id=checkpoint_id(1), session_id="s")
 
     await saver.aput_writes(named, [("__error__", ValueError("x"))], "task", "~__pregel_pull, n")
@@ -115,7 +113,7 @@ async def test_writes_that_come_before_the_first_put_make_the_thread(
     assert one(sql, "session_errors")["node"] == "n"
 
 
-async def test_an_error_outweighs_an_interrupt_of_the_same_step(
+async def test_an_error_takes_precedence_over_an_interrupt_of_the_same_step(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await put(saver, 1, {"note": 1})
@@ -128,7 +126,9 @@ async def test_an_error_outweighs_an_interrupt_of_the_same_step(
     assert (row["status"], row["status_node"]) == ("error", "bad")
 
 
-async def test_an_error_of_an_older_step_leaves_the_status(saver: SessionSaver, sql: Sql) -> None:
+async def test_an_error_of_an_older_step_does_not_change_the_status(
+    saver: SessionSaver, sql: Sql
+) -> None:
     first = await put(saver, 1, {"note": 1})
     await put(saver, 2, {"note": 2}, first)
 
@@ -147,7 +147,7 @@ def _once_the_answer_is_saved(sql: Sql) -> dict[str, Any]:
     return row
 
 
-async def test_a_thread_that_waited_runs_when_the_answer_arrives_and_is_done_at_its_end(
+async def test_an_interrupted_thread_is_running_once_answered_and_done_at_its_end(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     seen: list[Any] = []

@@ -76,7 +76,7 @@ async def test_nul_and_lone_surrogates_are_stripped_from_metadata(saver: Session
     assert dict(found.metadata)["user"] == "abc"
 
 
-async def test_the_error_of_a_node_may_hold_what_no_database_takes(
+async def test_an_error_message_with_unstorable_text_is_stored(
     saver: SessionSaver, sql: Sql
 ) -> None:
     def odd(_state: State) -> dict[str, Any]:

@@ -117,7 +117,7 @@ async def test_a_put_whose_connection_dies_in_the_middle_is_stored_once(
 
 
 @SERVERS
-async def test_a_server_that_restarts_between_calls_is_not_noticed(
+async def test_a_restart_of_the_server_between_calls_is_not_noticed(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     server = need_control(backend)
@@ -131,7 +131,7 @@ async def test_a_server_that_restarts_between_calls_is_not_noticed(
 
 
 @SERVERS
-async def test_a_put_outlasts_a_server_that_is_away_for_a_while(
+async def test_a_put_waits_for_a_server_that_is_down_for_a_while(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     server = need_control(backend)
@@ -153,7 +153,7 @@ async def test_a_put_outlasts_a_server_that_is_away_for_a_while(
 
 
 @SERVERS
-async def test_a_server_that_was_never_there_is_said_at_once(
+async def test_a_server_that_was_never_up_raises_at_once(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     server = need_control(backend)
@@ -237,7 +237,7 @@ async def _put_alone(backend: Backend) -> None:
 
 
 @SQLITE
-async def test_a_file_that_another_connection_writes_is_waited_for_and_then_retried(
+async def test_a_file_locked_by_another_connection_is_waited_for_and_then_retried(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     engine = own_engine(make_saver, connect_args={"timeout": 0.01})  # busy at once
@@ -265,7 +265,7 @@ def _end_when(busy: threading.Event, conn: Connection) -> bool:
 
 
 @SQLITE
-def test_writers_of_one_file_take_turns_in_the_order_in_which_they_ask(backend: Backend) -> None:
+def test_writers_of_one_file_take_turns_in_the_order_of_asking(backend: Backend) -> None:
     """8 writers x 8 rounds over two engines: nobody is overtaken more than once by each."""
     savers = [SessionSaver(backend.engine()) for _ in range(2)]
     savers[0].setup()
@@ -325,7 +325,7 @@ def test_several_processes_write_one_database(
         ]
 
 
-def test_many_threads_put_on_threads_of_their_own(backend: Backend, sql: Sql) -> None:
+def test_many_os_threads_put_to_separate_threads(backend: Backend, sql: Sql) -> None:
     with SessionSaver(backend.engine()) as saver, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: finish(saver, str(number)), range(24)))
         rows = sql("SELECT id, build_status FROM sessions")
@@ -334,7 +334,7 @@ def test_many_threads_put_on_threads_of_their_own(backend: Backend, sql: Sql) ->
         assert sql("SELECT count(*) AS n FROM messages") == [{"n": 48}]
 
 
-async def test_many_tasks_put_on_threads_of_their_own(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_many_tasks_put_to_separate_threads(make_saver: SaverFactory, sql: Sql) -> None:
     saver = make_saver()
     await asyncio.gather(*(put(saver, str(n), html=f"<p>{n}</p>") for n in range(24)))
     rows = sql("SELECT session_id, html FROM versions")
@@ -343,7 +343,7 @@ async def test_many_tasks_put_on_threads_of_their_own(make_saver: SaverFactory, 
     }
 
 
-async def test_many_first_calls_for_one_session_make_it_once(
+async def test_concurrent_first_calls_create_a_session_once(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -387,7 +387,7 @@ async def test_two_writers_of_one_thread_leave_the_newest_checkpoint_in_the_rows
 
 
 @pytest.mark.parametrize("face", ["async-engine", "async"], indirect=True)
-async def test_a_cancelled_put_leaves_no_connection_out_and_the_saver_usable(
+async def test_a_cancelled_put_returns_its_connection_and_leaves_the_saver_usable(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     engine = own_engine(make_saver, **_small_pool(make_saver))
@@ -442,7 +442,7 @@ async def test_a_writer_that_is_cancelled_while_it_waits_gives_up_its_turn(
 # -- writes before their checkpoint, and after their thread ---------------------------------------
 
 
-async def test_writes_that_arrive_before_their_checkpoint_are_kept(
+async def test_writes_that_arrive_before_their_checkpoint_are_stored(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
@@ -479,7 +479,7 @@ async def test_a_checkpoint_and_its_writes_may_arrive_at_once(make_saver: SaverF
         assert found.pending_writes == [("task 1", "html", "one"), ("task 2", "html", "two")]
 
 
-async def test_writes_that_come_after_their_thread_was_deleted_harm_nothing(
+async def test_writes_that_arrive_after_their_thread_was_deleted_do_no_harm(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -497,7 +497,9 @@ async def test_writes_that_come_after_their_thread_was_deleted_harm_nothing(
         assert sql(f"SELECT count(*) AS n FROM {table}") == [{"n": 0}], table
 
 
-async def test_what_is_not_transient_is_said_at_once(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_an_error_that_is_not_transient_raises_at_once(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
     engine = own_engine(make_saver)
     saver = make_saver(engine=engine)
     await put(saver, "1", html="one")

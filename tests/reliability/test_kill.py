@@ -56,7 +56,7 @@ def reader(backend: Backend) -> Iterator[SessionSaver]:
         yield saver
 
 
-def test_rows_and_checkpoint_agree_wherever_a_process_is_killed_and_its_thread_resumes(
+def test_rows_and_checkpoint_agree_after_a_kill_at_any_point_and_a_resume(
     backend: Backend, zygote: Zygote, reader: SessionSaver, seed: int
 ) -> None:
     draw = random.Random(seed)

@@ -24,7 +24,7 @@ BACKENDS_AND_FACES = EACH_ONCE
 
 
 @pytest.mark.parametrize("count", [1, 5])
-async def test_two_savers_with_runs_in_flight_on_one_thread_leave_the_newest_few(
+async def test_two_savers_running_on_one_thread_leave_the_newest_checkpoints(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     everything, reader = InMemorySaver(), make_saver()
@@ -64,7 +64,7 @@ def take_kept_turns(url: str, name: str, turns: int, count: int) -> None:
     engine.dispose()
 
 
-async def test_two_processes_on_one_thread_leave_the_newest_few_as_they_were(
+async def test_two_processes_on_one_thread_leave_the_newest_checkpoints_unchanged(
     backend: Backend, zygote: Zygote, sql: Sql
 ) -> None:
     with (
@@ -90,7 +90,7 @@ async def test_two_processes_on_one_thread_leave_the_newest_few_as_they_were(
         assert sql("SELECT count(*) AS n FROM whole_session_checkpoints") == [{"n": 50}]
 
 
-async def test_a_thread_pruned_away_from_a_run_in_flight_is_stored_whole(
+async def test_a_run_whose_thread_is_pruned_meanwhile_stores_its_state_whole(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     other = make_saver()
@@ -111,7 +111,7 @@ async def test_a_thread_pruned_away_from_a_run_in_flight_is_stored_whole(
     assert sql("SELECT count(*) AS n FROM session_blobs WHERE base_key IS NULL")[0]["n"] > 0
 
 
-async def test_a_value_that_was_stored_as_a_change_stays_one_when_all_of_a_state_is_stored_again(
+async def test_a_delta_stays_a_delta_when_the_whole_state_is_stored_again(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, text = make_saver(), "a text that changes in one place " * 100

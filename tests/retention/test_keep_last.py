@@ -17,7 +17,7 @@ BACKENDS_AND_FACES = EACH_ONCE
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-async def test_after_each_run_exactly_the_newest_few_checkpoints_are_in_the_tables(
+async def test_after_each_run_exactly_the_newest_checkpoints_are_in_the_tables(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     beside = Run(make_saver, LINE, count, sql)
@@ -30,7 +30,7 @@ async def test_after_each_run_exactly_the_newest_few_checkpoints_are_in_the_tabl
         assert rows == len(await listed(beside.reader, beside.config)) == min(count, 5 * turn + 5)
 
 
-async def test_at_any_time_in_a_run_there_are_no_more_than_the_newest_few(
+async def test_during_a_run_no_more_than_the_newest_checkpoints_are_stored(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     seen: list[int] = []
@@ -44,7 +44,9 @@ async def test_at_any_time_in_a_run_there_are_no_more_than_the_newest_few(
     assert seen == [2] * 6
 
 
-async def test_fewer_checkpoints_than_are_kept_all_stay(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_checkpoints_fewer_than_keep_last_all_stay(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
     beside = Run(make_saver, LINE, 50, sql)
 
     await beside.invoke({"log": ["in"]})
@@ -52,7 +54,7 @@ async def test_fewer_checkpoints_than_are_kept_all_stay(make_saver: SaverFactory
     assert len(in_tables(sql, "kept").roots) == 5
 
 
-async def test_each_thread_keeps_its_own(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_each_thread_keeps_its_newest_checkpoints(make_saver: SaverFactory, sql: Sql) -> None:
     graph = chain(make_saver(keep_last=2), {"note": 1}, {"note": 2})
 
     for name in ("a", "b", "c"):
@@ -61,7 +63,7 @@ async def test_each_thread_keeps_its_own(make_saver: SaverFactory, sql: Sql) -> 
     assert [len(in_tables(sql, name).roots) for name in ("a", "b", "c")] == [2, 2, 2]
 
 
-async def test_a_smaller_number_thins_a_thread_out_at_its_next_step(
+async def test_a_smaller_keep_last_takes_effect_at_the_next_step(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await run(chain(make_saver(), {"note": 1}, {"note": 2}), {})
@@ -72,7 +74,7 @@ async def test_a_smaller_number_thins_a_thread_out_at_its_next_step(
     assert len(in_tables(sql, "t").roots) == 1
 
 
-async def test_a_thread_that_kept_few_goes_on_with_a_saver_that_keeps_all(
+async def test_a_pruned_thread_continues_with_a_saver_that_keeps_everything(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     beside = Run(make_saver, LINE, 2, sql)
@@ -85,7 +87,7 @@ async def test_a_thread_that_kept_few_goes_on_with_a_saver_that_keeps_all(
     assert len(in_tables(sql, "kept").roots) == 2 + 5
 
 
-async def test_a_thread_kept_whole_by_one_saver_and_thinned_by_another_goes_on_in_both(
+async def test_a_thread_continues_when_only_one_of_two_savers_prunes_it(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     few, whole = ScriptRunner(LINE, make_saver(keep_last=1)), ScriptRunner(LINE, make_saver())
@@ -99,7 +101,7 @@ async def test_a_thread_kept_whole_by_one_saver_and_thinned_by_another_goes_on_i
         assert (ended["log"], ended["big"]) == (log, f"{turn}" * 900)
 
 
-async def test_what_steps_projected_stays_when_their_checkpoints_go(
+async def test_projected_rows_stay_when_their_checkpoints_are_pruned(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     updates = [{"items": [n], "messages": [("user", f"{n}")], "title": f"{n}"} for n in range(4)]

@@ -42,7 +42,7 @@ async def test_pinned_pages_stay(make_saver: SaverFactory, sql: Sql) -> None:
     assert pages(sql) == [0, 4, 5]
 
 
-async def test_the_current_page_stays_though_others_are_newer(
+async def test_the_current_page_stays_although_others_are_newer(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await run(some_pages(make_saver(keep_versions=2), 0, 2), {}, config("a", session_id="s"))
@@ -53,7 +53,7 @@ async def test_the_current_page_stays_though_others_are_newer(
     assert pages(sql) == [0, 4, 5]
 
 
-async def test_numbers_of_pages_are_never_used_again(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_page_numbers_are_never_reused(make_saver: SaverFactory, sql: Sql) -> None:
     saver = make_saver(keep_versions=1)
     seen: list[int] = []
     for first in range(0, 9, 3):
@@ -74,7 +74,9 @@ async def test_each_session_keeps_its_own_pages(make_saver: SaverFactory, sql: S
     ]  # fmt: skip
 
 
-async def test_pages_stay_when_their_checkpoints_go(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_pages_stay_when_their_checkpoints_are_pruned(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
     await run(some_pages(make_saver(keep_last=1), 0, 5), {})
 
     assert pages(sql) == [0, 1, 2, 3, 4]

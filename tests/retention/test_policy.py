@@ -82,7 +82,7 @@ def test_the_kept_roots_are_the_newest(rows: list[Stored], count: int) -> None:
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_all_that_started_from_a_kept_root_stays(rows: list[Stored], count: int) -> None:
+def test_everything_that_started_from_a_kept_root_stays(rows: list[Stored], count: int) -> None:
     kept = keep_last(rows, count).kept
     roots = set(newest_roots(rows, count))
 
@@ -91,7 +91,9 @@ def test_all_that_started_from_a_kept_root_stays(rows: list[Stored], count: int)
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_what_a_memory_held_before_any_kept_root_stays(rows: list[Stored], count: int) -> None:
+def test_the_newest_stateful_subgraph_checkpoint_before_each_kept_root_stays(
+    rows: list[Stored], count: int
+) -> None:
     kept = keep_last(rows, count).kept
     memories = sorted(row.checkpoint_id for row in rows if row.checkpoint_ns == "memory")
     kept_ids = {row.checkpoint_id for row in kept}
@@ -103,7 +105,7 @@ def test_what_a_memory_held_before_any_kept_root_stays(rows: list[Stored], count
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_all_that_a_replayed_channel_needs_stays(rows: list[Stored], count: int) -> None:
+def test_the_ancestors_that_a_delta_channel_needs_stay(rows: list[Stored], count: int) -> None:
     kept, hidden = keep_last(rows, count)
     by_name = {row.checkpoint_id: row for row in rows if not row.checkpoint_ns}
 
@@ -117,7 +119,9 @@ def test_all_that_a_replayed_channel_needs_stays(rows: list[Stored], count: int)
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_calls_whose_root_is_older_than_the_oldest_kept_go(rows: list[Stored], count: int) -> None:
+def test_subgraph_calls_older_than_the_oldest_kept_root_are_removed(
+    rows: list[Stored], count: int
+) -> None:
     kept = keep_last(rows, count).kept
     oldest = newest_roots(rows, count)[-1]
 
@@ -126,7 +130,7 @@ def test_calls_whose_root_is_older_than_the_oldest_kept_go(rows: list[Stored], c
     assert sum(row.checkpoint_ns == "foreign" for row in kept) <= count
 
 
-def test_a_call_stays_as_long_as_the_memory_that_made_it() -> None:
+def test_a_subgraph_call_stays_as_long_as_its_caller() -> None:
     waiting = stored(2, "memory", root=1)
     call = stored(3, "memory|call:a", root=1, caller=("memory", "0002"))
     deeper = stored(4, "memory|call:a|call:b", root=1, caller=("memory|call:a", "0003"))
@@ -155,7 +159,7 @@ def test_a_call_stays_as_long_as_the_memory_that_made_it() -> None:
         ("elsewhere|node:a", None),
     ],
 )
-def test_the_caller_is_the_parent_from_the_namespace_above(namespace: str, caller: Any) -> None:
+def test_the_caller_is_the_parent_in_the_enclosing_namespace(namespace: str, caller: Any) -> None:
     parents = {"": "r", "memory": "m", "memory|node:a|2": "n", "memory|node:a": "o"}
 
     assert caller_of(namespace, {"parents": parents}) == caller
@@ -171,28 +175,28 @@ def origins(*made: tuple[str, str, int]) -> list[Origin]:
     return list(known.values())
 
 
-def test_a_run_that_goes_on_from_the_newest_has_nothing_to_look_before() -> None:
+def test_a_run_from_the_newest_checkpoint_needs_no_earlier_subgraph_state() -> None:
     found = origins(("", "input", -1), ("1", "loop", 0), ("2", "input", 1), ("3", "loop", 2))
 
     assert [origin.run for origin in found] == [None] * 4
     assert [origin.replay for origin in found] == ["1", "2", "3", "4"]
 
 
-def test_all_steps_of_a_replay_look_before_what_it_started_from() -> None:
+def test_every_step_of_a_replay_refers_to_the_checkpoint_it_started_from() -> None:
     found = origins(("", "input", -1), ("1", "loop", 0), ("1", "fork", 0), ("3", "loop", 1))
 
     assert [origin.run for origin in found[2:]] == ["1", "1"]
     assert [origin.replay for origin in found[2:]] == ["1", "4"]
 
 
-def test_a_replay_of_an_update_by_hand_looks_before_what_was_updated() -> None:
+def test_a_replay_of_a_manual_update_refers_to_the_updated_checkpoint() -> None:
     found = origins(("", "loop", 0), ("1", "update", 1), ("2", "fork", 2), ("3", "loop", 3))
 
     assert [origin.run for origin in found] == [None, "1", "1", "1"]
     assert found[1].replay == "1"
 
 
-def test_a_copy_looks_before_what_its_original_follows() -> None:
+def test_a_copied_checkpoint_refers_to_the_parent_of_its_original() -> None:
     found = origins(("", "loop", 0), ("1", "update", 1), ("2", "loop", 2), ("2", "fork", 3))
 
     assert (found[3].run, found[3].replay) == ("2", "2")
@@ -200,7 +204,7 @@ def test_a_copy_looks_before_what_its_original_follows() -> None:
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_keeping_again_what_was_kept_changes_nothing(rows: list[Stored], count: int) -> None:
+def test_keep_last_is_idempotent(rows: list[Stored], count: int) -> None:
     kept, hidden = keep_last(rows, count)
     left = [*kept, *(replace(row, is_hidden=True) for row in hidden)]
 
@@ -209,7 +213,7 @@ def test_keeping_again_what_was_kept_changes_nothing(rows: list[Stored], count: 
 
 @pure
 @given(histories(), st.integers(1, 8))
-def test_keeping_fewer_keeps_no_other(rows: list[Stored], count: int) -> None:
+def test_keeping_fewer_keeps_a_subset(rows: list[Stored], count: int) -> None:
     more, fewer = keep_last(rows, count + 1), keep_last(rows, count)
 
     roots = {row for row in fewer.kept if not row.checkpoint_ns}
@@ -219,7 +223,7 @@ def test_keeping_fewer_keeps_no_other(rows: list[Stored], count: int) -> None:
 
 @pure
 @given(histories(), st.integers(-1, 30))
-def test_keeping_by_age_keeps_the_newest_root_and_all_that_are_young(
+def test_keeping_by_age_keeps_the_newest_root_and_all_young_ones(
     rows: list[Stored], day: int
 ) -> None:
     cutoff = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)

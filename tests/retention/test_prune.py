@@ -15,9 +15,7 @@ from tests.support.savers import SaverFactory
 BACKENDS_AND_FACES = EACH_ONCE
 
 
-async def test_prune_keeps_as_many_as_the_saver_keeps_unless_it_is_told(
-    make_saver: SaverFactory, sql: Sql
-) -> None:
+async def test_prune_defaults_to_the_savers_keep_last(make_saver: SaverFactory, sql: Sql) -> None:
     await run(chain(make_saver(), *[{"note": n} for n in range(8)]), {})
     saver = make_saver(keep_last=4)
 
@@ -28,9 +26,7 @@ async def test_prune_keeps_as_many_as_the_saver_keeps_unless_it_is_told(
     assert len(in_tables(sql, "t").roots) == 4
 
 
-async def test_prune_to_the_last_few_without_a_number_is_refused(
-    make_saver: SaverFactory, sql: Sql
-) -> None:
+async def test_prune_with_keep_last_needs_a_number(make_saver: SaverFactory, sql: Sql) -> None:
     saver = make_saver()
     await put(saver, 1, {"note": 1})
 
@@ -52,7 +48,9 @@ async def test_pruning_a_thread_that_does_not_exist_does_nothing(
 
 
 @pytest.mark.parametrize("ids", ["t", None, 5], ids=repr)
-async def test_one_id_in_place_of_several_is_refused_before_anything_goes(ids: Any) -> None:
+async def test_a_single_id_instead_of_a_list_is_refused_before_anything_is_deleted(
+    ids: Any,
+) -> None:
     with SessionSaver.from_conn_string(":memory:") as saver:
         await put(saver, 1, {"note": 1}, run_id="t")
         with pytest.raises(InvalidConfigError, match=r"thread_ids is .*: pass a list of ids"):
@@ -67,15 +65,13 @@ BAD_COUNTS: tuple[Any, ...] = (0, -1, True, False, 1.5, 2.0, "3", [4])
 
 @pytest.mark.parametrize("option", ["keep_last", "keep_versions"])
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
-def test_a_number_to_keep_that_is_no_whole_number_from_one_on_is_refused(
-    option: str, count: Any
-) -> None:
+def test_a_keep_option_that_is_no_positive_whole_number_is_refused(option: str, count: Any) -> None:
     with pytest.raises(InvalidConfigError, match=f"{option} is .*whole number from 1"):
         SessionSaver.from_conn_string(":memory:", **{option: count})
 
 
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
-async def test_a_number_to_prune_to_that_is_no_whole_number_is_refused(count: Any) -> None:
+async def test_a_prune_count_that_is_no_positive_whole_number_is_refused(count: Any) -> None:
     with SessionSaver.from_conn_string(":memory:") as saver:
         with pytest.raises(InvalidConfigError, match=r"keep_last is .*whole number from 1"):
             saver.prune(["t"], strategy="keep_last", keep_last=count)

@@ -378,7 +378,7 @@ def seeds_of(backend_name: str, face: str) -> list[int]:
     return seeds if ONLY is None else [int(ONLY)]
 
 
-async def test_a_thread_that_keeps_the_last_few_runs_as_one_that_keeps_everything(
+async def test_a_thread_with_keep_last_runs_like_one_that_keeps_everything(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     savers = {count: [make_saver(keep_last=count) for _ in range(2)] for count in COUNTS}

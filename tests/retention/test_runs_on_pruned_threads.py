@@ -36,7 +36,7 @@ class Often(TypedDict, total=False):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_several_tools_that_wait_for_an_answer_are_answered_one_by_one(
+async def test_several_waiting_tools_are_answered_one_by_one(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     builder: StateGraph[Any] = StateGraph(Log)
@@ -59,7 +59,7 @@ async def test_several_tools_that_wait_for_an_answer_are_answered_one_by_one(
 
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("checkpointer", [None, True], ids=["stateless", "stateful"])
-async def test_nested_subgraphs_that_ask_go_on_with_each_answer(
+async def test_nested_subgraphs_resume_with_each_answer(
     make_saver: SaverFactory, sql: Sql, checkpointer: Any, count: int
 ) -> None:
     beside = Run(make_saver, nested(checkpointer), count, sql)
@@ -75,7 +75,7 @@ async def test_nested_subgraphs_that_ask_go_on_with_each_answer(
     await beside.check()
 
 
-async def test_the_namespaces_of_calls_go_with_the_root_checkpoint_that_called(
+async def test_the_namespaces_of_subgraph_calls_are_removed_with_the_calling_root(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     builder = line_of(("call", line_of(("inner", says("inner"))).compile()))
@@ -89,7 +89,7 @@ async def test_the_namespaces_of_calls_go_with_the_root_checkpoint_that_called(
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_a_subgraph_with_a_memory_of_its_own_is_replayed_from_every_kept_checkpoint(
+async def test_a_stateful_subgraph_is_replayed_from_every_kept_checkpoint(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     inner = line_of(("inner", says("inner"))).compile(checkpointer=True)
@@ -125,7 +125,7 @@ REMEMBERING = remembering(line_of(("inner", says("inner"))))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-async def test_a_fork_that_goes_another_way_finds_the_memory_from_before_what_it_was_made_from(
+async def test_a_fork_on_another_path_finds_the_subgraphs_state_from_before_its_origin(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     beside = Run(make_saver, remembering(ASKING), count, sql)
@@ -144,7 +144,7 @@ async def test_a_fork_that_goes_another_way_finds_the_memory_from_before_what_it
 
 
 @pytest.mark.parametrize("count", [2, 5])
-async def test_a_fork_is_replayed_from_the_memory_before_what_it_was_made_from(
+async def test_a_fork_is_replayed_with_the_subgraphs_state_from_before_its_origin(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     beside = Run(make_saver, REMEMBERING, count, sql)
@@ -162,7 +162,7 @@ async def test_a_fork_is_replayed_from_the_memory_before_what_it_was_made_from(
     await beside.check()
 
 
-async def test_a_copy_of_a_checkpoint_needs_nothing_that_went(
+async def test_a_copied_checkpoint_needs_nothing_that_was_pruned(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     beside = Run(make_saver, REMEMBERING, 1, sql)
@@ -177,7 +177,7 @@ async def test_a_copy_of_a_checkpoint_needs_nothing_that_went(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_a_call_that_a_memory_waits_for_goes_on_though_the_root_that_called_is_gone(
+async def test_a_waiting_subgraph_call_resumes_after_its_calling_root_was_pruned(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     call = line_of(("ask", ask("deep?")), ("told", says("told"))).compile()
@@ -194,7 +194,7 @@ async def test_a_call_that_a_memory_waits_for_goes_on_though_the_root_that_calle
     assert ended["log"][-2:] == ["told", "after"]
 
 
-async def test_a_fork_from_the_oldest_kept_checkpoint_outlives_what_it_was_made_from(
+async def test_a_fork_from_the_oldest_kept_checkpoint_outlives_its_origin(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     beside = Run(make_saver, LINE, 3, sql)
@@ -213,7 +213,7 @@ async def test_a_fork_from_the_oldest_kept_checkpoint_outlives_what_it_was_made_
     assert ended["big"] == "y" + "x" * 2_999
 
 
-async def test_updates_by_hand_count_as_checkpoints(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_manual_updates_count_as_checkpoints(make_saver: SaverFactory, sql: Sql) -> None:
     beside = Run(make_saver, LINE, 3, sql)
     await beside.invoke({"log": ["in"]})
 
@@ -226,7 +226,7 @@ async def test_updates_by_hand_count_as_checkpoints(make_saver: SaverFactory, sq
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_runs_that_are_stored_at_their_exit_only_are_kept_alike(
+async def test_runs_with_exit_durability_are_pruned_alike(
     make_saver: SaverFactory, sql: Sql, count: int
 ) -> None:
     beside = Run(make_saver, ASKING, count, sql)
@@ -259,7 +259,7 @@ async def test_a_delta_channel_is_rebuilt_from_ancestors_that_are_no_longer_list
     assert len(ended["rare"]) == 5 + 18
 
 
-async def test_ancestors_that_are_hidden_cannot_be_seen_and_go_when_the_channel_is_stored_whole(
+async def test_hidden_ancestors_are_not_listed_and_are_removed_after_the_next_snapshot(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     def adds(_state: Any) -> Any:

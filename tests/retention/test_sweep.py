@@ -53,7 +53,7 @@ def sizes(sql: Sql) -> tuple[int, int, int]:
     ],
     ids=["age", "idle", "both", "neither"],
 )
-async def test_a_dry_sweep_counts_what_a_sweep_then_removes(
+async def test_a_dry_run_counts_what_a_sweep_then_removes(
     make_saver: SaverFactory, sql: Sql, limits: Any
 ) -> None:
     for name, days in (("old", 30), ("middle", 10), ("young", 1)):
@@ -90,7 +90,7 @@ async def test_a_sweep_by_age_leaves_the_newest_checkpoint_of_an_old_thread(
     assert found.pending_writes == [("task 4", "note", 4)]
 
 
-async def test_a_sweep_of_the_idle_removes_their_threads_and_sessions(
+async def test_a_sweep_by_idle_time_removes_threads_and_their_sessions(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await aged(make_saver, sql, "old", 30)
@@ -103,7 +103,7 @@ async def test_a_sweep_of_the_idle_removes_their_threads_and_sessions(
     assert one(sql, "sessions")["id"] == "young"
 
 
-async def test_a_swept_thread_goes_on(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_a_swept_thread_continues(make_saver: SaverFactory, sql: Sql) -> None:
     saver = make_saver()
     graph = chain(saver, {"items": ["a"]}, {"items": ["b"]})
     await run(graph, {"items": ["in"]})
@@ -132,7 +132,7 @@ async def test_a_swept_thread_goes_on(make_saver: SaverFactory, sql: Sql) -> Non
     ],
     ids=repr,
 )
-async def test_a_sweep_without_a_limit_that_makes_sense_is_refused(limits: Any) -> None:
+async def test_a_sweep_without_a_valid_limit_is_refused(limits: Any) -> None:
     with SessionSaver.from_conn_string(":memory:") as saver:
         await put(saver, 1, {"note": 1})
         with pytest.raises(InvalidConfigError, match=r"older_than|idle_for"):
@@ -146,7 +146,7 @@ async def test_a_sweep_of_an_empty_database_counts_nothing(make_saver: SaverFact
     assert await make_saver().asweep(older_than=timedelta(days=1)) == Counts()
 
 
-async def test_a_sweep_goes_through_more_threads_than_it_looks_up_at_a_time() -> None:
+async def test_a_sweep_covers_more_threads_than_one_batch() -> None:
     with SessionSaver.from_conn_string(":memory:") as saver:
         for number in range(450):
             await put(saver, 1, {}, config(f"t{number}"))

@@ -28,7 +28,7 @@ class RecentLines(TypedDict, total=False):
 
 
 @pytest.mark.parametrize("links", [3, 8, 15, 40])
-def test_the_blobs_of_a_chain_that_ended_wait_for_no_more_than_others_do(links: int) -> None:
+def test_the_number_of_unused_blobs_is_bounded_for_chains_of_any_length(links: int) -> None:
     contents = Contents(0, {}, {})
     before: bytes | None = None
     for number in range(300):
@@ -42,7 +42,7 @@ def test_the_blobs_of_a_chain_that_ended_wait_for_no_more_than_others_do(links: 
         assert len(unused_blobs(contents.blobs, used)) <= SLACK_BLOBS
 
 
-def test_a_checkpoint_that_was_overtaken_pushes_out_no_newer_one() -> None:
+def test_a_late_older_checkpoint_pushes_out_no_newer_one() -> None:
     contents = Contents(0, {}, {})
     for revision, name in enumerate(["1", "3", "2", "4"]):
         refs = References("", (), {}, None)
@@ -67,7 +67,7 @@ async def test_after_a_prune_no_blob_and_no_write_is_left_over(
     assert not orphan_writes(sql, "kept", kept)
 
 
-async def test_writes_that_come_for_a_pruned_checkpoint_are_not_kept(
+async def test_late_writes_for_a_pruned_checkpoint_are_not_stored(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=1)
@@ -79,7 +79,7 @@ async def test_writes_that_come_for_a_pruned_checkpoint_are_not_kept(
     assert counts(sql)["session_writes"] == 0
 
 
-async def test_late_writes_of_a_saver_that_keeps_everything_go_with_the_next_step(
+async def test_late_writes_of_a_saver_that_keeps_everything_are_removed_at_the_next_step(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(keep_last=1), make_saver()
@@ -93,7 +93,7 @@ async def test_late_writes_of_a_saver_that_keeps_everything_go_with_the_next_ste
     assert counts(sql)["session_writes"] == 0
 
 
-async def test_writes_that_come_before_their_checkpoint_stay(
+async def test_writes_that_arrive_before_their_checkpoint_stay(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=1)
@@ -109,7 +109,7 @@ async def test_writes_that_come_before_their_checkpoint_stay(
     assert found.pending_writes == [("early", "note", 5)]
 
 
-async def test_no_more_is_stored_after_three_hundred_steps_than_after_one_hundred(
+async def test_three_hundred_steps_store_no_more_than_one_hundred(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, where = make_saver(keep_last=5), config(checkpoint_ns="")
@@ -127,7 +127,7 @@ async def test_no_more_is_stored_after_three_hundred_steps_than_after_one_hundre
     assert later_data <= 1.2 * data
 
 
-def test_the_file_is_no_larger_after_six_hundred_steps_than_after_three_hundred(
+def test_six_hundred_steps_make_the_file_no_larger_than_three_hundred(
     tmp_path: Any,
 ) -> None:
     path = tmp_path / "flat.db"

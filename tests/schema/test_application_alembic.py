@@ -75,7 +75,7 @@ def table_names(backend: Backend) -> set[str]:
     return set(inspect(backend.engine()).get_table_names())
 
 
-def test_its_upgrade_brings_our_tables_and_leaves_its_version_table_alone(
+def test_its_upgrade_creates_our_tables_and_leaves_its_version_table_alone(
     backend: Backend, application: Config, sql: Sql
 ) -> None:
     command.upgrade(application, "head")

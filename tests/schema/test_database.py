@@ -46,7 +46,7 @@ def fail_in_a_transaction(target: str | Engine) -> None:
         raise ZeroDivisionError
 
 
-def test_a_database_is_made_emptied_and_dropped_and_other_tables_stay(
+def test_a_database_is_created_reset_and_dropped_and_other_tables_stay(
     backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()
@@ -69,7 +69,7 @@ def test_a_database_is_made_emptied_and_dropped_and_other_tables_stay(
 
 
 @pytest.mark.parametrize("destroy", [drop_db, reset_db])
-def test_what_destroys_wants_the_database_s_name_and_says_which(
+def test_dropping_and_resetting_require_the_databases_name(
     backend: Backend, destroy: Callable[..., None], sql: Sql
 ) -> None:
     init_db(backend.url)
@@ -108,9 +108,7 @@ def test_a_transaction_is_committed_and_an_error_rolls_it_back(backend: Backend,
     assert sql("SELECT id FROM sessions WHERE id = 'lost'") == []
 
 
-def test_a_session_reads_and_what_it_does_not_commit_is_rolled_back(
-    backend: Backend, sql: Sql
-) -> None:
+def test_an_orm_session_rolls_back_what_it_does_not_commit(backend: Backend, sql: Sql) -> None:
     init_db(backend.url)
     for target in (backend.url, backend.engine()):
         with get_db(target) as session:
@@ -119,7 +117,7 @@ def test_a_session_reads_and_what_it_does_not_commit_is_rolled_back(
     assert sql("SELECT id FROM sessions") == []
 
 
-def test_a_connection_is_tested_and_the_error_shows_no_password(backend: Backend) -> None:
+def test_a_failed_connection_test_shows_no_password(backend: Backend) -> None:
     check_connection(backend.url)
     check_connection(backend.engine())
     if backend.name == "sqlite":
@@ -131,14 +129,14 @@ def test_a_connection_is_tested_and_the_error_shows_no_password(backend: Backend
 
 
 @on_sqlite
-async def test_an_async_target_is_refused_with_what_to_do(backend: Backend) -> None:
+async def test_an_async_target_is_refused_with_advice(backend: Backend) -> None:
     with pytest.raises(InvalidConfigError, match="is async: use a sync driver"):
         check_connection(backend.async_url)
     with pytest.raises(InvalidConfigError, match="use SessionSaver and its a… methods"):
         check_connection(backend.async_engine())  # type: ignore[arg-type]
 
 
-def test_the_default_is_the_database_of_the_environment(
+def test_the_default_database_is_that_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LANGGRAPH_SESSION_SAVER_URL", f"sqlite:///{tmp_path}/made/here.db")

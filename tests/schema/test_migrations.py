@@ -52,7 +52,7 @@ def declared(backend: Backend) -> Shape:
 # -- up and down -----------------------------------------------------------------------------
 
 
-def test_the_migrated_schema_is_the_declared_one_and_every_way_back_is_the_way_there(
+def test_the_migrated_schema_is_the_declared_one_and_downgrades_reverse_upgrades(
     backend: Backend, declared: Shape
 ) -> None:
     engine = backend.engine()
@@ -71,9 +71,7 @@ def test_the_migrated_schema_is_the_declared_one_and_every_way_back_is_the_way_t
     assert shape_of(engine) == declared
 
 
-def test_values_stored_as_changes_outlive_every_form_of_their_table(
-    backend: Backend, sql: Sql
-) -> None:
+def test_deltas_survive_every_migration_of_their_table(backend: Backend, sql: Sql) -> None:
     engine, values = backend.engine(), [f"{'a long text ' * 50}{number}" for number in range(3)]
     at = on("t")
     for number, value in enumerate(values):
@@ -95,7 +93,7 @@ def test_values_stored_as_changes_outlive_every_form_of_their_table(
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_a_database_of_any_age_is_taken_on_with_all_its_rows(
+def test_a_database_of_any_earlier_version_is_adopted_with_all_its_rows(
     backend: Backend, declared: Shape, baseline: Baseline
 ) -> None:
     engine = backend.engine()
@@ -109,9 +107,7 @@ def test_a_database_of_any_age_is_taken_on_with_all_its_rows(
         finish(saver, expected[0]["session_id"])
 
 
-def test_a_database_that_was_taken_on_goes_back_with_all_its_rows(
-    backend: Backend, sql: Sql
-) -> None:
+def test_an_adopted_database_is_downgraded_with_all_its_rows(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     rows = make_baseline(engine, "001+002")
     migrate.upgrade(engine)
@@ -128,7 +124,7 @@ def test_a_database_that_was_taken_on_goes_back_with_all_its_rows(
         assert read(engine, TABLES.metadata.tables[name], expected[0]) == expected
 
 
-def test_what_the_application_added_to_its_tables_stays(backend: Backend, sql: Sql) -> None:
+def test_columns_and_indexes_of_the_application_stay(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     make_baseline(engine, "001")
     sql("ALTER TABLE sessions ADD COLUMN mood VARCHAR(10)")
@@ -147,7 +143,7 @@ def test_what_the_application_added_to_its_tables_stays(backend: Backend, sql: S
 # -- scripts ---------------------------------------------------------------------------------
 
 
-def test_the_script_does_what_the_upgrade_and_the_downgrade_do(
+def test_the_sql_script_does_the_same_as_upgrade_and_downgrade(
     backend: Backend, declared: Shape
 ) -> None:
     engine, prefix = backend.engine(), "chat_"
@@ -182,7 +178,7 @@ def test_an_upgrade_within_a_transaction_is_rolled_back_with_it(backend: Backend
     assert len(read(engine, TABLES.messages, ["id"])) == len(rows["messages"])
 
 
-async def test_setup_takes_a_database_on_over_every_kind_of_engine(
+async def test_setup_adopts_a_database_over_every_kind_of_engine(
     backend: Backend, make_saver: SaverFactory, sql: Sql
 ) -> None:
     make_baseline(backend.engine(), "001+002+000")
@@ -204,7 +200,7 @@ async def test_an_async_engine_runs_migrations_on_its_connections(backend: Backe
         migrate.upgrade(engine)  # type: ignore[arg-type]
 
 
-def test_eight_processes_that_take_one_database_on_at_once_end_with_one_schema(
+def test_eight_processes_that_adopt_one_database_at_once_end_with_one_schema(
     backend: Backend, zygote: Zygote, declared: Shape, sql: Sql
 ) -> None:
     rows = make_baseline(backend.engine(), "001+002")
@@ -217,7 +213,7 @@ def test_eight_processes_that_take_one_database_on_at_once_end_with_one_schema(
     assert len(read(backend.engine(), TABLES.messages, ["id"])) == len(rows["messages"])
 
 
-def test_a_schema_and_a_prefix_keep_other_tables_out_of_it(backend: Backend, sql: Sql) -> None:
+def test_tables_outside_the_schema_and_prefix_are_left_alone(backend: Backend, sql: Sql) -> None:
     if backend.name == "sqlite":
         pytest.skip("SQLite's schemas are attached files: a saver has one")
     place: dict[str, Any] = {"schema": f"other_{time.time_ns()}", "table_prefix": "chat_"}
@@ -240,7 +236,7 @@ on_sqlite = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
 
 
 @on_sqlite
-def test_rows_that_would_not_fit_are_named_before_anything_is_changed(
+def test_rows_that_do_not_fit_are_named_before_anything_is_changed(
     backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()
@@ -284,7 +280,7 @@ def test_rows_that_would_not_fit_are_named_before_anything_is_changed(
         ),
     ],
 )
-def test_a_table_of_somebody_else_is_refused_with_what_differs(
+def test_an_unrelated_table_is_refused_with_its_differences(
     backend: Backend, sql: Sql, table: str, differs: str
 ) -> None:
     sql(f"CREATE TABLE {table}")
@@ -297,7 +293,9 @@ def test_a_table_of_somebody_else_is_refused_with_what_differs(
 
 
 @on_sqlite
-def test_a_downgrade_that_would_lose_rows_names_them_and_asks(backend: Backend, sql: Sql) -> None:
+def test_a_downgrade_that_would_lose_rows_names_them_and_needs_consent(
+    backend: Backend, sql: Sql
+) -> None:
     engine = backend.engine()
     with SessionSaver(engine) as saver:
         finish(saver, "1")
@@ -346,7 +344,7 @@ def test_without_auto_setup_the_error_names_the_command_without_a_password() -> 
 
 
 @on_sqlite
-def test_a_read_only_database_says_so_and_can_be_looked_at(backend: Backend) -> None:
+def test_a_read_only_database_can_be_read_and_is_refused_by_upgrade(backend: Backend) -> None:
     make_baseline(backend.engine(), "001")
     read_only = create_engine(f"sqlite:///file:{backend.path}?mode=ro&uri=true")
     assert migrate.current(read_only) is None
@@ -357,7 +355,7 @@ def test_a_read_only_database_says_so_and_can_be_looked_at(backend: Backend) -> 
 
 
 @on_sqlite
-def test_a_locked_database_says_so(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_reported(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("langgraph_session_saver.sql.dialects.base.SETUP_WAIT", 0.1)
     holder = backend.engine().connect()
     holder.exec_driver_sql("BEGIN IMMEDIATE")
@@ -367,7 +365,7 @@ def test_a_locked_database_says_so(backend: Backend, monkeypatch: pytest.MonkeyP
 
 
 @on_sqlite
-def test_a_transaction_that_enforces_references_is_not_one_to_rebuild_tables_in(
+def test_tables_are_not_rebuilt_in_a_transaction_that_enforces_foreign_keys(
     backend: Backend,
 ) -> None:
     engine = backend.engine()
@@ -384,9 +382,7 @@ def test_a_transaction_that_enforces_references_is_not_one_to_rebuild_tables_in(
 
 
 @on_sqlite
-def test_old_datetimes_are_stored_as_ours_and_missing_ones_are_now(
-    backend: Backend, sql: Sql
-) -> None:
+def test_old_datetimes_are_converted_and_missing_ones_are_set(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     make_baseline(engine, "001")
     sql("INSERT INTO sessions (id, title) VALUES ('by sql', 'as the documents do')")
@@ -400,7 +396,7 @@ def test_old_datetimes_are_stored_as_ours_and_missing_ones_are_now(
 
 
 @on_sqlite
-def test_row_numbers_of_deleted_rows_are_not_given_again(backend: Backend, sql: Sql) -> None:
+def test_ids_of_deleted_rows_are_not_reused(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     make_baseline(engine, "001")
     sql("DELETE FROM messages WHERE id > 700")
@@ -411,9 +407,7 @@ def test_row_numbers_of_deleted_rows_are_not_given_again(backend: Backend, sql: 
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
-def test_datetimes_that_have_a_zone_already_stay_the_same_instants(
-    backend: Backend, sql: Sql
-) -> None:
+def test_datetimes_with_a_time_zone_stay_the_same_instants(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
     rows = make_baseline(engine, "001")
     sql("SET timezone = 'UTC'; ALTER TABLE sessions ALTER updated_at TYPE TIMESTAMPTZ")
@@ -438,7 +432,7 @@ def test_check_names_every_difference(backend: Backend, sql: Sql) -> None:
     ]
 
 
-def test_the_history_is_what_the_code_knows_without_alembic() -> None:
+def test_the_revisions_match_those_known_without_alembic() -> None:
     history = migrate.history()
     assert tuple(item.revision for item in history) == schema.REVISIONS
     assert [item.down_revision for item in history] == [None, "0001", "0002", "0003", "0004"]
@@ -451,7 +445,7 @@ def test_the_history_is_what_the_code_knows_without_alembic() -> None:
 
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
 @pytest.mark.parametrize("statement", [3, 20, 30, 33])
-def test_an_upgrade_that_was_killed_half_way_is_finished_by_the_next(
+def test_the_next_upgrade_finishes_one_that_was_killed(
     backend: Backend, zygote: Zygote, declared: Shape, statement: int
 ) -> None:
     engine = backend.engine()
@@ -467,7 +461,7 @@ def test_an_upgrade_that_was_killed_half_way_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
-def test_foreign_keys_of_other_tables_are_refused_where_they_stand_in_the_way(
+def test_foreign_keys_of_other_tables_are_refused_where_they_prevent_a_rebuild(
     backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()

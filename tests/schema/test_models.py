@@ -58,7 +58,7 @@ def filled(**values: Any) -> Session:
     )
 
 
-def test_a_session_is_made_changed_and_read_with_its_defaults(orm: OrmSession) -> None:
+def test_a_session_is_created_changed_and_read_with_its_defaults(orm: OrmSession) -> None:
     made = Session()
     orm.add(made)
     orm.commit()
@@ -76,7 +76,7 @@ def test_a_session_is_made_changed_and_read_with_its_defaults(orm: OrmSession) -
     assert orm.scalars(select(Session.title)).all() == ["A bakery"]
 
 
-def test_relations_lead_both_ways(orm: OrmSession) -> None:
+def test_relationships_work_in_both_directions(orm: OrmSession) -> None:
     made = filled(id="s")
     orm.add(made)
     orm.commit()
@@ -88,7 +88,7 @@ def test_relations_lead_both_ways(orm: OrmSession) -> None:
     assert (made.errors, made.threads) == ([], [])
 
 
-def test_rows_go_with_their_session_and_when_they_leave_it(orm: OrmSession) -> None:
+def test_rows_are_deleted_with_their_session_and_when_removed_from_it(orm: OrmSession) -> None:
     made = filled(id="s")
     orm.add_all([made, filled(id="t")])
     orm.commit()
@@ -103,9 +103,7 @@ def test_rows_go_with_their_session_and_when_they_leave_it(orm: OrmSession) -> N
         assert set(orm.scalars(select(model.session_id))) == {"t"}
 
 
-def test_a_session_is_deleted_without_reading_what_belongs_to_it(
-    engine: Engine, orm: OrmSession
-) -> None:
+def test_a_session_is_deleted_without_loading_its_rows(engine: Engine, orm: OrmSession) -> None:
     orm.add(filled(id="s"))
     orm.commit()
     seen: list[str] = []
@@ -130,7 +128,7 @@ def test_a_session_is_deleted_without_reading_what_belongs_to_it(
     ],
     ids=["message of none", "usage of none", "same number", "no content", "same id"],
 )
-def test_the_database_refuses_what_breaks_its_rules(engine: Engine, row: Any) -> None:
+def test_the_database_refuses_rows_that_violate_constraints(engine: Engine, row: Any) -> None:
     with OrmSession(engine) as first:
         first.add(filled(id="s"))
         first.commit()
@@ -158,7 +156,7 @@ def test_rows_are_counted_summed_up_and_loaded_in_few_statements(orm: OrmSession
     assert [(session.id, len(session.messages)) for session in found] == [("s", 2), ("t", 2)]
 
 
-def test_each_model_says_what_it_is(orm: OrmSession) -> None:
+def test_each_model_has_a_readable_repr(orm: OrmSession) -> None:
     made = filled(id="s", title="A bakery")
     orm.add(made)
     orm.commit()
@@ -182,7 +180,7 @@ def test_the_type_checker_knows_every_column_that_is_mapped(model: type[Base]) -
     }
 
 
-def test_another_schema_is_found_by_translating_its_name(tmp_path: Any) -> None:
+def test_models_work_in_another_schema_by_schema_translation(tmp_path: Any) -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as conn:
         conn.exec_driver_sql("ATTACH ? AS agents", (str(tmp_path / "agents.db"),))
@@ -197,7 +195,7 @@ def test_another_schema_is_found_by_translating_its_name(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("face", ["async-engine"], indirect=True)
-async def test_what_a_graph_wrote_is_read_through_the_models(
+async def test_rows_of_a_graph_are_read_through_the_models(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     saver = make_saver()
@@ -215,7 +213,7 @@ async def test_what_a_graph_wrote_is_read_through_the_models(
     assert [m.content for m in await saver.sessions.amessages("t")] == ["Done.", "Thanks."]
 
 
-def test_each_database_enforces_references_numbers_and_what_goes_with_a_session(
+def test_each_database_enforces_foreign_keys_unique_numbers_and_cascades(
     backend: Backend,
 ) -> None:
     with SessionSaver.from_conn_string(backend.url) as saver:

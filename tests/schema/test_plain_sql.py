@@ -43,7 +43,7 @@ ROWS = {
 }
 
 
-async def test_deleting_a_session_in_sql_deletes_all_that_it_owns(
+async def test_deleting_a_session_in_sql_deletes_everything_it_owns(
     saver: SessionSaver, backend: Backend, sql: Sql
 ) -> None:
     words = " ".join(str(n) for n in range(500))
@@ -82,7 +82,7 @@ async def test_deleting_a_session_deletes_its_rows(
 
 
 @pytest.mark.parametrize("table", ROWS)
-async def test_a_row_of_no_session_is_refused(
+async def test_a_row_without_a_session_is_refused(
     sync_saver: SessionSaver, backend: Backend, table: str
 ) -> None:
     sync_saver.setup()

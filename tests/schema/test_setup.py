@@ -131,7 +131,7 @@ async def test_setting_up_again_changes_nothing(
 
 
 @pytest.mark.parametrize("made", [1, 4, len(OUR_TABLES)])
-def test_a_half_made_set_of_tables_is_completed(
+def test_a_partial_set_of_tables_is_completed(
     backend: Backend, expected: dict[str, Any], sql: Sql, made: int
 ) -> None:
     engine = backend.engine()
@@ -145,9 +145,7 @@ def test_a_half_made_set_of_tables_is_completed(
     assert len(sql(f"SELECT * FROM {VERSION_TABLE}")) == 1
 
 
-def test_a_table_whose_indexes_were_not_made_yet_gets_them(
-    backend: Backend, expected: dict[str, Any]
-) -> None:
+def test_a_table_without_its_indexes_gets_them(backend: Backend, expected: dict[str, Any]) -> None:
     engine = backend.engine()
     tables = build_tables()
     for table in tables.sessions, tables.threads:
@@ -161,7 +159,7 @@ def test_a_table_whose_indexes_were_not_made_yet_gets_them(
 
 
 @pytest.mark.parametrize("statement", [1, 6, 13])
-def test_a_setup_that_was_killed_is_completed_by_the_next(
+def test_the_next_setup_completes_one_that_was_killed(
     backend: Backend, zygote: Zygote, expected: dict[str, Any], sql: Sql, statement: int
 ) -> None:
     child = zygote.spawn(
@@ -235,7 +233,7 @@ async def test_a_schema_newer_than_the_code_is_refused_unchanged(
     assert sql("SELECT id FROM sessions") == []
 
 
-async def test_a_sessions_table_of_somebody_else_is_refused_and_untouched(
+async def test_an_unrelated_sessions_table_is_refused_and_untouched(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     sql("CREATE TABLE sessions (token VARCHAR(40) PRIMARY KEY, visits INTEGER)")
@@ -279,7 +277,7 @@ async def _use_everything(saver: SessionSaver) -> None:
     await saver.aput(on("1"), checkpoint, metadata, versions)
 
 
-async def test_a_prefix_lets_two_sessions_tables_live_together(
+async def test_a_prefix_lets_two_sessions_tables_coexist(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     sql("CREATE TABLE sessions (token VARCHAR(40) PRIMARY KEY, visits INTEGER)")
@@ -328,7 +326,7 @@ async def test_a_schema_keeps_the_tables_apart(
     assert sql("SELECT * FROM sessions") == [{"token": "abc", "visits": 3}]
 
 
-async def test_a_schema_and_a_prefix_go_together(
+async def test_a_schema_and_a_prefix_can_be_combined(
     make_saver: SaverFactory, backend: Backend, other_place: str
 ) -> None:
     await _use_everything(make_saver(schema=other_place, table_prefix="both_"))

@@ -96,7 +96,7 @@ CALL = {"agent_type": "a", "model": "m", "input_tokens": 1, "output_tokens": 1}
         ("delete", ["\x00"], {}, "NUL"),
     ],
 )
-def test_it_is_refused_and_nothing_changes(
+def test_invalid_input_is_refused_and_nothing_changes(
     saver: SessionSaver, method: str, arguments: list[Any], options: dict[str, Any], words: str
 ) -> None:
     before = saver.sessions.list()
@@ -117,7 +117,7 @@ def test_a_cursor_of_another_order_is_refused(saver: SessionSaver) -> None:
         saver.sessions.list(after=page.next, order_by="title")
 
 
-def test_ids_are_any_text_and_are_told_apart_to_the_letter(saver: SessionSaver) -> None:
+def test_ids_are_any_text_and_case_sensitive(saver: SessionSaver) -> None:
     names = ["A", "a", "á", "a ", "x" * 255, "🥐", "'; DROP TABLE sessions; --"]
     for name in names:
         saver.sessions.create(name)

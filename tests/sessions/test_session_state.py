@@ -67,7 +67,7 @@ async def test_a_state_is_saved_loaded_and_cleared(saver: SessionSaver, sql: Sql
     assert one(sql, "sessions")["graph_state"] is None
 
 
-async def test_a_large_state_by_hand_is_kept_whole(saver: SessionSaver) -> None:
+async def test_a_large_state_saved_manually_is_stored_whole(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
 
     assert await saver.state.asave_state("s", LARGE)
@@ -76,7 +76,7 @@ async def test_a_large_state_by_hand_is_kept_whole(saver: SessionSaver) -> None:
 
 
 @on_sqlite
-async def test_what_changes_a_session_says_whether_there_is_one(saver: SessionSaver) -> None:
+async def test_methods_that_change_a_session_return_whether_it_exists(saver: SessionSaver) -> None:
     assert not await saver.state.asave_state("s", {})
     assert not await saver.state.aclear_state("s")
     assert not await saver.state.aupdate_build_status("s", BuildStatus.FAILED)
@@ -90,7 +90,7 @@ async def test_what_changes_a_session_says_whether_there_is_one(saver: SessionSa
 
 
 @on_sqlite
-async def test_a_loaded_state_goes_on_in_a_graph(saver: SessionSaver) -> None:
+async def test_a_loaded_state_can_be_passed_to_a_graph(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
     await saver.state.asave_state("s", {"note": "from the form", "items": [1]})
 
@@ -104,7 +104,7 @@ async def test_a_loaded_state_goes_on_in_a_graph(saver: SessionSaver) -> None:
 # -- state of a graph -----------------------------------------------------------------------------
 
 
-async def test_a_graph_s_state_is_loaded_with_the_values_that_the_column_only_refers_to(
+async def test_load_state_resolves_values_that_the_column_refers_to(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
@@ -117,7 +117,7 @@ async def test_a_graph_s_state_is_loaded_with_the_values_that_the_column_only_re
 
 
 @on_sqlite
-async def test_channels_that_did_not_fit_at_all_are_loaded_too(
+async def test_load_state_includes_channels_that_did_not_fit(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(projections={"graph_state": GraphState(exclude=["hidden"])})
@@ -135,7 +135,7 @@ async def test_channels_that_did_not_fit_at_all_are_loaded_too(
 
 
 @on_sqlite
-async def test_a_state_whose_checkpoint_is_gone_is_not_loaded_in_part(
+async def test_a_state_whose_checkpoint_is_deleted_is_not_loaded_partially(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(chain(saver, {"other": LARGE}), {})
@@ -159,7 +159,7 @@ async def test_a_value_deeper_than_databases_take_is_loaded(saver: SessionSaver)
 # -- by hand and by steps -------------------------------------------------------------------------
 
 
-async def test_columns_by_hand_carry_no_checkpoint_until_the_next_step_writes_all_anew(
+async def test_columns_set_manually_have_no_checkpoint_until_the_next_step(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -186,7 +186,7 @@ async def test_columns_by_hand_carry_no_checkpoint_until_the_next_step_writes_al
         assert row["title"] == "By hand"
 
 
-async def test_what_is_set_by_hand_while_a_thread_waits_for_an_answer_is_written_anew(
+async def test_columns_set_manually_during_an_interrupt_are_written_by_the_next_step(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -206,7 +206,7 @@ async def test_what_is_set_by_hand_while_a_thread_waits_for_an_answer_is_written
     assert row["checkpoint_id"] == (await listed(saver, config()))[0]
 
 
-async def test_changes_by_hand_and_steps_that_meet_are_all_there(
+async def test_concurrent_manual_changes_and_steps_are_all_stored(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -235,7 +235,7 @@ async def test_changes_by_hand_and_steps_that_meet_are_all_there(
 
 
 @on_sqlite
-async def test_a_state_set_by_hand_is_written_anew_under_keep_last(
+async def test_the_next_step_replaces_a_manual_state_under_keep_last(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(keep_last=2), make_saver()
@@ -263,7 +263,7 @@ async def test_a_session_s_next_thread_writes_its_columns_when_the_first_is_dele
 
 
 @on_sqlite
-async def test_a_build_set_by_hand_leaves_references_that_can_be_read(
+async def test_a_build_set_manually_leaves_readable_references(
     saver: SessionSaver,
 ) -> None:
     await run(chain(saver, {"other": LARGE}), {})
@@ -311,7 +311,7 @@ async def test_routing_and_models_are_updated_field_by_field(saver: SessionSaver
 
 
 @on_sqlite
-async def test_a_build_says_what_it_made(saver: SessionSaver) -> None:
+async def test_update_build_stores_the_artifacts(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
 
     built = BuildInfo(status=BuildStatus.SUCCESS, pages=["index.html"], dist_path="/dist")
@@ -327,7 +327,7 @@ async def test_a_build_says_what_it_made(saver: SessionSaver) -> None:
 
 
 @on_sqlite
-async def test_what_no_column_takes_is_refused_before_anything_is_written(
+async def test_a_value_that_fits_no_column_is_refused_before_anything_is_written(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await saver.sessions.acreate("s")
@@ -355,7 +355,7 @@ async def test_what_no_column_takes_is_refused_before_anything_is_written(
 
 
 @on_sqlite
-async def test_columns_that_somebody_else_wrote_are_not_taken_for_metadata(
+async def test_columns_written_by_others_are_not_read_as_metadata(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await saver.sessions.acreate("s")

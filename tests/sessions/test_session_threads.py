@@ -62,7 +62,7 @@ def fail(_state: Any) -> dict[str, Any]:
 # -- grouping -----------------------------------------------------------------------------------
 
 
-async def test_a_thread_that_names_no_session_gets_one_of_its_own(
+async def test_a_thread_without_a_session_id_gets_its_own_session(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(talking(saver), {}, config("t1"))
@@ -83,7 +83,7 @@ async def test_a_session_id_groups_threads(saver: SessionSaver, sql: Sql) -> Non
     assert [tuple(row.values()) for row in rows] == [(0, "<p>a"), (1, "<p>b"), (2, "<p>c")]
 
 
-async def test_a_session_of_the_application_is_used_as_it_is(
+async def test_an_existing_session_of_the_application_is_used(
     saver: SessionSaver, backend: Backend, sql: Sql
 ) -> None:
     await saver.asetup()
@@ -110,7 +110,7 @@ async def test_time_travel_keeps_the_session(saver: SessionSaver, sql: Sql) -> N
 # -- moving -------------------------------------------------------------------------------------
 
 
-async def test_the_first_call_that_names_a_session_moves_the_thread_there(
+async def test_the_first_call_that_names_a_session_moves_the_thread_into_it(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(talking(saver), {})
@@ -125,7 +125,7 @@ async def test_the_first_call_that_names_a_session_moves_the_thread_there(
         assert of_session(sql, table) == {"s": before[table]}, table
 
 
-async def test_a_moved_thread_brings_its_columns(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_moved_thread_takes_its_columns_along(saver: SessionSaver, sql: Sql) -> None:
     await run(talking(saver), {})
 
     await run(chain(saver, {"note": 1}), {}, config(session_id="s"))
@@ -149,7 +149,7 @@ async def test_a_moved_thread_cannot_be_moved_again(saver: SessionSaver, sql: Sq
     assert one(sql, "sessions")["id"] == "s"
 
 
-async def test_a_thread_moves_into_a_session_that_has_pages_already(
+async def test_a_thread_can_move_into_a_session_that_has_pages(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(talking(saver, "a"), {}, config("one", session_id="s"))
@@ -162,7 +162,9 @@ async def test_a_thread_moves_into_a_session_that_has_pages_already(
     assert [row["id"] for row in sql("SELECT id FROM sessions")] == ["s"]
 
 
-async def test_naming_the_threads_own_session_moves_nothing(saver: SessionSaver, sql: Sql) -> None:
+async def test_naming_the_threads_current_session_changes_nothing(
+    saver: SessionSaver, sql: Sql
+) -> None:
     await put(saver, 1, {"title": "One"}, config("t"))
 
     await put(saver, 2, {"title": "Two"}, config("t", session_id="t"))
@@ -226,7 +228,7 @@ async def test_a_session_of_the_application_outlives_its_threads(
     assert sum(counts(sql).values()) == 1
 
 
-async def test_a_message_that_the_application_wrote_stays_with_its_session(
+async def test_a_message_written_by_the_application_stays_with_its_session(
     saver: SessionSaver, backend: Backend, sql: Sql
 ) -> None:
     await saver.asetup()
@@ -241,9 +243,7 @@ async def test_a_message_that_the_application_wrote_stays_with_its_session(
     assert transcript(sql) == [("user", "by hand")]
 
 
-async def test_deleting_a_thread_that_there_is_not_changes_nothing(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_deleting_a_missing_thread_changes_nothing(saver: SessionSaver, sql: Sql) -> None:
     await run(talking(saver), {})
     before = counts(sql)
 
@@ -252,9 +252,7 @@ async def test_deleting_a_thread_that_there_is_not_changes_nothing(
     assert counts(sql) == before
 
 
-async def test_a_thread_can_be_used_again_after_it_was_deleted(
-    saver: SessionSaver, sql: Sql
-) -> None:
+async def test_a_deleted_thread_can_be_used_again(saver: SessionSaver, sql: Sql) -> None:
     await run(talking(saver), {})
     await saver.adelete_thread("t")
 
@@ -279,7 +277,9 @@ async def two_runs(saver: SessionSaver) -> None:
     await run(chain(saver, second), {"note": 1}, run_named("r2"))
 
 
-async def test_rows_show_what_is_left_when_a_run_is_deleted(saver: SessionSaver, sql: Sql) -> None:
+async def test_rows_show_the_remaining_state_after_a_run_is_deleted(
+    saver: SessionSaver, sql: Sql
+) -> None:
     await two_runs(saver)
 
     await saver.adelete_for_runs(["r2"])
@@ -294,7 +294,7 @@ async def test_rows_show_what_is_left_when_a_run_is_deleted(saver: SessionSaver,
     assert row["checkpoint_id"] == (await listed(saver, config()))[0]
 
 
-async def test_the_status_is_that_of_what_is_left_when_a_run_is_deleted(
+async def test_the_status_is_that_of_the_remaining_checkpoint_after_a_run_is_deleted(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(chain(saver, {"note": 1}), {}, run_named("r1"))
@@ -307,7 +307,9 @@ async def test_the_status_is_that_of_what_is_left_when_a_run_is_deleted(
     assert (row["status"], row["status_node"]) == ("done", None)
 
 
-async def test_deleting_an_older_run_leaves_the_rows(saver: SessionSaver, sql: Sql) -> None:
+async def test_deleting_an_older_run_does_not_change_the_rows(
+    saver: SessionSaver, sql: Sql
+) -> None:
     await two_runs(saver)
     before = {table: counts(sql)[table] for table in ("messages", "versions", "token_usage")}
 
@@ -329,7 +331,7 @@ async def test_deleting_every_run_deletes_the_thread(saver: SessionSaver, sql: S
     assert not any(counts(sql).values())
 
 
-async def test_a_deleted_run_leaves_no_orphan(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_deleted_run_leaves_no_orphaned_rows(saver: SessionSaver, sql: Sql) -> None:
     await two_runs(saver)
 
     await saver.adelete_for_runs(["r2"])
@@ -357,7 +359,7 @@ async def test_a_copy_has_rows_of_its_own(saver: SessionSaver, sql: Sql) -> None
     assert await listed(saver, config("copy")) == await listed(saver, config("t"))
 
 
-async def test_copying_spends_no_tokens(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_copy_adds_no_token_usage(saver: SessionSaver, sql: Sql) -> None:
     await run(talking(saver), {})
 
     await saver.acopy_thread("t", "copy")
@@ -365,7 +367,7 @@ async def test_copying_spends_no_tokens(saver: SessionSaver, sql: Sql) -> None:
     assert one(sql, "token_usage")["session_id"] == "t"
 
 
-async def test_going_on_with_a_copy_spends_only_what_is_new(
+async def test_continuing_a_copy_adds_only_new_token_usage(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()
@@ -381,7 +383,9 @@ async def test_going_on_with_a_copy_spends_only_what_is_new(
     assert [tuple(row.values()) for row in rows] == [("t", 10), ("copy", 500), ("copy", 600)]
 
 
-async def test_a_copy_and_its_original_go_on_apart(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_copy_and_its_original_continue_independently(
+    saver: SessionSaver, sql: Sql
+) -> None:
     await run(talking(saver), {})
     await saver.acopy_thread("t", "copy")
 
@@ -410,7 +414,7 @@ async def test_a_copy_of_an_interrupted_thread_can_be_answered(
     assert one(sql, "session_threads", "thread_id = 't'")["status"] == "interrupted"
 
 
-async def test_a_missing_thread_is_copied_to_nothing(saver: SessionSaver, sql: Sql) -> None:
+async def test_copying_a_missing_thread_does_nothing(saver: SessionSaver, sql: Sql) -> None:
     await saver.asetup()
 
     await saver.acopy_thread("no-such", "copy")
@@ -527,7 +531,7 @@ async def test_keep_latest_keeps_the_newest_of_a_subgraph_with_its_own_memory(
     await assert_no_orphans(saver, sql)
 
 
-async def test_a_pruned_thread_goes_on(saver: SessionSaver, sql: Sql) -> None:
+async def test_a_pruned_thread_continues(saver: SessionSaver, sql: Sql) -> None:
     graph = counting(saver)
     await run(graph, {})
     await saver.aprune(["t"])
@@ -573,7 +577,7 @@ async def test_prune_of_no_thread_changes_nothing(saver: SessionSaver, sql: Sql)
 # -- plain SQL in between -----------------------------------------------------------------------
 
 
-async def test_a_session_that_sql_deleted_is_made_again_by_the_next_run(
+async def test_the_next_run_creates_a_session_that_sql_deleted(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     saver = make_saver()

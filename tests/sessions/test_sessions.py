@@ -86,7 +86,7 @@ async def test_a_session_is_created_with_columns_as_a_step_would_write_them(
 
 
 @sqlite_once
-async def test_an_id_that_is_taken_is_refused(saver: SessionSaver) -> None:
+async def test_an_id_in_use_is_refused(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s", title="One")
 
     await fails(saver.sessions.acreate("s", title="Two"), SessionConflictError, "'s' already")
@@ -96,7 +96,9 @@ async def test_an_id_that_is_taken_is_refused(saver: SessionSaver) -> None:
     assert found.title == "One"
 
 
-async def test_an_update_changes_what_it_names_and_none_clears(saver: SessionSaver) -> None:
+async def test_an_update_changes_the_given_columns_and_none_clears_them(
+    saver: SessionSaver,
+) -> None:
     created = await saver.sessions.acreate("s", title="One", owner_id="ada", product_type="card")
 
     updated = await saver.sessions.aupdate("s", title="Two", product_type=None)
@@ -132,7 +134,7 @@ async def test_a_listing_is_filtered_by_each_indexed_column_and_by_owner(
     assert len(await every(saver)) == 5
 
 
-async def test_pages_hold_each_session_once_though_all_were_written_to_at_once(
+async def test_pages_list_each_session_once_when_all_have_the_same_time(
     saver: SessionSaver, backend: Backend
 ) -> None:
     await saver.asetup()
@@ -145,7 +147,7 @@ async def test_pages_hold_each_session_once_though_all_were_written_to_at_once(
 
 
 @sqlite_once
-async def test_a_session_that_is_added_or_removed_neither_repeats_nor_hides_another(
+async def test_sessions_added_or_removed_while_paging_neither_repeat_nor_hide_others(
     saver: SessionSaver, backend: Backend
 ) -> None:
     await saver.asetup()
@@ -165,7 +167,7 @@ async def test_a_session_that_is_added_or_removed_neither_repeats_nor_hides_anot
     "order", ["updated_at", "created_at", "title", "build_status", "current_version", "id"]
 )
 @sqlite_once
-async def test_sessions_are_ordered_by_a_column_and_equal_ones_by_id(
+async def test_sessions_are_ordered_by_a_column_and_then_by_id(
     saver: SessionSaver, backend: Backend, order: str
 ) -> None:
     await saver.asetup()
@@ -258,7 +260,7 @@ def engine_of(saver: Any) -> Engine:
 # -- deleting -----------------------------------------------------------------------------------
 
 
-async def test_a_session_that_is_deleted_softly_is_hidden_and_can_be_brought_back(
+async def test_a_soft_deleted_session_is_hidden_and_can_be_restored(
     saver: SessionSaver,
 ) -> None:
     await saver.sessions.acreate("s", status="ACTIVE")
@@ -276,7 +278,7 @@ async def test_a_session_that_is_deleted_softly_is_hidden_and_can_be_brought_bac
     assert not await saver.sessions.adelete("no such", soft=True)
 
 
-async def test_a_session_is_deleted_with_all_that_it_owns_and_nothing_else(
+async def test_a_session_is_deleted_with_everything_it_owns_and_nothing_else(
     saver: SessionSaver, sql: Sql
 ) -> None:
     await run(chain(saver, *told("a")), {}, config("one", session_id="s"))
@@ -319,7 +321,7 @@ async def fill(saver: SessionSaver, session_id: str) -> None:
 
 @pytest.mark.parametrize("face", ["async-engine"], indirect=True)
 @pytest.mark.parametrize("backend_name", ["sqlite", "mariadb"], indirect=True)
-async def test_much_is_deleted_in_pieces(
+async def test_many_rows_are_deleted_in_pieces(
     make_saver: SaverFactory, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
@@ -345,7 +347,7 @@ async def test_much_is_deleted_in_pieces(
 
 
 @pytest.mark.parametrize("who", ["the same saver", "another process's saver"])
-async def test_a_thread_goes_on_after_its_session_was_deleted(
+async def test_a_thread_continues_after_its_session_was_deleted(
     make_saver: SaverFactory, sql: Sql, who: str
 ) -> None:
     saver = make_saver()
@@ -366,7 +368,7 @@ async def test_a_thread_goes_on_after_its_session_was_deleted(
     assert len(await listed(saver, config())) == 3
 
 
-async def test_an_owner_s_sessions_can_be_given_away_while_another_process_goes_on(
+async def test_sessions_can_change_owner_while_another_process_runs(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver, other = make_saver(), make_saver()
@@ -383,7 +385,7 @@ async def test_an_owner_s_sessions_can_be_given_away_while_another_process_goes_
 # -- messages -----------------------------------------------------------------------------------
 
 
-async def test_messages_by_hand_and_of_a_graph_are_one_transcript(saver: SessionSaver) -> None:
+async def test_manual_messages_and_those_of_a_graph_are_one_transcript(saver: SessionSaver) -> None:
     await run(chain(saver, {"messages": [HumanMessage("from a graph", id="m1")]}), {})
     before = await saver.sessions.aget("t")
     added = await saver.sessions.aadd_message("t", "assistant", "by hand\x00", message_id="m2")
@@ -404,7 +406,7 @@ async def test_messages_by_hand_and_of_a_graph_are_one_transcript(saver: Session
 
 
 @sqlite_once
-async def test_messages_that_a_graph_dropped_are_listed_on_request(saver: SessionSaver) -> None:
+async def test_messages_dropped_by_a_graph_are_listed_on_request(saver: SessionSaver) -> None:
     graph = chain(saver, {"messages": [HumanMessage("kept", id="m2")]})
     await run(graph, {"messages": [HumanMessage("dropped", id="m1")]})
     history = [state async for state in graph.aget_state_history(config())]
@@ -419,7 +421,7 @@ async def test_messages_that_a_graph_dropped_are_listed_on_request(saver: Sessio
 # -- versions -----------------------------------------------------------------------------------
 
 
-async def test_pages_are_numbered_from_0_and_a_rollback_moves_the_current_one_only(
+async def test_pages_are_numbered_from_0_and_a_rollback_only_changes_the_current_one(
     saver: SessionSaver,
 ) -> None:
     await saver.sessions.acreate("s")
@@ -441,7 +443,7 @@ async def test_pages_are_numbered_from_0_and_a_rollback_moves_the_current_one_on
 
 
 @sqlite_once
-async def test_a_rollback_to_a_page_that_there_is_not_changes_nothing(saver: SessionSaver) -> None:
+async def test_a_rollback_to_a_missing_page_changes_nothing(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
     await saver.sessions.aadd_version("s", "<p>")
 
@@ -454,7 +456,7 @@ async def test_a_rollback_to_a_page_that_there_is_not_changes_nothing(saver: Ses
     assert await saver.sessions.aversion("t") is None
 
 
-async def test_pages_that_are_added_at_once_get_numbers_of_their_own(
+async def test_pages_added_concurrently_get_different_numbers(
     make_saver: SaverFactory,
 ) -> None:
     savers = [make_saver() for _ in range(3)]
@@ -469,7 +471,7 @@ async def test_pages_that_are_added_at_once_get_numbers_of_their_own(
 
 
 @sqlite_once
-async def test_keep_versions_holds_for_pages_by_hand_but_not_for_pinned_ones(
+async def test_keep_versions_applies_to_manual_pages_but_not_to_pinned_ones(
     make_saver: SaverFactory,
 ) -> None:
     saver = make_saver(keep_versions=2)
@@ -487,7 +489,7 @@ async def test_keep_versions_holds_for_pages_by_hand_but_not_for_pinned_ones(
 
 
 @sqlite_once
-async def test_a_graph_s_page_follows_one_by_hand_and_stays_rolled_back_till_the_next(
+async def test_a_page_of_a_graph_follows_a_manual_one_and_a_rollback_lasts_until_the_next(
     saver: SessionSaver,
 ) -> None:
     await run(chain(saver, {"html": "<p>graph"}), {})
@@ -505,7 +507,7 @@ async def test_a_graph_s_page_follows_one_by_hand_and_stays_rolled_back_till_the
 
 
 @sqlite_once
-async def test_a_graph_that_makes_the_newest_page_again_makes_it_the_current_one(
+async def test_a_graph_that_repeats_the_newest_page_makes_it_current(
     saver: SessionSaver,
 ) -> None:
     await run(chain(saver, {"html": "<p>1"}), {})
@@ -520,7 +522,7 @@ async def test_a_graph_that_makes_the_newest_page_again_makes_it_the_current_one
 
 
 @sqlite_once
-async def test_what_is_added_is_not_added_again_when_its_commit_was_not_heard_of(
+async def test_a_row_is_not_added_twice_when_the_reply_to_its_commit_is_lost(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()
@@ -564,7 +566,7 @@ def lost_after_commit(engine: Engine) -> Iterator[list[str]]:
 # -- token usage and errors -----------------------------------------------------------------------
 
 
-async def test_token_usage_is_summed_up_by_agent_model_and_day(
+async def test_token_usage_is_summarised_by_agent_model_and_day(
     saver: SessionSaver, backend: Backend
 ) -> None:
     await saver.sessions.acreate("s", owner_id="ada")
@@ -603,7 +605,7 @@ async def test_token_usage_is_summed_up_by_agent_model_and_day(
 
 
 @sqlite_once
-async def test_a_call_s_total_is_input_and_output(saver: SessionSaver) -> None:
+async def test_the_total_of_a_call_is_input_plus_output(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
 
     added = await saver.sessions.aadd_token_usage(

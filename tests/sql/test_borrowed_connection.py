@@ -50,7 +50,7 @@ async def told(call: Any) -> Any:
 
 
 @pytest.mark.parametrize("orm", [False, True], ids=["connection", "orm session"])
-async def test_both_are_committed_together_and_rolled_back_together(
+async def test_changes_of_both_are_committed_and_rolled_back_together(
     make_saver: SaverFactory, backend: Backend, sql: Sql, *, orm: bool
 ) -> None:
     engine: Any = backend.async_engine() if make_saver.face == "async" else backend.engine()
@@ -113,7 +113,7 @@ async def test_both_are_committed_together_and_rolled_back_together(
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["sync"], indirect=True)
-async def test_what_an_orm_session_holds_back_is_there_before_what_refers_to_it(
+async def test_an_orm_session_is_flushed_before_rows_that_refer_to_its_objects(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     engine = backend.engine()
@@ -131,7 +131,7 @@ async def test_what_an_orm_session_holds_back_is_there_before_what_refers_to_it(
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["async"], indirect=True)
-async def test_an_async_session_of_either_kind_is_taken(
+async def test_an_async_session_of_either_kind_is_accepted(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     engine = backend.async_engine()
@@ -150,7 +150,7 @@ async def test_an_async_session_of_either_kind_is_taken(
 
 @pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
 @pytest.mark.parametrize("face", ["sync"], indirect=True)
-async def test_a_page_is_numbered_after_those_that_a_transaction_does_not_see_yet(
+async def test_a_page_is_numbered_after_those_its_transaction_does_not_see_yet(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     engine = backend.engine()
@@ -166,7 +166,7 @@ async def test_a_page_is_numbered_after_those_that_a_transaction_does_not_see_ye
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["sync"], indirect=True)
-async def test_a_session_goes_with_its_rows_where_references_are_not_enforced(
+async def test_a_session_is_deleted_with_its_rows_without_foreign_key_enforcement(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()  # SQLite's default: foreign keys are off
@@ -182,7 +182,7 @@ async def test_a_session_goes_with_its_rows_where_references_are_not_enforced(
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["sync"], indirect=True)
-async def test_an_error_of_ours_leaves_the_transaction_to_the_caller(
+async def test_an_error_leaves_the_transaction_to_the_caller(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     engine = backend.engine()
@@ -199,7 +199,7 @@ async def test_an_error_of_ours_leaves_the_transaction_to_the_caller(
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["sync", "async"], indirect=True)
 @pytest.mark.empty_database
-async def test_a_database_without_tables_is_not_set_up_in_a_caller_s_transaction(
+async def test_tables_are_not_created_in_a_callers_transaction(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
     engine: Any = backend.async_engine() if make_saver.face == "async" else backend.engine()
@@ -218,7 +218,7 @@ async def test_a_database_without_tables_is_not_set_up_in_a_caller_s_transaction
 
 @ON_SQLITE
 @pytest.mark.parametrize("face", ["async-engine"], indirect=True)
-async def test_what_is_no_connection_or_of_the_wrong_kind_is_refused(
+async def test_a_connection_of_the_wrong_kind_is_refused(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     engine, async_engine = backend.engine(), backend.async_engine()

@@ -69,7 +69,7 @@ def on_raw_cursors(url: URL) -> SessionSaver:
 # -- URLs ------------------------------------------------------------------------------------
 
 
-def test_a_url_with_its_driver_is_taken_as_it_is(backend: Backend) -> None:
+def test_a_url_with_a_driver_is_used_unchanged(backend: Backend) -> None:
     with SessionSaver.from_conn_string(backend.url) as saver:
         save_one(saver)
         assert engine_of(saver).url == make_url(backend.url)
@@ -131,13 +131,13 @@ def test_the_short_name_of_postgresql_works(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
-def test_mariadbs_own_scheme_works(backend: Backend) -> None:
+def test_the_mariadb_scheme_works(backend: Backend) -> None:
     with SessionSaver.from_conn_string(f"mariadb://{backend.url.partition('://')[2]}") as saver:
         save_one(saver)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_bare_path_is_a_file_and_its_directory_is_made(
+def test_a_bare_path_is_a_file_and_its_directory_is_created(
     kind: Callable[[Path], str | Path], tmp_path: Path
 ) -> None:
     file = tmp_path / "not yet there" / "app.db"
@@ -155,7 +155,9 @@ def test_a_relative_path_is_below_the_working_directory(
     assert (tmp_path / "app.db").exists()
 
 
-def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_stands_for_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with SessionSaver.from_conn_string("~/app.db") as saver:
         save_one(saver)
@@ -163,7 +165,7 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("path", ["a?b.db", "a#b.db", "a%20b.db", "ü ß.db", "a&b=c.db"])
-def test_a_path_may_have_characters_that_mean_something_in_a_url(tmp_path: Path, path: str) -> None:
+def test_a_path_may_contain_characters_that_are_special_in_a_url(tmp_path: Path, path: str) -> None:
     with SessionSaver.from_conn_string(str(tmp_path / path)) as saver:
         save_one(saver)
     assert (tmp_path / path).exists()
@@ -205,7 +207,7 @@ def test_without_a_url_the_environment_names_the_database(
 
 
 @pytest.mark.parametrize("variable", ["XDG_DATA_HOME", "HOME"])
-def test_without_a_url_a_file_of_the_user_alone_is_made(
+def test_without_a_url_a_private_file_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     for name in (VARIABLE, "XDG_DATA_HOME"):
@@ -221,7 +223,7 @@ def test_without_a_url_a_file_of_the_user_alone_is_made(
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_a_file_that_the_saver_makes_is_as_durable_as_the_official_savers(tmp_path: Path) -> None:
+def test_a_file_of_the_saver_is_as_durable_as_one_of_the_official_savers(tmp_path: Path) -> None:
     with (
         SessionSaver.from_conn_string(str(tmp_path / "app.db")) as saver,
         engine_of(saver).connect() as conn,
@@ -245,7 +247,7 @@ def test_an_unknown_scheme_is_named_with_those_that_work(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:secret@h:port/db", "://secret", "a b://secret@h"])
-def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+def test_an_unreadable_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         SessionSaver.from_conn_string(url)
     assert "secret" not in "".join(traceback.format_exception(caught.value))
@@ -310,7 +312,7 @@ except DriverNotInstalledError as exc:
     "scheme",
     ["postgresql", "postgresql+asyncpg", "postgresql+psycopg_async", "mysql", "mysql+asyncmy"],
 )
-async def test_a_database_that_is_down_is_named_with_host_and_port_and_no_password(
+async def test_a_database_that_is_down_is_named_by_host_and_port_without_a_password(
     scheme: str,
 ) -> None:
     port = free_port()
@@ -357,7 +359,7 @@ async def test_a_directory_that_cannot_be_written_is_named(
             await asyncio.to_thread(thread.join)
 
 
-def test_a_default_directory_that_cannot_be_made_is_named(
+def test_a_default_directory_that_cannot_be_created_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -376,7 +378,7 @@ def test_a_path_that_is_a_directory_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_untouched(tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
     file.write_text("Dear database, " * 100)
     with (
@@ -390,7 +392,7 @@ def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None
 # -- the application's own engine --------------------------------------------------------------
 
 
-async def test_an_engine_of_the_applications_own_is_never_disposed(
+async def test_a_callers_engine_is_never_disposed(
     make_saver: SaverFactory, backend: Backend
 ) -> None:
     own = backend.async_engine() if make_saver.face == "async" else backend.engine()
@@ -409,7 +411,7 @@ async def test_an_engine_of_the_applications_own_is_never_disposed(
     assert checked_out(own) == 0
 
 
-async def test_a_closed_saver_says_so(make_saver: SaverFactory) -> None:
+async def test_a_closed_saver_raises(make_saver: SaverFactory) -> None:
     async with make_saver() as saver:
         await asave_one(saver)
     with pytest.raises(InvalidConfigError, match="closed"):
@@ -435,7 +437,7 @@ async def test_an_async_saver_can_be_closed_from_sync_code(backend: Backend) -> 
     assert checked_out(engine_of(saver)) == 0
 
 
-def test_isolation_level_and_pragmas_of_the_engine_are_put_back(backend: Backend) -> None:
+def test_isolation_level_and_pragmas_of_the_engine_are_restored(backend: Backend) -> None:
     engine = backend.engine(pool_size=1, max_overflow=0)
     before = _settings(engine)
     with SessionSaver(engine) as saver:
@@ -443,7 +445,7 @@ def test_isolation_level_and_pragmas_of_the_engine_are_put_back(backend: Backend
     assert _settings(engine) == before
 
 
-async def test_isolation_level_of_an_async_engine_is_put_back(backend: Backend) -> None:
+async def test_isolation_level_of_an_async_engine_is_restored(backend: Backend) -> None:
     engine = backend.async_engine(pool_size=1, max_overflow=0)
     before = await _level(engine)
     async with SessionSaver(engine) as saver:
@@ -534,7 +536,7 @@ def test_an_engine_with_sqlalchemys_begin_recipe_works(backend: Backend, sql: Sq
 
 @pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("switch", ["ON", "OFF"])
-def test_foreign_keys_are_enforced_for_the_saver_alone(backend: Backend, switch: str) -> None:
+def test_foreign_keys_are_enforced_only_for_the_saver(backend: Backend, switch: str) -> None:
     engine = backend.engine(pool_size=1, max_overflow=0)
 
     @event.listens_for(engine, "connect")
@@ -568,7 +570,7 @@ def test_foreign_keys_are_enforced_for_the_saver_alone(backend: Backend, switch:
         ("commit", True),
     ],
 )
-def test_who_only_makes_connections_hears_no_statement(name: str, *, expected: bool) -> None:
+def test_only_listeners_for_statements_count_as_listeners(name: str, *, expected: bool) -> None:
     engine = create_engine("sqlite://")
     event.listen(engine, name, lambda *_arguments: None)
 
@@ -602,7 +604,7 @@ def test_a_memory_database_in_a_static_pool_works() -> None:
     engine.dispose()
 
 
-def test_a_database_that_is_not_supported_is_refused_by_name() -> None:
+def test_an_unsupported_database_is_refused_by_name() -> None:
     engine = create_engine("mssql+pymssql://host/db", module=sqlite3)  # any driver will do
     with pytest.raises(InvalidConfigError, match="'mssql' is not supported"):
         SessionSaver(engine)
@@ -611,7 +613,7 @@ def test_a_database_that_is_not_supported_is_refused_by_name() -> None:
 # -- both faces ------------------------------------------------------------------------------
 
 
-async def test_a_sync_call_on_the_loops_own_thread_over_an_async_engine_says_what_to_call(
+async def test_a_sync_call_on_the_event_loops_thread_names_the_async_method(
     backend: Backend,
 ) -> None:
     async with SessionSaver(backend.async_engine()) as saver:
@@ -649,7 +651,7 @@ def test_a_sync_call_over_an_async_engine_without_a_running_loop_raises(backend:
         saver.get_tuple(on("1"))
 
 
-def test_an_async_engine_goes_from_one_loop_to_the_next(backend: Backend) -> None:
+def test_an_async_engine_can_be_used_by_one_loop_after_another(backend: Backend) -> None:
     saver = SessionSaver.from_conn_string(backend.async_url)
 
     async def use(thread_id: str) -> int:
@@ -672,7 +674,7 @@ async def _then_dispose(saver: SessionSaver, work: Any) -> Any:
         await saver._runner.engine.dispose()  # type: ignore[misc]
 
 
-async def test_one_saver_over_an_engine_serves_sync_and_async_calls_at_once(
+async def test_one_saver_over_an_engine_serves_sync_and_async_calls_together(
     backend: Backend,
 ) -> None:
     with SessionSaver(backend.engine()) as saver:

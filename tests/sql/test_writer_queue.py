@@ -62,7 +62,7 @@ async def in_line(writer: Writer, *writes: Any) -> list[asyncio.Task[Any]]:
 
 
 @pytest.mark.parametrize("in_thread", [True, False])
-async def test_writes_that_wait_are_run_together_in_the_order_of_asking(*, in_thread: bool) -> None:
+async def test_waiting_writes_run_together_in_order(*, in_thread: bool) -> None:
     writer = Writer()
     first = await writer.held_back(in_thread=in_thread)
     tasks = await in_line(writer, *range(TOGETHER + 8))
@@ -74,7 +74,7 @@ async def test_writes_that_wait_are_run_together_in_the_order_of_asking(*, in_th
     assert writer.batches == [["first"], list(range(TOGETHER)), rest]
 
 
-async def test_each_is_told_its_own_failure() -> None:
+async def test_each_write_gets_its_own_exception() -> None:
     writer = Writer()
     first = await writer.held_back(in_thread=True)
     tasks = await in_line(writer, "good", "bad", "fine")
@@ -87,7 +87,7 @@ async def test_each_is_told_its_own_failure() -> None:
     assert found[3] == "fine is done"
 
 
-async def test_a_write_that_was_given_up_while_it_waited_is_not_run() -> None:
+async def test_a_cancelled_waiting_write_is_not_run() -> None:
     writer = Writer()
     first = await writer.held_back(in_thread=True)
     given_up, wanted = await in_line(writer, "given up", "wanted")
@@ -101,7 +101,7 @@ async def test_a_write_that_was_given_up_while_it_waited_is_not_run() -> None:
     assert given_up.cancelled()
 
 
-async def test_a_thread_that_is_interrupted_leaves_nobody_waiting() -> None:
+async def test_an_interrupted_thread_leaves_no_other_waiting() -> None:
     writer = Writer(interrupted=True)
     first = await writer.held_back(in_thread=True)
     (waiting,) = await in_line(writer, "waiting")
@@ -141,7 +141,7 @@ async def test_waiting_steps_of_many_threads_are_stored_in_few_transactions(
         )
 
 
-async def test_a_step_that_is_refused_takes_none_of_its_neighbours_along(tmp_path: Path) -> None:
+async def test_a_refused_step_does_not_fail_the_others_of_its_group(tmp_path: Path) -> None:
     async with SessionSaver.from_conn_string(tmp_path / "one.db") as saver:
         await put(saver, 1, {"note": 0}, config("adas", owner_id="ada"))
         assert saver._runner._queue is not None

@@ -51,7 +51,9 @@ async def saved(saver: BaseCheckpointSaver[Any]) -> None:
         await saver.aput_writes(at, [("note", number)], "task")
 
 
-async def test_a_thread_of_many_pieces_is_deleted_whole(make_saver: SaverFactory, sql: Sql) -> None:
+async def test_a_thread_of_many_pieces_is_deleted_completely(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
     saver = make_saver()
     await saved(saver)
 
@@ -64,7 +66,7 @@ async def test_a_thread_of_many_pieces_is_deleted_whole(make_saver: SaverFactory
 
 
 @pytest.mark.parametrize("counted", [1_000, PIECE], ids=["all are counted", "a part is"])
-async def test_whether_a_thread_has_more_blobs_is_known_exactly_for_few_and_roughly_for_many(
+async def test_the_test_for_many_blobs_is_exact_for_few_and_approximate_for_many(
     make_saver: SaverFactory,
     backend: Backend,
     sql: Sql,
@@ -108,7 +110,7 @@ def blobs_before(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, i
     return found
 
 
-async def test_no_change_outlives_its_base_while_a_thread_is_deleted(
+async def test_no_delta_outlives_its_base_while_a_thread_is_deleted(
     make_saver: SaverFactory, sql: Sql, blobs_before: list[tuple[int, int]]
 ) -> None:
     saver = make_saver()
@@ -121,7 +123,7 @@ async def test_no_change_outlives_its_base_while_a_thread_is_deleted(
     assert blobs_before == [(number, 0) for number in range(2 * STEPS, PIECE, -PIECE)]
 
 
-async def test_large_values_are_deleted_fewer_at_a_time(
+async def test_large_values_are_deleted_in_smaller_pieces(
     make_saver: SaverFactory,
     monkeypatch: pytest.MonkeyPatch,
     blobs_before: list[tuple[int, int]],
@@ -136,7 +138,7 @@ async def test_large_values_are_deleted_fewer_at_a_time(
 
 
 @pytest.mark.parametrize("few", [0, 2 * PIECE], ids=["named", "all but a few"])
-async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
+async def test_no_delta_outlives_its_base_while_a_thread_is_pruned(
     make_saver: SaverFactory,
     sql: Sql,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,7 +165,7 @@ async def test_no_change_outlives_its_base_while_a_thread_is_pruned(
     assert found.checkpoint["channel_values"] == {"note": note(STEPS - 1), "text": text}
 
 
-def test_a_pace_deletes_as_much_more_as_would_have_taken_the_time(
+def test_the_size_of_pieces_adapts_to_the_time_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pace = Pace()
@@ -192,7 +194,7 @@ def test_a_pace_deletes_as_much_more_as_would_have_taken_the_time(
     ("before", "within"),
     [(-2_000, -BULK_CACHE), (500, -BULK_CACHE), (-64_000, -64_000), (20_000, 20_000)],
 )
-def test_a_larger_cache_is_only_for_the_deletion(before: int, within: int) -> None:
+def test_the_larger_cache_is_used_only_for_the_deletion(before: int, within: int) -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as conn:
         conn.exec_driver_sql(f"PRAGMA cache_size={before}")
@@ -221,7 +223,7 @@ async def test_a_prune_of_many_pieces_leaves_only_what_is_kept(
     assert found.checkpoint["channel_values"]["text"] == f"{LONG}{STEPS - 1:04}"
 
 
-async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
+async def test_a_prune_is_planned_again_when_the_thread_was_written_to_meanwhile(
     make_saver: SaverFactory, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saver = make_saver()
@@ -242,7 +244,7 @@ async def test_a_prune_is_planned_anew_when_the_thread_was_written_to_meanwhile(
     assert await listed(saver, config()) == [checkpoint_id(STEPS - 1)]
 
 
-async def test_writes_that_wait_for_their_checkpoint_survive_a_deletion_around_them(
+async def test_early_writes_survive_the_deletion_of_others(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()

@@ -58,7 +58,7 @@ async def values(saver: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("pruned", [False, True], ids=["kept", "pruned"])
 @pytest.mark.parametrize("remembers", ["as it wrote", "as it read", "with the newest revision"])
-async def test_a_change_of_a_value_that_another_process_pruned_is_stored_whole(
+async def test_a_value_whose_base_was_pruned_by_another_process_is_stored_whole(
     make_saver: SaverFactory,
     sql: Sql,
     remembers: str,
@@ -125,7 +125,7 @@ async def overtaken(
 
 @SERVERS
 @pytest.mark.parametrize("knows_row", [False, True], ids=["locks the row", "knows the row"])
-async def test_a_step_that_waits_for_a_prune_to_end_stores_no_change_of_what_it_deleted(
+async def test_a_step_that_waited_for_a_prune_stores_no_delta_of_a_deleted_base(
     backend: Backend,
     sql: Sql,
     meeting: Meeting,
@@ -145,7 +145,7 @@ async def test_a_step_that_waits_for_a_prune_to_end_stores_no_change_of_what_it_
 
 @SERVERS
 @pytest.mark.parametrize("knows_row", [False, True], ids=["locks the row", "knows the row"])
-async def test_a_step_that_waits_for_a_prune_of_its_parent_to_end_is_stored_whole(
+async def test_a_step_that_waited_for_a_prune_of_its_parent_is_stored_whole(
     backend: Backend,
     sql: Sql,
     meeting: Meeting,
@@ -164,7 +164,7 @@ async def test_a_step_that_waits_for_a_prune_of_its_parent_to_end_is_stored_whol
         assert found == {"note": "n" * 200, "text": f"{LONG}4"}
 
 
-async def test_a_link_that_was_deleted_by_hand_is_said_to_be_gone(
+async def test_a_manually_deleted_link_of_a_chain_is_reported_as_missing(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     await begun(make_saver())
@@ -176,7 +176,7 @@ async def test_a_link_that_was_deleted_by_hand_is_said_to_be_gone(
         await values(make_saver())
 
 
-async def test_many_channels_that_change_at_once_are_stored_as_changes(
+async def test_many_channels_that_change_at_once_are_stored_as_deltas(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver()

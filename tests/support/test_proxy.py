@@ -126,7 +126,7 @@ def test_a_cut_ends_connections_and_new_ones_are_served(proxy: Proxy) -> None:
         assert client.ask(b"again\n") == b"again\n"
 
 
-def test_a_server_that_is_gone_resets_the_clients_connection() -> None:
+def test_a_stopped_server_resets_the_clients_connection() -> None:
     with (
         Proxy("127.0.0.1", free_port()) as proxy,
         pytest.raises(ConnectionError),  # the reset may come before the client has connected

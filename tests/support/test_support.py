@@ -96,7 +96,7 @@ def test_a_killed_server_comes_back_with_what_it_had_acknowledged(
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
-def test_a_private_server_keeps_an_odd_time_zone(backend: Backend, sql: Sql) -> None:
+def test_a_private_server_has_an_unusual_time_zone(backend: Backend, sql: Sql) -> None:
     if not isinstance(backend.server, PrivateServer):
         pytest.skip("only a server of our own")
     asked = {
@@ -107,7 +107,7 @@ def test_a_private_server_keeps_an_odd_time_zone(backend: Backend, sql: Sql) -> 
     assert zone in {POSIX_ZONE, "5:45:00"}
 
 
-def test_a_connection_that_is_not_given_back_is_reported(tmp_path: Path) -> None:
+def test_a_leaked_connection_is_reported(tmp_path: Path) -> None:
     log = EngineLog()
     engine = create_engine(f"sqlite:///{tmp_path / 'leak.db'}")
     log.add(engine)
@@ -195,7 +195,7 @@ async def test_the_sync_face_calls_sync_twins_by_their_async_names() -> None:
         _ = face.aonly
 
 
-def test_a_child_says_what_it_does_until_it_is_killed(zygote: Zygote) -> None:
+def test_the_output_of_a_child_is_read_until_it_is_killed(zygote: Zygote) -> None:
     child = zygote.spawn(f"{SAMPLES}:count_for_ever", {"start": 3})
     assert child.wait_for("step 5") == "step 5"
     child.kill()
@@ -224,7 +224,7 @@ def test_a_child_runs_a_coroutine(zygote: Zygote) -> None:
     assert child.lines == ["looped"]
 
 
-def test_children_are_alike_but_not_in_their_random_numbers(zygote: Zygote) -> None:
+def test_children_differ_in_their_random_numbers(zygote: Zygote) -> None:
     said = []
     for _ in range(3):
         child = zygote.spawn(f"{SAMPLES}:say_a_random_number")
@@ -236,7 +236,7 @@ def test_children_are_alike_but_not_in_their_random_numbers(zygote: Zygote) -> N
     assert child.lines == ["threads 1"]
 
 
-def test_an_unknown_target_is_refused_and_the_zygote_goes_on(zygote: Zygote) -> None:
+def test_an_unknown_target_is_refused_and_the_zygote_continues(zygote: Zygote) -> None:
     with pytest.raises(ZygoteError, match="no_such_module"):
         zygote.spawn("tests.no_such_module:run")
     assert zygote.spawn(f"{SAMPLES}:say", {"what": "here"}).wait() == 0

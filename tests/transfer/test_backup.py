@@ -66,7 +66,7 @@ def restored(backend: Backend, file: Path) -> dict[str, int]:
 # -- there and back -------------------------------------------------------------------------------
 
 
-def test_a_house_has_something_in_every_table(house: Backend) -> None:
+def test_the_sample_database_has_rows_in_every_table(house: Backend) -> None:
     assert all(everything(house).values())
 
 
@@ -101,7 +101,7 @@ async def test_every_face_backs_up_and_restores(
     assert all(p.total == total for p in told)
 
 
-def test_a_restored_thread_goes_on_and_numbers_go_on(file: Path, backend: Backend) -> None:
+def test_a_restored_thread_continues_and_so_do_its_numbers(file: Path, backend: Backend) -> None:
     restored(backend, file)
     numbers = [row[0] for row in everything(backend)["messages"]]
 
@@ -122,7 +122,7 @@ def test_restoring_twice_changes_nothing(file: Path, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
-def test_a_restore_waits_for_who_changes_a_thread_that_is_there(
+def test_a_restore_waits_for_a_writer_of_an_existing_thread(
     file: Path, backend: Backend, sql: Sql
 ) -> None:
     restored(backend, file)
@@ -159,7 +159,7 @@ def test_tables_with_a_prefix_take_the_same_file(file: Path, backend: Backend) -
     assert (first.written, sum(second.written.values())) == (again, 0)
 
 
-def test_a_value_that_the_database_would_not_take_is_refused_before(
+def test_a_value_over_the_limit_is_refused_before_anything_is_written(
     file: Path, empty: Backend
 ) -> None:
     with SessionSaver.from_conn_string(empty.url) as saver:
@@ -175,7 +175,7 @@ def test_a_value_that_the_database_would_not_take_is_refused_before(
 # -- beside other rows ----------------------------------------------------------------------------
 
 
-def test_rows_that_took_the_numbers_keep_them(file: Path, house: Backend, backend: Backend) -> None:
+def test_existing_rows_keep_their_ids(file: Path, house: Backend, backend: Backend) -> None:
     with SessionSaver.from_conn_string(backend.url) as saver:
         chain(saver, {"html": "<p>"}).invoke({"messages": [("user", "mine")]}, config("mine"))
     furnish_by_hand(backend, "my own")
@@ -193,9 +193,7 @@ def test_rows_that_took_the_numbers_keep_them(file: Path, house: Backend, backen
     assert all(row in everything(backend)[name] for name, rows in before.items() for row in rows)
 
 
-def test_a_row_with_other_content_is_refused_and_nothing_is_written(
-    file: Path, backend: Backend
-) -> None:
+def test_a_conflicting_row_is_refused_and_nothing_is_written(file: Path, backend: Backend) -> None:
     with SessionSaver.from_conn_string(backend.url) as saver:
         saver.setup()
         with backend.engine().begin() as conn:
@@ -208,9 +206,7 @@ def test_a_row_with_other_content_is_refused_and_nothing_is_written(
     assert everything(backend) == before
 
 
-def test_a_conflict_late_in_the_file_takes_back_what_came_before(
-    file: Path, backend: Backend
-) -> None:
+def test_a_conflict_late_in_the_file_rolls_everything_back(file: Path, backend: Backend) -> None:
     restored(backend, file)
     with backend.engine().begin() as conn:
         conn.execute(TABLES.blobs.delete().where(TABLES.blobs.c.base_key.is_not(None)))
@@ -240,7 +236,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, empty: Backend) -> No
         refused(path, empty, NotABackupError, "is not a backup: it starts with")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path, empty: Backend) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, empty: Backend) -> None:
     refused(tmp_path / "none", empty, BackupFileError, "cannot be read: No such file")
 
 
@@ -260,7 +256,7 @@ def test_a_file_with_one_changed_bit_is_refused(file: Path, empty: Backend) -> N
         refused(file, empty, NotABackupError, "is damaged|was made at schema|does not know")
 
 
-def test_a_file_with_something_after_its_end_is_refused(file: Path, empty: Backend) -> None:
+def test_a_file_with_trailing_data_is_refused(file: Path, empty: Backend) -> None:
     file.write_bytes(file.read_bytes() + b"\0")
     refused(file, empty, DamagedBackupError, "checksum")
 
@@ -283,7 +279,7 @@ def test_a_file_of_a_newer_schema_is_refused(
 # -- files that cannot be written -----------------------------------------------------------------
 
 
-def test_a_backup_is_private_and_replaces_the_one_before(house: Backend, file: Path) -> None:
+def test_a_backup_is_private_and_replaces_the_previous_one(house: Backend, file: Path) -> None:
     file.write_text("an old one")
     file.chmod(0o644)
     with SessionSaver.from_conn_string(house.url) as saver:
@@ -293,7 +289,7 @@ def test_a_backup_is_private_and_replaces_the_one_before(house: Backend, file: P
     opened(file, RECORDS).close()
 
 
-def test_a_directory_that_is_not_there_is_said(house: Backend, tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(house: Backend, tmp_path: Path) -> None:
     with (
         SessionSaver.from_conn_string(house.url) as saver,
         pytest.raises(BackupFileError, match="cannot be written: No such file"),
@@ -314,7 +310,7 @@ except BackupFileError as error:
 """
 
 
-def test_a_full_disk_leaves_no_file_and_is_said(house: Backend, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_file(house: Backend, tmp_path: Path) -> None:
     """A process may write 4 KB to a file, as if its disk had no room for more."""
     directory = tmp_path / "backups"
     directory.mkdir()
@@ -329,7 +325,7 @@ def test_a_full_disk_leaves_no_file_and_is_said(house: Backend, tmp_path: Path) 
     assert [(p.name, p.read_text()) for p in directory.iterdir()] == [("house", "the one before")]
 
 
-def test_a_full_disk_leaves_nothing_half_restored(file: Path, empty: Backend) -> None:
+def test_a_full_disk_leaves_no_partial_restore(file: Path, empty: Backend) -> None:
     with SessionSaver.from_conn_string(empty.url) as saver:
         saver.setup()
         before = everything(empty)
@@ -341,7 +337,7 @@ def test_a_full_disk_leaves_nothing_half_restored(file: Path, empty: Backend) ->
     assert everything(empty) == before
 
 
-def test_a_restore_that_is_called_off_writes_nothing(file: Path, backend: Backend) -> None:
+def test_a_cancelled_restore_writes_nothing(file: Path, backend: Backend) -> None:
     def call_off(progress: Progress) -> None:
         if progress.what == "messages":
             raise KeyboardInterrupt
@@ -353,7 +349,7 @@ def test_a_restore_that_is_called_off_writes_nothing(file: Path, backend: Backen
         saver.restore(file)
 
 
-def test_a_backup_that_is_called_off_leaves_no_file(house: Backend, tmp_path: Path) -> None:
+def test_a_cancelled_backup_leaves_no_file(house: Backend, tmp_path: Path) -> None:
     def call_off(progress: Progress) -> None:
         raise KeyboardInterrupt
 
@@ -367,7 +363,7 @@ def test_a_backup_that_is_called_off_leaves_no_file(house: Backend, tmp_path: Pa
 # -- meanwhile ------------------------------------------------------------------------------------
 
 
-def test_a_backup_is_of_one_moment(house: Backend, backend: Backend, file: Path) -> None:
+def test_a_backup_is_a_consistent_snapshot(house: Backend, backend: Backend, file: Path) -> None:
     """What others write while it runs is not in it."""
     restored(backend, file)
     before = everything(backend)

@@ -24,7 +24,7 @@ from tests.support.zygote import Zygote
 
 
 @pytest.mark.parametrize("other", BACKEND_NAMES)
-def test_every_pair_of_databases(
+def test_every_pair_of_databases_can_be_copied(
     house: Backend, backend: Backend, other: BackendName, make_backend: MakeBackend
 ) -> None:
     target = make_backend(other)
@@ -36,7 +36,7 @@ def test_every_pair_of_databases(
     assert done.written == {name: len(rows) for name, rows in everything(house).items()}
 
 
-def test_a_copy_that_is_there_is_only_verified(house: Backend, make_backend: MakeBackend) -> None:
+def test_an_existing_copy_is_only_verified(house: Backend, make_backend: MakeBackend) -> None:
     target = make_backend("sqlite")
     told: list[Progress] = []
     copy(house.url, target.url)
@@ -50,7 +50,7 @@ def test_a_copy_that_is_there_is_only_verified(house: Backend, make_backend: Mak
 
 
 @pytest.mark.parametrize("pages", [3, 5])
-def test_a_copy_that_was_killed_goes_on(
+def test_a_killed_copy_continues(
     house: Backend, backend: Backend, zygote: Zygote, pages: int
 ) -> None:
     child = zygote.spawn(
@@ -69,7 +69,7 @@ def test_a_copy_that_was_killed_goes_on(
     assert done.kept == {name: len(there[name]) for name in done.kept}
 
 
-def test_what_the_target_has_besides_stays(house: Backend, make_backend: MakeBackend) -> None:
+def test_other_rows_of_the_target_stay(house: Backend, make_backend: MakeBackend) -> None:
     target = make_backend("sqlite")
     with SessionSaver.from_conn_string(target.url) as saver:
         chain(saver, {"note": "x"}).invoke({"messages": [("user", "mine")]}, config("mine"))
@@ -83,7 +83,7 @@ def test_what_the_target_has_besides_stays(house: Backend, make_backend: MakeBac
     assert {name: len(rows) for name, rows in after.items()} == rows
 
 
-def test_another_thread_of_the_same_name_is_refused(
+def test_a_different_thread_with_the_same_id_is_refused(
     house: Backend, make_backend: MakeBackend
 ) -> None:
     target = make_backend("sqlite")
@@ -94,7 +94,7 @@ def test_another_thread_of_the_same_name_is_refused(
         copy(house.url, target.url)
 
 
-def test_a_target_that_loses_a_row_meanwhile_is_found_out(
+def test_a_row_lost_by_the_target_meanwhile_is_detected(
     house: Backend, make_backend: MakeBackend
 ) -> None:
     target = make_backend("sqlite")
@@ -109,7 +109,7 @@ def test_a_target_that_loses_a_row_meanwhile_is_found_out(
         copy(house.url, target.url, lose)
 
 
-def test_a_target_whose_row_changes_meanwhile_is_found_out(
+def test_a_row_changed_in_the_target_meanwhile_is_detected(
     house: Backend, make_backend: MakeBackend
 ) -> None:
     target = make_backend("sqlite")
@@ -124,7 +124,7 @@ def test_a_target_whose_row_changes_meanwhile_is_found_out(
         copy(house.url, target.url, change)
 
 
-def test_a_source_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_source_is_refused_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError, match="no database file"):
         copy(tmp_path / "none.db", tmp_path / "target.db")
     assert list(tmp_path.iterdir()) == []

@@ -122,7 +122,7 @@ def memory() -> InMemorySaver:
 # -- what comes over ------------------------------------------------------------------------------
 
 
-def test_every_checkpoint_comes_as_it_was(
+def test_every_checkpoint_is_imported_unchanged(
     peer: BaseCheckpointSaver[Any], ours: SessionSaver
 ) -> None:
     """With values, metadata, parent and writes in order, in every namespace."""
@@ -143,7 +143,7 @@ def _sorted(found: dict[str, list[Any]]) -> Any:
     }
 
 
-def test_a_thread_that_was_interrupted_there_resumes_here(
+def test_an_interrupted_thread_resumes_after_the_import(
     peer: BaseCheckpointSaver[Any], ours: SessionSaver
 ) -> None:
     ours.import_from(peer)
@@ -157,7 +157,7 @@ def test_a_thread_that_was_interrupted_there_resumes_here(
         assert [word for word in log if word in found["log"]] == log
 
 
-def test_tasks_that_were_done_there_do_not_run_again_here(ours: SessionSaver) -> None:
+def test_finished_tasks_do_not_run_again_after_the_import(ours: SessionSaver) -> None:
     runs = []
 
     def done(_state: Log) -> Log:
@@ -179,7 +179,9 @@ def test_tasks_that_were_done_there_do_not_run_again_here(ours: SessionSaver) ->
     assert sorted(state["log"]) == ["done", "how many? 3"]
 
 
-def test_any_checkpoint_can_be_gone_back_to(memory: InMemorySaver, ours: SessionSaver) -> None:
+def test_every_imported_checkpoint_can_be_resumed_from(
+    memory: InMemorySaver, ours: SessionSaver
+) -> None:
     ours.import_from(memory)
     graph = line_of(("one", says("one")), ("two", says("two"))).compile(checkpointer=ours)
     for state in list(graph.get_state_history(thread("forked"))):
@@ -188,7 +190,9 @@ def test_any_checkpoint_can_be_gone_back_to(memory: InMemorySaver, ours: Session
             assert replayed["log"][: len(state.values["log"])] == state.values["log"]
 
 
-def test_the_rows_are_those_of_a_run_here(memory: InMemorySaver, backend: Backend) -> None:
+def test_the_projected_rows_are_those_of_a_native_run(
+    memory: InMemorySaver, backend: Backend
+) -> None:
     with SessionSaver.from_conn_string(backend.url) as ours:
         ours.import_from(memory)
 
@@ -206,7 +210,7 @@ def test_the_rows_are_those_of_a_run_here(memory: InMemorySaver, backend: Backen
     assert ("error", "d") in {(row[9], row[10]) for row in failed}
 
 
-def test_a_delta_channel_has_its_values_and_goes_on(
+def test_an_imported_delta_channel_has_its_values_and_continues(
     peer_name: PeerName, make_backend: MakeBackend, ours: SessionSaver
 ) -> None:
     with opened_peer(peer_name, make_backend(BACKEND_OF[peer_name])) as peer:
@@ -226,7 +230,7 @@ def test_a_delta_channel_has_its_values_and_goes_on(
 # -- versions and order ---------------------------------------------------------------------------
 
 
-def test_forks_with_the_same_numbers_keep_their_values_apart(
+def test_forks_with_the_same_version_numbers_keep_separate_values(
     make_backend: MakeBackend, ours: SessionSaver
 ) -> None:
     path = str(make_backend("sqlite").path)
@@ -275,7 +279,7 @@ def _numbers(one: Any) -> Any:
     return channels, seen
 
 
-def test_a_saver_s_own_task_paths_are_kept(
+def test_task_paths_of_the_other_saver_are_kept(
     peer: BaseCheckpointSaver[Any], ours: SessionSaver
 ) -> None:
     ours.import_from(peer)
@@ -308,7 +312,7 @@ def test_importing_twice_changes_nothing(
     assert everything(backend) == before
 
 
-def test_what_the_other_saver_got_since_is_added(ours: SessionSaver) -> None:
+def test_importing_again_adds_what_the_other_saver_got_since(ours: SessionSaver) -> None:
     peer = InMemorySaver()
     graph = ASKED.compile(checkpointer=peer)
     graph.invoke({"log": []}, thread("asked"))
@@ -321,7 +325,7 @@ def test_what_the_other_saver_got_since_is_added(ours: SessionSaver) -> None:
     assert history(ours) == history(peer)
 
 
-def test_a_thread_that_went_on_here_is_left_alone(
+def test_a_thread_that_continued_here_is_not_changed(
     memory: InMemorySaver, ours: SessionSaver
 ) -> None:
     ours.import_from(memory)
@@ -335,7 +339,7 @@ def test_a_thread_that_went_on_here_is_left_alone(
     assert "checkpoints here that the other saver has not" in done.skipped["asked"]
 
 
-def test_another_thread_of_the_same_id_is_left_alone(
+def test_a_different_thread_with_the_same_id_is_not_changed(
     memory: InMemorySaver, ours: SessionSaver
 ) -> None:
     chain(ours, {"note": "mine"}).invoke({"note": "x"}, config("written"))
@@ -348,7 +352,7 @@ def test_another_thread_of_the_same_id_is_left_alone(
     assert done.threads == 4
 
 
-def test_an_import_that_was_killed_goes_on(
+def test_a_killed_import_continues(
     make_backend: MakeBackend, backend: Backend, zygote: Zygote
 ) -> None:
     path = str(make_backend("sqlite").path)
@@ -381,7 +385,9 @@ def import_and_tell(path: str, url: str) -> None:
         SessionSaver.from_conn_string(url).import_from(SqliteSaver(connection), tell)
 
 
-def test_under_keep_last_the_newest_stay(memory: InMemorySaver, make_backend: MakeBackend) -> None:
+def test_keep_last_applies_to_imported_threads(
+    memory: InMemorySaver, make_backend: MakeBackend
+) -> None:
     backend = make_backend("sqlite")
     with SessionSaver.from_conn_string(backend.url, keep_last=2) as ours:
         ours.import_from(memory)
@@ -400,7 +406,7 @@ def test_under_keep_last_the_newest_stay(memory: InMemorySaver, make_backend: Ma
 # -- what is odd ----------------------------------------------------------------------------------
 
 
-def test_a_parent_that_was_pruned_there_is_still_named(ours: SessionSaver) -> None:
+def test_a_pruned_parent_is_still_named(ours: SessionSaver) -> None:
     peer = InMemorySaver()
     furnish(peer)
     for names in peer.storage["forked"].values():
@@ -411,7 +417,7 @@ def test_a_parent_that_was_pruned_there_is_still_named(ours: SessionSaver) -> No
     assert history(ours)["forked"] == history(peer)["forked"]
 
 
-def test_a_value_that_this_database_would_not_take_is_said(
+def test_a_value_over_the_limit_of_the_database_is_reported(
     memory: InMemorySaver, make_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = make_backend("sqlite")
@@ -422,7 +428,7 @@ def test_a_value_that_this_database_would_not_take_is_said(
             ours.import_from(memory)
 
 
-def test_only_the_threads_that_are_named_come(memory: InMemorySaver, ours: SessionSaver) -> None:
+def test_only_the_named_threads_are_imported(memory: InMemorySaver, ours: SessionSaver) -> None:
     told: list[Progress] = []
 
     ours.import_from(memory, told.append, thread_ids=["asked", "written"])
@@ -432,14 +438,14 @@ def test_only_the_threads_that_are_named_come(memory: InMemorySaver, ours: Sessi
     assert (told[-1].done, told[-1].total) == (total, total)
 
 
-def test_a_thread_that_the_other_saver_has_not_is_said(
+def test_a_thread_that_the_other_saver_lacks_is_reported(
     memory: InMemorySaver, ours: SessionSaver
 ) -> None:
     with pytest.raises(ThreadNotFoundError, match="InMemorySaver has no thread 'none'"):
         ours.import_from(memory, thread_ids=["none"])
 
 
-def test_threads_of_a_saver_like_this_one_come_too(
+def test_threads_of_another_session_saver_are_imported(
     memory: InMemorySaver, ours: SessionSaver, make_backend: MakeBackend
 ) -> None:
     with SessionSaver.from_conn_string(make_backend("sqlite").url) as other:
@@ -452,7 +458,7 @@ def test_threads_of_a_saver_like_this_one_come_too(
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgres"])
-async def test_async_savers_are_read_with_await(
+async def test_async_savers_are_read_by_the_async_method(
     name: Any, make_backend: MakeBackend, make_saver: SaverFactory
 ) -> None:
     backend = make_backend(BACKEND_OF[name])
