@@ -47,8 +47,8 @@ class Use(NamedTuple):
     """The distribution, as pip names it."""
     owner: str
     name: str
-    modules: tuple[str, ...]
-    """The modules that use it, below the package's folder."""
+    parts: tuple[str, ...]
+    """The packages and modules that use it, of those right below ours."""
     why: str
     check: Callable[[], None]
     """Raises an exception where the installed version has it no longer, or otherwise."""
@@ -227,102 +227,100 @@ def channels_of_edges() -> None:
 
 # -- the list -----------------------------------------------------------------------------------
 
-STATUS = "projection/status.py"
-
 USES = (
     Use(
-        "sqlalchemy", "Engine, Connection, Dialect", "_has_events", ("sql/compiled.py",),
+        "sqlalchemy", "Engine, Connection, Dialect", "_has_events", ("sql",),
         "to run a statement past `Connection` only where nobody listens", has_events,
     ),
     Use(
-        "sqlalchemy", "SQLCompiler", "_result_columns", ("sql/compiled.py",),
+        "sqlalchemy", "SQLCompiler", "_result_columns", ("sql",),
         "to name and convert the columns of a compiled statement's rows", result_columns,
     ),
     Use(
-        "sqlalchemy", "Dialect", "_json_serializer", ("sql/compiled.py",),
+        "sqlalchemy", "Dialect", "_json_serializer", ("sql",),
         "to share compiled statements between engines that convert JSON alike", json_functions,
     ),
     Use(
-        "sqlalchemy", "Dialect", "_json_deserializer", ("sql/compiled.py",),
+        "sqlalchemy", "Dialect", "_json_deserializer", ("sql",),
         "to share compiled statements between engines that convert JSON alike", json_functions,
     ),
     Use(
-        "sqlalchemy", "AsyncAdapt_psycopg_cursor", "_cursor", ("sql/compiled.py",),
+        "sqlalchemy", "AsyncAdapt_psycopg_cursor", "_cursor", ("sql",),
         "to ask psycopg for results in binary", cursor_of_the_driver,
     ),
     Use(
-        "sqlalchemy", "QueuePool", "_max_overflow", ("sql/runner.py",),
+        "sqlalchemy", "QueuePool", "_max_overflow", ("sql",),
         "to tell whether a pool holds more than one connection", max_overflow,
     ),
     Use(
-        "alembic", "ScriptDirectory", "_upgrade_revs", ("migrate.py",),
+        "alembic", "ScriptDirectory", "_upgrade_revs", ("migrate",),
         "to list the revisions to run, as Alembic's own commands do", revisions_between,
     ),
     Use(
-        "alembic", "ScriptDirectory", "_downgrade_revs", ("migrate.py",),
+        "alembic", "ScriptDirectory", "_downgrade_revs", ("migrate",),
         "to list the revisions to run, as Alembic's own commands do", revisions_between,
     ),
     *[
         Use(
-            "pydantic", "BaseModel", name, ("encoding/message_decoder.py",),
+            "pydantic", "BaseModel", name, ("encoding",),
             "to build messages without validating them", state_of_models,
         )
         for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
     ],
     Use(
-        "langgraph-checkpoint-postgres", "PostgresSaver", "_cursor", ("transfer/other_savers.py",),
+        "langgraph-checkpoint-postgres", "PostgresSaver", "_cursor", ("transfer",),
         "to read the thread ids and task paths, which its methods do not tell", cursors_of_savers,
     ),
     Use(
         "langgraph-checkpoint-sqlite", "SqliteSaver", "_has_task_path",
-        ("transfer/other_savers.py",),
+        ("transfer",),
         "to read files from before there were task paths", column_of_task_paths,
     ),
     Use(
-        "langgraph", "checkpoints", "__start__", ("inspection/facts.py", STATUS),
+        "langgraph", "checkpoints", "__start__", ("inspection", "projection"),
         "to tell which nodes run next", input_channel,
     ),
     Use(
-        "langgraph", "checkpoints", "__input__", ("inspection/facts.py",),
+        "langgraph", "checkpoints", "__input__", ("inspection",),
         "to tell nodes from other keys of `versions_seen`", keys_of_versions_seen,
     ),
     Use(
-        "langgraph", "checkpoints", "__interrupt__", ("inspection/facts.py",),
+        "langgraph", "checkpoints", "__interrupt__", ("inspection",),
         "to tell nodes from other keys of `versions_seen`", keys_of_versions_seen,
     ),
     Use(
-        "langgraph", "writes", "__error__", ("projection/rules.py",),
+        "langgraph", "writes", "__error__", ("projection",),
         "to name the channel that becomes rows of `session_errors`", error_channel,
     ),
     Use(
-        "langgraph", "checkpoints", "__root__", ("inspection/text.py",),
+        "langgraph", "checkpoints", "__root__", ("inspection",),
         "to show the channel of a state that is one value", root_channel,
     ),
     Use(
-        "langgraph", "RemoveMessage", "__remove_all__", ("inspection/replaying.py",),
+        "langgraph", "RemoveMessage", "__remove_all__", ("inspection",),
         "to replay writes of messages", remove_all,
     ),
     Use(
-        "langgraph", "task paths", "__pregel_pull", (STATUS,),
+        "langgraph", "task paths", "__pregel_pull", ("projection",),
         "to name the node of a task", task_paths,
     ),
     Use(
-        "langgraph", "task paths", "__pregel_push", (STATUS,),
+        "langgraph", "task paths", "__pregel_push", ("projection",),
         "to name the node of a `Send` task", task_paths,
     ),
     Use(
         "langgraph", "checkpoints", "branch:to:",
-        ("inspection/facts.py", "inspection/text.py", STATUS),
+        ("inspection", "projection"),
         "to tell which nodes run next", channels_of_edges,
     ),
     Use(
         "langgraph", "checkpoints", "join:",
-        ("inspection/facts.py", "inspection/text.py", "projection/rules.py", STATUS),
+        ("inspection", "projection"),
         "to tell which nodes run next", channels_of_edges,
     ),
 )  # fmt: skip
 
-OWN = {("saver.py", "_runner")}
+OWN = {("saver", "_runner")}
 """Private attributes of the package's own objects, used from outside of these objects."""
 
 
@@ -336,15 +334,15 @@ def test_an_installed_library_still_has_a_private_name_that_the_package_uses(use
         return
     pytest.fail(
         f"`{use.name}` of {use.owner} is missing or different in {use.library} "
-        f"{version(use.library)}. {' and '.join(use.modules)} uses it {use.why}. {problem}",
+        f"{version(use.library)}. It is used in {' and '.join(use.parts)} {use.why}. {problem}",
         pytrace=False,
     )
 
 
 def test_the_list_names_every_private_name_that_the_package_uses() -> None:
-    listed = {(module, use.name) for use in USES for module in use.modules}
+    listed = {(part, use.name) for use in USES for part in use.parts}
     used = {
-        (file.relative_to(ROOT).as_posix(), name)
+        (file.relative_to(ROOT).with_suffix("").parts[0], name)
         for file in ROOT.rglob("*.py")
         for name in private_names(file)
     }
