@@ -1,8 +1,8 @@
-"""Plain versions of another saver made ours, so that forks keep their values apart. Pure.
+"""Another saver's plain version numbers replaced by unique ones, so that forks stay apart. Pure.
 
-Numbers repeat: two forks of one checkpoint give different values the version 4. Ours have a
-counter and a part that tells them apart, made here of the checkpoint where the version first
-appears. A checkpoint therefore gets the same versions whenever it is imported.
+Numbers repeat: two forks of one checkpoint give different values the version 4. A unique version
+has the number and a hash of the checkpoint where the version first appears. A checkpoint
+therefore gets the same versions whenever it is imported.
 """
 
 from __future__ import annotations
@@ -17,54 +17,44 @@ from langgraph_session_saver.errors import InvalidConfigError
 
 
 class Versions(NamedTuple):
-    """A checkpoint's versions."""
+    """The versions of a checkpoint's channels, and those that each node has seen."""
 
-    channels: Mapping[str, Any]
-    seen: Mapping[str, Mapping[str, Any]]
-
-
-NONE = Versions({}, {})
+    channels: Mapping[str, Any] = {}
+    seen: Mapping[str, Mapping[str, Any]] = {}
 
 
-def renamed(checkpoint: Checkpoint, parent: Versions) -> Versions:
-    """A checkpoint's versions, with ours in place of plain ones.
+def unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:
+    """A checkpoint's versions, with unique ones in place of numbers.
 
     Args:
         checkpoint: As the other saver has it.
         parent: The versions that its parent has here.
     """
+
+    def unique(version: Any, channel: str, *known: Any) -> Any:
+        """A version; if a known one has its number, that one."""
+        number = _number(version)
+        if number is None:
+            return version
+        for other in known:
+            counter = str(other).partition(".")[0]
+            if counter.isdecimal() and int(counter) == number:
+                return other
+        counter = next_version(number - 1).partition(".")[0]
+        return f"{counter}.{hash_key(channel, str(number), checkpoint['id']).hex()[:12]}"
+
     channels = {
-        channel: _renamed(version, channel, checkpoint["id"], parent.channels.get(channel))
+        channel: unique(version, channel, parent.channels.get(channel))
         for channel, version in checkpoint["channel_versions"].items()
     }
-    seen = {
-        node: {
-            channel: _renamed(
-                version,
-                channel,
-                checkpoint["id"],
-                parent.seen.get(node, {}).get(channel),
-                parent.channels.get(channel),
-                channels.get(channel),
-            )
-            for channel, version in versions.items()
+    seen = {}
+    for node, versions in checkpoint["versions_seen"].items():
+        before = parent.seen.get(node, {})
+        seen[node] = {
+            name: unique(v, name, before.get(name), parent.channels.get(name), channels.get(name))
+            for name, v in versions.items()
         }
-        for node, versions in checkpoint["versions_seen"].items()
-    }
     return Versions(channels, seen)
-
-
-def _renamed(version: Any, channel: str, checkpoint_id: str, *known: Any) -> Any:
-    """One version; where it is the number of a known one, that one."""
-    number = _number(version)
-    if number is None:
-        return version
-    for name in known:
-        counter = str(name).partition(".")[0]
-        if counter.isdecimal() and int(counter) == number:
-            return name
-    counter = next_version(number - 1).partition(".")[0]
-    return f"{counter}.{hash_key(channel, str(number), checkpoint_id).hex()[:12]}"
 
 
 def _number(version: Any) -> int | None:
@@ -72,5 +62,7 @@ def _number(version: Any) -> int | None:
     if isinstance(version, str):
         return int(version) if version.isdecimal() else None
     if version != int(version):
-        raise InvalidConfigError(f"a channel has the version {version!r}: neither text nor whole")
+        raise InvalidConfigError(
+            f"a channel has the version {version!r}: expected text or a whole number"
+        )
     return int(version)

@@ -1,12 +1,13 @@
-"""From one database to another, in pieces: a copy that was killed goes on when it is run again.
+"""Copy from one database to another, in pieces: run again after a kill, it goes on.
 
-The source is read as one snapshot. Each page of rows is a transaction in the target, and a page
-whose rows are there already writes nothing. At the end all of the source is read once more, in
-the same snapshot, and every row of it is looked up in the target.
+The source is read in one snapshot. Each page of rows is a transaction of the target, and a page
+whose rows are there writes nothing. At the end the source is read once more, in the same
+snapshot, and each of its rows is looked up in the target.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +21,12 @@ from langgraph_session_saver.errors import (
 )
 from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import build_tables
-from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Runner
-from langgraph_session_saver.sql.urls import make_engine, parse_url
-from langgraph_session_saver.transfer import merging
+from langgraph_session_saver.sql.urls import address_of, make_engine, parse_url
 from langgraph_session_saver.transfer.archive import PathLike
+from langgraph_session_saver.transfer.merging import add, find_missing, is_empty
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
-from langgraph_session_saver.transfer.records import Digest, Records, all_records, count, stream
+from langgraph_session_saver.transfer.records import Records, all_records, count, stream
 
 
 def copy(
@@ -34,9 +34,9 @@ def copy(
 ) -> Transferred:
     """Copy all sessions, threads and what they hold from one database to another, of any kind.
 
-    Stop what writes to the source first. The target is set up if it is not, and what it has
-    besides stays. Run again after it was killed, it goes on; nobody should use the target before
-    it has returned.
+    Stop what writes to the source first. The target is set up if it is not, and the rows that it
+    has besides stay. Run again after it was killed, the copy goes on; nobody should use the
+    target before it has returned.
 
     Args:
         from_url: The source, as `SessionSaver.from_conn_string` takes it.
@@ -48,94 +48,76 @@ def copy(
 
     Raises:
         InvalidConfigError: A URL cannot be used, or both are of one database.
-        SchemaError: The source has not this code's tables.
+        SchemaError: The source does not have this version's tables.
         TransferConflictError: The target has a row with the same key and other content.
         TransferMismatchError: Afterwards, source and target differ.
     """
     source_url, target_url = _sync(from_url), _sync(to_url)
     if source_url == target_url:
         raise InvalidConfigError(
-            f"source and target are one database, {target_url!r}: name another target"
+            f"source and target are one database, {address_of(target_url)}: name another target"
         )
     database = source_url.database
     if source_url.get_backend_name() == "sqlite" and not Path(str(database)).exists():
         raise InvalidConfigError(f"there is no database file {database}: nothing to copy")
-    source = Runner(make_engine(source_url), owned=True)
-    target = Runner(make_engine(target_url), owned=True)
-    try:
-        return _Copy(source, target, progress).run()
-    finally:
-        source.close()
-        target.close()
+    tables = build_tables()
+    every = all_records(tables)
+    with (
+        closing(Runner(make_engine(source_url), owned=True)) as source,
+        closing(Runner(make_engine(target_url), owned=True)) as target,
+    ):
+        source.run(partial(verify, tables=tables), "read")
+        if not target.run(partial(is_current, tables=tables), "read"):
+            prepare = partial(set_up, tables=tables, dialect=target.dialect, upgrade=upgrade)
+            target.run(prepare, "schema")
+
+        def copy_rows(conn: Connection) -> Transferred:
+            zero = dict.fromkeys((records.name for records in every), 0)
+            done = Transferred(zero.copy(), zero)
+            with source.dialect.snapshot(conn):
+                meter = Meter(progress, 2 * count(conn, every))
+                for records in every:
+                    _add(conn, target, records, done, meter)
+                for records in every:
+                    _verify(conn, target, records, meter)
+            return done
+
+        return source.run(copy_rows, "read")
 
 
 def _sync(given: str | URL | PathLike) -> URL:
-    """A URL with a driver that is not an async one: the copy itself is not."""
+    """Parse a URL, with the default driver in place of an async one."""
     url = parse_url(given)
     if url.get_dialect().is_async:
         url = parse_url(url.set(drivername=url.get_backend_name()))
     return url
 
 
-class _Copy:
-    def __init__(self, source: Runner, target: Runner, progress: OnProgress | None) -> None:
-        self._source = source
-        self._target = target
-        self._progress = progress
-        self._tables = build_tables()
-        self._records = all_records(self._tables)
+def _add(
+    conn: Connection, target: Runner, records: Records, done: Transferred, meter: Meter
+) -> None:
+    was_empty = target.run(partial(is_empty, records=records), "read")
+    for page in stream(conn, records):
+        add_page = partial(add, dialect=target.dialect, records=records, rows=page)
+        try:
+            written = target.run(partial(add_page, was_empty=was_empty), "write")
+        except BrokenReferenceError:
+            # The connection was lost after a commit, and the retry met the rows of this page.
+            written = target.run(partial(add_page, was_empty=False), "write")
+        done.add(records.name, len(page), written)
+        meter.advance(len(page), records.name)
 
-    def run(self) -> Transferred:
-        self._source.run(partial(verify, tables=self._tables), "read")
-        if not self._target.run(partial(is_current, tables=self._tables), "read"):
-            prepare = partial(
-                set_up, tables=self._tables, dialect=self._target.dialect, upgrade=upgrade
-            )
-            self._target.run(prepare, "schema")
-        return self._source.run(self._copy, "read")
 
-    def _copy(self, conn: Connection) -> Transferred:
-        names = [records.name for records in self._records]
-        done = Transferred(dict.fromkeys(names, 0), dict.fromkeys(names, 0))
-        with self._source.dialect.snapshot(conn):
-            total = sum(count(conn, records) for records in self._records)
-            meter = Meter(self._progress, 2 * total)
-            for records in self._records:
-                self._add(conn, records, done, meter)
-            for records in self._records:
-                self._verify(conn, records, meter)
-        return done
-
-    def _add(self, conn: Connection, records: Records, done: Transferred, meter: Meter) -> None:
-        dialect: Dialect = self._target.dialect
-        was_empty = self._target.run(partial(merging.is_empty, records=records), "read")
-        for page in stream(conn, records):
-            add = partial(merging.add, dialect=dialect, records=records, rows=page)
-            try:
-                counts = self._target.run(partial(add, was_empty=was_empty), "write")
-            except BrokenReferenceError:
-                # The connection was lost in a commit that was done, so the retry met its own rows.
-                counts = self._target.run(partial(add, was_empty=False), "write")
-            done.add(records.name, *counts)
-            meter.advance(len(page), records.name)
-        if records.has_row_id and done.written.get(records.name):
-            self._target.run(partial(dialect.continue_ids, table=records.table), "write")
-
-    def _verify(self, conn: Connection, records: Records, meter: Meter) -> None:
-        there, found = Digest(), Digest()
-        for page in stream(conn, records):
-            compare = partial(merging.compare, records=records, rows=page)
-            try:
-                compared = self._target.run(compare, "read")
-            except TransferConflictError as exc:
-                raise TransferMismatchError(f"the copy differs from its source: {exc}") from exc
-            for values in page:
-                there.add(records.fingerprint(values))
-            for values in compared.kept:
-                found.add(records.fingerprint(values))
-            meter.advance(len(page), "verify")
-        if (there.rows, str(there)) != (found.rows, str(found)):
+def _verify(conn: Connection, target: Runner, records: Records, meter: Meter) -> None:
+    for page in stream(conn, records):
+        try:
+            missing = target.run(partial(find_missing, records=records, rows=page), "read")
+        except TransferConflictError as exc:
+            raise TransferMismatchError(f"the copy differs from its source: {exc}") from exc
+        if missing:
             raise TransferMismatchError(
-                f"the copy differs from its source: of {there.rows:,} rows of {records.name}, "
-                f"{found.rows:,} are in the target. Somebody wrote to it meanwhile: run it again"
+                f"the copy differs from its source: the target lacks {len(missing):,} of "
+                f"{len(page):,} rows of {records.name}. It was written to meanwhile: run the copy "
+                "again"
             )
+        meter.advance(len(page), "verify")

@@ -1,4 +1,4 @@
-"""The methods of a saver that move a database, sync and async."""
+"""The methods of a saver that back up, restore and import, sync and async."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from langgraph_session_saver.transfer.archive import PathLike
-from langgraph_session_saver.transfer.backup import BackingUp
-from langgraph_session_saver.transfer.importing import Imported, Importing
-from langgraph_session_saver.transfer.other_savers import Peer, peer_of
+from langgraph_session_saver.transfer.archive import PathLike, open_archive
+from langgraph_session_saver.transfer.backup import backup, restore
+from langgraph_session_saver.transfer.importing import Imported, import_threads
+from langgraph_session_saver.transfer.other_savers import Reader, reader_for
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
+from langgraph_session_saver.transfer.records import all_records
 
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
@@ -32,30 +33,30 @@ class TransferMethods:
     def backup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:
         """Write all sessions, threads and what they hold to one file, which any database takes.
 
-        It is a snapshot: what is written meanwhile is not in it. The file gets its name when it
-        is whole and on the disk, in place of one that had it; it can be read by its owner only.
+        The file is a snapshot: it holds nothing that is written meanwhile. It gets its name, and
+        replaces a file of that name, when it is whole and on the disk. Only its owner can read it.
 
         Args:
             path: The file.
             progress: Called with a `Progress` after each page of rows.
 
         Returns:
-            How many rows of each table.
+            The number of rows of each table.
 
         Raises:
             BackupFileError: The file cannot be written, for example because the disk is full.
         """
-        return self._script_runner.run(BackingUp(self._context).backup(path, progress))
+        return self._script_runner.run(backup(self._context, path, progress))
 
     async def abackup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:
         """As `backup`."""
-        return await self._script_runner.arun(BackingUp(self._context).backup(path, progress))
+        return await self._script_runner.arun(backup(self._context, path, progress))
 
     def restore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """Add the rows of a backup to this database, of whatever kind it is.
 
-        The whole file is checked first. All rows come in one transaction. Rows that are there
-        with the same content stay, so that a second call changes nothing.
+        The whole file is verified first. All rows are written in one transaction. Rows that are
+        there with the same content stay, so that a second call changes nothing.
 
         Args:
             path: The file that `backup` made.
@@ -68,17 +69,17 @@ class TransferMethods:
             NotABackupError: The file is something else, damaged, or made by a newer version.
             BackupFileError: The file cannot be read.
             TransferConflictError: The database has a row with the same key and other content.
-            ValueTooLargeError: A value is more than this database takes.
+            ValueTooLargeError: A value is larger than this database takes.
         """
-        work = BackingUp(self._context)
-        with closing(work.check(path)) as archive:  # before the database is even set up
-            return self._script_runner.run(work.restore(archive, progress))
+        # Before the first connection: a file that is no backup sets up no database.
+        with closing(open_archive(path, all_records(self._context.tables))) as archive:
+            return self._script_runner.run(restore(self._context, archive, progress))
 
     async def arestore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """As `restore`."""
-        work = BackingUp(self._context)
-        with closing(await asyncio.to_thread(work.check, path)) as archive:
-            return await self._script_runner.arun(work.restore(archive, progress))
+        every = all_records(self._context.tables)
+        with closing(await asyncio.to_thread(open_archive, path, every)) as archive:
+            return await self._script_runner.arun(restore(self._context, archive, progress))
 
     def import_from(
         self,
@@ -86,12 +87,12 @@ class TransferMethods:
         progress: OnProgress | None = None,
         thread_ids: Iterable[str] | None = None,
     ) -> Imported:
-        """Take over the threads of another saver: they resume here, with all their history.
+        """Import the threads of another saver: they resume here, with all their history.
 
-        Every checkpoint comes with its parent, metadata and pending writes, and its steps project
-        rows as they would have here. What is here already stays, so that a second call changes
-        nothing and one that was killed goes on. A thread that is another one here, or went on
-        here, is left as it is, with a warning and a reason in `skipped`.
+        Every checkpoint comes with its parent, metadata and pending writes, and projects the rows
+        that its step would have projected here. Checkpoints that are here stay, so that a second
+        call changes nothing and one that was killed goes on. A thread that is another one here,
+        or went on here, is left as it is, with a warning and a reason in `skipped`.
 
         Args:
             other: Any saver; it is only read.
@@ -102,8 +103,8 @@ class TransferMethods:
             ThreadNotFoundError: The other saver has no thread of a given id.
             WrongFaceError: It can only be read with await: use `aimport_from`.
         """
-        peer = peer_of(other, async_face=False)
-        return self._script_runner.run(self._import_from(peer, progress, thread_ids))
+        reader = reader_for(other, async_face=False)
+        return self._script_runner.run(self._import_threads(reader, progress, thread_ids))
 
     async def aimport_from(
         self,
@@ -112,11 +113,12 @@ class TransferMethods:
         thread_ids: Iterable[str] | None = None,
     ) -> Imported:
         """As `import_from`; a saver without async methods is read in a thread."""
-        peer = peer_of(other, async_face=True)
-        return await self._script_runner.arun_here(self._import_from(peer, progress, thread_ids))
+        reader = reader_for(other, async_face=True)
+        script = self._import_threads(reader, progress, thread_ids)
+        return await self._script_runner.arun_here(script)
 
-    def _import_from(
-        self, peer: Peer, progress: OnProgress | None, thread_ids: Iterable[str] | None
+    def _import_threads(
+        self, reader: Reader, progress: OnProgress | None, thread_ids: Iterable[str] | None
     ) -> Script[Imported]:
-        work = Importing(self._context, self.serde, self._maintenance)
-        return (yield from work.import_from(peer, progress, thread_ids))
+        shared = (self._context, self.serde, self._maintenance)
+        return import_threads(*shared, reader, progress, thread_ids)

@@ -1,9 +1,9 @@
-"""What other savers hold, read in bounded memory, through either face of theirs.
+"""Readers of other savers, in bounded memory, through their sync or their async methods.
 
 The official savers are asked in SQL for the ids of their checkpoints (PostgresSaver's `list`
-fetches all that it will yield, with every value) and for the column `task_path`, which no method
-of theirs gives. Any other saver's ids come from its `list`. A peer's methods return calls, which
-the script that imports has made as asides.
+fetches all that it will yield, with every value) and for the `task_path` of writes, which no
+method of theirs returns. The ids of any other saver come from its `list`. A reader's methods
+return calls, for an importing script to make as `Aside`s.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from langgraph_session_saver.errors import WrongFaceError
 from langgraph_session_saver.sql.scripts import Aside, Script
 
 PAGE = 2_000
-"""Ids that one query gives."""
+"""Ids that one query returns."""
 
 
-class At(NamedTuple):
-    """Where a checkpoint is in another saver."""
+class CheckpointRef(NamedTuple):
+    """A checkpoint of another saver."""
 
     thread_id: str
     checkpoint_ns: str
@@ -35,199 +35,182 @@ class At(NamedTuple):
         return {"configurable": self._asdict()}
 
 
-class Ids:
-    """The ids of another saver's checkpoints: on disk if they are many."""
+class CheckpointRefs:
+    """The checkpoints of another saver: in a temporary file if they are many."""
 
     def __init__(self) -> None:
         self._file = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._file.execute(
-            "CREATE TABLE ids (thread TEXT, ns TEXT, id TEXT, PRIMARY KEY (thread, id, ns)) "
+            "CREATE TABLE refs (thread TEXT, ns TEXT, id TEXT, PRIMARY KEY (thread, id, ns)) "
             "WITHOUT ROWID"
         )
 
     def add(self, found: Iterable[Sequence[str]]) -> None:
-        """Remember checkpoints."""
-        self._file.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", found)
+        """Add checkpoints, by thread, namespace and id."""
+        self._file.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?, ?)", found)
 
     def __len__(self) -> int:
-        (count,) = self._file.execute("SELECT count(*) FROM ids").fetchone()
+        (count,) = self._file.execute("SELECT count(*) FROM refs").fetchone()
         return int(count)
 
     def threads(self) -> Iterator[str]:
         """Every thread that has a checkpoint."""
         last = ("",)
-        query = "SELECT thread FROM ids WHERE thread > ? ORDER BY thread LIMIT 1"
+        query = "SELECT thread FROM refs WHERE thread > ? ORDER BY thread LIMIT 1"
         while last := self._file.execute(query, last).fetchone():
             yield last[0]
 
-    def of(self, thread_id: str) -> list[At]:
-        """A thread's checkpoints, oldest first, in all its namespaces."""
-        query = "SELECT thread, ns, id FROM ids WHERE thread = ? ORDER BY id, ns"
-        return [At(*row) for row in self._file.execute(query, (thread_id,))]
+    def of(self, thread_id: str) -> list[CheckpointRef]:
+        """A thread's checkpoints in all namespaces, oldest first."""
+        query = "SELECT thread, ns, id FROM refs WHERE thread = ? ORDER BY id, ns"
+        return [CheckpointRef(*row) for row in self._file.execute(query, (thread_id,))]
 
     def close(self) -> None:
-        """Forget them."""
+        """Delete the file."""
         self._file.close()
 
 
-Written = Sequence[tuple[str, str, str, int]]
-"""Of a checkpoint's writes: task, channel, path and index."""
+StoredWrites = Sequence[tuple[str, str, str, int]]
+"""Task, channel, task path and index of each write of a checkpoint, in any order."""
 
 
-class Peer:
-    """Any saver, through the methods that all have."""
+class Reader:
+    """Reads any saver, through the methods that all savers have."""
 
     def __init__(self, saver: BaseCheckpointSaver[Any], *, is_async: bool) -> None:
-        self.saver = saver
+        self.saver: Any = saver
         self.is_async = is_async
 
-    def get_tuple(self, at: At) -> Callable[[], Any]:
-        """A call that reads a checkpoint."""
+    def get_tuple(self, ref: CheckpointRef) -> Callable[[], Any]:
+        """A call that returns a checkpoint."""
         read = self.saver.aget_tuple if self.is_async else self.saver.get_tuple
-        return partial(read, at.config())
+        return partial(read, ref.config())
 
-    def written(self, at: At) -> Callable[[], Written | None]:
-        """A call that reads where the writes of a checkpoint belong; None if that is not kept."""
-        del at
-        return lambda: None
+    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
+        """A call that returns a checkpoint's writes with their paths; None if there is no way."""
+        del ref
+        return None
 
-    def gather(self, ids: Ids, thread_id: str | None) -> Script[None]:
-        """Note the ids of all checkpoints, or of a thread's."""
-        config: RunnableConfig | None = None
-        if thread_id is not None:
-            config = {"configurable": {"thread_id": thread_id}}
-        list_ids = self._alist_ids if self.is_async else self._list_ids
-        yield Aside(partial(list_ids, ids, config))
+    def list_refs(self, refs: CheckpointRefs, thread_id: str | None) -> Script[None]:
+        """Add all checkpoints, or a thread's."""
+        named: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+        config = None if thread_id is None else named
+        add = self._aadd_listed if self.is_async else self._add_listed
+        yield Aside(partial(add, refs, config))
 
-    def _list_ids(self, ids: Ids, config: RunnableConfig | None) -> None:
-        ids.add(_place(found.config) for found in self.saver.list(config))
+    def _add_listed(self, refs: CheckpointRefs, config: RunnableConfig | None) -> None:
+        refs.add(_names(found.config) for found in self.saver.list(config))
 
-    async def _alist_ids(self, ids: Ids, config: RunnableConfig | None) -> None:
+    async def _aadd_listed(self, refs: CheckpointRefs, config: RunnableConfig | None) -> None:
         async for found in self.saver.alist(config):
-            ids.add([_place(found.config)])
+            refs.add([_names(found.config)])
 
 
-def _place(config: RunnableConfig) -> tuple[str, str, str]:
+def _names(config: RunnableConfig) -> tuple[str, str, str]:
     named = config["configurable"]
     return str(named["thread_id"]), named.get("checkpoint_ns", ""), named["checkpoint_id"]
 
 
-class _InMemory(Peer):
-    """`InMemorySaver`, which has everything in dictionaries."""
-
-    def written(self, at: At) -> Callable[[], Written | None]:
-        """As `Peer.written`."""
-        saver: Any = self.saver
-        stored = saver.writes.get(tuple(at), {})
+class _InMemoryReader(Reader):
+    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
+        stored = self.saver.writes.get(tuple(ref), {})
         rows = [(task, channel, path, idx) for (task, idx), (_, channel, _, path) in stored.items()]
         return lambda: rows
 
-    def gather(self, ids: Ids, thread_id: str | None) -> Script[None]:
-        """As `Peer.gather`."""
-        yield from ()  # a script, though it asks for nothing
-        saver: Any = self.saver
-        for thread, namespaces in list(saver.storage.items()):
+    def list_refs(self, refs: CheckpointRefs, thread_id: str | None) -> Script[None]:
+        yield from ()  # a script without requests
+        for thread, namespaces in list(self.saver.storage.items()):
             if thread_id in (None, str(thread)):
                 for ns, checkpoints in list(namespaces.items()):
-                    ids.add((str(thread), ns, name) for name in list(checkpoints))
+                    refs.add((str(thread), ns, name) for name in list(checkpoints))
 
 
-class _Sql(Peer):
-    """A saver whose tables can be asked."""
+class _SqlReader(Reader):
+    """Reads a saver whose tables can be queried."""
 
-    writes = "checkpoint_writes"
-    mark = "%s"
+    writes_table = "checkpoint_writes"
+    placeholder = "%s"
 
     def query(self, sql: str, params: tuple[Any, ...]) -> Any:
-        """Run a SELECT; its rows as tuples."""
-        saver: Any = self.saver
-        with saver._cursor() as cursor:  # noqa: SLF001 - the only way to its connection
+        """Run a SELECT, and return its rows as tuples."""
+        with self.saver._cursor() as cursor:  # noqa: SLF001 - the only way to its connection
             cursor.execute(sql, params)
             return [tuple(row.values()) for row in cursor.fetchall()]
 
-    def written(self, at: At) -> Callable[[], Written | None]:
-        """As `Peer.written`."""
+    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
         sql = (
-            f"SELECT task_id, channel, task_path, idx FROM {self.writes} WHERE "  # noqa: S608
+            f"SELECT task_id, channel, task_path, idx FROM {self.writes_table} WHERE "  # noqa: S608
             "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
         )
-        return partial(self.query, sql.replace("?", self.mark), tuple(at))
+        return partial(self.query, sql.replace("?", self.placeholder), tuple(ref))
 
-    def gather(self, ids: Ids, thread_id: str | None) -> Script[None]:
-        """As `Peer.gather`."""
+    def list_refs(self, refs: CheckpointRefs, thread_id: str | None) -> Script[None]:
         condition = "" if thread_id is None else "thread_id = ? AND "
         named = () if thread_id is None else (thread_id,)
         sql = (
             "SELECT thread_id, checkpoint_ns, checkpoint_id FROM checkpoints WHERE "  # noqa: S608
             f"{condition}(thread_id, checkpoint_ns, checkpoint_id) > (?, ?, ?) "
             f"ORDER BY thread_id, checkpoint_ns, checkpoint_id LIMIT {PAGE}"
-        ).replace("?", self.mark)
-        page = yield Aside(partial(self.query, sql, (*named, "", "", "")))
+        ).replace("?", self.placeholder)
+        page = [("", "", "")]
         while page:
-            ids.add(page)
             page = yield Aside(partial(self.query, sql, (*named, *page[-1])))
+            refs.add(page)
 
 
-class _AsyncSql(_Sql):
+class _AsyncSqlReader(_SqlReader):
     async def query(self, sql: str, params: tuple[Any, ...]) -> Any:
-        saver: Any = self.saver
-        async with saver._cursor() as cursor:  # noqa: SLF001
+        async with self.saver._cursor() as cursor:  # noqa: SLF001
             await cursor.execute(sql, params)
             return [tuple(row.values()) for row in await cursor.fetchall()]
 
 
-class _Sqlite(_Sql):
-    writes = "writes"
-    mark = "?"
+class _SqliteReader(_SqlReader):
+    writes_table = "writes"
+    placeholder = "?"
 
     def query(self, sql: str, params: tuple[Any, ...]) -> Any:
-        saver: Any = self.saver
-        with saver.cursor(transaction=False) as cursor:
+        with self.saver.cursor(transaction=False) as cursor:
             return cursor.execute(sql, params).fetchall()
 
-    def written(self, at: At) -> Callable[[], Written | None]:
+    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
         if not getattr(self.saver, "_has_task_path", True):
-            return lambda: None  # a read-only file from before there was the column
-        return super().written(at)
+            return None  # a read-only file from before the column existed
+        return super().stored_writes(ref)
 
 
-class _AsyncSqlite(_Sqlite):
+class _AsyncSqliteReader(_SqliteReader):
     async def query(self, sql: str, params: tuple[Any, ...]) -> Any:
-        saver: Any = self.saver
-        await saver.setup()
-        async with saver.lock, saver.conn.execute(sql, params) as cursor:
+        await self.saver.setup()
+        async with self.saver.lock, self.saver.conn.execute(sql, params) as cursor:
             return list(await cursor.fetchall())
 
 
-_KNOWN: dict[str, tuple[type[Peer], bool]] = {
-    "InMemorySaver": (_InMemory, False),
-    "SqliteSaver": (_Sqlite, False),
-    "AsyncSqliteSaver": (_AsyncSqlite, True),
-    "PostgresSaver": (_Sql, False),
-    "AsyncPostgresSaver": (_AsyncSql, True),
-    "PyMySQLSaver": (_Sql, False),
+_READERS: dict[str, tuple[type[Reader], bool]] = {
+    "InMemorySaver": (_InMemoryReader, False),
+    "SqliteSaver": (_SqliteReader, False),
+    "AsyncSqliteSaver": (_AsyncSqliteReader, True),
+    "PostgresSaver": (_SqlReader, False),
+    "AsyncPostgresSaver": (_AsyncSqlReader, True),
+    "PyMySQLSaver": (_SqlReader, False),
 }
-"""The official savers, by name: none of them is imported here."""
+"""Readers of the official savers, and whether they are async; none of the savers is imported."""
 
 
-def peer_of(saver: BaseCheckpointSaver[Any], *, async_face: bool) -> Peer:
-    """The way to read a saver.
+def reader_for(saver: BaseCheckpointSaver[Any], *, async_face: bool) -> Reader:
+    """Choose the reader of a saver.
 
     Raises:
         WrongFaceError: It has only `a…` methods, and the call is not an async one.
     """
-    for cls in type(saver).__mro__:
-        if cls.__module__.startswith("langgraph.checkpoint.") and cls.__name__ in _KNOWN:
-            kind, is_async = _KNOWN[cls.__name__]
-            break
-    else:
-        kind, is_async = Peer, _is_async(type(saver))
+    kind = type(saver)
+    base = BaseCheckpointSaver
+    reader, is_async = Reader, kind.get_tuple is base.get_tuple or kind.list is base.list
+    for cls in reversed(kind.__mro__):
+        if cls.__module__.startswith("langgraph.checkpoint.") and cls.__name__ in _READERS:
+            reader, is_async = _READERS[cls.__name__]
     if is_async and not async_face:
         raise WrongFaceError(
-            f"{type(saver).__name__} is read with await: call aimport_from in place of import_from"
+            f"{kind.__name__} is read with await: call aimport_from in place of import_from"
         )
-    return kind(saver, is_async=is_async)
-
-
-def _is_async(cls: type[BaseCheckpointSaver[Any]]) -> bool:
-    return cls.get_tuple is BaseCheckpointSaver.get_tuple or cls.list is BaseCheckpointSaver.list
+    return reader(saver, is_async=is_async)

@@ -1,4 +1,4 @@
-"""How far long work is, told to whoever asks."""
+"""Progress and results of a backup, a restore, a copy or an import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Progress:
     """How far a backup, a restore, a copy or an import is."""
 
     done: int
-    """Rows, or for an import checkpoints."""
+    """Rows; checkpoints of an import."""
     total: int
     what: str
     """What it is at: a table's name, "verify", or a thread's id."""
@@ -26,25 +26,26 @@ class Transferred:
     """What a restore or a copy did, by table."""
 
     written: dict[str, int]
+    """Rows that were written."""
     kept: dict[str, int]
-    """What was there already, with the same content."""
+    """Rows that were there with the same content."""
 
-    def add(self, name: str, written: int, kept: int) -> None:
-        """Count some more."""
-        self.written[name] += written
-        self.kept[name] += kept
+    def add(self, name: str, rows: int, written: int) -> None:
+        """Count a page of a table's rows, some of which were written."""
+        self.written[name] = self.written.get(name, 0) + written
+        self.kept[name] = self.kept.get(name, 0) + rows - written
 
 
 class Meter:
-    """Counts what is done and tells it."""
+    """Counts what is done, and reports it to a callback if there is one."""
 
-    def __init__(self, tell: OnProgress | None, total: int) -> None:
-        self._tell = tell
+    def __init__(self, report: OnProgress | None, total: int) -> None:
+        self._report = report
         self._total = total
         self._done = 0
 
     def advance(self, count: int, what: str) -> None:
-        """Say that so many more are done."""
+        """Count some more, and report it."""
         self._done += count
-        if self._tell is not None:
-            self._tell(Progress(self._done, self._total, what))
+        if self._report is not None:
+            self._report(Progress(self._done, self._total, what))

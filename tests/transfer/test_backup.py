@@ -23,7 +23,7 @@ from langgraph_session_saver.errors import (
     ValueTooLargeError,
 )
 from langgraph_session_saver.transfer import Progress
-from langgraph_session_saver.transfer.archive import opened
+from langgraph_session_saver.transfer.archive import open_archive
 from tests.conftest import MakeBackend
 from tests.support.backends import BACKEND_NAMES, EACH_ONCE, Backend, Sql
 from tests.support.faces import FACE_NAMES
@@ -144,7 +144,7 @@ def test_equal_databases_have_equal_digests(
     with SessionSaver.from_conn_string(backend.url) as saver:
         saver.backup(tmp_path / "again")
 
-    one, other = opened(file, RECORDS), opened(tmp_path / "again", RECORDS)
+    one, other = open_archive(file, RECORDS), open_archive(tmp_path / "again", RECORDS)
 
     assert one.digests == other.digests
     one.close()
@@ -263,7 +263,7 @@ def test_a_file_with_trailing_data_is_refused(file: Path, empty: Backend) -> Non
 
 def test_a_file_of_a_newer_format_is_refused(file: Path, empty: Backend) -> None:
     file.write_bytes(file.read_bytes().replace(b"backup 1\n", b"backup 2\n", 1))
-    refused(file, empty, NewerBackupError, "format 2, and this code reads up to 1: upgrade")
+    refused(file, empty, NewerBackupError, "format 2, and this version reads up to 1: upgrade")
 
 
 def test_a_file_of_a_newer_schema_is_refused(
@@ -286,7 +286,7 @@ def test_a_backup_is_private_and_replaces_the_previous_one(house: Backend, file:
         saver.backup(str(file))
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    opened(file, RECORDS).close()
+    open_archive(file, RECORDS).close()
 
 
 def test_a_missing_directory_is_reported(house: Backend, tmp_path: Path) -> None:
@@ -383,6 +383,6 @@ def test_a_backup_is_a_consistent_snapshot(house: Backend, backend: Backend, fil
     with SessionSaver.from_conn_string(backend.url) as saver:
         saver.backup(file, rename)
 
-    archive = opened(file, RECORDS)
+    archive = open_archive(file, RECORDS)
     assert archive.rows == {name: len(rows) for name, rows in before.items()}
     archive.close()

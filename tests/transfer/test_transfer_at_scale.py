@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.transfer.archive import opened
+from langgraph_session_saver.transfer.archive import open_archive
 from tests.benchmarks.filling import CHUNK, TEMPLATE, _copy
 from tests.conftest import MakeBackend
 from tests.support.backends import Backend
@@ -70,7 +70,7 @@ def test_many_sessions_move_to_postgresql_in_little_memory(
         moved("restore", target, first),
     ]
 
-    one, other = opened(first, RECORDS), opened(second, RECORDS)
+    one, other = open_archive(first, RECORDS), open_archive(second, RECORDS)
     print(f"\n{one.rows}, {first.stat().st_size / 1e6:.0f} MB")
     assert one.rows["sessions"] == SESSIONS
     assert one.rows["session_checkpoints"] == SESSIONS * CHECKPOINTS
