@@ -33,11 +33,8 @@ from langgraph_session_saver.inspection.methods import InspectionMethods
 from langgraph_session_saver.projection.builtin import ProjectionOption, resolve_projections
 from langgraph_session_saver.projection.project import Pricing
 from langgraph_session_saver.projection.rules import Policy, Projection
-from langgraph_session_saver.sessions.child_scripts import ChildScripts
 from langgraph_session_saver.sessions.repository import SessionRepository
-from langgraph_session_saver.sessions.session_scripts import SessionScripts
 from langgraph_session_saver.sessions.state import SessionState
-from langgraph_session_saver.sessions.state_scripts import StateScripts
 from langgraph_session_saver.sql.runner import Runner
 from langgraph_session_saver.sql.scripts import ScriptRunner
 from langgraph_session_saver.sql.urls import make_engine, parse_url
@@ -116,9 +113,6 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self._delta_history = DeltaHistoryReader(self._context, self._reader)
         self._lister = CheckpointLister(self._context, self._reader)
         self._maintenance = ThreadMaintenance(self._context, self._reader)
-        self._sessions = SessionScripts(self._context, self._maintenance)
-        self._children = ChildScripts(self._context, self._sessions)
-        self._states = StateScripts(self._context, self._sessions, self._reader)
 
     def _projections(
         self, option: ProjectionOption | Literal[False] | None
@@ -343,12 +337,12 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     @property
     def sessions(self) -> SessionRepository:
         """The sessions of the database, and what belongs to them."""
-        return SessionRepository(self._script_runner, self._sessions, self._children)
+        return SessionRepository(self._script_runner, self._context, self._maintenance)
 
     @property
     def state(self) -> SessionState:
         """What sessions show of their graphs' state."""
-        return SessionState(self._script_runner, self._states, self.serde)
+        return SessionState(self._script_runner, self._context, self._reader, self.serde)
 
     # -- deleting, pruning, copying ---------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What an application sets by hand, checked as a step's values are. Pure."""
+"""Validation of the columns of `sessions` that an application sets, as for a graph step."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sessions.records import SessionChanges
 from langgraph_session_saver.validation import check_optional_id, check_text
 
-_LONGEST = {"scope_type": 50, "status": 20}
-_LARGEST_NUMBER = (1 << 31) - 1
+LARGEST_INTEGER = (1 << 31) - 1
+"""The largest number of an INTEGER column."""
+
+_TEXT_LENGTHS = {"scope_type": 50, "status": 20}
 
 
-def columns_of(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of `sessions` for what an application sets.
+def validated_columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate what an application sets, and convert it to columns.
 
     Raises:
-        InvalidConfigError: A name is no such column, or a value is not what its column takes.
+        InvalidConfigError: A name is not a column that can be set, or a value is invalid.
     """
     unknown = sorted(changes.keys() - SessionChanges.__annotations__.keys())
     if unknown:
@@ -27,30 +29,31 @@ def columns_of(changes: Mapping[str, Any]) -> dict[str, Any]:
             f"a session has no column {', '.join(map(repr, unknown))} to set: use one of "
             f"{', '.join(SessionChanges.__annotations__)}"
         )
-    found: dict[str, Any] = {}
-    for name in SessionChanges.__annotations__:  # in this order: artifacts override a build's own
+    columns: dict[str, Any] = {}
+    # In this order, a given `build_artifacts` overrides that of a `BuildInfo`.
+    for name in SessionChanges.__annotations__:
         if name in changes:
-            found |= _columns(name, changes[name])
-    return found
+            columns |= _validated(name, changes[name])
+    return columns
 
 
-def _columns(name: str, value: Any) -> dict[str, Any]:
+def _validated(name: str, value: Any) -> dict[str, Any]:
     if name in {"owner_id", "scope_id"}:
         return {name: check_optional_id(name, value)}
-    if name in _LONGEST:
-        return {name: None if value is None else check_text(name, value, _LONGEST[name])}
+    if name in _TEXT_LENGTHS:
+        return {name: None if value is None else check_text(name, value, _TEXT_LENGTHS[name])}
     if name == "round_sequence":
-        return {name: _number(name, value)}
+        return {name: 0 if value is None else check_number(name, value, LARGEST_INTEGER)}
     if name.startswith("model_"):
-        return read("model_usage", {name.removeprefix("model_"): value})
-    return read(name, value)
+        return projected_columns("model_usage", {name.removeprefix("model_"): value})
+    return projected_columns(name, value)
 
 
-def read(rule: str, value: Any) -> dict[str, Any]:
-    """The columns of a value, by the built-in projection's rule.
+def projected_columns(rule: str, value: Any) -> dict[str, Any]:
+    """Convert a value to columns by a built-in projection's rule.
 
     Raises:
-        InvalidConfigError: The value does not validate.
+        InvalidConfigError: The value is invalid.
     """
     column = built_in_columns()[rule]
     try:
@@ -61,9 +64,15 @@ def read(rule: str, value: Any) -> dict[str, Any]:
         ) from exc
 
 
-def _number(name: str, value: Any) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_NUMBER:
-        raise InvalidConfigError(f"{name} is {value!r:.80}: pass a whole number from 0 on")
-    return value
+def check_number(name: str, value: Any, largest: int, smallest: int = 0) -> int:
+    """Validate a whole number.
+
+    Raises:
+        InvalidConfigError: It is not a whole number between the two.
+    """
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number or not smallest <= value <= largest:
+        raise InvalidConfigError(
+            f"{name} is {value!r:.80}: pass a whole number from {smallest} to {largest}"
+        )
+    return int(value)

@@ -1,23 +1,25 @@
-"""What sessions and their rows look like to a caller: frozen, and tied to no connection."""
+"""Frozen records of sessions and their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any, Generic, TypedDict, TypeVar, overload
+
+from sqlalchemy import Column, Table
 
 from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
 
 T = TypeVar("T")
 
 DELETED = "deleted"
-"""The status of a session that was deleted softly."""
+"""The status of a soft-deleted session."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """One row of `sessions`, but for its `graph_state`, which `saver.state` loads."""
+    """A row of `sessions` without `graph_state`, which `saver.state` loads."""
 
     id: str
     title: str
@@ -38,22 +40,22 @@ class SessionRecord:
     build_artifacts: dict[str, Any] | None
     aesthetic_scores: dict[str, Any] | None
     checkpoint_id: str | None
-    """The checkpoint whose step was the last to write these columns; None: set by hand since."""
+    """The checkpoint whose step wrote these columns; None if the application has set them since."""
     owner_id: str | None
     scope_type: str | None
     scope_id: str | None
     status: str | None
-    """The application's own word for it, or "deleted"."""
+    """Set by the application, or "deleted"."""
     round_sequence: int
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it was deleted softly."""
+        """Whether the session is soft-deleted."""
         return self.status == DELETED
 
 
 class SessionChanges(TypedDict, total=False):
-    """The columns that an application sets; None clears one, back to its default if it has one."""
+    """The columns that an application can set; None resets one to its default or NULL."""
 
     title: str | None
     product_type: str | None
@@ -78,7 +80,7 @@ class SessionChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """One row of `messages`."""
+    """A row of `messages`."""
 
     id: int
     session_id: str
@@ -86,14 +88,14 @@ class MessageRecord:
     content: str
     timestamp: datetime
     message_id: str | None
-    """LangChain's id of a message that a graph's state holds."""
+    """LangChain's id of the message in a graph's state, or the application's own."""
     removed_at: datetime | None
-    """When a reducer or a fork dropped it."""
+    """When a reducer or a fork dropped the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRecord:
-    """One row of `versions`: a page."""
+    """A row of `versions`: a version of the session's page."""
 
     session_id: str
     version: int
@@ -106,7 +108,7 @@ class VersionRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One row of `token_usage`."""
+    """A row of `token_usage`: a model call."""
 
     id: int
     session_id: str
@@ -121,12 +123,12 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """Tokens and cost of all calls that share what was summed up by; the rest of these is None."""
+    """Totals of the calls in a group; what they were not grouped by is None."""
 
     agent_type: str | None
     model: str | None
     day: date | None
-    """A day of UTC."""
+    """A day in UTC."""
     calls: int
     input_tokens: int
     output_tokens: int
@@ -136,7 +138,7 @@ class UsageSummary:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """One row of `session_errors`: a task that failed, or a value that did not validate."""
+    """A row of `session_errors`: a failed task, or a value that did not validate."""
 
     id: int
     session_id: str
@@ -146,7 +148,7 @@ class ErrorRecord:
     run_id: str | None
     task_id: str | None
     kind: str
-    """`error` for a task's, `projection` for a value's."""
+    """`error` for a task, `projection` for a value."""
     node: str | None
     step: int | None
     channel: str | None
@@ -154,17 +156,17 @@ class ErrorRecord:
     message: str
     stack: str | None
     recovered_at: datetime | None
-    """When the thread went on from the step that failed."""
+    """When the thread continued after the failed step."""
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Sequence[T], Generic[T]):
-    """A page of a listing: a sequence of its items."""
+    """One page of a listing: a sequence of its items."""
 
     items: tuple[T, ...]
     next: str | None
-    """Pass it as `after=` for the page that follows; None: this is the last one."""
+    """The cursor to pass as `after=` for the next page; None on the last page."""
 
     @overload
     def __getitem__(self, at: int) -> T: ...
@@ -177,3 +179,8 @@ class Page(Sequence[T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+
+def record_columns(table: Table, record: type[Any]) -> list[Column[Any]]:
+    """The table's columns that a record has as fields."""
+    return [table.c[field.name] for field in fields(record)]

@@ -1,12 +1,27 @@
-"""`saver.state`: what a session's columns say of its graph, sync and async."""
+"""`saver.state`: the columns of a session that its graph projects, sync and async."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection, select
 
+from langgraph_session_saver.checkpointer.config import place_of
+from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.get import CheckpointReader
+from langgraph_session_saver.errors import (
+    HistoryLostError,
+    InvalidConfigError,
+    ProjectionError,
+    ValueTooLargeError,
+)
+from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
+from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
 from langgraph_session_saver.projection.schemas import (
     AestheticScore,
     BuildInfo,
@@ -15,11 +30,25 @@ from langgraph_session_saver.projection.schemas import (
     RoutingMetadata,
     SessionMetadata,
 )
-from langgraph_session_saver.sessions.state_scripts import StateScripts
-from langgraph_session_saver.sql.scripts import ScriptRunner
+from langgraph_session_saver.schema.column_types import JsonText
+from langgraph_session_saver.sessions.columns import projected_columns, validated_columns
+from langgraph_session_saver.sessions.operations import SessionOperations
+from langgraph_session_saver.sql.scripts import (
+    Request,
+    Script,
+    ScriptMethods,
+    ScriptRunner,
+    awaited,
+    read_script,
+    write_script,
+)
+from langgraph_session_saver.validation import check_id
 
 if TYPE_CHECKING:
-    from langgraph_session_saver.sql.borrowed import AnyConnection, SyncConnection
+    from langgraph_session_saver.sql.borrowed import AnyConnection
+
+_ROUTING = tuple(RoutingMetadata.model_fields)
+_ROLES = tuple(ModelUsage.model_fields)
 
 
 class MetadataChanges(TypedDict, total=False):
@@ -31,21 +60,27 @@ class MetadataChanges(TypedDict, total=False):
     aesthetic_scores: AestheticScore | dict[str, Any] | None
 
 
-class SessionState:
-    """What sessions show of their graphs' state: `saver.state`.
+class SessionState(ScriptMethods):
+    """The columns of sessions that graphs project: `saver.state`.
 
-    A graph's own steps write these columns by themselves. Set here, by hand, they carry no
-    `checkpoint_id`, until the next step of the graph writes all of them anew. Every method that
-    changes something returns whether there is such a session, and changes nothing else.
+    A graph's steps write these columns themselves. Setting one here clears the session's
+    `checkpoint_id`, until the next step writes them all again. A method that changes columns
+    returns whether the session exists, and changes no other columns.
 
     `connection=` is as for `saver.sessions`.
     """
 
     def __init__(
-        self, driver: ScriptRunner, scripts: StateScripts, serde: SerializerProtocol
+        self,
+        script_runner: ScriptRunner,
+        context: Context,
+        reader: CheckpointReader,
+        serde: SerializerProtocol,
     ) -> None:
-        self._script_runner = driver
-        self._scripts = scripts
+        super().__init__(script_runner)
+        self._context = context
+        self._operations = SessionOperations(context)
+        self._reader = reader
         self._serde = serde
 
     # -- graph state ------------------------------------------------------------------------
@@ -55,213 +90,298 @@ class SessionState:
         session_id: str,
         state: Mapping[str, Any],
         *,
-        connection: SyncConnection | None = None,
-    ) -> bool:
-        """Set a session's state, as JSON: models and dataclasses by field.
-
-        Raises:
-            InvalidConfigError: It is no mapping.
-            ValueTooLargeError: It is larger, or nested deeper, than the database takes.
-        """
-        return self._script_runner.run(self._scripts.save(session_id, state), connection)
-
-    async def asave_state(
-        self,
-        session_id: str,
-        state: Mapping[str, Any],
-        *,
         connection: AnyConnection | None = None,
     ) -> bool:
-        """As `save_state`."""
-        return await self._script_runner.arun(self._scripts.save(session_id, state), connection)
+        """Set a session's state, as JSON; models and dataclasses become objects.
+
+        Raises:
+            InvalidConfigError: The state is not a mapping.
+            ValueTooLargeError: It is larger, or nested deeper, than the database's limit.
+        """
+        return self._change(session_id, {"graph_state": self._to_column(state)}, connection)
+
+    asave_state = awaited(save_state)
 
     def load_state(
-        self, session_id: str, *, connection: SyncConnection | None = None
+        self, session_id: str, *, connection: AnyConnection | None = None
     ) -> dict[str, Any] | None:
-        """Read a session's state; large values, to which the column only refers, are read too.
+        """Read a session's state, with the large values that the column only refers to.
 
         Channels that have rows of their own, `messages` and pages, are not part of it.
 
         Returns:
-            The state as plain JSON; None if there is no session, or it has none.
+            The state as plain JSON; None if the session does not exist or has no state.
 
         Raises:
-            HistoryLostError: It refers to values of a checkpoint that is gone.
-            SerializationError: A value's type may not be rebuilt.
+            HistoryLostError: The state refers to values of a checkpoint that is gone.
+            SerializationError: A value has a type that may not be deserialised.
         """
-        return self._script_runner.run(self._scripts.load(self._serde, session_id), connection)
+        return self._run(self._load(session_id), connection)
 
-    async def aload_state(
-        self, session_id: str, *, connection: AnyConnection | None = None
-    ) -> dict[str, Any] | None:
-        """As `load_state`."""
-        return await self._script_runner.arun(
-            self._scripts.load(self._serde, session_id), connection
-        )
+    aload_state = awaited(load_state)
 
-    def clear_state(self, session_id: str, *, connection: SyncConnection | None = None) -> bool:
-        """Empty a session's state; the graph's checkpoints stay as they are."""
-        return self._script_runner.run(self._scripts.change(session_id, _NO_STATE), connection)
+    def clear_state(self, session_id: str, *, connection: AnyConnection | None = None) -> bool:
+        """Clear a session's state; the graph's checkpoints stay."""
+        return self._change(session_id, {"graph_state": None}, connection)
 
-    async def aclear_state(
-        self, session_id: str, *, connection: AnyConnection | None = None
-    ) -> bool:
-        """As `clear_state`."""
-        return await self._script_runner.arun(
-            self._scripts.change(session_id, _NO_STATE), connection
-        )
+    aclear_state = awaited(clear_state)
 
-    # -- build ------------------------------------------------------------------------------
+    # -- build and metadata -----------------------------------------------------------------
 
     def update_build_status(
         self,
         session_id: str,
         info: BuildInfo | BuildStatus | str,
         *,
-        connection: SyncConnection | None = None,
-    ) -> bool:
-        """Set where a build stands; a `BuildInfo` also sets what it made, or why it failed.
-
-        Raises:
-            InvalidConfigError: There is no such status.
-        """
-        return self._script_runner.run(
-            self._scripts.update_build_status(session_id, info), connection
-        )
-
-    async def aupdate_build_status(
-        self,
-        session_id: str,
-        info: BuildInfo | BuildStatus | str,
-        *,
         connection: AnyConnection | None = None,
     ) -> bool:
-        """As `update_build_status`."""
-        script = self._scripts.update_build_status(session_id, info)
-        return await self._script_runner.arun(script, connection)
+        """Set the build status; a `BuildInfo` also sets the artifacts, or why the build failed.
 
-    # -- metadata ---------------------------------------------------------------------------
+        Raises:
+            InvalidConfigError: The status is unknown.
+        """
+        return self._change(session_id, projected_columns("build_status", info), connection)
+
+    aupdate_build_status = awaited(update_build_status)
 
     def metadata(
-        self, session_id: str, *, connection: SyncConnection | None = None
-    ) -> SessionMetadata | None:
-        """Read state, build and scores of a session; raises as `load_state` does."""
-        return self._script_runner.run(self._scripts.metadata(self._serde, session_id), connection)
-
-    async def ametadata(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> SessionMetadata | None:
-        """As `metadata`."""
-        return await self._script_runner.arun(
-            self._scripts.metadata(self._serde, session_id), connection
-        )
+        """Read a session's state, build and scores; raises as `load_state` does."""
+        return self._run(self._metadata(session_id), connection)
+
+    ametadata = awaited(metadata)
 
     def update_metadata(
         self,
         session_id: str,
         *,
-        connection: SyncConnection | None = None,
-        **changes: Unpack[MetadataChanges],
-    ) -> bool:
-        """Set the fields that are named, and no other; None clears one.
-
-        Raises:
-            InvalidConfigError: There is no such field, or a value does not validate.
-        """
-        return self._script_runner.run(
-            self._scripts.update_metadata(session_id, changes), connection
-        )
-
-    async def aupdate_metadata(
-        self,
-        session_id: str,
-        *,
         connection: AnyConnection | None = None,
         **changes: Unpack[MetadataChanges],
     ) -> bool:
-        """As `update_metadata`."""
-        script = self._scripts.update_metadata(session_id, changes)
-        return await self._script_runner.arun(script, connection)
+        """Set the named fields; None clears one.
+
+        Raises:
+            InvalidConfigError: A field is unknown, or a value is invalid.
+        """
+        _refuse_unknown("metadata", changes, MetadataChanges.__annotations__)
+        columns = validated_columns({n: v for n, v in changes.items() if n != "graph_state"})
+        if "graph_state" in changes:
+            state = changes["graph_state"]
+            columns["graph_state"] = None if state is None else self._to_column(state)
+        return self._change(session_id, columns, connection)
+
+    aupdate_metadata = awaited(update_metadata)
 
     # -- routing and models -----------------------------------------------------------------
 
     def routing(
-        self, session_id: str, *, connection: SyncConnection | None = None
-    ) -> RoutingMetadata | None:
-        """Read what was decided about a session; None if there is no session."""
-        return self._script_runner.run(self._scripts.routing(session_id), connection)
-
-    async def arouting(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> RoutingMetadata | None:
-        """As `routing`."""
-        return await self._script_runner.arun(self._scripts.routing(session_id), connection)
+        """Read a session's routing; None if the session does not exist."""
+        session_id = check_id("session_id", session_id)
+
+        def operation(conn: Connection) -> RoutingMetadata | None:
+            row = self._row(conn, session_id, _ROUTING)
+            return None if row is None else RoutingMetadata.model_construct(**row)
+
+        return self._run(read_script(operation), connection)
+
+    arouting = awaited(routing)
 
     def update_routing(
         self,
         session_id: str,
         routing: RoutingMetadata | Mapping[str, str | None] | None,
         *,
-        connection: SyncConnection | None = None,
-    ) -> bool:
-        """Set the fields that a routing names, and no other; None clears all of them.
-
-        Raises:
-            InvalidConfigError: There is no such field, or a value is too long.
-        """
-        return self._script_runner.run(
-            self._scripts.update_routing(session_id, routing), connection
-        )
-
-    async def aupdate_routing(
-        self,
-        session_id: str,
-        routing: RoutingMetadata | Mapping[str, str | None] | None,
-        *,
         connection: AnyConnection | None = None,
     ) -> bool:
-        """As `update_routing`."""
-        script = self._scripts.update_routing(session_id, routing)
-        return await self._script_runner.arun(script, connection)
+        """Set the given fields of a session's routing; None clears all.
+
+        Raises:
+            InvalidConfigError: A field is unknown, or a value is too long.
+        """
+        _refuse_unknown("routing", routing, _ROUTING)
+        return self._change(session_id, projected_columns("routing", routing), connection)
+
+    aupdate_routing = awaited(update_routing)
 
     def model_usage(
-        self, session_id: str, *, connection: SyncConnection | None = None
-    ) -> ModelUsage | None:
-        """Read which model played which part; None if there is no session."""
-        return self._script_runner.run(self._scripts.model_usage(session_id), connection)
-
-    async def amodel_usage(
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> ModelUsage | None:
-        """As `model_usage`."""
-        return await self._script_runner.arun(self._scripts.model_usage(session_id), connection)
+        """Read the model of each role; None if the session does not exist."""
+        session_id = check_id("session_id", session_id)
+
+        def operation(conn: Connection) -> ModelUsage | None:
+            row = self._row(conn, session_id, [f"model_{role}" for role in _ROLES])
+            return (
+                None
+                if row is None
+                else ModelUsage.model_construct(**{role: row[f"model_{role}"] for role in _ROLES})
+            )
+
+        return self._run(read_script(operation), connection)
+
+    amodel_usage = awaited(model_usage)
 
     def update_model_usage(
         self,
         session_id: str,
         usage: ModelUsage | Mapping[str, str | None] | None,
         *,
-        connection: SyncConnection | None = None,
-    ) -> bool:
-        """Set the parts that are named, and no other; None clears all of them.
-
-        Raises:
-            InvalidConfigError: There is no such part, or an id is too long.
-        """
-        return self._script_runner.run(
-            self._scripts.update_model_usage(session_id, usage), connection
-        )
-
-    async def aupdate_model_usage(
-        self,
-        session_id: str,
-        usage: ModelUsage | Mapping[str, str | None] | None,
-        *,
         connection: AnyConnection | None = None,
     ) -> bool:
-        """As `update_model_usage`."""
-        script = self._scripts.update_model_usage(session_id, usage)
-        return await self._script_runner.arun(script, connection)
+        """Set the models of the given roles; None clears all.
+
+        Raises:
+            InvalidConfigError: A role is unknown, or a model's name is too long.
+        """
+        _refuse_unknown("usage", usage, _ROLES)
+        return self._change(session_id, projected_columns("model_usage", usage), connection)
+
+    aupdate_model_usage = awaited(update_model_usage)
+
+    # -- scripts ----------------------------------------------------------------------------
+
+    def _change(
+        self, session_id: Any, columns: Mapping[str, Any], connection: AnyConnection | None
+    ) -> bool:
+        """Set columns; False if the session does not exist."""
+        session_id = check_id("session_id", session_id)
+        script = write_script(lambda conn: self._operations.change(conn, session_id, columns))
+        return self._run(script, connection)
+
+    def _to_column(self, state: Any) -> JsonText:
+        text = _to_json_text(state)
+        self._context.check_size(text.encode(), lambda: "the state")
+        return JsonText(text)
+
+    def _row(
+        self, conn: Connection, session_id: str, columns: Iterable[str]
+    ) -> Mapping[str, Any] | None:
+        s = self._context.tables.sessions.c
+        query = select(*(s[name] for name in columns)).where(s.id == session_id)
+        row = conn.execute(query).mappings().one_or_none()
+        return None if row is None else {str(name): value for name, value in row.items()}
+
+    def _metadata(self, session_id: Any) -> Script[SessionMetadata | None]:
+        session_id = check_id("session_id", session_id)
+        names = ("build_status", "build_artifacts", "aesthetic_scores", "updated_at")
+        row = yield Request.read(lambda conn: self._row(conn, session_id, names))
+        if row is None:
+            return None
+        state = yield from self._load(session_id)
+        try:
+            return SessionMetadata.model_validate(
+                {**row, "graph_state": state, "session_id": session_id}
+            )
+        except ValidationError as exc:
+            raise ProjectionError(
+                f"the columns of session {session_id!r} are not as this package wrote them: {exc}"
+            ) from exc
+
+    def _load(self, session_id: Any) -> Script[dict[str, Any] | None]:
+        session_id = check_id("session_id", session_id)
+        lost: HistoryLostError | None = None
+        for _ in range(ATTEMPTS):
+            shown: _ShownState | None = yield Request.read(
+                lambda conn: self._shown(conn, session_id)
+            )
+            if shown is None or shown.state is None:
+                return None
+            if not _references(shown.state) and OMITTED not in shown.state:
+                return shown.state
+            try:
+                return (yield from self._resolve(session_id, shown, shown.state))
+            except HistoryLostError as exc:
+                lost = exc  # a step may have pruned the checkpoint since the row was read
+        raise lost or HistoryLostError(f"the state of session {session_id!r} could not be read")
+
+    def _shown(self, conn: Connection, session_id: str) -> _ShownState | None:
+        s, t = self._context.tables.sessions, self._context.tables.threads
+        row = conn.execute(
+            select(
+                s.c.graph_state, s.c.checkpoint_id, t.c.thread_id, t.c.checkpoint_id.label("newest")
+            )
+            .outerjoin(t, (t.c.session_id == s.c.id) & t.c.is_first.is_(True))
+            .where(s.c.id == session_id)
+        ).first()
+        if row is None:
+            return None
+        return _ShownState(row.graph_state, row.thread_id, row.checkpoint_id or row.newest)
+
+    def _resolve(
+        self, session_id: str, shown: _ShownState, state: Mapping[str, Any]
+    ) -> Script[dict[str, Any]]:
+        """Replace a state's references, and add its omitted channels, from its checkpoint."""
+        references, has_omitted = _references(state), OMITTED in state
+
+        def is_wanted(channel: str) -> bool:
+            name = clean_text(channel)
+            is_omitted = (
+                has_omitted and name not in state and self._context.projector.shows(channel)
+            )
+            return is_omitted or name in references
+
+        values = None
+        if shown.thread_id is not None and shown.checkpoint_id is not None:
+            at = {"thread_id": shown.thread_id, "checkpoint_id": shown.checkpoint_id}
+            place = place_of({"configurable": at})
+            values = yield from self._reader.get_values(self._serde, place, is_wanted)
+        found = {clean_text(channel): value for channel, value in (values or {}).items()}
+        if values is None or references - found.keys():
+            raise HistoryLostError(
+                f"the state of session {session_id!r} refers to values of checkpoint "
+                f"{shown.checkpoint_id!r} of thread {shown.thread_id!r}, which are gone"
+            )
+        kept = {name: value for name, value in state.items() if name != OMITTED}
+        return kept | {name: to_json(value, depth=math.inf) for name, value in found.items()}
 
 
-_NO_STATE: Mapping[str, Any] = {"graph_state": None}
+class _ShownState(NamedTuple):
+    """The column `graph_state`, and the checkpoint that it shows."""
+
+    state: dict[str, Any] | None
+    thread_id: str | None
+    checkpoint_id: str | None
+    """A state that was set by hand may be none of this checkpoint's; it has no references."""
+
+
+def _to_json_text(state: Any) -> str:
+    """Convert a state to JSON.
+
+    Raises:
+        InvalidConfigError: It is not a mapping, or holds references of a stored state.
+        ValueTooLargeError: It is nested deeper than databases allow.
+    """
+    if not isinstance(state, Mapping):
+        raise InvalidConfigError(f"state is a {type(state).__name__}: pass a mapping")
+    try:
+        plain = to_json(state)
+    except (OverBudgetError, RecursionError) as exc:
+        raise ValueTooLargeError(f"the state cannot be stored as JSON: {exc}") from exc
+    references = _references(plain)
+    if references or OMITTED in plain:
+        raise InvalidConfigError(
+            f"state has only a reference for {', '.join(sorted(references)) or OMITTED!r}, as the "
+            "column graph_state does: pass what load_state returns"
+        )
+    return json.dumps(plain)
+
+
+def _references(state: Mapping[str, Any]) -> set[str]:
+    """The names whose values in a state are references."""
+    return {name for name, value in state.items() if is_reference(value)}
+
+
+def _refuse_unknown(what: str, value: Any, known: Iterable[str]) -> None:
+    """Refuse what is neither a model, None, nor a mapping of known names."""
+    if isinstance(value, BaseModel) or value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass a mapping or a model")
+    unknown = sorted(map(str, value.keys() - set(known)))
+    if unknown:
+        raise InvalidConfigError(
+            f"{what} has no {', '.join(map(repr, unknown))}: use {', '.join(known)}"
+        )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from copy import copy
+from functools import wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -17,6 +19,8 @@ from langgraph_session_saver.sql.borrowed import ARun, Run, arunner_on, runner_o
 from langgraph_session_saver.sql.runner import Kind, Runner
 
 T = TypeVar("T")
+P = ParamSpec("P")
+M = TypeVar("M", bound="ScriptMethods")
 
 
 class Request(NamedTuple):
@@ -66,6 +70,16 @@ class Aside(NamedTuple):
 
 
 Script: TypeAlias = Generator[Request | Aside, Any, T]
+
+
+def read_script(operation: Callable[[Connection], T]) -> Script[T]:
+    """A script of one read-only operation."""
+    return (yield Request.read(operation))  # type: ignore[no-any-return]
+
+
+def write_script(operation: Callable[[Connection], T]) -> Script[T]:
+    """A script of one operation in a transaction of its own."""
+    return (yield Request.write(operation))  # type: ignore[no-any-return]
 
 
 class Tables(Protocol):
@@ -180,3 +194,30 @@ async def _call_aside(aside: Aside) -> Any:
     if inspect.iscoroutinefunction(aside.call):
         return await aside.call()
     return await asyncio.to_thread(aside.call)
+
+
+class ScriptMethods:
+    """Base of classes whose methods run scripts; `awaited` makes the async twin of a method."""
+
+    def __init__(self, script_runner: ScriptRunner) -> None:
+        self._script_runner = script_runner
+
+    def _run(self, script: Script[T], connection: Any = None) -> T:
+        return self._script_runner.run(script, connection)
+
+
+def awaited(
+    method: Callable[Concatenate[M, P], T],
+) -> Callable[Concatenate[M, P], Coroutine[Any, Any, T]]:
+    """Make the async twin of a method that returns what its only call of `self._run` returns."""
+
+    @wraps(method)
+    async def twin(self: M, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        on_loop = copy(self)
+        vars(on_loop)["_run"] = self._script_runner.arun
+        return await cast("Coroutine[Any, Any, T]", method(on_loop, *args, **kwargs))
+
+    twin.__name__ = f"a{method.__name__}"
+    twin.__qualname__ = method.__qualname__.removesuffix(method.__name__) + twin.__name__
+    twin.__doc__ = f"As `{method.__name__}`."
+    return twin

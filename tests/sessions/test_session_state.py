@@ -339,7 +339,7 @@ async def test_a_value_that_fits_no_column_is_refused_before_anything_is_written
         deep = {"in": deep}
     for call, words in (
         (state.asave_state("s", [1]), "list"),
-        (state.asave_state("s", {"a": reference}), "mere reference"),
+        (state.asave_state("s", {"a": reference}), "only a reference"),
         (state.asave_state("s\x00", {}), "NUL"),
         (state.aload_state(""), "empty"),
         (state.aupdate_build_status("s", "done"), "'done'"),

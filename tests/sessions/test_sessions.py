@@ -327,7 +327,7 @@ async def test_many_rows_are_deleted_in_pieces(
     for name in (
         "storage.thread_data.PIECE",
         "storage.thread_data.LARGEST",
-        "sessions.session_scripts.PIECE",
+        "sessions.repository.PIECE",
     ):
         monkeypatch.setattr(f"langgraph_session_saver.{name}", 2)
     monkeypatch.setattr("langgraph_session_saver.storage.thread_data.SECONDS", 3_600.0)
