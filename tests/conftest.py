@@ -1,4 +1,4 @@
-"""Backends, faces and savers as fixtures; what is missing is said, not hidden."""
+"""Fixtures for backends, faces and savers. Missing backends are reported."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker tells what was missing to the process that prints the summary."""
+    """Send the missing backends from a worker to the process that prints the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["missing"] = session.config.stash.get(MISSING, {})
@@ -121,7 +121,7 @@ def pytest_terminal_summary(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, so that at the end no worker waits for another."""
+    """Run the longest tests first, so that the workers end at about the same time."""
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
@@ -156,7 +156,7 @@ def face(request: pytest.FixtureRequest) -> FaceName:
 
 @pytest.fixture
 def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeBackend]:
-    """``make_backend(name)``: another fresh, empty database of a kind."""
+    """``make_backend(name)``: another new, empty database."""
     with ExitStack() as made:
         yield partial(_make_backend, request.config, made, tmp_path)
 
@@ -165,7 +165,7 @@ def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mak
 def make_lasting_backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[MakeBackend]:
-    """As ``make_backend``, for what all tests of a module read and none changes."""
+    """Like ``make_backend``, for databases that the tests of a module share and do not change."""
     with ExitStack() as made:
         yield partial(_make_backend, request.config, made, tmp_path_factory.mktemp("lasting"))
 
@@ -194,7 +194,7 @@ def _make_backend(
 
 @pytest.fixture(scope="module")
 def house(make_lasting_backend: MakeBackend) -> Backend:
-    """A SQLite database with something in every table, to be read only."""
+    """A SQLite database with rows in every table. Tests must not change it."""
     backend = make_lasting_backend("sqlite")
     with SessionSaver.from_conn_string(backend.url) as saver:
         furnish(saver)
@@ -257,21 +257,21 @@ async def saver(make_saver: SaverFactory) -> SessionSaver:
 
 @pytest.fixture
 def sync_saver(backend: Backend) -> Iterator[SessionSaver]:
-    """A saver over a plain engine on each backend in turn, itself, with its sync methods."""
+    """A saver over a plain engine on each backend in turn, to be called by its sync methods."""
     with SessionSaver(backend.warm_engine()) as saver:
         yield saver
 
 
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
-    """Starts processes to kill, within milliseconds and from a clean state."""
+    """Forks new processes within milliseconds, for tests that kill them."""
     with Zygote() as zygote:
         yield zygote
 
 
 @pytest.fixture
 def python(zygote: Zygote) -> Python:
-    """Runs Python programs as processes of their own, within milliseconds."""
+    """Runs Python programs as processes that start within milliseconds."""
     return Python(zygote)
 
 

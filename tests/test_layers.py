@@ -1,4 +1,4 @@
-"""Imports between the package's parts point downwards only."""
+"""Imports between the package's layers only point downwards."""
 
 from __future__ import annotations
 

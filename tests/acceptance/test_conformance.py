@@ -1,4 +1,4 @@
-"""The public conformance suite, on every backend through every face."""
+"""LangGraph's conformance suite, on every backend through every face."""
 
 from __future__ import annotations
 

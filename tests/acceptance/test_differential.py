@@ -1,4 +1,4 @@
-"""Random operations, against the saver and `InMemorySaver` side by side; every read is compared."""
+"""Random operations on the saver and on `InMemorySaver`; every read is compared."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ scripts = st.tuples(
 
 
 def edited(value: Any, how: str, seed: int) -> Any:
-    """A value after an edit; large enough to be stored as a change."""
+    """A value after an edit, large enough to be stored as a delta."""
     rng = Random(seed)
     match value:
         case list():
@@ -161,7 +161,7 @@ def _edited_text(value: Any, how: str, rng: Random) -> Any:
 
 @dataclass
 class Duel:
-    """Two savers on one database, as two processes, and the one that they are compared with."""
+    """Two savers on one database, like two processes, and the `InMemorySaver` to compare with."""
 
     savers: tuple[SessionSaver, SessionSaver]
     cold: SessionSaver
@@ -201,7 +201,7 @@ class Duel:
         known = self._stored(thread).get(ns, {})
         is_lost = parent is not None and parent["id"] not in known
         if parent is not None and is_lost:
-            # Only a run that is under way goes on from a checkpoint that is gone: in the process
+            # Only a run in progress continues from a deleted checkpoint: in the process
             # that saved it.
             by = self.makers.get((thread, ns, parent["id"]), -1)
             if by < 0:
@@ -232,7 +232,7 @@ class Duel:
             versions_seen={"node": dict(versions)},
             updated_channels=sorted(changed),
         )
-        if early:  # LangGraph may send them before the checkpoint that they belong to
+        if early:  # LangGraph may send them before their checkpoint
             await self._write(by, self.config(thread, ns, checkpoint["id"]), early, "early", "")
         config = self.config(thread, ns, parent["id"] if parent else None)
         metadata: Any = {
@@ -369,7 +369,7 @@ class Duel:
         assert found == expected
 
     async def compare_everything(self) -> None:
-        """Every checkpoint of every thread, by name and in lists, through warm and cold savers."""
+        """Compare every checkpoint, by id and in lists, with warm and with cold caches."""
         for thread in self.threads:
             for saver in (self.savers[0], self.cold):
                 await self._compare_thread(saver, thread)
@@ -416,7 +416,7 @@ class Property:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Random values make projections warn all the time."""
+    """Silence the warnings that random values cause in projections."""
     logging.getLogger("langgraph_session_saver").disabled = True
     yield
     logging.getLogger("langgraph_session_saver").disabled = False

@@ -1,4 +1,4 @@
-"""Real compiled graphs on every backend, through every face."""
+"""Compiled graphs on every backend, through every face."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tests.support.statements import recorded_statements
 
 
 def sync_engine(saver: SessionSaver) -> Engine:
-    """The engine that a saver's statements pass through."""
+    """The engine that a saver uses."""
     inner: Any = saver.saver if isinstance(saver, SyncFaceAdapter) else saver
     engine: Engine = inner._runner.sync_engine
     return engine
 
 
 def described(state: Any) -> Any:
-    """What a state snapshot says, without ids and times."""
+    """A state snapshot without ids and times."""
     return {
         "values": state.values,
         "next": state.next,
@@ -137,7 +137,7 @@ async def test_a_failed_fan_out_resumes_without_rerunning_finished_tasks(
     builder.add_edge(START, "b")
     builder.add_edge(["a", "b"], "join")
     config = thread("fan-out")
-    # One after the other: which of two runs first would else decide whether it finished.
+    # In turn: in parallel, it would depend on timing which of the two had finished.
     serial: Any = {**config, "max_concurrency": 1}
     with pytest.raises(RuntimeError, match="no good"):
         await ScriptRunner(builder, make_saver()).invoke({"log": []}, serial)
@@ -188,7 +188,7 @@ async def test_only_the_failed_send_tasks_run_again(make_saver: SaverFactory) ->
 
 
 async def travel(driver: ScriptRunner) -> list[Any]:
-    """Runs, goes back, forks twice, and goes on in each branch."""
+    """Run, go back, fork twice, and continue in each branch."""
     config = thread("travel")
     await driver.invoke({"log": ["in"], "big": "x" * 3_000}, config)
     past = await driver.history(config)
@@ -362,7 +362,7 @@ async def test_every_durability_mode_stores_the_whole_final_state(
 
 
 def deleting(deleter: SessionSaver, name: str) -> Any:
-    """A node that deletes its own thread, as another process would."""
+    """A node that deletes its own thread, as another process might."""
 
     def sync_node(state: Any) -> Any:
         deleter.delete_thread(name)

@@ -38,7 +38,7 @@ PREFIX = "LANGGRAPH_SESSION_SAVER_"
 
 
 class ServersAdapter(BaseCheckpointSaver[str]):
-    """What stands between the server and a custom checkpointer."""
+    """The server's adapter for a custom checkpointer."""
 
     def __init__(self, inner: SessionSaver) -> None:
         super().__init__(serde=inner.serde)
@@ -77,7 +77,7 @@ class ServersAdapter(BaseCheckpointSaver[str]):
 
 
 def load(path: str) -> Any:
-    """What the server finds under a path of `langgraph.json` that names a module."""
+    """Load a module's checkpointer from a path of `langgraph.json`, as the server does."""
     module, _, name = path.rpartition(".")
     return vars(importlib.import_module(module))[name]
 

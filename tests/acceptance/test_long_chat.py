@@ -1,4 +1,4 @@
-"""The chat: what 400 turns take on disk and in statements, and that each checkpoint reads back."""
+"""A chat of 400 turns: its size on disk, its statements, and every checkpoint read back."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STORED = """
 """
 
 
-class Remembering(JsonPlusSerializer):
-    """Reads the same bytes once, which is most of what comparing two savers takes."""
+class CachingSerializer(JsonPlusSerializer):
+    """A serialiser that caches what it reads: most of the time of a comparison is spent there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class Remembering(JsonPlusSerializer):
         return self._read[data]
 
 
-class Told:
-    """A chat of 400 turns in a file, mirrored in memory; its stored bytes after every turn."""
+class LongChat:
+    """A chat of 400 turns in a file and in memory, with the stored bytes after every ten turns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,33 +71,35 @@ class Told:
 
     @property
     def size(self) -> int:
-        """Bytes of the file and of what SQLite keeps beside it."""
+        """Bytes of the database file and of SQLite's files beside it."""
         return sum(path.stat().st_size for path in self.path.parent.glob(f"{self.path.name}*"))
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    chat = Told(tmp_path_factory.mktemp("chat") / "chat.db")
+def long_chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongChat]:
+    chat = LongChat(tmp_path_factory.mktemp("chat") / "chat.db")
     yield chat
     chat.mirror.storage.clear()
     chat.mirror.blobs.clear()
 
 
-def test_four_hundred_turns_take_at_most_six_megabytes_with_projections_on(told: Told) -> None:
-    engine = create_engine(f"sqlite:///{told.path}")
+def test_four_hundred_turns_take_at_most_six_megabytes_with_projections_on(
+    long_chat: LongChat,
+) -> None:
+    engine = create_engine(f"sqlite:///{long_chat.path}")
     with engine.connect() as conn:
         messages = conn.execute(text("SELECT count(*) FROM messages")).scalar_one()
     engine.dispose()
 
     assert messages == 2 * TURNS
-    assert told.size <= LIMIT
+    assert long_chat.size <= LIMIT
 
 
-def test_each_of_its_twelve_hundred_checkpoints_reads_back_unchanged(told: Told) -> None:
-    told.mirror.serde = serde = Remembering()
-    with SessionSaver.from_conn_string(str(told.path), serde=serde) as saver:
+def test_each_of_its_twelve_hundred_checkpoints_reads_back_unchanged(long_chat: LongChat) -> None:
+    long_chat.mirror.serde = serde = CachingSerializer()
+    with SessionSaver.from_conn_string(str(long_chat.path), serde=serde) as saver:
         found = saver.list(CONFIG)
-        expected = told.mirror.list(CONFIG)
+        expected = long_chat.mirror.list(CONFIG)
         compared = 0
         for ours, theirs in zip(found, expected, strict=True):
             assert comparable(ours) == comparable(theirs)
@@ -106,17 +108,19 @@ def test_each_of_its_twelve_hundred_checkpoints_reads_back_unchanged(told: Told)
     assert compared == 3 * TURNS
 
 
-def test_its_checkpoints_read_the_same_by_id_in_another_process(told: Told) -> None:
-    named = sorted(told.mirror.storage["chat"][""])[::40]
+def test_its_checkpoints_read_the_same_by_id_in_another_process(long_chat: LongChat) -> None:
+    named = sorted(long_chat.mirror.storage["chat"][""])[::40]
 
     for checkpoint_id in named:
         config = thread("chat", checkpoint_ns="", checkpoint_id=checkpoint_id)
-        with SessionSaver.from_conn_string(str(told.path)) as saver:
-            assert comparable(saver.get_tuple(config)) == comparable(told.mirror.get_tuple(config))
+        with SessionSaver.from_conn_string(str(long_chat.path)) as saver:
+            assert comparable(saver.get_tuple(config)) == comparable(
+                long_chat.mirror.get_tuple(config)
+            )
 
 
-def test_a_late_turn_stores_no_more_bytes_than_an_early_one(told: Told) -> None:
-    per_ten = [later - earlier for earlier, later in itertools.pairwise([0, *told.stored])]
+def test_a_late_turn_stores_no_more_bytes_than_an_early_one(long_chat: LongChat) -> None:
+    per_ten = [later - earlier for earlier, later in itertools.pairwise([0, *long_chat.stored])]
     early, late = sum(per_ten[3:7]), sum(per_ten[33:37])  # around turns 50 and 350
 
     assert len(per_ten) == TURNS // 10
@@ -140,7 +144,7 @@ AT_ONCE = {"aput": ["WITH session_checkpoints"], "aput_writes": ["INSERT session
 
 
 class Calls(InMemorySaver):
-    """Remembers what a graph asked it to save, call by call."""
+    """Records each call of a graph to its checkpointer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +160,7 @@ class Calls(InMemorySaver):
 
 
 def calls_of(turns: int) -> list[tuple[str, tuple[Any, ...]]]:
-    """What the chat's graph saves, in its order."""
+    """The calls of the chat's graph, in order."""
     chat, calls = Chat(), Calls()
     graph = chat.builder.compile(checkpointer=calls)
     for _ in range(turns):
@@ -165,12 +169,12 @@ def calls_of(turns: int) -> list[tuple[str, tuple[Any, ...]]]:
 
 
 def engine_of(saver: Any) -> Engine:
-    """The engine that a saver's statements pass through."""
+    """The engine that a saver uses."""
     engine: Engine = underlying(saver)._runner.sync_engine  # type: ignore[attr-defined]
     return engine
 
 
-async def told_warm(saver: Any) -> list[tuple[str, tuple[Any, ...]]]:
+async def calls_of_a_warm_turn(saver: Any) -> list[tuple[str, tuple[Any, ...]]]:
     """Save three turns of the chat; returns the calls of a fourth."""
     calls = calls_of(4)
     per_turn = len(calls) // 4
@@ -185,7 +189,7 @@ async def test_each_call_of_a_warm_turn_sends_exactly_these_statements(
     saver = make_saver()
     sent: list[tuple[str, list[str]]] = []
 
-    for name, arguments in await told_warm(saver):
+    for name, arguments in await calls_of_a_warm_turn(saver):
         with recorded_statements(engine_of(saver)) as statements:
             await getattr(saver, name)(*arguments)
         sent.append((name, statements))
@@ -208,7 +212,7 @@ async def test_the_first_step_of_a_thread_sends_exactly_these_statements(
     make_saver: SaverFactory,
 ) -> None:
     saver = make_saver()
-    await told_warm(saver)
+    await calls_of_a_warm_turn(saver)
     name, (_, *arguments) = calls_of(1)[0]
 
     with recorded_statements(engine_of(saver)) as statements:
@@ -225,7 +229,7 @@ async def test_the_first_step_of_a_thread_sends_exactly_these_statements(
 
 async def test_a_warm_read_is_one_statement(make_saver: SaverFactory) -> None:
     saver = make_saver()
-    await told_warm(saver)
+    await calls_of_a_warm_turn(saver)
 
     with recorded_statements(engine_of(saver)) as statements:
         await saver.aget_tuple(CONFIG)
@@ -234,7 +238,7 @@ async def test_a_warm_read_is_one_statement(make_saver: SaverFactory) -> None:
 
 
 async def test_a_cold_read_is_two_statements(make_saver: SaverFactory) -> None:
-    await told_warm(make_saver())
+    await calls_of_a_warm_turn(make_saver())
     cold = make_saver()
     await cold.asetup()
 
@@ -246,7 +250,7 @@ async def test_a_cold_read_is_two_statements(make_saver: SaverFactory) -> None:
 
 async def test_a_write_of_a_known_thread_is_one_statement(make_saver: SaverFactory) -> None:
     saver = make_saver()
-    await told_warm(saver)
+    await calls_of_a_warm_turn(saver)
     found = await saver.aget_tuple(CONFIG)
     assert found is not None
 

@@ -1,4 +1,4 @@
-"""The benchmark: exact counts in small, what it keeps, and the machinery that measures."""
+"""The benchmark: exact counts, stored results, and the code that measures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> SqliteFile:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What the command writes of its short form; in a process that nothing else has warmed."""
+    """The results of a short run, in a new process."""
     directory = tmp_path_factory.mktemp("benchmarks")
     output = directory / "results.json"
     command = [sys.executable, "-m", "tests.benchmarks", *SHORT, "--only", "size", "saving"]

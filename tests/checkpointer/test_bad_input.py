@@ -1,4 +1,4 @@
-"""Bad input: a clear error before anything is written, and nothing lost."""
+"""Bad input: a clear error before anything is written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ BAD_THREAD_IDS: dict[str, tuple[Any, tuple[str, ...]]] = {
 async def refused(
     saver: SessionSaver, sql: Sql, call: Callable[[], Awaitable[Any]], *words: str
 ) -> None:
-    """A call raises `InvalidConfigError`, also a `ValueError`, and changes nothing."""
+    """Assert that a call raises `InvalidConfigError`, a `ValueError`, and changes nothing."""
     await saver.asetup()
     before = counts(sql)
     error = await fails(call(), InvalidConfigError, *words)
@@ -389,7 +389,7 @@ async def test_unserialisable_metadata_raises_an_error_that_names_it(
 
 @pytest.fixture
 def packet(backend: Backend, sql: Sql) -> Iterator[int]:
-    """The bytes that a packet of the server may have, for new connections."""
+    """The server's packet limit in bytes, set for new connections."""
     before = sql("SELECT @@max_allowed_packet AS n")[0]["n"]
     sql("SET GLOBAL max_allowed_packet = 8388608")
     yield 8 << 20

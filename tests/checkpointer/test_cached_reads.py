@@ -1,4 +1,4 @@
-"""Reading again: what is remembered of a checkpoint, and what must be read anew."""
+"""Repeated reads: what the caches hold of a checkpoint, and what is read again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGE: dict[str, Any] = {"notes": ["x" * (1 << 14)], "words": ["y"], "count": 1}
 
 
 class Counting(JsonPlusSerializer):
-    """Counts what it deserialises, and refuses it when told to."""
+    """Counts what it deserialises, and fails when told to."""
 
     def __init__(self) -> None:
         super().__init__()

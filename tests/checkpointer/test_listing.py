@@ -1,4 +1,4 @@
-"""Listing: what is read, made and held for a checkpoint that is asked for."""
+"""`list`: what is read, deserialised and held in memory for each checkpoint."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Counting(JsonPlusSerializer):
 
 
 async def save(saver: SessionSaver, *, replace: bool = False) -> list[dict[str, Any]]:
-    """Save steps that append to one channel, or replace it, and keep another; their values."""
+    """Save steps that append to, replace and keep channels. Return their values."""
     rng, config = Random(0), CONFIG
     doc: list[Any] = [rng.randbytes(LARGE)]
     kept = ["kept", rng.randbytes(LARGE)]
@@ -98,7 +98,7 @@ async def test_a_listing_resolves_a_shared_blob_once_per_page_into_separate_obje
         assert values == saved.pop()
         values["kept"].clear()
 
-    # The value that all share once on each of the pages of 4, 8 and 8.
+    # The shared value once on each of the pages of 4, 8 and 8.
     assert len(rebuilt) == STEPS + 3
     assert len(set(rebuilt)) == STEPS + 1
 

@@ -1,4 +1,4 @@
-"""The command line, run as a process: what each command prints, and how each ends."""
+"""The command line, run as a process: output and exit code of each command."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SQLITE = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
 
 @pytest.fixture(scope="module")
 def program() -> Iterator[Zygote]:
-    """What forks processes that have the command line imported."""
+    """Forks processes in which the command line is imported."""
     with Zygote(PRELOADED_TOO) as zygote:
         yield zygote
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, program: Zygote) -> Path:
-    """A file with the demo's three threads, which no test changes."""
+    """A file with the demo's three threads; no test changes it."""
     folder = tmp_path_factory.mktemp("demo")
     done = CommandLine(program, folder)("demo", "--url", str(folder / "demo.db"))
     assert (done.code, done.err) == (0, "")
@@ -55,7 +55,7 @@ def cli(program: Zygote, tmp_path: Path, demo: Path) -> CommandLine:
 
 @pytest.fixture
 def own(cli: CommandLine, demo: Path, tmp_path: Path, program: Zygote) -> CommandLine:
-    """The command line on a copy of the demo's database, at `own.db`, to be changed."""
+    """The command line on a copy of the demo's database, `own.db`, which tests may change."""
     shutil.copy(demo, tmp_path / "own.db")
     return CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=str(tmp_path / "own.db"))
 
@@ -130,7 +130,7 @@ def test_every_writing_command_says_what_it_did(
 
 
 def make_official(path: Path) -> None:
-    """A file in which the official saver keeps a thread that waits for an answer."""
+    """Create a file of the official saver with an interrupted thread."""
     from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: PLC0415
 
     with SqliteSaver.from_conn_string(str(path)) as saver:
@@ -435,7 +435,7 @@ def test_a_dry_run_counts_and_deletes_nothing(own: CommandLine) -> None:
 
 
 def on_terminal(cli: CommandLine, *words: str, typed: bytes = b"", **env: str) -> tuple[int, str]:
-    """Run it on a terminal, and what that shows."""
+    """Run the command line on a terminal and return what the terminal shows."""
     ours, theirs = pty.openpty()
     os.write(ours, typed)
     done = cli(*words, terminal=os.ttyname(theirs), **{"TERM": "xterm", **env})

@@ -1,4 +1,4 @@
-"""Storing changes: what they cost, and that values come back as they were."""
+"""Deltas: their size, and that values read back unchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PACKERS: Mapping[int, Callable[[bytes], bytes]] = {
 """What makes the content of each packed kind of frame."""
 
 seeds = st.integers(0, 2**32 - 1)
-# Few different bytes, so that equal runs turn up in many places: the hard case.
+# Few different bytes, so that there are equal runs in many places: the hard case.
 repetitive = st.lists(st.sampled_from([b"a", b"ab", b"abcabc" * 8, b"\x00" * 40, b"xyz"])).map(
     b"".join
 )
@@ -214,7 +214,7 @@ class Row:
 
 
 class Store:
-    """Rows by key, and the value that the next one is a change of."""
+    """Rows by key, and the value that the next delta is taken against."""
 
     def __init__(self, *, remember: bool = True) -> None:
         self.remember = remember

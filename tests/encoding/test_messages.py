@@ -1,4 +1,4 @@
-"""Lists of messages: what is written and read is what LangGraph's serialiser writes and reads."""
+"""Lists of messages are written and read exactly as LangGraph's serialiser does it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Note(HumanMessage):
 
 
 class Artifact:
-    """What no serialiser knows."""
+    """An object that no serialiser knows."""
 
 
 plain = st.recursive(
@@ -86,7 +86,7 @@ MANY = [HumanMessage(str(number)) for number in range(FEW)]
 
 
 class Written:
-    """A list that was written once, and that an application may change since."""
+    """A list that was written once and may be changed before it is written again."""
 
     def __init__(self, value: list[Any]) -> None:
         self.value = value
@@ -94,13 +94,13 @@ class Written:
         self._first = self._writer.dumps(SERDE, value, CHANNEL, b"first", None)
 
     def again(self) -> Typed:
-        """What is written of it the second time."""
+        """The bytes of the second writing."""
         return self._writer.dumps(SERDE, self.value, CHANNEL, b"second", (b"first", self._first))
 
 
 @st.composite
 def changed(draw: st.DrawFn, strategy: st.SearchStrategy[Any]) -> Written:
-    """A list after an application changed it in its ways."""
+    """A written list after changes in place and appends."""
     written = Written(draw(st.lists(strategy, max_size=9)))
     for change in draw(st.lists(st.sampled_from(CHANGES), max_size=2)):
         change(draw, written.value)
@@ -129,7 +129,7 @@ CHANGES = (replace_one, drop_some, change_in_place)
 
 
 def differing(before: Any, after: Any) -> Written:
-    """A list of which a message was changed in place, from a value to one that equals it."""
+    """A list with a message changed in place, from one value to another that compares equal."""
     message = HumanMessage("x", additional_kwargs={"value": before})
     written = Written([message, *MANY])
     message.additional_kwargs["value"] = after
@@ -167,7 +167,7 @@ def test_a_list_is_read_like_the_serialiser_reads_it_whatever_was_read_before(
 
 def packed(fields: Any, cls: str = "HumanMessage", module: str = "langchain_core.messages.human",
            code: int = EXT_PYDANTIC_V2) -> Typed:  # fmt: skip
-    """A list of one message that nobody would write so."""
+    """The bytes of a list of one message, crafted."""
     message = ormsgpack.packb((module, cls, fields, "model_validate_json"), option=KEYS)
     return "msgpack", ormsgpack.packb([ormsgpack.Ext(code, message)])
 
@@ -208,7 +208,7 @@ def test_crafted_bytes_are_read_like_the_serialiser_reads_them(crafted: Typed) -
 
 
 def outcome(read: Callable[[], Any]) -> Any:
-    """What is read, with all that Pydantic keeps of it; or the error."""
+    """The value that is read, with Pydantic's state of it, or the error."""
     try:
         found = read()
     except Exception as exc:  # noqa: BLE001
@@ -232,7 +232,7 @@ def test_values_that_are_no_message_list_are_read_by_the_serialiser(value: Any) 
 
 
 def described(value: Sequence[Any]) -> list[Any]:
-    """A list with all that two equal messages may differ in; NaN is NaN."""
+    """A list with everything in which two equal messages may differ; NaN equals NaN."""
     return [
         (type(item), repr(item), item.model_fields_set, SERDE.dumps_typed(item))
         if isinstance(item, BaseMessage)
@@ -322,7 +322,7 @@ TURNS = 12
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the messages that are written and that are read."""
+    """Counts the messages that are written and read."""
     made: Counter[str] = Counter()
 
     def counting(method: str) -> Callable[..., Any]:

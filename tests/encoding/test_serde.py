@@ -1,4 +1,4 @@
-"""A serialiser of the application's own: what it may be, and how its errors are raised."""
+"""Custom serialisers: which are supported, and how their errors are raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks wrote: of a large value that was changed a little, the change is stored."""
+"""Writes of tasks: a small change of a large value is stored as a delta."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAGE = "".join(random.Random(1).choices("abcdefghij", k=30_000))
 
 
 def page(number: int) -> str:
-    """The page after so many changes."""
+    """The page after a number of changes."""
     return PAGE.replace(PAGE[:20], f"change {number}", 1)
 
 
@@ -61,7 +61,7 @@ def value_of(data: bytes, typ: str = "msgpack") -> Value:
 
 @quick
 @example([b"a" * 3_000], [b"a" * 3_000, b"b"])
-@example([b"\xdc", b"\x01"], [b"\x00" * 3_000])  # no MessagePack: a list that is cut off
+@example([b"\xdc", b"\x01"], [b"\x00" * 3_000])  # not MessagePack: a truncated list
 @given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
 def test_a_write_reads_back_whatever_base_it_is_stored_against(
     before: list[bytes], after: list[bytes]
@@ -109,7 +109,7 @@ def test_a_damaged_change_or_one_of_another_base_is_refused() -> None:
 
 
 def kinds(sql: Sql) -> list[int]:
-    """The first bytes of the large writes to the page's channel, in order."""
+    """The frame kinds of the large writes to the page's channel, in order."""
     rows = sql(
         "SELECT data FROM session_writes WHERE channel IN ('big', 'items')"
         " ORDER BY checkpoint_id, idx"
@@ -132,7 +132,7 @@ def written(found: list[Any]) -> list[list[tuple[str, Any]]]:
 
 
 async def shown(saver: SessionSaver, checkpoint_id: str) -> list[Any]:
-    """What the command `show` says that tasks wrote after a checkpoint."""
+    """The writes that the command `show` prints for a checkpoint."""
     inner: Any = underlying(saver)
     script = view_checkpoint(inner._context, inner.serde, "t", checkpoint_id)
     return [write.value for write in (await inner._script_runner.arun(script)).writes]

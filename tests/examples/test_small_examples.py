@@ -1,4 +1,4 @@
-"""The examples of a page: each is run as a person runs it, and prints what its first lines say."""
+"""The small examples: each is run as a process and prints what its docstring shows."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""What differs between two values, what they decode to, and how they read."""
+"""Decoded values: how they are compared and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`health`: what it says of a database that is well, empty, old, or not there."""
+"""`health`: its report on a database in use, empty, outdated or missing."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_without_dbstat_the_lengths_of_values_are_counted(backend: Backend) -> N
 
 
 def hide_dbstat(engine: Engine) -> None:
-    """Make a SQLite that was built with `dbstat` refuse it, as one built without does."""
+    """Make SQLite refuse `dbstat`, as a build without it does."""
     import sqlite3  # noqa: PLC0415
 
     def authorize(_action: int, name: str | None, *_rest: str | None) -> int:

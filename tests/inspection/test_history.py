@@ -258,7 +258,7 @@ def an_id(name: str) -> str:
 
 
 async def save(saver: SessionSaver, name: str, parent: str | None, **values: Any) -> None:
-    """A checkpoint that is the same each time."""
+    """Save a checkpoint that is the same in every run."""
     checkpoint = empty_checkpoint() | {
         "id": an_id(name),
         "ts": f"2026-01-0{1 + int(name, 16) // 5}T10:00:0{int(name, 16) % 10}+00:00",
@@ -387,7 +387,7 @@ class CountingConnection(sqlite3.Connection):
 
 
 class Cost(NamedTuple):
-    """Of one page of a history."""
+    """What one page of a history costs."""
 
     statements: int
     rows: int

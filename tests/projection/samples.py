@@ -1,4 +1,4 @@
-"""Values that graphs project, and the rows that they become."""
+"""Values and helpers for the tests of projections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def talk(*texts: str) -> list[AIMessage | HumanMessage]:
 
 
 def spent(name: str | None, tokens_in: int, tokens_out: int, **fields: Any) -> AIMessage:
-    """A model's message that says what it used."""
+    """A message of a model with its token usage."""
     usage: Any = {
         "input_tokens": tokens_in,
         "output_tokens": tokens_out,

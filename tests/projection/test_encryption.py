@@ -23,7 +23,7 @@ A_SECRET_KEY = b"0123456789abcdef"
 
 
 def in_clear(backend: Backend) -> list[str]:
-    """The columns in which the secret can be read."""
+    """The columns that contain the secret in clear text."""
     engine = backend.engine()
     needle, found = SECRET.encode(), []
     with engine.connect() as conn:

@@ -139,7 +139,7 @@ async def test_an_error_of_an_older_step_does_not_change_the_status(
 
 
 def _once_the_answer_is_saved(sql: Sql) -> dict[str, Any]:
-    """The thread's row; LangGraph saves an answer in the background while the node runs."""
+    """Wait for the answer to be saved, which LangGraph does in the background; the thread's row."""
     for _ in range(500):
         row = one(sql, "session_threads")
         if row["status"] != "interrupted":

@@ -1,4 +1,4 @@
-"""Servers that die, writers that meet, tasks that are cancelled: calls still end well."""
+"""Lost servers, concurrent writers, cancelled tasks: calls end well and nothing is lost."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_a_server_that_was_never_up_raises_at_once(
 
 @SERVERS
 async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend, sql: Sql) -> None:
-    """The put holds the thread's row and wants the session's; another the other way round."""
+    """The put holds the thread's row and waits for the session's; another does the reverse."""
     engine = own_engine(make_saver)
     saver = make_saver(engine=engine)
     await put(saver, "1", build_status="pending")
@@ -181,7 +181,7 @@ async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend,
     def cross() -> None:
         with other.connect() as conn:
             conn.execute(text("UPDATE sessions SET title = 'crossed' WHERE id = '1'"))
-            _make_the_dearer_one(conn)
+            _avoid_being_the_victim(conn)
             holds.set()
             while not is_waiting(backend, sql):  # until the put holds the thread's row
                 assert not putting.done()
@@ -202,8 +202,8 @@ async def test_a_deadlock_is_retried(make_saver: SaverFactory, backend: Backend,
     ]
 
 
-def _make_the_dearer_one(conn: Connection) -> None:
-    """So that the database ends the other transaction: the later to look, or the smaller."""
+def _avoid_being_the_victim(conn: Connection) -> None:
+    """Make the database choose the other transaction as the victim."""
     if conn.dialect.name == "postgresql":
         conn.execute(text("SET LOCAL deadlock_timeout = '30s'"))
     else:
@@ -222,7 +222,7 @@ async def test_a_lock_that_is_held_is_waited_for(
         conn.execute(text("SELECT * FROM session_threads WHERE thread_id = '1' FOR UPDATE"))
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(asyncio.run, _put_alone(backend))
-            while not is_waiting(backend, sql):  # a look takes milliseconds
+            while not is_waiting(backend, sql):  # each check takes milliseconds
                 assert not waiting.done()
             done.append("seen waiting")
             conn.rollback()
@@ -266,7 +266,7 @@ def _end_when(busy: threading.Event, conn: Connection) -> bool:
 
 @SQLITE
 def test_writers_of_one_file_take_turns_in_the_order_of_asking(backend: Backend) -> None:
-    """8 writers x 8 rounds over two engines: nobody is overtaken more than once by each."""
+    """8 writers x 8 rounds over two engines: no writer overtakes another more than once."""
     savers = [SessionSaver(backend.engine()) for _ in range(2)]
     savers[0].setup()
     turns: list[tuple[int, int]] = []
@@ -394,7 +394,7 @@ async def test_a_cancelled_put_returns_its_connection_and_leaves_the_saver_usabl
     saver = make_saver(engine=engine)
     await put(saver, "1", html="0")
     loop = asyncio.get_running_loop()
-    for turns in range(12):  # ever later in the call
+    for turns in range(12):  # later in the call each time
         task = asyncio.create_task(put(saver, "1", html=f"{turns}"))
         for _ in range(turns * 3):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A process killed at any point: the rows and the checkpoint they come from are never apart."""
+"""Processes killed at any point: rows and checkpoint always agree."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WORKLOADS = "tests.support.workloads"
 
 @pytest.fixture
 def seed() -> int:
-    """Printed with a failure: the draws of one run, not its timing, can be repeated."""
+    """The seed of the random draws, printed with a failure; timing cannot be repeated."""
     drawn = random.SystemRandom().randrange(1 << 32)
     print(f"seed {drawn}")
     return drawn
@@ -51,7 +51,7 @@ def seed() -> int:
 
 @pytest.fixture
 def reader(backend: Backend) -> Iterator[SessionSaver]:
-    """A saver in this process, with an empty memory of what the killed ones did."""
+    """A saver in this process, with empty caches."""
     with SessionSaver(backend.engine()) as saver:
         yield saver
 
@@ -151,7 +151,7 @@ async def test_a_step_that_sets_build_status_is_seen_by_sql_while_the_next_node_
 
 
 def _check(backend: Backend, reader: SessionSaver, thread_id: str) -> str | None:
-    """Compare rows and checkpoint as another connection sees them; the build status."""
+    """Compare rows and checkpoint over another connection; return the build status."""
     seen = _snapshot(backend, thread_id)
     assert seen["session"] == seen["newest"] == seen["thread"], seen
     assert seen["baseless"] == 0
@@ -173,7 +173,7 @@ def _check(backend: Backend, reader: SessionSaver, thread_id: str) -> str | None
 
 
 def _snapshot(backend: Backend, thread_id: str) -> dict[str, Any]:
-    """One consistent look: a killed process's last COMMIT may still be on its way."""
+    """Read in one transaction: the last COMMIT of a killed process may still be in progress."""
     isolation = "SERIALIZABLE" if backend.name == "sqlite" else "REPEATABLE READ"
     engine = create_engine(backend.url, poolclass=NullPool, isolation_level=isolation)
     try:

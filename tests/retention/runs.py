@@ -30,7 +30,7 @@ class Run:
         self.driver = self.another_process()
 
     def another_process(self) -> ScriptRunner:
-        """The graph in another process, whose saver keeps as many."""
+        """The graph with a new saver that keeps as many checkpoints, like another process."""
         saver = self._make(keep_last=self._count)
         beside = Beside(saver, self.everything)
         return ScriptRunner(self._builder, beside, is_sync=isinstance(saver, SyncFaceAdapter))
@@ -39,7 +39,7 @@ class Run:
         return await check_kept(self.reader, self.everything, self._sql, self._name, self._count)
 
     async def invoke(self, given: Any, **options: Any) -> Any:
-        """Run in turn in this process, then check."""
+        """Run in this process, then check."""
         result = await self.driver.invoke(given, self.config, **options)
         await self.check()
         return result

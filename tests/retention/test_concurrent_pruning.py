@@ -53,7 +53,7 @@ async def test_two_savers_running_on_one_thread_leave_the_newest_checkpoints(
 
 
 def take_kept_turns(url: str, name: str, turns: int, count: int) -> None:
-    """In a process: turns on a thread, each step also kept whole in tables of their own."""
+    """Take turns on a thread in a process; a second set of tables keeps every step."""
     engine = create_engine(url)
     pruned = SessionSaver(engine, keep_last=count)
     everything = SessionSaver(engine, table_prefix="whole_")

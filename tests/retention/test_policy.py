@@ -43,7 +43,7 @@ def stored(
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Stored]:
-    """A thread with forks, subgraphs' calls and memories, and a channel that is replayed."""
+    """A thread with forks, stateless and stateful subgraphs, and a replayed channel."""
     rows: list[Stored] = []
     roots: list[int] = []
     for name in range(1, draw(st.integers(1, 25)) + 1):
@@ -167,7 +167,7 @@ def test_the_caller_is_the_parent_in_the_enclosing_namespace(namespace: str, cal
 
 
 def origins(*made: tuple[str, str, int]) -> list[Origin]:
-    """Of root checkpoints 1, 2 …, given as the one that each follows, its source and step."""
+    """Origins of root checkpoints 1, 2 …, each given by its parent, source and step."""
     known: dict[str, Origin] = {}
     for number, (parent, source, step) in enumerate(made, 1):
         about = {"source": source, "step": step}

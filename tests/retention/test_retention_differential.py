@@ -1,4 +1,4 @@
-"""Random graphs and operations: a saver that keeps the last N beside one that keeps everything.
+"""Random graphs and operations on a saver with `keep_last` and on one that keeps everything.
 
 Each script is made from a seed that is printed when it fails. Run more of them with
 `RETENTION_SCRIPTS=2000 pytest tests/retention/test_retention_differential.py`, or a single one with
@@ -68,11 +68,11 @@ STATES: tuple[Any, ...] = (Plain, Plain, Often, Seldom, Never)
 
 
 class NotTodayError(Exception):
-    """What a node that is told to fail raises."""
+    """Raised by a node that is told to fail."""
 
 
 class RandomGraph:
-    """A graph of hubs in a row, with something different between each two."""
+    """A graph of hubs in a row, with a random subgraph between each two."""
 
     def __init__(self, rng: Random) -> None:
         self.broken: set[str] = set()
@@ -195,7 +195,7 @@ class RandomGraph:
 
 
 class RandomScript:
-    """Operations on one thread, drawn one by one, for what can be done hangs on its state."""
+    """Operations on one thread, drawn one by one: its state decides what is possible."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class RandomScript:
         self.savers, self.cold, self.count, self.sql = savers, cold, count, sql
         self.by = 0
         self.did: list[str] = []
-        # One node after the other where LangGraph can: async, it leaves coroutines unawaited then.
+        # One node at a time, but not async: LangGraph would leave coroutines unawaited.
         self.alone: Any = {"max_concurrency": 1} if self.is_sync else {}
         self.config: Any = {**thread(self.name), **self.alone}
 
@@ -263,7 +263,7 @@ class RandomScript:
         await self._go(self.graph.update("in"))
 
     async def _restart(self) -> None:
-        """As the next turn of a conversation, with all interrupts answered."""
+        """Start the next turn, with all interrupts answered."""
         for _ in range(3):
             if not (await self.driver.state(self.config)).next:
                 break
@@ -285,7 +285,7 @@ class RandomScript:
         await self.driver.update(self.config, self.graph.update("by hand"), as_node=hub)
 
     async def _update_inner(self) -> None:
-        """Change the state of a subgraph that waits."""
+        """Update the state of an interrupted subgraph."""
         state = await self.driver.state(self.config, subgraphs=True)
         inner = [task for task in state.tasks if getattr(task.state, "config", None)]
         if inner:
@@ -302,7 +302,7 @@ class RandomScript:
             await self._go(None, {**fork, **self.alone})
 
     async def _copy(self) -> None:
-        """Make a kept checkpoint the newest again, next to itself: it may have lost its parent."""
+        """Copy a kept checkpoint to the head of the thread; its parent may have been pruned."""
         copy = await self.driver.update(self._some_kept(), None, as_node="__copy__")
         if self.rng.random() < 0.7:
             await self._go(None, {**copy, **self.alone})
@@ -326,7 +326,7 @@ class RandomScript:
         except NotTodayError:
             self.did.append("failed")
             await self.besides[self.by].settled()
-        except EmptyInputError:  # LangGraph's, of a replay from where there is nothing to do
+        except EmptyInputError:  # raised by LangGraph for a replay that has nothing to do
             self.did.append("was empty")
 
     def _some_kept(self) -> Any:
@@ -336,7 +336,7 @@ class RandomScript:
     # -- the end ------------------------------------------------------------------------------
 
     async def _compare_states(self) -> None:
-        """Every kept state, replayed values and subgraphs' states too, read by a cold process."""
+        """Compare every kept state, with replayed values and subgraphs, read with empty caches."""
         cold = self._script_runner(self.cold)
         whole = ScriptRunner(self.graph.builder, self.everything, is_sync=True)
         for name in in_tables(self.sql, self.name).roots:
@@ -365,14 +365,14 @@ def told(state: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Random values make projections warn all the time."""
+    """Silence the warnings that random values cause in projections."""
     logging.getLogger("langgraph_session_saver").disabled = True
     yield
     logging.getLogger("langgraph_session_saver").disabled = False
 
 
 def seeds_of(backend_name: str, face: str) -> list[int]:
-    """This pair's share of the scripts."""
+    """The seeds that this pair of backend and face runs."""
     share = EACH_ONCE.index((backend_name, face))
     seeds = [seed for seed in range(SCRIPTS) if seed % len(EACH_ONCE) == share]
     return seeds if ONLY is None else [int(ONLY)]

@@ -1,4 +1,4 @@
-"""Runs on pruned threads: resume, replay and fork find all that they need."""
+"""Runs on pruned threads: resume, replay and fork find everything they need."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ async def test_a_stateful_subgraph_is_replayed_from_every_kept_checkpoint(
         await beside.invoke({"log": [f"{turn}"]})
 
     for name in in_tables(sql, "kept").roots:
-        if name in in_tables(sql, "kept").roots:  # an earlier replay may have pushed it out
+        if name in in_tables(sql, "kept").roots:  # an earlier replay may have pruned it
             at = thread("kept", checkpoint_id=name)
             await beside.driver.invoke(None, at)
             await beside.check()
 
 
 def remembering(memory: Any) -> StateGraph[Any]:
-    """A subgraph with a memory of its own, reached at once, or by a detour if the state says so."""
+    """A graph with a stateful subgraph, reached directly or by a detour if the state says so."""
 
     def goes_on(state: Log) -> str:
         return "detour" if state.get("big") == "detour" else "memory"
@@ -131,7 +131,7 @@ async def test_a_fork_on_another_path_finds_the_subgraphs_state_from_before_its_
     beside = Run(make_saver, remembering(ASKING), count, sql)
     await beside.invoke({"log": ["one"]})
     await beside.invoke(Command(resume="1"))
-    await beside.invoke({"log": ["two"]})  # what its memory holds by now, the fork must not see
+    await beside.invoke({"log": ["two"]})  # the fork must not see this state of the subgraph
     past = thread("kept", checkpoint_id=in_tables(sql, "kept").roots[0])
 
     beside.driver = beside.another_process()
@@ -152,7 +152,7 @@ async def test_a_fork_is_replayed_with_the_subgraphs_state_from_before_its_origi
         await beside.invoke({"log": [f"{turn}"]})
     oldest = thread("kept", checkpoint_id=in_tables(sql, "kept").roots[-1])
     fork = await beside.driver.update(oldest, {"log": ["forked"]}, as_node="first")
-    for turn in range(count - 1):  # what the fork was made from goes, the fork itself stays
+    for turn in range(count - 1):  # the origin of the fork is pruned, the fork stays
         await beside.driver.update(beside.config, {"log": [f"by hand {turn}"]}, as_node="after")
     await beside.check()
 
@@ -183,7 +183,7 @@ async def test_a_waiting_subgraph_call_resumes_after_its_calling_root_was_pruned
     call = line_of(("ask", ask("deep?")), ("told", says("told"))).compile()
     beside = Run(make_saver, remembering(line_of(("call", call))), count, sql)
     await beside.invoke({"log": ["in"]})
-    for turn in range(count):  # each makes the memory due again
+    for turn in range(count):  # each makes the subgraph due again
         await beside.driver.update(beside.config, {"log": [f"by hand {turn}"]}, as_node="first")
         await beside.check()
     beside.driver = beside.another_process()

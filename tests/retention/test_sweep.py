@@ -18,7 +18,7 @@ BACKENDS_AND_FACES = EACH_ONCE
 
 
 async def aged(make_saver: SaverFactory, sql: Sql, name: str, days: int) -> None:
-    """A thread of four checkpoints that nothing was written to for some days."""
+    """Create a thread of four checkpoints, last written to some days ago."""
     saver = make_saver()
     where = config(name)
     moment = datetime.now(UTC) - timedelta(days=days)

@@ -1,4 +1,4 @@
-"""A database's beginning and end, and ORM sessions on it."""
+"""`init_db`, `drop_db`, `reset_db`, and transactions and ORM sessions."""
 
 from __future__ import annotations
 

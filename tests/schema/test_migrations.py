@@ -1,4 +1,4 @@
-"""The history of the schema, forward and back, from every database that was there before."""
+"""Migrations: up and down, from every earlier version and from an application's tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _DECLARED: dict[str, Shape] = {}
 
 @pytest.fixture
 def declared(backend: Backend) -> Shape:
-    """The declared tables, as this backend describes them."""
+    """The declared tables as this backend reports them."""
     if backend.name not in _DECLARED:
         engine = backend.engine()
         TABLES.metadata.create_all(engine)
@@ -149,7 +149,7 @@ def test_the_sql_script_does_the_same_as_upgrade_and_downgrade(
     engine, prefix = backend.engine(), "chat_"
     run_script(backend, migrate.sql(backend.name, table_prefix=prefix))
     made = shape_of(engine, prefix=prefix)
-    del made[TABLES.version.name]  # Alembic names its key
+    del made[TABLES.version.name]  # Alembic names the primary key
     assert made == {name: it for name, it in declared.items() if name != TABLES.version.name}
     assert migrate.current(engine, table_prefix=prefix) == "0005"
     assert migrate.check(engine, table_prefix=prefix) == []

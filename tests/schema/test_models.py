@@ -1,4 +1,4 @@
-"""The ORM models: queried, changed and related as usual."""
+"""The ORM models: queries, changes and relationships."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ BACKENDS_AND_FACES = EACH_ONCE
 
 
 def enforcing(backend: Backend) -> Any:
-    """A transaction of an application that enforces foreign keys."""
+    """A connection of an application that enforces foreign keys."""
     connection = backend.engine().connect()
     if backend.name == "sqlite":
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")

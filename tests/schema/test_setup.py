@@ -1,4 +1,4 @@
-"""Setting a database up: once, by many at a time, beside somebody else's tables."""
+"""`setup`: once, by many at a time, and next to tables of others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNDISTURBED: dict[str, dict[str, Any]] = {}
 
 
 def shape(engine: Engine, schema: str | None = None, prefix: str = "") -> dict[str, Any]:
-    """What a database has of our tables: columns, keys, indexes."""
+    """The columns, keys and indexes of our tables in a database."""
     inspector = inspect(engine)
     return {
         table.name.removeprefix(prefix): (
@@ -56,7 +56,7 @@ def table_names(engine: Engine, schema: str | None = None) -> set[str]:
 
 @pytest.fixture
 def expected(backend: Backend) -> dict[str, Any]:
-    """What a setup that nothing disturbed makes on this backend."""
+    """The tables that an undisturbed setup creates on this backend."""
     if backend.name in _UNDISTURBED:
         return _UNDISTURBED[backend.name]
     engine = backend.engine()

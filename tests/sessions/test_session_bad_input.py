@@ -1,4 +1,4 @@
-"""What `saver.sessions` refuses, before anything is written."""
+"""`saver.sessions`: invalid input is refused before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`saver.state`: what a session's columns say of its graph, by hand and by its steps."""
+"""`saver.state`: session columns written manually and by the steps of a graph."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCORE: dict[str, Any] = {
 
 
 def on_sqlite(test: Any) -> Any:
-    """For what is the same on every database and face."""
+    """Run a test once, on SQLite, for what is the same on every database and face."""
     test = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)(test)
     return pytest.mark.parametrize("face", ["sync"], indirect=True)(test)
 

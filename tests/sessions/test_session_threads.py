@@ -42,7 +42,7 @@ def answer(words: str, name: str, tokens: int = 10) -> AIMessage:
 
 
 def talking(saver: SessionSaver, name: str = "a") -> Graph:
-    """A graph of two steps: a message that cost tokens, and a page."""
+    """A graph of two steps: a message with token usage, and a page."""
     return chain(
         saver,
         {"messages": [answer(f"hello {name}", f"{name}1")], "title": f"Title {name}"},
@@ -435,7 +435,7 @@ async def test_a_thread_cannot_be_copied_onto_itself(saver: SessionSaver, sql: S
 
 
 async def assert_no_orphans(saver: SessionSaver, sql: Sql) -> None:
-    """Every write has its checkpoint; every blob is some checkpoint's, or such a one's base."""
+    """Assert that every write has a checkpoint, and every blob belongs to one or is a base."""
     writes = sql(
         "SELECT count(*) AS n FROM session_writes w WHERE NOT EXISTS (SELECT 1 FROM"
         " session_checkpoints c WHERE c.thread_key = w.thread_key AND c.ns_key = w.ns_key"

@@ -1,4 +1,4 @@
-"""`saver.sessions`: sessions, and what belongs to them, without a graph."""
+"""`saver.sessions`: sessions and their rows, without a graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOMENT = datetime(2026, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 def sqlite_once(test: Any) -> Any:
-    """For what is the same on every database and face."""
+    """Run a test once, on SQLite, for what is the same on every database and face."""
     test = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)(test)
     return pytest.mark.parametrize("face", ["sync"], indirect=True)(test)
 
@@ -220,7 +220,7 @@ async def test_the_last_page_of_10_000_sessions_reads_no_more_rows_than_the_firs
 async def cost_of_page(
     saver: SessionSaver, engine: Engine, backend: Backend, after: str | None
 ) -> float:
-    """What a page takes: rows read, or on SQLite instructions of its machine."""
+    """The cost of a page: rows read, or on SQLite instructions of its virtual machine."""
     seen: list[tuple[str, Any]] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
@@ -252,7 +252,7 @@ async def cost_of_page(
 
 
 def engine_of(saver: Any) -> Engine:
-    """The engine that a saver's statements pass through."""
+    """The engine that a saver uses."""
     engine: Engine = getattr(saver, "saver", saver)._runner.sync_engine
     return engine
 
@@ -311,7 +311,7 @@ def fail(_state: Any) -> dict[str, Any]:
 
 
 async def fill(saver: SessionSaver, session_id: str) -> None:
-    """Add a message, a page and a call by hand."""
+    """Add a message, a page and a token usage manually."""
     await saver.sessions.aadd_message(session_id, "user", "by hand")
     await saver.sessions.aadd_version(session_id, "<p>by hand")
     await saver.sessions.aadd_token_usage(
@@ -548,7 +548,7 @@ async def test_a_row_is_not_added_twice_when_the_reply_to_its_commit_is_lost(
 
 @contextmanager
 def lost_after_commit(engine: Engine) -> Iterator[list[str]]:
-    """The first commit comes through, and its connection seems to be lost."""
+    """Commit the first transaction, and then make its connection seem lost."""
     lost: list[str] = []
 
     def lose(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:

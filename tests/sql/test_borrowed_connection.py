@@ -1,4 +1,4 @@
-"""`connection=`: an application's own change and one of `saver.sessions` are one transaction."""
+"""`connection=`: changes of the application and of `saver.sessions` in one transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ON_SQLITE = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
 
 @asynccontextmanager
 async def own(engine: Any, *, orm: bool) -> AsyncIterator[Any]:
-    """A connection or ORM session of the application, of the engine's kind."""
+    """A connection or ORM session of the application, sync or async like its engine."""
     if isinstance(engine, AsyncEngine):
         async with AsyncSession(engine) if orm else engine.connect() as made:
             yield made
@@ -45,7 +45,7 @@ async def own(engine: Any, *, orm: bool) -> AsyncIterator[Any]:
 
 
 async def told(call: Any) -> Any:
-    """What a call gives, awaited if it is to be."""
+    """The result of a call, awaited if it is awaitable."""
     return await call if asyncio.iscoroutine(call) else call
 
 

@@ -1,4 +1,4 @@
-"""From URLs and the application's own engines: what is opened, left alone, refused and said."""
+"""URLs and callers' engines: what is opened, left alone and refused, and the error messages."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def asave_one(saver: SessionSaver, thread_id: str = "1") -> None:
 
 
 def on_raw_cursors(url: URL) -> SessionSaver:
-    """A saver over an engine as the README advises those to make theirs who use psycopg."""
+    """A saver over an engine that uses psycopg's raw cursors, as the documents advise."""
     is_async = url.get_dialect().is_async
     make: Any = create_async_engine if is_async else create_engine
     cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
@@ -354,7 +354,7 @@ async def test_a_directory_that_cannot_be_written_is_named(
             await saver.asetup()
     assert isinstance(caught.value, PermissionError)
     assert str(directory) in str(caught.value)
-    for thread in threading.enumerate():  # aiosqlite's, which tells its loop that it ends
+    for thread in threading.enumerate():  # aiosqlite's thread reports to the loop that it ends
         if "_connection_worker_thread" in thread.name:
             await asyncio.to_thread(thread.join)
 
@@ -489,7 +489,7 @@ async def test_writes_are_one_transaction_whatever_the_engines_isolation_level(
     before = await _level(own)
     saver = make_saver(engine=own)
     await asave_one(saver)
-    # The last statement of a put fails, so nothing of it may stay.
+    # The last statement of a put fails, so nothing of it may be stored.
     checkpoint = empty_checkpoint()
     checkpoint["channel_values"] = {"html": "<p>lost</p>"}
     checkpoint["channel_versions"] = {"html": saver.get_next_version(None, None)}
@@ -563,7 +563,7 @@ def test_foreign_keys_are_enforced_only_for_the_saver(backend: Backend, switch: 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("do_connect", False),  # as for a token that is asked for with each connection
+        ("do_connect", False),  # as for a token requested for each connection
         ("do_execute", True),
         ("handle_error", True),
         ("before_cursor_execute", True),

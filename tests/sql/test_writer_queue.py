@@ -1,4 +1,4 @@
-"""Writes that wait for SQLite's one writer: committed together, each with its own outcome."""
+"""The queue before SQLite's writer: waiting writes are committed together, each with its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 
 class Writer:
-    """Runs writes, and holds the first of them back until it is let go."""
+    """Runs writes, and holds the first one back until it is released."""
 
     def __init__(self, *, interrupted: bool = False) -> None:
         self.batches: list[list[Any]] = []
@@ -43,7 +43,7 @@ class Writer:
         ]
 
     async def held_back(self, *, in_thread: bool) -> asyncio.Task[Any]:
-        """Start a write that waits to be let go."""
+        """Start a write that waits until it is released."""
         write = (
             asyncio.to_thread(self.grouped.run, "first")
             if in_thread
@@ -55,7 +55,7 @@ class Writer:
 
 
 async def in_line(writer: Writer, *writes: Any) -> list[asyncio.Task[Any]]:
-    """Let writes of an event loop stand in line."""
+    """Let the writes of an event loop queue up."""
     tasks = [asyncio.create_task(writer.grouped.arun(write)) for write in writes]
     await asyncio.sleep(0)  # each of them runs until it waits
     return tasks
@@ -126,7 +126,7 @@ async def test_waiting_steps_of_many_threads_are_stored_in_few_transactions(
 
         monkeypatch.setattr(runner, "_run_once", counted)
         assert runner._queue is not None
-        with runner._queue:  # somebody else writes, so all of these have to wait
+        with runner._queue:  # another connection writes, so all of these wait
             steps = [
                 asyncio.create_task(put(saver, 1, {"note": number}, config(f"t{number}")))
                 for number in range(20)

@@ -1,4 +1,4 @@
-"""Deleting and pruning a piece at a time: what is left, and who comes between."""
+"""Deletion and pruning in pieces: what is left, and writers in between."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_the_test_for_many_blobs_is_exact_for_few_and_approximate_for_many
     saver = make_saver()
     await saved(saver)
     there = counts(sql)["session_blobs"]
-    # The keys of those that are counted differ from run to run: 20 ± 3 of 40, and none.
+    # The keys that are counted differ from run to run: 20 ± 3 of 40, and none.
     few, many = (there - 1, there) if counted > there else (2 * counted, 100 * there)
 
     with backend.outside.connect() as conn:
@@ -98,7 +98,7 @@ DANGLING = """
 
 @pytest.fixture
 def blobs_before(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Blobs that others see before each piece of them goes, and those without their base."""
+    """Blobs visible to others before each piece is deleted, and those without their base."""
     found: list[tuple[int, int]] = []
     delete = ThreadRows.delete_newest_blobs
 
@@ -149,13 +149,13 @@ async def test_no_delta_outlives_its_base_while_a_thread_is_pruned(
     saver = make_saver()
     at: RunnableConfig = config()
     for number in range(STEPS):
-        # Each fourth text is a new one, stored whole; the others are changes of it.
+        # Every fourth text is new and stored whole; the others are deltas.
         text = f"{number // PIECE} " * 500 + f"{number:04}"
         at = await put(saver, number, {"note": note(number), "text": text}, at)
 
     await saver.aprune(["t"], strategy="keep_last", keep_last=1)
 
-    kept = 1 + PIECE  # a note, and a text with all that it is a change of
+    kept = 1 + PIECE  # a note, and a text with its chain of bases
     assert counts(sql)["session_blobs"] == kept
     assert sql(DANGLING)[0]["number"] == 0
     before = [(number, 0) for number in range(2 * STEPS, kept, -PIECE)]

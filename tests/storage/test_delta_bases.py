@@ -1,4 +1,4 @@
-"""Values stored as changes: what they are changes of is there, whoever deletes meanwhile."""
+"""Bases of deltas: they exist even when another process deletes at the same time."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ DANGLING = """
 """
 
 
-def changes(sql: Sql) -> int:
-    """Values that are stored as changes; none of them without what it is a change of."""
+def delta_count(sql: Sql) -> int:
+    """The number of deltas, after asserting that each has its base."""
     assert sql(DANGLING) == [{"number": 0}]
     found = sql("SELECT count(*) AS number FROM session_blobs WHERE base_key IS NOT NULL")
     return int(found[0]["number"])
 
 
-async def begun(saver: Any) -> RunnableConfig:
-    """A thread of two texts, the second stored as a change of the first."""
+async def save_two_texts(saver: Any) -> RunnableConfig:
+    """A thread of two texts, the second stored as a delta of the first."""
     at = await put(saver, 1, {"note": "n" * 200, "text": f"{LONG}1"})
     return await put(saver, 2, {"text": f"{LONG}2"}, at)
 
 
-async def gone_on(saver: Any, at: RunnableConfig) -> RunnableConfig:
-    """A third text, of which the second is no part."""
+async def save_another_text(saver: Any, at: RunnableConfig) -> RunnableConfig:
+    """A third text, unlike the second."""
     return await put(saver, 3, {"text": OTHER}, at)
 
 
@@ -65,10 +65,10 @@ async def test_a_value_whose_base_was_pruned_by_another_process_is_stored_whole(
     pruned: bool,
 ) -> None:
     writer, other = make_saver(), make_saver()
-    second = await begun(writer)
+    second = await save_two_texts(writer)
     mine = make_saver() if remembers == "as it read" else writer
     await values(mine)
-    third = await gone_on(other, second)
+    third = await save_another_text(other, second)
     if pruned:
         await other.aprune(["t"], strategy="keep_last", keep_last=1)
     if remembers == "with the newest revision":
@@ -76,12 +76,12 @@ async def test_a_value_whose_base_was_pruned_by_another_process_is_stored_whole(
 
     await put(mine, 4, {"text": f"{LONG}4"}, third)
 
-    assert changes(sql) == (0 if pruned else 2)
+    assert delta_count(sql) == (0 if pruned else 2)
     assert (await values(make_saver()))["text"] == f"{LONG}4"
 
 
-class Meeting:
-    """A prune that deletes the first two texts, and a step that waits for its end."""
+class PruneAndStep:
+    """A prune that deletes the first two texts, and a step that waits for it to end."""
 
     def __init__(self, backend: Backend, sql: Sql) -> None:
         self.engine = backend.engine()
@@ -90,7 +90,7 @@ class Meeting:
         self._backend = backend
 
     async def prune_before(self, step: Callable[[], Any]) -> None:
-        """Prune, and before the end of that let a step begin."""
+        """Prune, and start a step before the prune ends."""
         with ThreadPoolExecutor(1) as pool:
             steps: list[Any] = []
 
@@ -105,19 +105,19 @@ class Meeting:
 
 
 @pytest.fixture
-def meeting(backend: Backend, sql: Sql) -> Meeting:
-    return Meeting(backend, sql)
+def race(backend: Backend, sql: Sql) -> PruneAndStep:
+    return PruneAndStep(backend, sql)
 
 
-async def overtaken(
-    backend: Backend, meeting: Meeting, *, knows_row: bool
+async def outdated_saver(
+    backend: Backend, race: PruneAndStep, *, knows_row: bool
 ) -> tuple[SessionSaver, Any, Any]:
-    """A saver that read a thread before another went on, and both configs; it may know the row."""
+    """A saver that read a thread before another saver continued it, and both configs."""
     saver = SessionSaver(backend.engine())
     mine = SyncFaceAdapter(saver)
-    second = await begun(mine if knows_row else meeting.other)
+    second = await save_two_texts(mine if knows_row else race.other)
     await values(mine)
-    third = await gone_on(meeting.other, second)
+    third = await save_another_text(race.other, second)
     if knows_row:
         await mine.aput_writes(third, [(RESUME, "on")], "task")
     return saver, second, third
@@ -128,17 +128,15 @@ async def overtaken(
 async def test_a_step_that_waited_for_a_prune_stores_no_delta_of_a_deleted_base(
     backend: Backend,
     sql: Sql,
-    meeting: Meeting,
+    race: PruneAndStep,
     knows_row: bool,
 ) -> None:
-    plain, _, third = await overtaken(backend, meeting, knows_row=knows_row)
+    plain, _, third = await outdated_saver(backend, race, knows_row=knows_row)
     made = checkpoint(4, {"text": f"{LONG}4"})
 
-    await meeting.prune_before(
-        lambda: plain.put(third, made, {"step": 4}, made["channel_versions"])
-    )
+    await race.prune_before(lambda: plain.put(third, made, {"step": 4}, made["channel_versions"]))
 
-    assert changes(sql) == 0
+    assert delta_count(sql) == 0
     with SessionSaver(backend.engine()) as fresh:
         assert (await values(SyncFaceAdapter(fresh)))["text"] == f"{LONG}4"
 
@@ -148,17 +146,17 @@ async def test_a_step_that_waited_for_a_prune_stores_no_delta_of_a_deleted_base(
 async def test_a_step_that_waited_for_a_prune_of_its_parent_is_stored_whole(
     backend: Backend,
     sql: Sql,
-    meeting: Meeting,
+    race: PruneAndStep,
     knows_row: bool,
 ) -> None:
-    plain, second, _ = await overtaken(backend, meeting, knows_row=knows_row)
+    plain, second, _ = await outdated_saver(backend, race, knows_row=knows_row)
     made = checkpoint(4, {"note": "n" * 200, "text": f"{LONG}4"})
     made["channel_versions"]["note"] = checkpoint(1, {"note": ""})["channel_versions"]["note"]
     changed = {"text": made["channel_versions"]["text"]}
 
-    await meeting.prune_before(lambda: plain.put(second, made, {"step": 4}, changed))
+    await race.prune_before(lambda: plain.put(second, made, {"step": 4}, changed))
 
-    assert changes(sql) == 0
+    assert delta_count(sql) == 0
     with SessionSaver(backend.engine()) as fresh:
         found = await values(SyncFaceAdapter(fresh))
         assert found == {"note": "n" * 200, "text": f"{LONG}4"}
@@ -167,7 +165,7 @@ async def test_a_step_that_waited_for_a_prune_of_its_parent_is_stored_whole(
 async def test_a_manually_deleted_link_of_a_chain_is_reported_as_missing(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
-    await begun(make_saver())
+    await save_two_texts(make_saver())
     where = "channel = 'text' AND base_key IS NULL"
     [gone] = sql(f"SELECT blob_key FROM session_blobs WHERE {where}")
     sql(f"DELETE FROM session_blobs WHERE {where}")
@@ -184,5 +182,5 @@ async def test_many_channels_that_change_at_once_are_stored_as_deltas(
 
     await put(saver, 2, {f"text{n}": f"{LONG}{n}!" for n in range(37)}, at)
 
-    assert changes(sql) == 37
+    assert delta_count(sql) == 37
     assert await values(make_saver()) == {f"text{n}": f"{LONG}{n}!" for n in range(37)}

@@ -1,4 +1,4 @@
-"""The proxy that counts and delays, over a small server that answers lines."""
+"""The proxy that counts round trips and delays them, in front of a line server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests' own tools: servers, backends, faces, the README's commands, processes to kill."""
+"""The tests' tools: servers, backends, faces, documented commands and forked processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counter(TypedDict):
 
 
 class Pair:
-    """Has what a repository of the saver has: sync methods and their async twins."""
+    """Has sync methods and their async twins, like a repository of the saver."""
 
     def get(self, key: str) -> str:
         return f"sync {key}"
@@ -201,7 +201,7 @@ def test_the_output_of_a_child_is_read_until_it_is_killed(zygote: Zygote) -> Non
     child.kill()
     assert child.wait() == -signal.SIGKILL
     assert child.lines[:3] == ["step 3", "step 4", "step 5"]
-    child.kill()  # too late, and harmless
+    child.kill()  # too late and without effect
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
 

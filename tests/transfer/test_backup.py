@@ -1,4 +1,4 @@
-"""Backup and restore: one file, from any database to any other, whole or not at all."""
+"""Backup and restore: one file, from any database to any other, all or nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BACKENDS_AND_FACES = EACH_ONCE
 
 @pytest.fixture(scope="module")
 def content(house: Backend, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a backup of it holds."""
+    """The contents of a backup of the sample database."""
     path = tmp_path_factory.mktemp("backup") / "house.backup"
     with SessionSaver.from_conn_string(house.url) as saver:
         saver.backup(path)
@@ -46,7 +46,7 @@ def content(house: Backend, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def file(content: bytes, tmp_path: Path) -> Path:
-    """A backup of it."""
+    """A backup file of the sample database."""
     path = tmp_path / "house.backup"
     path.write_bytes(content)
     return path
@@ -226,7 +226,7 @@ def refused(path: Path, backend: Backend, error: type[Exception], words: str) ->
     with SessionSaver.from_conn_string(backend.url) as saver, pytest.raises(error, match=words):
         saver.restore(path)
     assert backend.path is not None
-    assert not backend.path.exists()  # not even tables were made
+    assert not backend.path.exists()  # not even tables were created
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, empty: Backend) -> None:
@@ -311,7 +311,7 @@ except BackupFileError as error:
 
 
 def test_a_full_disk_is_reported_and_leaves_no_file(house: Backend, tmp_path: Path) -> None:
-    """A process may write 4 KB to a file, as if its disk had no room for more."""
+    """A limit of 4 KB for files of the process stands for a full disk."""
     directory = tmp_path / "backups"
     directory.mkdir()
     (directory / "house").write_text("the one before")
@@ -364,7 +364,7 @@ def test_a_cancelled_backup_leaves_no_file(house: Backend, tmp_path: Path) -> No
 
 
 def test_a_backup_is_a_consistent_snapshot(house: Backend, backend: Backend, file: Path) -> None:
-    """What others write while it runs is not in it."""
+    """Rows written while it runs are not in it."""
     restored(backend, file)
     before = everything(backend)
     engine = backend.engine()

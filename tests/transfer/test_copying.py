@@ -1,4 +1,4 @@
-"""Copying a database to another: any pair, in pieces, and the same after a kill."""
+"""Copying a database to another: any pair, in pieces, resumable after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing from other savers: what ran there goes on here, with all of its history."""
+"""Importing from other savers: threads continue here with their whole history."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ASKED = line_of(("say", says("said")), ("ask", ask("how many?")), ("end", says("
 
 
 def fan_out() -> Any:
-    """Two of four tasks are done when the others ask and fail; resumed, all are."""
+    """A fan-out in which two tasks finish, one asks and one fails; a resume finishes all."""
     failures = iter([True])
 
     def fails(_state: Log) -> Log:
@@ -66,13 +66,13 @@ def _counted(node: Any) -> Any:
 
 
 def furnish(peer: BaseCheckpointSaver[Any]) -> None:
-    """Threads that are done, that wait, that failed; with subgraphs, forks and deltas."""
+    """Create finished, interrupted and failed threads, with subgraphs, forks and delta channels."""
     asked = ASKED.compile(checkpointer=peer)
     asked.invoke({"log": []}, thread("asked"))
     nested(None).compile(checkpointer=peer).invoke({"log": []}, thread("nested"))
     parallel = fan_out().compile(checkpointer=peer)
     with pytest.raises(RuntimeError, match="oven"):
-        # One after the other: the task that fails ends those that are not done.
+        # In turn: a failing task cancels those that are not done.
         parallel.invoke({"log": []}, {**thread("parallel"), "max_concurrency": 1})
     written = chain(peer, {"title": "Bakery", "note": "x"}, {"build_status": "success"})
     written.invoke({"messages": [HumanMessage("A page, please", id="m1")]}, config("written"))
@@ -98,7 +98,7 @@ def peer_name(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def peer(peer_name: PeerName, make_lasting_backend: MakeBackend) -> Any:
-    """Each official saver, furnished, to be read only."""
+    """Each official saver with threads. Tests must not change it."""
     with opened_peer(peer_name, make_lasting_backend(BACKEND_OF[peer_name])) as saver:
         furnish(saver)
         yield saver
@@ -113,7 +113,7 @@ def ours(make_backend: MakeBackend) -> Any:
 
 @pytest.fixture
 def memory() -> InMemorySaver:
-    """A furnished `InMemorySaver`."""
+    """An `InMemorySaver` with threads."""
     saver = InMemorySaver()
     furnish(saver)
     return saver
@@ -129,7 +129,7 @@ def test_every_checkpoint_is_imported_unchanged(
     done = ours.import_from(peer)
 
     there = history(peer)
-    if type(peer).__name__ == "PyMySQLSaver":  # which gives writes in no order
+    if type(peer).__name__ == "PyMySQLSaver":  # which returns writes in no order
         there = history(ours) if _sorted(there) == _sorted(history(ours)) else there
     assert history(ours) == there
     assert (done.threads, done.skipped) == (5, {})
@@ -374,7 +374,7 @@ def test_a_killed_import_continues(
 
 
 def import_and_tell(path: str, url: str) -> None:
-    """For a zygote's child: imports a SqliteSaver's file and says each checkpoint."""
+    """Import a SqliteSaver's file and print each checkpoint. Runs in a process."""
 
     def tell(progress: Progress) -> None:
         print("imported", progress.done, flush=True)

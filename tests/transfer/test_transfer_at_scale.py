@@ -1,4 +1,4 @@
-"""Many sessions move to PostgreSQL, by processes whose memory does not grow with them.
+"""Moving many sessions to PostgreSQL takes no more memory than moving few.
 
 `MOVING_SESSIONS=20000 pytest tests/transfer/test_transfer_at_scale.py -s` moves 200,000 checkpoints
 and prints the time and memory used; by default a hundredth of that is moved.
@@ -33,7 +33,7 @@ MEGABYTES = 200
 
 @pytest.fixture
 def house(make_backend: MakeBackend) -> Backend:
-    """A SQLite database with so many sessions."""
+    """A SQLite database with many sessions."""
     backend = make_backend("sqlite")
     with SessionSaver.from_conn_string(backend.url) as saver:
         say = {"messages": [("assistant", "word " * 20)]}
@@ -48,7 +48,7 @@ def house(make_backend: MakeBackend) -> Backend:
 
 
 def moved(what: str, backend: Backend, file: Path) -> dict[str, Any]:
-    """What a process says of a backup or a restore."""
+    """The result of a backup or restore, run in a process."""
     command = [sys.executable, "-m", "tests.support.moving", what, backend.url, str(file)]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(said.stdout)
