@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from langgraph_session_saver import migrate
 from langgraph_session_saver.cli.command import Call, Yes, command
 from langgraph_session_saver.cli.exit_codes import Exit
-from langgraph_session_saver.cli.output import cell, table
+from langgraph_session_saver.cli.output import add_row, cell, table, whole
 from langgraph_session_saver.errors import NotConfirmedError
 
 app = typer.Typer()
@@ -91,11 +91,8 @@ def history(call: Call) -> None:
     """List the revisions, oldest first."""
     shown = table("revision", "follows", "adds")
     for one in migrate.history():
-        shown.add_row(
-            cell(one.revision, "cyan"),
-            cell(one.down_revision or "base"),
-            cell(one.summary, whole=True),
-        )
+        revision = cell(one.revision, "cyan")
+        add_row(shown, revision, one.down_revision or "base", whole(one.summary))
     call.answer({"revisions": [asdict(one) for one in migrate.history()]}, shown)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from langgraph_session_saver.cli.command import Call, command
 from langgraph_session_saver.cli.exit_codes import Exit, without_passwords
-from langgraph_session_saver.cli.output import cell, status_cell, table
+from langgraph_session_saver.cli.output import add_row, cell, status_cell, table
 from langgraph_session_saver.cli.target import Target
 from langgraph_session_saver.inspection.text import quantity
 
@@ -56,7 +56,7 @@ def demo(call: Call) -> None:
         shown = table("thread", "request", "status")
         for name, request in demo_graph.REQUESTS.items():
             status = database.read(partial(database.queries.status, thread_id=name))
-            shown.add_row(cell(name, "cyan"), cell(request), status_cell(status))
+            add_row(shown, cell(name, "cyan"), request, status_cell(*status))
     commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
     width = max(map(len, commands))
     hints = [

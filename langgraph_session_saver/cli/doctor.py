@@ -9,13 +9,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import typer
 
 from langgraph_session_saver.cli.command import Call, command
 from langgraph_session_saver.cli.exit_codes import Exit
-from langgraph_session_saver.cli.output import cell, status_cell, table
+from langgraph_session_saver.cli.output import add_row, status_cell, table, whole
 from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.errors import SessionSaverError
 from langgraph_session_saver.inspection.health import Health
@@ -37,7 +36,8 @@ class Finding:
     """The result of one check."""
 
     what: str
-    verdict: Literal["ok", "warning", "failed"]
+    verdict: str
+    """`ok`, `warning` or `failed`."""
     said: str
 
 
@@ -65,7 +65,7 @@ def doctor(call: Call) -> None:
         code = Exit.NO
     shown = table("", "check", "result")
     for one in findings:
-        shown.add_row(status_cell(one.verdict), cell(one.what), cell(one.said, whole=True))
+        add_row(shown, status_cell(one.verdict), one.what, whole(one.said))
     call.answer({"ok": code is Exit.OK, "findings": [asdict(one) for one in findings]}, shown)
     raise typer.Exit(code)
 
@@ -92,7 +92,7 @@ def _check_health(health: Health) -> Iterator[Finding]:
         problem = f"{revision}, but head is {health.head}: run langgraph-session-saver db upgrade"
         yield Finding("schema", "failed", problem)
     latency = health.latency_ms or 0
-    verdict: Literal["ok", "warning"] = "warning" if latency > SLOW_MS else "ok"
+    verdict = "warning" if latency > SLOW_MS else "ok"
     yield Finding("latency", verdict, f"{latency:.2f} ms for an empty statement")
     if health.journal_mode not in {None, "wal"}:
         yield Finding(
@@ -106,8 +106,8 @@ def _check_health(health: Health) -> Iterator[Finding]:
 def _check_rows(database: Database) -> Iterator[Finding]:
     faults, damage = database.find_faults()
     for what, count, description in faults:
-        verdict: Literal["ok", "failed"] = "failed" if count else "ok"
-        yield Finding(what, verdict, f"{f'{count:,}' if count else 'no'} {description}")
+        said = f"{f'{count:,}' if count else 'no'} {description}"
+        yield Finding(what, "failed" if count else "ok", said)
     yield Finding("integrity", "failed" if damage else "ok", damage or "no damage found")
 
 
@@ -116,12 +116,11 @@ def _check_file(health: Health, database: Database) -> Iterator[Finding]:
         return
     path = Path(str(database.engine.url.database))
     mode = path.stat().st_mode
-    described = f"{path} {stat.filemode(mode)}"
+    said, verdict = f"{path} {stat.filemode(mode)}", "ok"
     if mode & (stat.S_IROTH | stat.S_IWOTH):
-        problem = f"{described}: every user of this machine can read it; chmod 600 prevents that"
-        yield Finding("file", "warning", problem)
-    else:
-        yield Finding("file", "ok", described)
+        said += ": every user of this machine can read it; chmod 600 prevents that"
+        verdict = "warning"
+    yield Finding("file", verdict, said)
     free = shutil.disk_usage(path.parent).free
-    verdict: Literal["ok", "warning"] = "warning" if free < LITTLE_SPACE else "ok"
+    verdict = "warning" if free < LITTLE_SPACE else "ok"
     yield Finding("disk", verdict, f"{format_bytes(free)} free")

@@ -60,29 +60,35 @@ def table(*columns: str, show_header: bool = True) -> Table:
     return made
 
 
-def cell(value: object, style: str = "", *, whole: bool = False) -> Text:
-    """A table cell of untrusted text.
-
-    Args:
-        value: What to print; None prints nothing.
-        style: A Rich style.
-        whole: Whether text without room is folded, as an id is for copying, and not cut.
-    """
-    text = "" if value is None else printable(str(value))
-    if whole:
-        return Text(text, style, overflow="fold")
-    return Text(text, style, no_wrap=True, overflow="ellipsis")
+def add_row(table: Table, *values: object) -> None:
+    """Add a row of cells, or of values that `cell` formats."""
+    table.add_row(*(value if isinstance(value, Text) else cell(value) for value in values))
 
 
-def status_cell(text: str | None) -> Text:
-    """A table cell of a status such as `interrupted: ask`, in its colour."""
-    word = (text or "").partition(":")[0]
-    return cell(text, STYLES.get(word, ""))
+def cell(value: object, style: str = "") -> Text:
+    """Untrusted text, a number or a time as a cell of one line, which is cut if it is too long."""
+    return Text(_format(value), style, no_wrap=True, overflow="ellipsis")
 
 
-def utc(time: datetime | None) -> str:
-    """A time in UTC, to the second; None prints nothing."""
-    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+def whole(value: object, style: str = "") -> Text:
+    """As `cell`, but folded and not cut, as an id is for copying."""
+    return Text(_format(value), style, overflow="fold")
+
+
+def _format(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value))
+
+
+def status_cell(status: str | None, node: str | None = None) -> Text:
+    """A cell of a status with its node, such as `interrupted: ask`, in the status's colour."""
+    text = f"{status}: {node}" if node else status
+    return cell(text, STYLES.get((text or "").partition(":")[0], ""))
 
 
 def properties(pairs: Iterable[tuple[str, Any]]) -> Table:
@@ -91,7 +97,7 @@ def properties(pairs: Iterable[tuple[str, Any]]) -> Table:
     made.columns[0].style = "dim"
     for name, value in pairs:
         if value is not None:
-            made.add_row(name, cell(value, whole=True))
+            made.add_row(name, whole(value))
     return made
 
 

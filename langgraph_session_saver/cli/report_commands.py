@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from langgraph_session_saver.cli.command import After, Call, InSession, Limit, command
-from langgraph_session_saver.cli.output import cell, listing, table, utc
+from langgraph_session_saver.cli.output import add_row, cell, listing, table, whole
 from langgraph_session_saver.inspection.text import format_bytes, printable
 from langgraph_session_saver.projection.plain_json import shorten
 
@@ -40,17 +40,10 @@ def errors(
         page = database.sessions.errors(session_id, recovered=recovered, limit=limit, after=after)
     shown = table("time (UTC)", "thread", "node", "error", "recovered (UTC)")
     for one in page:
-        shown.add_row(
-            cell(utc(one.created_at)),
-            cell(one.thread_id),
-            cell(one.node or (f"channel {one.channel}" if one.channel else "")),
-            cell(
-                shorten(f"{one.type}: {one.message}", LONGEST_MESSAGE),
-                "" if one.recovered_at else "red",
-                whole=True,
-            ),
-            cell(utc(one.recovered_at) or "no"),
-        )
+        where = one.node or (f"channel {one.channel}" if one.channel else "")
+        message = shorten(f"{one.type}: {one.message}", LONGEST_MESSAGE)
+        error = whole(message, "" if one.recovered_at else "red")
+        add_row(shown, one.created_at, one.thread_id, where, error, one.recovered_at or "no")
     stacks = [Text("\n" + printable(one.stack, keep="\n")) for one in page if stack and one.stack]
     answer = {"errors": [asdict(one) for one in page], "next": page.next}
     call.answer(answer, *listing(shown, len(page), "error", next_page=page.next), *stacks)
@@ -84,10 +77,10 @@ def usage(
     shown = table(*groups, ">calls", ">input", ">output", ">total", ">cost (USD)")
     for one in found:
         names = {"agent": one.agent_type, "model": one.model, "day": one.day}
-        shown.add_row(*(cell(names[part]) for part in groups), *_numbers(asdict(one)))
+        add_row(shown, *(names[part] for part in groups), *_numbers(asdict(one)))
     if len(found) > 1:
-        blanks = [cell("") for _ in groups[1:]]
-        shown.add_row(cell("all", "bold"), *blanks, *_numbers(sums, "bold"))
+        blanks = [None for _ in groups[1:]]
+        add_row(shown, cell("all", "bold"), *blanks, *_numbers(sums, "bold"))
     answer = {"by": groups, "usage": [asdict(one) for one in found], "sum": sums}
     call.answer(answer, *listing(shown, len(found), "call"))
 
@@ -96,7 +89,7 @@ _NUMBERS = ("calls", "input_tokens", "output_tokens", "total_tokens", "cost_usd"
 
 
 def _numbers(row: Mapping[str, Any], style: str = "") -> list[Text]:
-    counts = [cell(f"{row[name]:,}", style) for name in _NUMBERS[:-1]]
+    counts = [cell(row[name], style) for name in _NUMBERS[:-1]]
     return [*counts, cell(f"{row['cost_usd']:.6f}", style)]
 
 
@@ -114,28 +107,20 @@ def stats(call: Call, *, limit: Limit = 5) -> None:
         health = database.health()
     sizes = table("table", ">rows", ">size")
     for one in sorted(health.tables, key=lambda found: -(found.bytes or 0)):
-        sizes.add_row(cell(one.name), cell(f"{one.rows:,}"), cell(format_bytes(one.bytes)))
-    sizes.add_row(cell("all", "bold"), cell(""), cell(format_bytes(health.bytes), "bold"))
+        add_row(sizes, one.name, one.rows, format_bytes(one.bytes))
+    add_row(sizes, cell("all", "bold"), None, cell(format_bytes(health.bytes), "bold"))
     by_channel = table("channel", ">versions", ">stored as changes", ">size")
     by_thread = table("thread", ">versions", ">size")
-    channel_dicts = [row._asdict() | {"bytes": int(row.bytes)} for row in channels]
-    thread_dicts = [row._asdict() | {"bytes": int(row.bytes)} for row in threads]
-    for found in channel_dicts:
-        by_channel.add_row(
-            cell(found["channel"]), cell(f"{found['versions']:,}"), cell(f"{found['changes']:,}"),
-            cell(format_bytes(found["bytes"])),
-        )  # fmt: skip
-    for found in thread_dicts:
-        by_thread.add_row(
-            cell(found["thread_id"], whole=True), cell(f"{found['versions']:,}"),
-            cell(format_bytes(found["bytes"])),
-        )  # fmt: skip
+    for row in channels:
+        add_row(by_channel, row.channel, row.versions, row.changes, format_bytes(int(row.bytes)))
+    for row in threads:
+        add_row(by_thread, whole(row.thread_id), row.versions, format_bytes(int(row.bytes)))
     answer = {
         "measured": health.measured,
         "bytes": health.bytes,
         "tables": [asdict(one) for one in health.tables],
-        "channels": channel_dicts,
-        "threads": thread_dicts,
+        "channels": [row._asdict() | {"bytes": int(row.bytes)} for row in channels],
+        "threads": [row._asdict() | {"bytes": int(row.bytes)} for row in threads],
     }
     measured = Text(f"(measured: {health.measured})", "dim")
     call.answer(answer, sizes, measured, "", by_channel, "", by_thread)

@@ -10,7 +10,15 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from langgraph_session_saver.cli.command import After, Call, Limit, Yes, command
-from langgraph_session_saver.cli.output import cell, listing, properties, status_cell, table, utc
+from langgraph_session_saver.cli.output import (
+    add_row,
+    cell,
+    listing,
+    properties,
+    status_cell,
+    table,
+    whole,
+)
 from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.inspection.text import quantity
 from langgraph_session_saver.projection.plain_json import shorten
@@ -52,15 +60,11 @@ def list_sessions(
         )
     shown = table("session", "title", "owner", "build", "type", ">page", "updated (UTC)")
     for one in page:
-        shown.add_row(
-            cell(one.id, whole=True),
-            cell(one.title),
-            cell(one.owner_id),
-            status_cell("deleted" if one.is_deleted else one.build_status),
-            cell(one.product_type),
-            cell(one.current_version),
-            cell(utc(one.updated_at)),
-        )
+        status = status_cell("deleted" if one.is_deleted else one.build_status)
+        add_row(
+            shown, whole(one.id), one.title, one.owner_id, status, one.product_type,
+            one.current_version, one.updated_at,
+        )  # fmt: skip
     answer = {"sessions": [asdict(one) for one in page], "next": page.next}
     call.answer(answer, *listing(shown, len(page), "session", next_page=page.next))
 
@@ -97,24 +101,18 @@ def _read(database: Database, session_id: str) -> dict[str, Any]:
 def _shown(found: dict[str, Any]) -> list[RenderableType]:
     columns = found["session"]
     parts: list[RenderableType] = [
-        properties(
-            (name, utc(value) if value and name.endswith("_at") else value)
-            for name, value in columns.items()
-            if not isinstance(value, dict)
-        )
+        properties((name, value) for name, value in columns.items() if not isinstance(value, dict))
     ]
     for name in ("build_artifacts", "aesthetic_scores"):
         if columns[name]:
             parts += ["", Text(name.replace("_", " "), "bold"), properties(columns[name].items())]
     threads = table("thread", "status", ">checkpoints")
     for one in found["threads"]:
-        doing = ": ".join(filter(None, (one["status"], one["status_node"])))
-        threads.add_row(
-            cell(one["thread_id"], whole=True), status_cell(doing), cell(one["checkpoints"])
-        )
+        status = status_cell(one["status"], one["status_node"])
+        add_row(threads, whole(one["thread_id"]), status, one["checkpoints"])
     messages = table("role", "message")
     for one in found["messages"]:
-        messages.add_row(cell(one["role"], "cyan"), cell(shorten(one["content"], 400), whole=True))
+        add_row(messages, cell(one["role"], "cyan"), whole(shorten(one["content"], 400)))
     usage = found["usage"]
     pages = ", ".join(f"{one['version']}{' pinned' * one['pinned']}" for one in found["versions"])
     totals = properties(

@@ -18,12 +18,13 @@ from langgraph_session_saver.cli.command import (
     command,
 )
 from langgraph_session_saver.cli.output import (
+    add_row,
     cell,
     listing,
     properties,
     status_cell,
     table,
-    utc,
+    whole,
 )
 from langgraph_session_saver.inspection.history import COLUMNS, RIGHT_ALIGNED, Entry, History
 from langgraph_session_saver.inspection.text import (
@@ -32,6 +33,7 @@ from langgraph_session_saver.inspection.text import (
     format_names,
     is_internal,
     quantity,
+    to_dict,
 )
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
 
@@ -67,15 +69,12 @@ def list_threads(
         )
     shown = table("thread", "session", "owner", "status", ">checkpoints", "updated (UTC)")
     for row in rows:
-        doing = f"{row.status}: {row.status_node}" if row.status_node else row.status
-        shown.add_row(
-            cell(row.thread_id, whole=True),
-            cell("" if row.session_id == row.thread_id else row.session_id),
-            cell(row.owner_id),
-            status_cell(doing),
-            cell(f"{row.checkpoints:,}"),
-            cell(utc(row.updated_at)),
-        )
+        session = None if row.session_id == row.thread_id else row.session_id
+        status_text = status_cell(row.status, row.status_node)
+        add_row(
+            shown, whole(row.thread_id), session, row.owner_id, status_text, row.checkpoints,
+            row.updated_at,
+        )  # fmt: skip
     found = [row._asdict() for row in rows]
     call.answer(
         {"total": total, "threads": found}, *listing(shown, len(rows), "thread", total=total)
@@ -107,7 +106,7 @@ def history(
 
 
 def _history(found: History, width: int) -> Iterator[RenderableType]:
-    yield cell(found.title, whole=True)
+    yield whole(found.title)
     columns = [title for title in COLUMNS if width >= WIDE or title not in _ONLY_WIDE]
     heads = {"time": "time (UTC)"} | {title: f">{title}" for title in RIGHT_ALIGNED}
     shown = table(*(heads.get(title, title) for title in columns))
@@ -117,21 +116,20 @@ def _history(found: History, width: int) -> Iterator[RenderableType]:
     for entry in found:
         if entry.time is not None and entry.time.date() != day:
             day = entry.time.date()
-            shown.add_row(*[""] * columns.index("time"), cell(day, "dim"))
+            add_row(shown, *[None] * columns.index("time"), cell(day, "dim"))
         if entry.graph_above:
-            shown.add_row(cell(entry.graph_above, "dim"))
+            add_row(shown, cell(entry.graph_above, "dim"))
         cells = _history_cells(entry, found.id_length)
-        shown.add_row(*(cells[title] for title in columns))
+        add_row(shown, *(cells[title] for title in columns))
     yield shown
     if found.older is not None:
         yield Text(f"older: --before {found.older}", "dim", overflow="fold")
 
 
-def _history_cells(entry: Entry, id_length: int) -> dict[str, Text]:
+def _history_cells(entry: Entry, id_length: int) -> dict[str, str | Text]:
     """By column, the cells of a checkpoint."""
     texts = dict(zip(COLUMNS, entry.cells(id_length), strict=True))
-    cells = {title: cell(text) for title, text in texts.items()}
-    return cells | {
+    return texts | {
         "": cell(texts[""], "dim"),
         "checkpoint": Text(texts["checkpoint"], "cyan", no_wrap=True, overflow="crop"),
         "source": cell(texts["source"], "dim"),
@@ -157,7 +155,7 @@ def show(
     """
     with call.target.reading() as database:
         found = database.view(database.thread_id(thread), checkpoint, namespace)
-    call.answer(found.to_dict(), *_checkpoint(found, call.out.width))
+    call.answer(to_dict(found), *_checkpoint(found, call.out.width))
 
 
 def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:
@@ -169,7 +167,7 @@ def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:
             ("parent", found.parent_id),
             ("run", found.run_id),
             ("step", f"{'?' if found.step is None else found.step} ({found.source or '?'})"),
-            ("time (UTC)", utc(found.time) or None),
+            ("time (UTC)", found.time),
             ("next nodes", format_names(found.due) or "none"),
         ]
     )
@@ -177,9 +175,7 @@ def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:
     shown = table("channel", ">size", "value")
     for one in found.values:
         if not is_internal(one.channel):
-            shown.add_row(
-                cell(one.channel, "cyan"), cell(format_bytes(one.size)), _value(one, width)
-            )
+            add_row(shown, cell(one.channel, "cyan"), format_bytes(one.size), _value(one, width))
     yield shown if shown.row_count else Text("no values", "dim")
     if hidden := len(found.values) - shown.row_count:
         yield Text(f"{quantity(hidden, 'internal channel')} not shown: use --json", "dim")
@@ -187,16 +183,16 @@ def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:
         yield ""
         written = table("written by", "channel", "value")
         for write in found.writes:
-            text = brief(write.value, 2 * width)
-            written.add_row(cell(write.node), cell(write.channel, "cyan"), cell(text, whole=True))
+            value = whole(brief(write.value, 2 * width))
+            add_row(written, write.node, cell(write.channel, "cyan"), value)
         yield written
 
 
 def _value(one: ChannelValue, width: int) -> Text:
     """A value of a few lines with its note, or why it cannot be decoded."""
     if one.value is None and one.note:
-        return cell(one.note, "red", whole=True)
-    text = cell(brief(one.value, 4 * width), whole=True)
+        return whole(one.note, "red")
+    text = whole(brief(one.value, 4 * width))
     return text.append(f"\n({one.note})", "dim") if one.note else text
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import URL
 
 from langgraph_session_saver import transfer
 from langgraph_session_saver.cli.command import Call, Yes, command
-from langgraph_session_saver.cli.output import cell, table
+from langgraph_session_saver.cli.output import add_row, table
 from langgraph_session_saver.cli.target import Target, existing_file
 from langgraph_session_saver.errors import DriverNotInstalledError
 from langgraph_session_saver.inspection.text import format_bytes, quantity
@@ -148,5 +148,5 @@ def _counts(columns: dict[str, dict[str, int]]) -> Table:
     """A table with a column for each count, and a row for each table that was transferred."""
     shown = table("", *(f">{name}" for name in columns))
     for name in dict.fromkeys(name for counts in columns.values() for name in counts):
-        shown.add_row(cell(name), *(cell(f"{one.get(name, 0):,}") for one in columns.values()))
+        add_row(shown, name, *(one.get(name, 0) for one in columns.values()))
     return shown

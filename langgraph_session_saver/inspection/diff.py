@@ -11,19 +11,18 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.inspection.compare import Change, compare
+from langgraph_session_saver.inspection.compare import Change, Comparison, compare
 from langgraph_session_saver.inspection.decode import Undecodable
 from langgraph_session_saver.inspection.text import (
     STYLE,
     WIDTH,
-    as_json,
     brief,
     escape,
     format_bytes,
     is_internal,
     printable,
     quantity,
-    shallow_dict,
+    to_dict,
 )
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointReader
 from langgraph_session_saver.sql.scripts import Script
@@ -65,21 +64,6 @@ class ChannelDiff:
         """Whether the channel is LangGraph's own, and not the application's."""
         return is_internal(self.channel)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The difference as JSON data; of large values only their start."""
-        return shallow_dict(self) | {
-            "value": as_json(self.value),
-            "changes": [
-                shallow_dict(change)
-                | {
-                    "before": as_json(change.before),
-                    "after": as_json(change.after),
-                    "text": None if change.text is None else list(change.text),
-                }
-                for change in self.changes
-            ],
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -115,8 +99,7 @@ class Diff:
 
     def to_dict(self) -> dict[str, Any]:
         """The differences as JSON data; of large values only their start."""
-        channels = [found.to_dict() for found in self.channels]
-        return shallow_dict(self) | {"channels": channels, "same": list(self.same)}
+        return to_dict(self)
 
     @property
     def _shown(self) -> list[ChannelDiff]:
@@ -229,27 +212,24 @@ def read_diff(
 def _channel_diff(old: ChannelValue | None, new: ChannelValue | None) -> ChannelDiff | None:
     """The difference of a channel; None if its value is the same."""
     if old is None or new is None:
-        only = old or new
-        return None if only is None else _one_sided(only, "added" if old is None else "removed")
-    problems = [
+        one = old or new
+        if one is None:
+            return None
+        note = str(one.value) if isinstance(one.value, Undecodable) else one.note
+        if old is None:
+            return ChannelDiff(one.channel, "added", None, one.size, one.value, note=note)
+        return ChannelDiff(one.channel, "removed", one.size, None, one.value, note=note)
+    notes = [
         f"{when}: {one.value}"
         for when, one in (("before", old), ("after", new))
         if isinstance(one.value, Undecodable)
     ]
-    note = old.note or new.note
-    if problems:
-        notes = "; ".join([*problems, *([note] if note else [])])
-        return ChannelDiff(old.channel, "changed", old.size, new.size, note=notes)
-    found = compare(old.value, new.value)
-    if not found.changes:
+    found = Comparison(()) if notes else compare(old.value, new.value)
+    if not notes and not found.changes:
         return None
+    if replayed := old.note or new.note:
+        notes.append(replayed)
     return ChannelDiff(
         old.channel, "changed", old.size, new.size,
-        changes=found.changes, more=found.more, note=note,
+        changes=found.changes, more=found.more, note="; ".join(notes) or None,
     )  # fmt: skip
-
-
-def _one_sided(only: ChannelValue, kind: Literal["added", "removed"]) -> ChannelDiff:
-    before, after = (None, only.size) if kind == "added" else (only.size, None)
-    note = str(only.value) if isinstance(only.value, Undecodable) else only.note
-    return ChannelDiff(only.channel, kind, before, after, value=only.value, note=note)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import count
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -27,6 +27,7 @@ from langgraph_session_saver.inspection.text import (
     is_internal,
     printable,
     quantity,
+    to_dict,
 )
 from langgraph_session_saver.inspection.values import CheckpointReader, Sizes
 from langgraph_session_saver.projection.plain_json import shorten
@@ -165,12 +166,7 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """The page as dicts, lists, text and numbers."""
-        return asdict(self) | {
-            "entries": [
-                asdict(entry) | {"time": entry.time.isoformat() if entry.time else None}
-                for entry in self.entries
-            ]
-        }
+        return to_dict(self)
 
     @property
     def title(self) -> str:
@@ -182,12 +178,9 @@ class History:
     @property
     def id_length(self) -> int:
         """Characters of a checkpoint id that are unique on this page."""
-        ids = sorted(entry.checkpoint_id for entry in self.entries)
-        shared = [
-            next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
-            for a, b in pairwise(ids)
-        ]
-        return max([len("checkpoint"), *(n + 1 for n in shared)])
+        ids = {entry.checkpoint_id for entry in self.entries}
+        lengths = count(len("checkpoint"))
+        return next(n for n in lengths if len({one[:n] for one in ids}) == len(ids))
 
     # -- text and HTML ----------------------------------------------------------------------
 
@@ -257,20 +250,16 @@ def _column_widths(rows: Sequence[Sequence[str]]) -> tuple[list[int], str]:
 
 
 def _html_row(entry: Entry, id_length: int) -> str:
-    graph, checkpoint_id, *cells = map(escape, entry.cells(id_length))
+    cells = dict(zip(COLUMNS, map(escape, entry.cells(id_length)), strict=True))
     above = f"{escape(entry.graph_above)}\n" if entry.graph_above else ""
-    row = [
-        f'<td><pre class="graph">{above}{graph}</pre></td>',
-        f'<td><code title="{escape(entry.checkpoint_id)}">{checkpoint_id}</code></td>',
-    ]
-    for title, cell in zip(COLUMNS[2:], cells, strict=True):
-        if title == "changed":
-            row.append(f'<td title="{escape(", ".join(entry.changed))}">{cell}</td>')
-        elif title == "time" and entry.time:
-            row.append(f"<td>{entry.time:%Y-%m-%d} {cell}</td>")
-        else:
-            row.append(_html_cell("td", title, cell))
-    return f"<tr>{''.join(row)}</tr>"
+    day = f"{entry.time:%Y-%m-%d} " if entry.time else ""
+    cells |= {
+        "": f'<pre class="graph">{above}{cells[""]}</pre>',
+        "checkpoint": f'<code title="{escape(entry.checkpoint_id)}">{cells["checkpoint"]}</code>',
+        "changed": f'<div title="{escape(", ".join(entry.changed))}">{cells["changed"]}</div>',
+        "time": f"{day}{cells['time']}",
+    }
+    return f"<tr>{''.join(_html_cell('td', title, cell) for title, cell in cells.items())}</tr>"
 
 
 def _html_cell(tag: str, title: str, content: str) -> str:

@@ -202,11 +202,12 @@ class DatabaseQueries:
         newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
         return _count(conn, self._tables.threads, *wanted), conn.execute(newest).all()
 
-    def status(self, conn: Connection, thread_id: str) -> str:
-        """A thread's status with its node, such as `interrupted: ask`."""
+    def status(self, conn: Connection, thread_id: str) -> tuple[str, str | None]:
+        """A thread's status and its node."""
         t = self._tables.threads.c
         query = select(t.status, t.status_node).where(t.thread_key == thread_key(thread_id))
-        return ": ".join(filter(None, conn.execute(query).one()))
+        status, node = conn.execute(query).one()
+        return status, node
 
     def channels_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
         """The channels whose values take the most bytes, with counts of versions and changes."""

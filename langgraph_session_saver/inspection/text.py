@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import Any
 
 from langgraph_session_saver.inspection.decode import SNAPSHOT, TYPE, Undecodable
@@ -80,13 +81,18 @@ def is_internal(channel: str) -> bool:
     return channel.startswith(("branch:to:", "join:", "__")) and channel != "__root__"
 
 
-def shallow_dict(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass instance, without copying their values."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+def to_dict(record: Any) -> dict[str, Any]:
+    """A dataclass instance as JSON data; of large values only their start, as text."""
+    return {field.name: _to_json(getattr(record, field.name)) for field in fields(record)}
 
 
-def as_json(value: Any) -> Any:
-    """A decoded value as JSON data; of a large one only its start, as text."""
+def _to_json(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
     try:
         return to_json(value, budget=LARGEST_JSON)
     except OverBudgetError:
@@ -95,10 +101,13 @@ def as_json(value: Any) -> Any:
 
 def brief(value: Any, limit: int = 300) -> str:
     """A decoded value on one line; if it is cut, the line ends with the value's length."""
-    writer = _BriefWriter(limit)
-    writer.write(value)
-    text = printable("".join(writer.parts))
-    if not writer.is_cut and len(text) <= limit:
+    text = ""
+    for piece in _pieces(value, limit):
+        text += piece
+        if len(text) > limit:
+            break
+    text = printable(text)
+    if len(text) <= limit:
         return text
     length = f" ({_length(value)})"
     return shorten(text, max(8, limit - len(length))) + length
@@ -118,62 +127,48 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
 """Values of fields that are left out."""
 
 
-class _BriefWriter:
-    """Writes a value as Python would show it, and stops at a length."""
+def _pieces(value: Any, limit: int) -> Iterator[str]:
+    """The text of a value as Python would show it, piece by piece."""
+    if isinstance(value, Mapping):
+        yield from _mapping_pieces(value, limit)
+    elif isinstance(value, list | tuple):
+        yield from _group("[", "]", (("", item) for item in value), limit)
+    elif isinstance(value, str):
+        yield repr(value[: limit + 1])
+    elif isinstance(value, bytes):
+        start = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
+        yield f"<{len(value):,} bytes: {start}>"
+    elif isinstance(value, Undecodable):
+        yield f"<{value}>"
+    else:
+        yield repr(value)
 
-    def __init__(self, limit: int) -> None:
-        self.parts: list[str] = []
-        self.is_cut = False
-        self._left = limit
 
-    def write(self, value: Any) -> None:
-        if isinstance(value, Mapping):
-            self._mapping(value)
-        elif isinstance(value, list | tuple):
-            self._group("[", "]", [("", item) for item in value])
-        elif isinstance(value, str):
-            room = max(0, self._left) + 1
-            self.is_cut = self.is_cut or len(value) > room
-            self._put(repr(value[:room]))
-        elif isinstance(value, bytes):
-            start = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
-            self._put(f"<{len(value):,} bytes: {start}>")
-        elif isinstance(value, Undecodable):
-            self._put(f"<{value}>")
-        else:
-            self._put(str(value) if isinstance(value, int | float) else repr(value))
+def _mapping_pieces(value: Mapping[Any, Any], limit: int) -> Iterator[str]:
+    name = value.get(TYPE)
+    if name is None:
+        yield from _group("{", "}", ((f"{key!r}: ", item) for key, item in value.items()), limit)
+        return
+    if name == SNAPSHOT:
+        yield from _pieces(value.get("value"), limit)
+        return
+    yield str(name).rpartition(".")[2]
+    fields = {key: item for key, item in value.items() if key != TYPE}
+    if str(name).startswith("langchain_core.messages."):
+        fields.pop("type", None)  # "ai", of an AIMessage
+    items = ((f"{key}=", item) for key, item in fields.items() if item not in _EMPTY)
+    if fields.keys() == {"args"} and isinstance(fields["args"], list | tuple):
+        items = (("", item) for item in fields["args"])
+    elif fields.keys() == {"value"}:
+        items = (("", item) for item in fields.values())
+    yield from _group("(", ")", items, limit)
 
-    def _put(self, text: str) -> None:
-        self.parts.append(text)
-        self._left -= len(text)
 
-    def _group(self, start: str, end: str, items: Iterable[tuple[str, Any]]) -> None:
-        """Write labelled items between brackets."""
-        self._put(start)
-        for n, (label, item) in enumerate(items):
-            if self._left <= 0:
-                self.is_cut = True
-                return
-            self._put(f"{', ' if n else ''}{label}")
-            self.write(item)
-        self._put(end)
-
-    def _mapping(self, value: Mapping[Any, Any]) -> None:
-        name = value.get(TYPE)
-        if name is None:
-            self._group("{", "}", ((f"{key!r}: ", item) for key, item in value.items()))
-            return
-        if name == SNAPSHOT:
-            self.write(value.get("value"))
-            return
-        self._put(str(name).rpartition(".")[2])
-        fields = {key: item for key, item in value.items() if key != TYPE}
-        if str(name).startswith("langchain_core.messages."):
-            fields.pop("type", None)  # "ai", of an AIMessage
-        if fields.keys() == {"args"} and isinstance(fields["args"], list | tuple):
-            self._group("(", ")", [("", item) for item in fields["args"]])
-        elif fields.keys() == {"value"}:
-            self._group("(", ")", [("", fields["value"])])
-        else:
-            shown = [(f"{k}=", item) for k, item in fields.items() if item not in _EMPTY]
-            self._group("(", ")", shown)
+def _group(start: str, end: str, items: Iterable[tuple[str, Any]], limit: int) -> Iterator[str]:
+    """Labelled items between brackets."""
+    separator = start
+    for label, item in items:
+        yield f"{separator}{label}"
+        yield from _pieces(item, limit)
+        separator = ", "
+    yield end if separator == ", " else f"{start}{end}"

@@ -28,7 +28,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, decode_checkpoint
 from langgraph_session_saver.inspection.decode import Undecodable, decode, decode_write, replay
 from langgraph_session_saver.inspection.queries import NamespaceQueries
-from langgraph_session_saver.inspection.text import as_json, format_bytes, shallow_dict
+from langgraph_session_saver.inspection.text import format_bytes
 from langgraph_session_saver.projection.status import node_of
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
@@ -53,14 +53,7 @@ Sizes = Mapping[bytes, tuple[int | None, int]]
 
 @dataclass(frozen=True, slots=True)
 class ChannelValue:
-    """A channel's value in a checkpoint.
-
-    Attributes:
-        channel: The channel's name.
-        size: Serialised bytes; None if unknown.
-        value: The decoded value, or `Undecodable`.
-        note: How a replayed value was put together, or why it cannot be decoded.
-    """
+    """A channel's decoded value in a checkpoint, or `Undecodable`; the note says how or why."""
 
     channel: str
     size: int | None
@@ -70,7 +63,7 @@ class ChannelValue:
 
 @dataclass(frozen=True, slots=True)
 class PendingWrite:
-    """A value that a task wrote after a checkpoint."""
+    """A value that a task wrote after a checkpoint, decoded."""
 
     node: str
     task_id: str
@@ -80,22 +73,7 @@ class PendingWrite:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointView:
-    """A checkpoint with its decoded values.
-
-    Attributes:
-        thread_id: The thread.
-        checkpoint_ns: The namespace; "" is the root graph's.
-        checkpoint_id: The checkpoint.
-        parent_id: Its parent.
-        run_id: The run that created it.
-        step: LangGraph's step number.
-        source: "input", "loop", "update" or "fork".
-        time: When it was created.
-        due: The nodes that run next.
-        metadata: Its metadata, decoded.
-        values: The channels' values, by channel name.
-        writes: What its tasks wrote, in order, errors and interrupts included.
-    """
+    """A checkpoint with its values, the nodes that are due, and what its tasks wrote so far."""
 
     thread_id: str
     checkpoint_ns: str
@@ -109,20 +87,6 @@ class CheckpointView:
     metadata: Mapping[str, Any]
     values: tuple[ChannelValue, ...]
     writes: tuple[PendingWrite, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The view as JSON data; of large values only their start."""
-        return shallow_dict(self) | {
-            "time": self.time.isoformat() if self.time else None,
-            "due": list(self.due),
-            "metadata": as_json(self.metadata),
-            "values": [_json_value(one) for one in self.values],
-            "writes": [_json_value(one) for one in self.writes],
-        }
-
-
-def _json_value(record: ChannelValue | PendingWrite) -> dict[str, Any]:
-    return shallow_dict(record) | {"value": as_json(record.value)}
 
 
 class CheckpointReader:
