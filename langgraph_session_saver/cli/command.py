@@ -41,8 +41,8 @@ Namespace = Annotated[
 ]
 
 
-def _option(help_text: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel="Database", show_default=False)
+def _option(help_text: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Database", show_default=False)
 
 
 def _target(
@@ -61,11 +61,12 @@ def _target(
     return Target(url, schema, table_prefix)
 
 
-def _as_json(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False
-) -> bool:
-    """Its parameter is an option of every command."""
-    return as_json
+_AS_JSON = inspect.Parameter(
+    "as_json",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--json", help="Print JSON only.")],
+)
 
 
 @dataclass
@@ -154,8 +155,7 @@ def command(
         uses_target: Whether it has the options that name the database.
     """
     target_options = list(inspect.signature(_target, eval_str=True).parameters.values())
-    shared = target_options if uses_target else []
-    shared += inspect.signature(_as_json, eval_str=True).parameters.values()
+    shared = [*target_options, _AS_JSON] if uses_target else [_AS_JSON]
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:

@@ -20,7 +20,16 @@ app = typer.Typer()
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-_AGE = re.compile(r"(\d+)\s*([mhdw])")
+
+def _age(value: str) -> timedelta:
+    """Parse an age such as 90d."""
+    found = re.fullmatch(r"(\d+)\s*([mhdw])", value.strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{value!r} is not a number with m, h, d or w, as in 90d")
+    try:
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError as exc:
+        raise typer.BadParameter(f"{value!r} is too long") from exc
 
 
 @command(app, "prune", "prune order-17 --keep-last 20 --dry-run", "prune --all --keep-latest --yes")
@@ -65,10 +74,12 @@ def sweep(
     call: Call,
     *,
     older_than: Annotated[
-        str | None, typer.Option(help="Delete checkpoints older than this: 90d, 12h, 2w, 30m.")
+        timedelta | None,
+        typer.Option(help="Delete checkpoints older than this: 90d, 12h, 2w, 30m.", parser=_age),
     ] = None,
     idle_for: Annotated[
-        str | None, typer.Option(help="Delete threads that were not written to for this long.")
+        timedelta | None,
+        typer.Option(help="Delete threads that were not written to for this long.", parser=_age),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -77,11 +88,10 @@ def sweep(
 
     Shows what would be deleted, and asks for confirmation.
     """
-    age, idle = _age("--older-than", older_than), _age("--idle-for", idle_for)
-    if age is None and idle is None:
+    if older_than is None and idle_for is None:
         raise InvalidConfigError("pass --older-than, --idle-for or both")
     with (call.target.reading if dry_run else call.target.writing)() as database:
-        carry_out = partial(database.sweep, older_than=age, idle_for=idle)
+        carry_out = partial(database.sweep, older_than=older_than, idle_for=idle_for)
         _count_and_delete(call, carry_out, dry_run=dry_run, yes=yes)
 
 
@@ -109,15 +119,3 @@ def _described(found: Counts) -> str:
     if found.deleted_threads:
         parts.append(quantity(found.deleted_threads, "whole thread"))
     return f"{', '.join(parts)} (in {quantity(found.threads, 'thread')})"
-
-
-def _age(option: str, value: str | None) -> timedelta | None:
-    if value is None:
-        return None
-    found = _AGE.fullmatch(value.strip().lower())
-    if found is None:
-        raise InvalidConfigError(f"{option} is {value!r}: pass a number with m, h, d or w, as 90d")
-    try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
-    except OverflowError as exc:
-        raise InvalidConfigError(f"{option} is {value!r}: that is too long") from exc

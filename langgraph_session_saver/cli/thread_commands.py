@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from langgraph_session_saver.cli.command import (
@@ -26,7 +26,7 @@ from langgraph_session_saver.cli.output import (
     table,
     whole,
 )
-from langgraph_session_saver.inspection.history import COLUMNS, RIGHT_ALIGNED, Entry, History
+from langgraph_session_saver.inspection.history import History
 from langgraph_session_saver.inspection.text import (
     brief,
     format_bytes,
@@ -40,11 +40,6 @@ from langgraph_session_saver.inspection.values import ChannelValue, CheckpointVi
 app = typer.Typer(no_args_is_help=True)
 threads = typer.Typer(no_args_is_help=True)
 app.add_typer(threads, name="threads", help="List threads.")
-
-WIDE = 100
-"""Columns from which a history has all of its columns."""
-
-_ONLY_WIDE = {"source", "size"}
 
 
 @command(threads, "list", "threads list", "threads list --status error --json")
@@ -107,35 +102,15 @@ def history(
 
 def _history(found: History, width: int) -> Iterator[RenderableType]:
     yield whole(found.title)
-    columns = [title for title in COLUMNS if width >= WIDE or title not in _ONLY_WIDE]
-    heads = {"time": "time (UTC)"} | {title: f">{title}" for title in RIGHT_ALIGNED}
-    shown = table(*(heads.get(title, title) for title in columns))
-    for title in ("", "checkpoint"):
-        shown.columns[columns.index(title)].no_wrap = True
-    day = None
-    for entry in found:
-        if entry.time is not None and entry.time.date() != day:
-            day = entry.time.date()
-            add_row(shown, *[None] * columns.index("time"), cell(day, "dim"))
-        if entry.graph_above:
-            add_row(shown, cell(entry.graph_above, "dim"))
-        cells = _history_cells(entry, found.id_length)
-        add_row(shown, *(cells[title] for title in columns))
-    yield shown
+    if found.entries:
+        shown = Text(found.table(width), no_wrap=True, overflow="ellipsis")
+        shown.highlight_regex(r"(?m)^[ *|/_]+", "dim")
+        shown.highlight_words(["done"], "green")
+        shown.highlight_words(["interrupted:", "pending:"], "yellow")
+        shown.highlight_words(["error:", "cannot be decoded"], "red")
+        yield Group(shown)  # printed by itself, Rich would drop its `no_wrap`
     if found.older is not None:
         yield Text(f"older: --before {found.older}", "dim", overflow="fold")
-
-
-def _history_cells(entry: Entry, id_length: int) -> dict[str, str | Text]:
-    """By column, the cells of a checkpoint."""
-    texts = dict(zip(COLUMNS, entry.cells(id_length), strict=True))
-    return texts | {
-        "": cell(texts[""], "dim"),
-        "checkpoint": Text(texts["checkpoint"], "cyan", no_wrap=True, overflow="crop"),
-        "source": cell(texts["source"], "dim"),
-        "changed": cell(texts["changed"], "red" if entry.problem else ""),
-        "status": status_cell(texts["status"]),
-    }
 
 
 @command(app, "show", "show order-17", "show order-17 1f1e62ca-381")

@@ -23,15 +23,11 @@ from langgraph_session_saver.inspection.text import format_bytes, quantity
 app = typer.Typer()
 
 _OFFICIAL_SAVERS = {
-    "sqlite": ("langgraph.checkpoint.sqlite", "SqliteSaver", "langgraph-checkpoint-sqlite"),
-    "postgresql": (
-        "langgraph.checkpoint.postgres",
-        "PostgresSaver",
-        "langgraph-checkpoint-postgres",
-    ),
-    "mysql": ("langgraph.checkpoint.mysql.pymysql", "PyMySQLSaver", "langgraph-checkpoint-mysql"),
+    "sqlite": ("sqlite", "SqliteSaver"),
+    "postgresql": ("postgres", "PostgresSaver"),
+    "mysql": ("mysql.pymysql", "PyMySQLSaver"),
 }
-"""By database, the module, class and package of the saver that `import` reads from."""
+"""By database, the module under `langgraph.checkpoint` and the class of LangGraph's own saver."""
 
 
 @command(app, "backup", "backup monday.backup", "backup /mnt/app.backup --json")
@@ -122,10 +118,11 @@ def import_(
 def _official_saver(url: URL) -> Iterator[Any]:
     """LangGraph's own saver on a database."""
     kind = url.get_backend_name().replace("mariadb", "mysql")
-    module, name, package = _OFFICIAL_SAVERS[kind]
+    module, name = _OFFICIAL_SAVERS[kind]
     try:
-        saver: Any = getattr(import_module(module), name)
+        saver: Any = getattr(import_module(f"langgraph.checkpoint.{module}"), name)
     except ModuleNotFoundError as exc:
+        package = f"langgraph-checkpoint-{module.partition('.')[0]}"
         raise DriverNotInstalledError(
             f"importing from a {name} needs {package!r}, which is not installed: "
             f"pip install {package}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -40,12 +40,19 @@ LARGEST_PAGE = 1_000
 LARGEST_CONTROL = 64_000
 """Bytes of a value that is read to find the due nodes: a `Send` may hold a whole state."""
 
-COLUMNS = (
-    "", "checkpoint", "step", "source", "ran", "changed", "status", "time", "size", "stored",
-)  # fmt: skip
-"""Titles of the printed columns; `Entry.cells` has the contents."""
+COLUMNS = {
+    "": 0, "checkpoint": 0, "step": 4, "source": 6, "ran": 0, "changed": 0, "status": 0, "time": 8,
+    "size": 7, "stored": 7,
+}  # fmt: skip
+"""Titles and minimum widths of the printed columns; `Entry.cells` has the contents."""
 
 RIGHT_ALIGNED = {"step", "size", "stored"}
+
+ONLY_WIDE = {"source", "size"}
+"""Columns that are left out of lines shorter than `WIDTH`."""
+
+NARROWEST = 6
+"""Columns are not cut below this width, even if the line then gets too long."""
 
 Lanes = tuple[str | None, ...]
 """By column of the tree, the checkpoint that its line leads to; None where the line has ended."""
@@ -123,9 +130,9 @@ class Entry:
         """The application's channels that changed, or the problem."""
         return self.problem or ", ".join(c for c in self.changed if not is_internal(c))
 
-    def cells(self, id_length: int) -> tuple[str, ...]:
+    def cells(self, id_length: int) -> dict[str, str]:
         """The printed text of each of `COLUMNS`."""
-        return (
+        texts = (
             self.graph,
             self.checkpoint_id[:id_length],
             "?" if self.step is None else str(self.step),
@@ -137,6 +144,7 @@ class Entry:
             format_bytes(self.size),
             format_bytes(self.stored),
         )
+        return dict(zip(COLUMNS, map(printable, texts), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,34 +193,36 @@ class History:
     # -- text and HTML ----------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return "\n".join([self.title, *self._table(), *self._footer()])
+        return "\n".join(filter(None, (self.title, self.table(), self._footer())))
 
-    def _footer(self) -> list[str]:
+    def _footer(self) -> str:
         if self.older is None:
-            return []
-        return [f"… older ones: before={printable(self.older.checkpoint_id)!r}"]
+            return ""
+        return f"… older ones: before={printable(self.older.checkpoint_id)!r}"
 
-    def _table(self) -> Iterator[str]:
+    def table(self, width: int = WIDTH) -> str:
+        """The checkpoints as a table in lines of a width."""
         if not self.entries:
-            return
-        rows = [tuple(map(printable, entry.cells(self.id_length))) for entry in self.entries]
-        widths, gap = _column_widths([COLUMNS, *rows])
+            return ""
+        rows = [entry.cells(self.id_length) for entry in self.entries]
+        widths, gap = _column_widths([*rows, {title: title for title in COLUMNS}], width)
 
-        def line(cells: Sequence[str]) -> str:
+        def line(cells: Mapping[str, str]) -> str:
             return gap.join(
-                cell.rjust(width) if title in RIGHT_ALIGNED else shorten(cell, width).ljust(width)
-                for title, cell, width in zip(COLUMNS, cells, widths, strict=True)
+                cells[title].rjust(room)
+                if title in RIGHT_ALIGNED
+                else shorten(cells[title], room).ljust(room)
+                for title, room in widths.items()
             )
 
-        yield line(COLUMNS)
+        lines = [line({title: title for title in COLUMNS})]
         day = None
         for entry, row in zip(self.entries, rows, strict=True):
             if entry.time is not None and entry.time.date() != day:
                 day = entry.time.date()
-                yield f"{' ' * widths[0]}{gap}{day:%Y-%m-%d} (UTC)"
-            if entry.graph_above:
-                yield entry.graph_above
-            yield line(row)
+                lines.append(f"{' ' * widths['']}{gap}{day:%Y-%m-%d} (UTC)")
+            lines += [*filter(None, [entry.graph_above]), line(row)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         heads = "".join(
@@ -222,35 +232,31 @@ class History:
         return (
             f'{STYLE}<div class="lgss"><p>{escape(self.title)}</p>'
             f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<p>{escape(' '.join(self._footer()))}</p></div>"
+            f"<p>{escape(self._footer())}</p></div>"
         )
 
 
-_MIN_WIDTHS = (0, 0, 4, 6, 0, 0, 0, 8, 7, 7)
-
-_MIN_CUT = 12
-"""Columns are not cut below this width, even if the line then gets too long."""
-
-
-def _column_widths(rows: Sequence[Sequence[str]]) -> tuple[list[int], str]:
-    """The widths of the columns, and the gap between them, for a line of `WIDTH`."""
-    widths = [
-        max(least, *map(len, column))
-        for least, column in zip(_MIN_WIDTHS, zip(*rows, strict=True), strict=True)
-    ]
-    gaps = len(widths) - 1
-    gap = "  " if sum(widths) + 2 * gaps <= WIDTH else " "
-    excess = sum(widths) + len(gap) * gaps - WIDTH
+def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[str, int], str]:
+    """By title, the widths of the columns; and the gap between them."""
+    widths = {
+        title: max(least, *(len(row[title]) for row in rows))
+        for title, least in COLUMNS.items()
+        if width >= WIDTH or title not in ONLY_WIDE
+    }
+    excess = sum(widths.values()) + 2 * (len(widths) - 1) - width
+    gap = "  " if excess <= 0 else " "
+    if excess > 0:
+        excess -= len(widths) - 1
     for title in ("changed", "ran", "status", "source"):
-        column = COLUMNS.index(title)
-        cut = max(0, min(excess, widths[column] - _MIN_CUT))
-        widths[column] -= cut
-        excess -= cut
+        cut = max(0, min(excess, widths.get(title, 0) - NARROWEST))
+        if cut:
+            widths[title] -= cut
+            excess -= cut
     return widths, gap
 
 
 def _html_row(entry: Entry, id_length: int) -> str:
-    cells = dict(zip(COLUMNS, map(escape, entry.cells(id_length)), strict=True))
+    cells = {title: escape(text) for title, text in entry.cells(id_length).items()}
     above = f"{escape(entry.graph_above)}\n" if entry.graph_above else ""
     day = f"{entry.time:%Y-%m-%d} " if entry.time else ""
     cells |= {

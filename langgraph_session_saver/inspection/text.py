@@ -102,10 +102,13 @@ def _to_json(value: Any) -> Any:
 def brief(value: Any, limit: int = 300) -> str:
     """A decoded value on one line; if it is cut, the line ends with the value's length."""
     text = ""
-    for piece in _pieces(value, limit):
-        text += piece
-        if len(text) > limit:
-            break
+    try:
+        for piece in _pieces(value, limit):
+            text += piece
+            if len(text) > limit:
+                break
+    except RecursionError:
+        text += "…"
     text = printable(text)
     if len(text) <= limit:
         return text

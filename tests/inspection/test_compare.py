@@ -253,3 +253,10 @@ def test_values_are_shown_like_code_and_stay_short() -> None:
     assert len(brief([list(range(1000))] * 1000, 60)) <= 60
     assert brief(decoded(Path("/a"))) == "PosixPath('/', 'a')"
     assert brief("\x1b[31m\u202e") == r"'\x1b[31m\u202e'"
+
+
+def test_a_value_nested_too_deeply_for_python_is_cut() -> None:
+    value: Any = 1
+    for _ in range(5_000):
+        value = [value]
+    assert brief(value, 10_000).endswith("[[…")
