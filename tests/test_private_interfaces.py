@@ -399,6 +399,7 @@ def private_names(file: Path) -> Iterator[str]:
     """The private names of other libraries that a module uses, as attributes or in strings."""
     tree = ast.parse(file.read_text())
     own = names_defined()
+    own_alone = own - {use.name for use in USES}
     skipped, parts_of_texts = set(docstrings_and_slots(tree)), set(affixes(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -411,7 +412,8 @@ def private_names(file: Path) -> Iterator[str]:
             if parts[0] != PACKAGE and not node.level:
                 yield from filter(is_private, [*parts, *(alias.name for alias in node.names)])
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found = [] if node in skipped else filter(is_private, IN_TEXT.findall(node.value))
+            is_skipped = node in skipped or node.value in own_alone
+            found = [] if is_skipped else filter(is_private, IN_TEXT.findall(node.value))
             is_part = node in parts_of_texts
             yield from (name for name in found if not (is_part and re.match("_[a-z]", name)))
 
