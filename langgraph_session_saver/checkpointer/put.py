@@ -38,7 +38,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import send_nodes, status_at
-from langgraph_session_saver.retention.apply import carry_out, read_contents
+from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.retention.lineage import Origin, origin_of
 from langgraph_session_saver.schema.column_types import utc_now
@@ -136,9 +136,9 @@ class CheckpointWriter:
         values = _thread_values(new, head, revision)
         batch = self._batch(put, head, values)
         if thinned is not None:
-            batch.removals = context.operations.removals(thread.key, thinned)
+            batch.deletes = deletes_of(context.operations, thread.key, thinned)
             if thinned.oldest_root is not None:
-                batch.late = (thread.key, thinned.oldest_root)
+                batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
             stored = yield Request.batch(partial(context.operations.steps.run, batch=batch))
         except BrokenReferenceError:
@@ -157,12 +157,12 @@ class CheckpointWriter:
         operations, projected = context.operations, context.projected
         batch = Batch([], RevisionCheck(thread.key, head.revision, values, rows.dependencies))
         if rows.blobs:
-            batch.stores.append((operations.blobs, rows.blobs))
+            batch.upserts.append((operations.blobs, rows.blobs))
         if put.changes is not None:
-            batch.stores += projected.stores(thread, head, put.changes)
+            batch.upserts += projected.upserts(thread, head, put.changes)
             if head.is_first:
                 batch.session = (head.session_id, projected.session_values(put.changes))
-        batch.stores.append((operations.checkpoints, [rows.checkpoint]))
+        batch.upserts.append((operations.checkpoints, [rows.checkpoint]))
         return batch
 
     # -- under the thread's lock ------------------------------------------------------------

@@ -90,7 +90,7 @@ class TaskWritesWriter:
             known = context.threads.rows.get(thread.key)
             try:
                 if known is not None and known.agrees_with(thread) and not task.sets_status:
-                    if batch.stores:
+                    if batch.upserts:
                         yield Request.batch(
                             partial(context.operations.steps.run, batch=batch),
                             is_one_insert=batch.is_one_insert,
@@ -114,7 +114,7 @@ class TaskWritesWriter:
         """
         context, thread = self._context, task.place.thread
         was = head = context.operations.threads.lock(conn, thread)
-        if batch.stores:
+        if batch.upserts:
             context.operations.steps.run(conn, batch)
         # Only now: the put of this checkpoint may have been under way until the lock was free.
         facts = context.checkpoints.facts.get(task.key)

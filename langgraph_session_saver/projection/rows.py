@@ -21,8 +21,9 @@ from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.sql.dialects.base import Dialect
-from langgraph_session_saver.storage.batch import Rows, Store
+from langgraph_session_saver.storage.batch import Upsert
 from langgraph_session_saver.storage.checkpoints import Operations
+from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.threads import Head, new_revision
 
 ROW_KEY = ("thread_key", "row_key")
@@ -41,15 +42,15 @@ class ProjectedRows:
         self._tables: Tables = operations.tables
         self._dialect: Dialect = operations.dialect
         t, d = self._tables, self._dialect
-        self.messages = Store(
+        self.messages = Upsert(
             t.messages,
             ROW_KEY,
             ("session_id", "thread_key", "row_key", "message_id", "role", "content", "timestamp",
              "removed_at"),
             ("role", "content", "removed_at", "session_id"),
-            bulky="content",
+            large="content",
         )  # fmt: skip
-        self.usage = Store(
+        self.usage = Upsert(
             t.token_usage,
             ROW_KEY,
             ("session_id", "thread_key", "row_key", "timestamp", "agent_type", "model",
@@ -70,11 +71,11 @@ class ProjectedRows:
 
     # -- steps ------------------------------------------------------------------------------
 
-    def stores(self, thread: ThreadRef, head: Head, changes: Changes) -> list[tuple[Store, Rows]]:
+    def upserts(self, thread: ThreadRef, head: Head, changes: Changes) -> list[tuple[Upsert, Rows]]:
         """The messages and the usage of a step that only adds some, as parts of a batch."""
         owner = _owner(thread, head)
         parts = ((self.messages, changes.messages), (self.usage, changes.usage))
-        return [(store, [{**row, **owner} for row in rows]) for store, rows in parts if rows]
+        return [(upsert, [{**row, **owner} for row in rows]) for upsert, rows in parts if rows]
 
     def apply(
         self, conn: Connection, thread: ThreadRef, head: Head, step: Step, changes: Changes

@@ -9,7 +9,9 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.retention.lineage import Stored
+from langgraph_session_saver.storage.batch import DeleteByKey
 from langgraph_session_saver.storage.checkpoints import Operations
+from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.thread_data import PIECE, Pace
 
 
@@ -20,7 +22,24 @@ def read_contents(
     rows = [Stored(*row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
     blobs = operations.whole.blob_bases(conn, thread_key)
     rows.sort(key=lambda row: row.checkpoint_id)
-    return Contents(revision, {row.key: row for row in rows}, blobs, released=len(blobs))
+    return Contents(revision, {row.key: row for row in rows}, blobs)
+
+
+def deletes_of(
+    operations: Operations, thread_key: bytes, thinned: Thinned
+) -> list[tuple[DeleteByKey, Rows]]:
+    """The deletes of a batch: checkpoints and their writes, and unused blobs."""
+    checkpoints = [
+        {"thread_key": thread_key, "ns_key": row.ns_key, "checkpoint_id": row.checkpoint_id}
+        for row in thinned.gone
+    ]
+    blobs = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
+    deletes: list[tuple[DeleteByKey, Rows]] = [
+        (operations.delete_writes, checkpoints),
+        (operations.delete_checkpoints, checkpoints),
+        (operations.delete_blobs, blobs),
+    ]
+    return [(by_key, rows) for by_key, rows in deletes if rows]
 
 
 def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
@@ -85,4 +104,4 @@ def carry_out(
     elif thinned.unused:
         operations.whole.delete_blobs(conn, thread_key, thinned.unused)
     if thinned.oldest_root is not None:
-        operations.steps.delete_late_writes(conn, thread_key, thinned.oldest_root)
+        operations.steps.delete_orphans(conn, thread_key, thinned.oldest_root)

@@ -57,11 +57,6 @@ class Stored:
         return {*filter(None, found.blobs.values()), *found.former}
 
     @property
-    def needs_no_other(self) -> bool:
-        """Whether it is a listed root that replays nothing."""
-        return not (self.checkpoint_ns or self.is_hidden or self.replayed)
-
-    @property
     def key(self) -> tuple[bytes, str]:
         """What its row is found by, within its thread."""
         return self.ns_key, self.checkpoint_id

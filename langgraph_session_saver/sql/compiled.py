@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, Executable, LargeBinary, bindparam
+from sqlalchemy import Connection, Dialect, Engine, Executable, LargeBinary
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
 
@@ -21,8 +21,6 @@ Process = Callable[[Any], Any]
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
-
-_SIZES = (1, 8, 64, BATCH)
 
 MOST_SPARES = 8
 """Connections that are kept beside those of a pool."""
@@ -107,43 +105,6 @@ class Statements:
         if found is None:
             found = self._made[names] = Statement(self._executable, names)
         return found
-
-
-class Lists:
-    """A construct with lists of values, compiled once for each of a few sizes of them.
-
-    To compile one takes as long as ten reads. A list that is shorter than a size repeats its last
-    value: the statement must mean the same by that, as IN does.
-
-    Args:
-        build: Makes the construct of each list's parameters.
-        types: The type of each list's values.
-    """
-
-    def __init__(self, build: Callable[..., Any], **types: Any) -> None:
-        self._build = build
-        self._types = types
-        self._made: dict[tuple[int, ...], Statement] = {}
-
-    def all(self, conn: Connection, **lists: Sequence[Any]) -> list[Any]:
-        """Run it with lists of one value at least; its rows, as named tuples."""
-        sizes = {
-            name: next(size for size in _SIZES if size >= len(given))
-            for name, given in lists.items()
-        }
-        found = self._made.get(tuple(sizes.values()))
-        if found is None:
-            parameters = {
-                name: [bindparam(f"{name}_{n}", type_=self._types[name]) for n in range(size)]
-                for name, size in sizes.items()
-            }
-            found = self._made[tuple(sizes.values())] = Statement(self._build(**parameters))
-        params = {
-            f"{name}_{n}": given[min(n, len(given) - 1)]
-            for name, given in lists.items()
-            for n in range(sizes[name])
-        }
-        return found.all(conn, params)
 
 
 class _Compiled:

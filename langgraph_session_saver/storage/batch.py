@@ -1,15 +1,17 @@
-"""What must be true of a thread for something to be stored in it, as conditions of statements."""
+"""What a step stores, as data, and the conditions on which it is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
+    Insert,
     Integer,
     Table,
     Text,
+    Update,
     bindparam,
     func,
     literal_column,
@@ -20,190 +22,204 @@ from sqlalchemy import (
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sql.compiled import Statement
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
+
+ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
+"""Rows of one INSERT, and bytes of them: more might not fit into a packet of MySQL's."""
+
+
+# -- conditions ---------------------------------------------------------------------------------
+
+
+class Shape(NamedTuple):
+    """What decides the SQL of a condition on `Dependencies`."""
+
+    has_parent: bool
+    blobs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a step changes: nothing of it is stored unless all of this is there.
-
-    Whoever deletes any of it holds the lock on the thread's row and changes its revision.
-    """
+    """Rows that must exist for a step to be stored: its parent, and the bases of its deltas."""
 
     parent: tuple[bytes, str] | None = None
-    """A checkpoint: its namespace's key and its id."""
+    """Namespace key and id of a checkpoint."""
     blobs: frozenset[bytes] = frozenset()
 
     @property
-    def shape(self) -> tuple[bool, int]:
-        """Whether there is a parent, and the blobs that a statement has parameters for."""
-        count = len(self.blobs)
-        return self.parent is not None, count and 1 << (count - 1).bit_length()
+    def shape(self) -> Shape:
+        """The shape of the condition."""
+        return Shape(self.parent is not None, len(self._padded_blobs()))
 
     def params(self) -> dict[str, Any]:
-        """Parameters of the conditions; the last blob is repeated."""
-        params: dict[str, Any] = {}
+        """Parameters of `dependency_conditions`."""
+        params: dict[str, Any] = list_params("base", self._padded_blobs())
         if self.parent is not None:
-            params["basis_ns"], params["basis_parent"] = self.parent
+            params["parent_ns"], params["parent_id"] = self.parent
         if self.blobs:
-            keys = sorted(self.blobs)
-            params["basis_blobs"] = len(keys)
-            padded = [*keys, *[keys[-1]] * (self.shape[1] - len(keys))]
-            params |= {f"basis_{number}": key for number, key in enumerate(padded)}
+            params["base_count"] = len(self.blobs)
         return params
+
+    def _padded_blobs(self) -> list[bytes]:
+        return padded(sorted(self.blobs)) if self.blobs else []
+
+
+def dependency_conditions(
+    tables: Tables, thread_key: ColumnElement[Any], shape: Shape
+) -> list[ColumnElement[bool]]:
+    """Conditions that the dependencies of a step exist in its thread."""
+    c, b = tables.checkpoints.c, tables.blobs.c
+    conditions: list[ColumnElement[bool]] = []
+    if shape.has_parent:
+        parent = select(c.checkpoint_id).where(
+            c.thread_key == thread_key,
+            c.ns_key == bindparam("parent_ns", type_=c.ns_key.type),
+            c.checkpoint_id == bindparam("parent_id", type_=Text()),
+        )
+        conditions.append(parent.exists())
+    if shape.blobs:
+        keys = list_binds("base", b.blob_key, shape.blobs)
+        found = select(func.count()).where(b.thread_key == thread_key, b.blob_key.in_(keys))
+        conditions.append(found.scalar_subquery() == bindparam("base_count", type_=Integer()))
+    return conditions
 
 
 @dataclass(slots=True)
 class RevisionCheck:
-    """A thread's row on condition that it is as it was known."""
+    """An update of a thread's row on condition that nobody else has changed it.
+
+    Every delete from a thread changes the revision of its row. The dependencies are checked all
+    the same: rows may have been deleted by hand, or before this process read the revision.
+    """
 
     thread_key: bytes
     known_revision: int
     values: dict[str, Any]
-    """What it becomes."""
+    """The row's new values."""
     dependencies: Dependencies = Dependencies()
 
     def params(self) -> dict[str, Any]:
-        """Parameters of the conditions."""
-        known = {"gate_thread": self.thread_key, "gate_revision": self.known_revision}
+        """Parameters of the conditions of `revision_check`."""
+        known = {"known_thread": self.thread_key, "known_revision": self.known_revision}
         return known | self.dependencies.params()
 
 
-def revision_check_on(tables: Tables, shape: tuple[bool, int]) -> Any:
-    """Change a thread's row if its revision is the one that is known, and its basis is there.
-
-    Whoever deletes from a thread changes its revision. The basis is looked for all the same: a
-    process may remember a value from before the change that it knows of, and rows may have been
-    deleted by hand.
-    """
+def revision_check(tables: Tables, shape: Shape) -> Update:
+    """An UPDATE of a thread's row, if it has the known revision and the dependencies exist."""
     t = tables.threads.c
     return update(tables.threads).where(
-        t.thread_key == bindparam("gate_thread", type_=t.thread_key.type),
-        t.revision == bindparam("gate_revision", type_=t.revision.type),
+        t.thread_key == bindparam("known_thread", type_=t.thread_key.type),
+        t.revision == bindparam("known_revision", type_=t.revision.type),
         *dependency_conditions(tables, t.thread_key, shape),
     )
 
 
-def dependency_conditions(tables: Tables, thread_key: Any, shape: tuple[bool, int]) -> list[Any]:
-    """The conditions that a basis of such a shape is stored for a thread."""
-    c, b = tables.checkpoints.c, tables.blobs.c
-    has_parent, count = shape
-    conditions: list[Any] = []
-    if has_parent:
-        parent = select(c.checkpoint_id).where(
-            c.thread_key == thread_key,
-            c.ns_key == bindparam("basis_ns", type_=c.ns_key.type),
-            c.checkpoint_id == bindparam("basis_parent", type_=Text()),
-        )
-        conditions.append(parent.exists())
-    if count:
-        keys = [bindparam(f"basis_{n}", type_=b.blob_key.type) for n in range(count)]
-        there = select(func.count()).where(b.thread_key == thread_key, b.blob_key.in_(keys))
-        conditions.append(there.scalar_subquery() == bindparam("basis_blobs", type_=Integer()))
-    return conditions
-
-
-def is_not_pruned(tables: Tables) -> Any:
-    """Whether a checkpoint is there, or not older than the oldest of its thread's root."""
+def is_not_pruned(tables: Tables) -> ColumnElement[bool]:
+    """A condition: a checkpoint exists, or is not older than its thread's oldest root."""
     c = tables.checkpoints.c
-    thread = c.thread_key == bindparam("late_thread", type_=c.thread_key.type)
-    checkpoint_id = bindparam("late_checkpoint", type_=Text())
-    # Not min(): for that, MariaDB reads all of them.
+    thread = c.thread_key == bindparam("its_thread", type_=c.thread_key.type)
+    checkpoint_id = bindparam("its_id", type_=Text())
+    # Not min(), for which MariaDB reads all rows of the thread.
     roots = select(c.checkpoint_id).where(thread, c.ns_key == b"", c.hidden.is_(False))
     oldest = roots.order_by(c.checkpoint_id).limit(literal_column("1"))
-    there: Any = select(c.checkpoint_id).where(
+    itself = select(c.checkpoint_id).where(
         thread,
-        c.ns_key == bindparam("late_ns", type_=c.ns_key.type),
+        c.ns_key == bindparam("its_ns", type_=c.ns_key.type),
         c.checkpoint_id == checkpoint_id,
     )
-    return or_(there.exists(), checkpoint_id >= func.coalesce(oldest.scalar_subquery(), ""))
+    return or_(itself.exists(), checkpoint_id >= func.coalesce(oldest.scalar_subquery(), ""))
 
 
-def pruned_params(unless_pruned: CheckpointKey | None) -> dict[str, Any]:
-    """Parameters of `is_not_pruned`, if it is a condition."""
-    if unless_pruned is None:
-        return {}
-    thread_key, ns_key, checkpoint_id = unless_pruned
-    return {"late_thread": thread_key, "late_ns": ns_key, "late_checkpoint": checkpoint_id}
+def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
+    """Parameters of `is_not_pruned`; none without a checkpoint."""
+    names = ("its_thread", "its_ns", "its_id")
+    return {} if checkpoint is None else dict(zip(names, checkpoint, strict=True))
 
 
-FEW = 4
-"""Rows up to which a statement has a parameter for each value."""
-
-ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
-"""Rows, and bytes of them, that one INSERT takes: more might not fit into a packet of MySQL's."""
-
-Rows = Sequence[Mapping[str, Any]]
-
-Part = tuple[Statement, Sequence[Mapping[str, Any]]]
-"""A statement, and the parameters that it is run with, once or more."""
+# -- rows ---------------------------------------------------------------------------------------
 
 
-def names(table: Table) -> tuple[str, ...]:
-    """A table's columns."""
+def column_names(table: Table) -> tuple[str, ...]:
+    """The names of a table's columns."""
     return tuple(column.name for column in table.c)
 
 
 @dataclass(frozen=True, eq=False)
-class Store:
-    """Rows of a table that are put by a key: a known one stays, or gets new values."""
+class Upsert:
+    """An INSERT … ON CONFLICT into one table."""
 
     table: Table
     key: tuple[str, ...]
     columns: tuple[str, ...]
-    """All that a row gives."""
+    """The columns that a row has values for."""
     replaced: tuple[str, ...] = ()
-    """What a row of a known key changes; nothing leaves it as it is."""
-    bulky: str | None = None
-    """A column of values that may be large."""
+    """The columns that an existing row gets new values of; without any it stays as it is."""
+    large: str | None = None
+    """The column of large values, if there is one."""
 
-    def statement(self, dialect: Dialect) -> Any:
-        """Its INSERT."""
+    def statement(self, dialect: Dialect) -> Insert:
+        """The INSERT without its values."""
         if self.replaced:
             return dialect.upsert(self.table, self.key, self.replaced)
         return dialect.insert_ignore(self.table, self.key)
 
+    def fits_one_statement(self, rows: Rows) -> bool:
+        """Whether every database takes these rows in one statement."""
+        if len(rows) == 1:
+            return True
+        if len(rows) > ROWS_AT_ONCE:
+            return False
+        return self.large is None or sum(len(row[self.large]) for row in rows) <= BYTES_AT_ONCE
+
 
 @dataclass(frozen=True, eq=False)
-class Removal:
-    """Rows of a table that are deleted by a key."""
+class DeleteByKey:
+    """A DELETE of rows of one table by their keys.
+
+    The first column of the key has the same value in all rows: MariaDB is slow without that.
+    """
 
     table: Table
     key: tuple[str, ...]
-    """Its first column has one value for all rows: MariaDB takes 1.3 ms for 17 keys without one."""
-
-
-def fit_one_insert(store: Store, rows: Rows) -> bool:
-    """Whether rows of one table may go as one statement on every database."""
-    if len(rows) == 1:
-        return True
-    if len(rows) > ROWS_AT_ONCE:
-        return False
-    name = store.bulky
-    return name is None or sum([len(row[name]) for row in rows]) <= BYTES_AT_ONCE
 
 
 @dataclass(slots=True)
 class Batch:
-    """What is stored together."""
+    """Everything that a step stores, or that a task's writes do."""
 
-    stores: list[tuple[Store, Rows]]
+    upserts: list[tuple[Upsert, Rows]]
     revision_check: RevisionCheck | None = None
     session: tuple[str, dict[str, Any]] | None = None
     """A session's id, and new values of its row."""
-    removals: list[tuple[Removal, Rows]] = field(default_factory=list)
-    late: tuple[bytes, str] | None = None
-    """A thread's key and a checkpoint's id: older writes without a checkpoint are deleted."""
+    deletes: list[tuple[DeleteByKey, Rows]] = field(default_factory=list)
+    orphans_before: tuple[bytes, str] | None = None
+    """A thread key and a checkpoint id: older writes without a checkpoint are deleted."""
     unless_pruned: CheckpointKey | None = None
-    """A checkpoint without which nothing is stored, if newer ones of its thread are there."""
+    """The checkpoint of the writes: if it was pruned, nothing is stored."""
 
     @property
     def is_one_insert(self) -> bool:
-        """Whether it is one statement everywhere, and so needs no transaction."""
+        """Whether it is one statement on every database, and so needs no transaction."""
         return (
             self.revision_check is None
-            and len(self.stores) == 1
-            and fit_one_insert(*self.stores[0])
-            and not (self.session or self.removals or self.late)
+            and len(self.upserts) == 1
+            and self.upserts[0][0].fits_one_statement(self.upserts[0][1])
+            and not (self.session or self.deletes or self.orphans_before)
         )
+
+    def deletes_only_orphans(self, delete: DeleteByKey, rows: Rows, writes: Table) -> bool:
+        """Whether these rows are writes that will be deleted as orphans of deleted checkpoints."""
+        if self.orphans_before is None or delete.table is not writes:
+            return False
+        before = self.orphans_before[1]
+        return all(row["checkpoint_id"] < before for row in rows)
+
+    def orphan_params(self) -> dict[str, Any]:
+        """Parameters of the statement that deletes orphaned writes; none without one."""
+        return {} if self.orphans_before is None else orphan_params(*self.orphans_before)
+
+
+def orphan_params(thread_key: bytes, before: str) -> dict[str, Any]:
+    """Parameters of the statement that deletes orphaned writes."""
+    return {"orphans_thread": thread_key, "orphans_before": before}

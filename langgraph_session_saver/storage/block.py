@@ -1,4 +1,4 @@
-"""Storing a step on MariaDB: as one anonymous block, where it would be six round trips."""
+"""Storing a batch on MariaDB as one anonymous block: one round trip, not six."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, execute
 from langgraph_session_saver.sql.dialects.base import Dialect
-from langgraph_session_saver.storage.batch import (
-    Batch,
-    Rows,
-    Store,
-    fit_one_insert,
-    is_not_pruned,
-    pruned_params,
-)
+from langgraph_session_saver.storage.batch import Batch, is_not_pruned, not_pruned_params
 from langgraph_session_saver.storage.in_turn import InTurn
 
 
 class OneBlock(InTurn):
-    """Runs a batch of a known thread as one anonymous block of MariaDB's: one round trip, not six.
-
-    See https://mariadb.com/kb/en/begin-end/ for `BEGIN NOT ATOMIC`.
-    """
+    """Runs a batch in a BEGIN NOT ATOMIC block (https://mariadb.com/kb/en/begin-end/)."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
@@ -37,33 +26,31 @@ class OneBlock(InTurn):
         if not self._dialect.takes_batches(conn):
             return super().run(conn, batch)
         if batch.unless_pruned is not None and batch.is_one_insert:
-            return self._insert_unless_pruned(conn, batch.stores[0], batch.unless_pruned)
+            return self._insert_unless_pruned(conn, batch)
         if batch.revision_check is None:
             return super().run(conn, batch)
-        if not all(fit_one_insert(store, rows) for store, rows in batch.stores):
+        if not all(upsert.fits_one_statement(rows) for upsert, rows in batch.upserts):
             return self._dialect.in_transaction(conn, lambda conn: InTurn.run(self, conn, batch))
-        revision_check, params = self._gate(batch.revision_check)
-        parts = [
-            (revision_check, params),
-            *((statement, rows[0]) for statement, rows in self._parts(batch)),
-        ]
+        check, params = self._check(batch.revision_check)
+        parts = [(check, params), *((part, rows[0]) for part, rows in self._parts(batch))]
         texts, bound = _joined([statement.bound(conn, given) for statement, given in parts])
         rows, _ = execute(conn, _BLOCK.format(texts[0], "; ".join(texts[1:])), bound)
         return bool(rows[0][0])
 
-    def _insert_unless_pruned(
-        self, conn: Connection, stored: tuple[Store, Rows], checkpoint: CheckpointKey
-    ) -> bool:
-        """As the condition of a block: as one of the INSERT, or of a SELECT, it takes longer."""
-        insert, rows = self._insert_of(*stored)
-        condition = self._is_not_pruned.bound(conn, pruned_params(checkpoint))
+    def _insert_unless_pruned(self, conn: Connection, batch: Batch) -> bool:
+        """Insert rows in a block with a condition, which is faster than a conditional INSERT."""
+        insert, rows = self._upsert(*batch.upserts[0])
+        condition = self._is_not_pruned.bound(conn, not_pruned_params(batch.unless_pruned))
         texts, bound = _joined([condition, insert.bound(conn, rows[0])])
         execute(conn, _CONDITION.format(*texts), bound)
         return True
 
 
 def _joined(parts: Sequence[tuple[str, Any]]) -> tuple[list[str], Any]:
-    """Texts for one statement, and all their parameters: by name, if so, under a number each."""
+    """The texts of several statements, and their parameters as those of one.
+
+    Parameters with names get the number of their statement as a prefix.
+    """
     if not isinstance(parts[0][1], dict):
         return [sql for sql, _ in parts], tuple(value for _, values in parts for value in values)
     texts = [sql.replace("%(", f"%({number}_") for number, (sql, _) in enumerate(parts)]

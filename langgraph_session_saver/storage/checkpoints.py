@@ -1,23 +1,23 @@
-"""Every statement on the storage tables, as plain functions of a connection.
+"""Statements on checkpoints, and the object that has those on the other tables, too.
 
-None of them opens, commits or retries; `engine.Runner` does. Statements are built once, for the
-first saver on an engine.
+They are functions of a connection. None of them opens a connection, commits or retries: see
+`sql.runner`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sqlalchemy
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     and_,
     bindparam,
-    case,
     func,
     literal,
     literal_column,
@@ -26,21 +26,32 @@ from sqlalchemy import (
 )
 
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
-from langgraph_session_saver.retention.contents import Thinned
 from langgraph_session_saver.schema.tables import Tables, shared_tables
-from langgraph_session_saver.sql.compiled import Lists, Statement, batches
+from langgraph_session_saver.sql.compiled import Statement, batches
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.storage.batch import Batch, Dependencies, Removal, Rows, Store, names
+from langgraph_session_saver.storage.batch import (
+    Batch,
+    DeleteByKey,
+    Dependencies,
+    Upsert,
+    column_names,
+)
 from langgraph_session_saver.storage.block import OneBlock
 from langgraph_session_saver.storage.in_turn import InTurn
+from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
 from langgraph_session_saver.storage.single_statement import SingleStatement
-from langgraph_session_saver.storage.thread_data import ThreadRows
+from langgraph_session_saver.storage.thread_data import ThreadData
 from langgraph_session_saver.storage.threads import Threads
 
-_WAYS = {"turns": InTurn, "statement": SingleStatement, "block": OneBlock}
-"""How a database stores a batch."""
+_BATCH_RUNNERS = {"turns": InTurn, "statement": SingleStatement, "block": OneBlock}
+"""How a database runs a batch, by `Dialect.batches_as`."""
+
+_CHECKPOINT_KEY = ("thread_key", "ns_key", "checkpoint_id")
+
+BlobKey = tuple[bytes, bytes]
+"""Thread key and blob key."""
 
 
 class ParentGoneError(Exception):
@@ -49,7 +60,7 @@ class ParentGoneError(Exception):
 
 @dataclass(slots=True)
 class CheckpointRows:
-    """What one `put` stores, encoded."""
+    """The rows that one `put` stores."""
 
     thread: ThreadRef
     checkpoint: dict[str, Any]
@@ -58,7 +69,7 @@ class CheckpointRows:
 
     @property
     def dependencies(self) -> Dependencies:
-        """What must be there: the checkpoint this one follows, and the bases of its blobs."""
+        """The rows that must exist: the checkpoint's parent, and the bases of its deltas."""
         ns_key, parent_id = self.checkpoint["ns_key"], self.checkpoint["parent_checkpoint_id"]
         has_parent = self.needs_parent and parent_id is not None
         bases = [row["base_key"] for row in self.blobs]
@@ -70,15 +81,15 @@ class CheckpointRows:
 def operations_on(
     dialect: sqlalchemy.Dialect, schema: str | None = None, prefix: str = ""
 ) -> Operations:
-    """The operations of all savers on engines of one kind: an application may make one a request.
+    """The operations that all savers on engines of one kind share, with their compiled statements.
 
     Args:
-        dialect: The engine's, for which statements are compiled at their first use.
+        dialect: The dialect of the engine.
         schema: As for `build_tables`.
         prefix: As for `build_tables`.
     """
-    kind: Any = type(dialect)
-    return _operations_on(kind, schema, prefix)
+    dialect_class: Any = type(dialect)
+    return _operations_on(dialect_class, schema, prefix)
 
 
 @lru_cache(maxsize=32)
@@ -89,68 +100,124 @@ def _operations_on(
 
 
 class Operations:
-    """The statements of one installation, and the operations made of them."""
+    """Statements on the tables of one installation.
+
+    Attributes:
+        threads: Those on threads and their sessions.
+        whole: Those on all that a thread stores.
+        steps: Runs batches.
+    """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self.tables = tables
+        self.tables = t = tables
         self.dialect = dialect
         self.threads = Threads(tables, dialect)
-        self.whole = ThreadRows(tables, dialect, self.threads)
-        self.steps = _WAYS[dialect.batches_as](tables, dialect)
-        self._build_writing()
-        self._build_reading()
+        self.whole = ThreadData(tables, dialect, self.threads)
+        self.steps = _BATCH_RUNNERS[dialect.batches_as](tables, dialect)
 
-    def _build_writing(self) -> None:
-        t = self.tables
-        checkpoint_key = ("thread_key", "ns_key", "checkpoint_id")
-        write_key = (*checkpoint_key, "task_id", "idx")
-        self.blobs = Store(t.blobs, ("thread_key", "blob_key"), names(t.blobs), bulky="data")
-        self.checkpoints = Store(
-            t.checkpoints,
-            checkpoint_key,
-            names(t.checkpoints),
-            tuple(name for name in names(t.checkpoints) if name not in checkpoint_key),
-        )
-        self.writes = Store(t.writes, write_key, names(t.writes), bulky="data")
-        self.special_writes = Store(
-            t.writes,
-            write_key,
-            names(t.writes),
-            ("channel", "type", "data", "task_path"),
-            bulky="data",
-        )
-        self.pruned_writes = Removal(t.writes, checkpoint_key)
-        self.pruned_checkpoints = Removal(t.checkpoints, checkpoint_key)
-        self.unused_blobs = Removal(t.blobs, ("thread_key", "blob_key"))
+        blob_key = ("thread_key", "blob_key")
+        self.blobs = Upsert(t.blobs, blob_key, column_names(t.blobs), large="data")
+        columns = column_names(t.checkpoints)
+        others = tuple(name for name in columns if name not in _CHECKPOINT_KEY)
+        self.checkpoints = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, others)
+        write_key, columns = (*_CHECKPOINT_KEY, "task_id", "idx"), column_names(t.writes)
+        self.writes = Upsert(t.writes, write_key, columns, large="data")
+        replaced = ("channel", "type", "data", "task_path")
+        self.special_writes = Upsert(t.writes, write_key, columns, replaced, large="data")
+        self.delete_writes = DeleteByKey(t.writes, _CHECKPOINT_KEY)
+        self.delete_checkpoints = DeleteByKey(t.checkpoints, _CHECKPOINT_KEY)
+        self.delete_blobs = DeleteByKey(t.blobs, blob_key)
 
-    def _build_reading(self) -> None:
-        t = self.tables
-        c, w, b = t.checkpoints, t.writes, t.blobs
-        wanted = select(c).where(
-            c.c.thread_key == bindparam("thread"), c.c.ns_key == bindparam("ns")
-        )
-        latest = wanted.where(c.c.hidden.is_(False)).order_by(c.c.checkpoint_id.desc())
-        latest = latest.limit(literal_column("1")).offset(literal_column("0"))
-        named = wanted.where(c.c.checkpoint_id == bindparam("checkpoint"))
-        self._latest_with_writes = Statement(self._with_writes(latest))
-        self._latest_without = Statement(self._without_writes(latest))
-        self._named_with_writes = Statement(self._with_writes(named))
-        self._writes_of = Lists(
-            lambda threads, checkpoints: select(w).where(
-                w.c.thread_key.in_(threads), w.c.checkpoint_id.in_(checkpoints)
-            ),
-            threads=w.c.thread_key.type,
-            checkpoints=w.c.checkpoint_id.type,
-        )
-        self._pages_of: dict[frozenset[str], Statement] = {}
-        self._chains_of = Lists(self._chains, threads=b.c.thread_key.type, keys=b.c.blob_key.type)
+        self._select_checkpoint = cache(self._build_checkpoint)
+        self._select_writes = cache(self._build_writes)
+        self._select_chains = cache(self._build_chains)
+        self._select_page = cache(self._build_page)
 
-    def _chains(self, threads: list[Any], keys: list[Any]) -> Any:
-        """The blobs of these keys, and all that they are changes of."""
+    # -- writing ----------------------------------------------------------------------------
+
+    def put(self, conn: Connection, rows: CheckpointRows) -> None:
+        """Store a checkpoint with its blobs in a thread whose row is locked.
+
+        Raises:
+            ParentGoneError: The parent does not exist and the rows hold only what changed.
+            BrokenReferenceError: The base of a delta does not exist.
+        """
+        needed = rows.dependencies
+        if not self.steps.put_if_present(conn, self.checkpoints, rows.checkpoint, needed):
+            if needed.parent and not self.get_checkpoint(conn, rows.thread.key, *needed.parent):
+                raise ParentGoneError
+            raise BrokenReferenceError("a value that a step stores a delta of was deleted")
+        if rows.blobs:
+            self.steps.put(conn, self.blobs, rows.blobs)
+
+    def writes_batch(
+        self, regular: Rows, special: Rows, unless_pruned: CheckpointKey | None
+    ) -> Batch:
+        """A batch that stores a task's writes.
+
+        Args:
+            regular: Writes that stay if they exist.
+            special: Writes that are replaced if they exist.
+            unless_pruned: Their checkpoint, if retention may have deleted it.
+        """
+        upserts = [(self.writes, regular), (self.special_writes, special)]
+        return Batch(
+            [(upsert, rows) for upsert, rows in upserts if rows], unless_pruned=unless_pruned
+        )
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def get_checkpoint(
+        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
+    ) -> Sequence[Row[Any]]:
+        """Read a checkpoint, or the newest one: a row for each of its writes, or one without."""
+        params: dict[str, Any] = {"thread": thread_key, "ns": ns_key}
+        if checkpoint_id is not None:
+            params["checkpoint"] = checkpoint_id
+        return self._select_checkpoint(checkpoint_id is None).all(conn, params)
+
+    def _build_checkpoint(self, newest: bool) -> Statement:  # noqa: FBT001
+        """Select a checkpoint and its writes in one round trip."""
+        t, w = self.tables.checkpoints, self.tables.writes.c
+        one = select(t).where(t.c.thread_key == bindparam("thread"), t.c.ns_key == bindparam("ns"))
+        if newest:
+            one = one.where(t.c.hidden.is_(False)).order_by(t.c.checkpoint_id.desc())
+            one = one.limit(literal_column("1")).offset(literal_column("0"))
+        else:
+            one = one.where(t.c.checkpoint_id == bindparam("checkpoint"))
+        c = one.subquery("found").c
+        is_its = and_(
+            w.thread_key == c.thread_key,
+            w.ns_key == c.ns_key,
+            w.checkpoint_id == c.checkpoint_id,
+        )
+        return Statement(
+            select(
+                c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type,
+                c.data, c.metadata_type, c.metadata_data, w.task_id, w.idx, w.task_path, w.channel,
+                w.type.label("write_type"), w.data.label("write_data"),
+            ).outerjoin(self.tables.writes, is_its)
+        )  # fmt: skip
+
+    def get_chains(self, conn: Connection, keys: Iterable[BlobKey]) -> dict[BlobKey, Row[Any]]:
+        """Read blobs, and all blobs that they are deltas of."""
+        found: dict[BlobKey, Row[Any]] = {}
+        for batch in batches(sorted(set(keys))):
+            threads = padded(sorted({thread for thread, _ in batch}))
+            blobs = padded([key for _, key in batch])
+            params = list_params("thread", threads) | list_params("blob", blobs)
+            rows = self._select_chains(len(threads), len(blobs)).all(conn, params)
+            found |= {(row.thread_key, row.blob_key): row for row in rows}
+        return found
+
+    def _build_chains(self, threads: int, keys: int) -> Statement:
         b = self.tables.blobs
         links = (
             select(b.c.thread_key, b.c.blob_key, b.c.base_key)
-            .where(b.c.thread_key.in_(threads), b.c.blob_key.in_(keys))
+            .where(
+                b.c.thread_key.in_(list_binds("thread", b.c.thread_key, threads)),
+                b.c.blob_key.in_(list_binds("blob", b.c.blob_key, keys)),
+            )
             .cte("links", recursive=True)
         )
         base = b.alias("base")
@@ -160,127 +227,13 @@ class Operations:
                 and_(base.c.thread_key == links.c.thread_key, base.c.blob_key == links.c.base_key),
             )
         )
-        return select(b).join(
-            chain, and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
-        )
+        in_chain = and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
+        return Statement(select(b).join(chain, in_chain))
 
-    def _without_writes(self, checkpoint: Any) -> Any:
-        """As `_with_writes`, a checkpoint that has none; else only that it has some."""
-        c, w = self.tables.checkpoints.c, self.tables.writes.c
-        some: Any = select(literal_column("1")).where(
-            w.thread_key == c.thread_key,
-            w.ns_key == c.ns_key,
-            w.checkpoint_id == c.checkpoint_id,
-        )
-        return checkpoint.with_only_columns(
-            c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type, c.data,
-            c.metadata_type, c.metadata_data,
-            case((some.exists(), literal_column("1"))).label("task_id"),
-        )  # fmt: skip
-
-    def _with_writes(self, checkpoint: Any) -> Any:
-        """One statement for a checkpoint and its pending writes: a read is one round trip.
-
-        Without what whoever asks knows: on SQLite a column costs 0.2 µs, of a read's 30.
-        """
-        w = self.tables.writes.c
-        found = checkpoint.subquery("found")
-        c = found.c
-        return select(
-            c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type, c.data,
-            c.metadata_type, c.metadata_data, w.task_id, w.idx, w.task_path, w.channel,
-            w.type.label("write_type"), w.data.label("write_data"),
-        ).outerjoin(
-            self.tables.writes,
-            and_(
-                w.thread_key == found.c.thread_key,
-                w.ns_key == found.c.ns_key,
-                w.checkpoint_id == found.c.checkpoint_id,
-            ),
-        )  # fmt: skip
-
-    # -- writing ----------------------------------------------------------------------------
-
-    def put(self, conn: Connection, rows: CheckpointRows) -> None:
-        """Store a checkpoint with its blobs in a thread whose row is locked.
-
-        Raises:
-            ParentGoneError: The parent is not there and the rows hold only what changed.
-            BrokenReferenceError: A blob is not there that one of the rows is a change of.
-        """
-        if not self.steps.put_on(conn, self.checkpoints, rows.checkpoint, rows.dependencies):
-            parent = rows.dependencies.parent
-            if parent is not None and not self.get_checkpoint(conn, rows.thread.key, *parent):
-                raise ParentGoneError
-            raise BrokenReferenceError("a value was deleted that a step stores changes of")
-        if rows.blobs:
-            self.steps.put(conn, self.blobs, rows.blobs)
-
-    def writes_batch(
-        self,
-        regular: Rows,
-        special: Rows,
-        unless_pruned: CheckpointKey | None,
-    ) -> Batch:
-        """What stores a task's writes.
-
-        Args:
-            regular: Writes of which the first stays.
-            special: Writes of which the last stays.
-            unless_pruned: Their checkpoint, if others may have deleted it as too old.
-        """
-        stores = [(self.writes, regular), (self.special_writes, special)]
-        return Batch([(store, rows) for store, rows in stores if rows], unless_pruned=unless_pruned)
-
-    def removals(self, thread_key: bytes, thinned: Thinned) -> list[tuple[Removal, Rows]]:
-        """What deletes the checkpoints that are to go, their writes, and unused blobs."""
-        rows = [
-            {"thread_key": thread_key, "ns_key": row.ns_key, "checkpoint_id": row.checkpoint_id}
-            for row in thinned.gone
-        ]
-        blobs = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
-        removals: list[tuple[Removal, Rows]] = []
-        if rows:
-            removals += [(self.pruned_writes, rows), (self.pruned_checkpoints, rows)]
-        if blobs:
-            removals.append((self.unused_blobs, blobs))
-        return removals
-
-    # -- reading ----------------------------------------------------------------------------
-
-    def get_checkpoint(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
-    ) -> Sequence[Row[Any]]:
-        """A checkpoint, or the newest, once for each of its writes (once if it has none)."""
-        wanted = {"thread": thread_key, "ns": ns_key}
-        if checkpoint_id is not None:
-            return self._named_with_writes.all(conn, wanted | {"checkpoint": checkpoint_id})
-        if self.dialect.single_writer:
-            # In a file nobody waits for a second statement, and the newest checkpoint has writes
-            # only while a graph runs or waits: of 9 µs this takes 8.
-            rows = self._latest_without.all(conn, wanted)
-            if not rows or rows[0].task_id is None:
-                return rows
-        return self._latest_with_writes.all(conn, wanted)
-
-    def get_chains(
-        self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]
-    ) -> dict[tuple[bytes, bytes], Row[Any]]:
-        """The rows of these blobs and of all that they are changes of."""
-        found: dict[tuple[bytes, bytes], Row[Any]] = {}
-        wanted = sorted(set(keys))
-        for batch in batches(wanted):
-            threads = sorted({thread for thread, _ in batch})
-            rows = self._chains_of.all(conn, threads=threads, keys=[key for _, key in batch])
-            found |= {(row.thread_key, row.blob_key): row for row in rows}
-        return found
-
-    def existing_blobs(
-        self, conn: Connection, keys: Iterable[tuple[bytes, bytes]]
-    ) -> set[tuple[bytes, bytes]]:
-        """Which of these blobs there are."""
+    def existing_blobs(self, conn: Connection, keys: Iterable[BlobKey]) -> set[BlobKey]:
+        """The keys under which there are blobs."""
         b = self.tables.blobs.c
-        found: set[tuple[bytes, bytes]] = set()
+        found: set[BlobKey] = set()
         for batch in batches(sorted(keys)):
             rows = conn.execute(
                 select(b.thread_key, b.blob_key).where(
@@ -291,85 +244,87 @@ class Operations:
             found |= {(row.thread_key, row.blob_key) for row in rows}
         return found
 
+    def get_writes(
+        self, conn: Connection, checkpoints: Iterable[Row[Any]]
+    ) -> dict[CheckpointKey, list[Row[Any]]]:
+        """Read the writes of several checkpoints."""
+        found: dict[CheckpointKey, list[Row[Any]]] = {}
+        for batch in batches(list(checkpoints)):
+            threads = padded(sorted({row.thread_key for row in batch}))
+            ids = padded(sorted({row.checkpoint_id for row in batch}))
+            params = list_params("thread", threads) | list_params("checkpoint", ids)
+            for row in self._select_writes(len(threads), len(ids)).all(conn, params):
+                key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
+                found.setdefault(key, []).append(row)
+        return found
+
+    def _build_writes(self, threads: int, checkpoints: int) -> Statement:
+        w = self.tables.writes
+        return Statement(
+            select(w).where(
+                w.c.thread_key.in_(list_binds("thread", w.c.thread_key, threads)),
+                w.c.checkpoint_id.in_(list_binds("checkpoint", w.c.checkpoint_id, checkpoints)),
+            )
+        )
+
     def get_ancestors(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
     ) -> list[Row[Any]]:
-        """A checkpoint (the newest, if none is named) and those it follows, newest first."""
+        """Read a checkpoint (the newest, if none is named) and its ancestors, newest first."""
         c = self.tables.checkpoints
-        first = select(
-            c.c.thread_key, c.c.ns_key, c.c.checkpoint_id, c.c.parent_checkpoint_id,
-            literal(0).label("distance"),
-        ).where(c.c.thread_key == thread_key, c.c.ns_key == ns_key)  # fmt: skip
-        if start is None:
-            newest = select(func.max(c.c.checkpoint_id)).where(
-                c.c.thread_key == thread_key, c.c.ns_key == ns_key, c.c.hidden.is_(False)
-            )
-            first = first.where(c.c.checkpoint_id == newest.scalar_subquery())
-        else:
-            first = first.where(c.c.checkpoint_id == start)
-        path = first.cte("path", recursive=True)
+        of_namespace = (c.c.thread_key == thread_key, c.c.ns_key == ns_key)
+        newest = select(func.max(c.c.checkpoint_id)).where(*of_namespace, c.c.hidden.is_(False))
+        path = (
+            select(c.c.checkpoint_id, c.c.parent_checkpoint_id, literal(0).label("distance"))
+            .where(*of_namespace)
+            .where(c.c.checkpoint_id == (newest.scalar_subquery() if start is None else start))
+            .cte("path", recursive=True)
+        )
         parent = c.alias("parent")
         path = path.union_all(
-            select(
-                parent.c.thread_key, parent.c.ns_key, parent.c.checkpoint_id,
-                parent.c.parent_checkpoint_id, path.c.distance + 1,
+            select(parent.c.checkpoint_id, parent.c.parent_checkpoint_id, path.c.distance + 1)
+            .join(path, parent.c.checkpoint_id == path.c.parent_checkpoint_id)
+            .where(
+                parent.c.thread_key == thread_key,
+                parent.c.ns_key == ns_key,
+                path.c.distance < limit,
             )
-            .join(
-                path,
-                and_(
-                    parent.c.thread_key == path.c.thread_key,
-                    parent.c.ns_key == path.c.ns_key,
-                    parent.c.checkpoint_id == path.c.parent_checkpoint_id,
-                ),
-            )
-            .where(path.c.distance < limit)
-        )  # fmt: skip
-        rows = conn.execute(
-            select(c, path.c.distance).join(
-                path,
-                and_(
-                    c.c.thread_key == path.c.thread_key,
-                    c.c.ns_key == path.c.ns_key,
-                    c.c.checkpoint_id == path.c.checkpoint_id,
-                ),
-            )
-        ).all()
-        return sorted(rows, key=lambda row: row.distance)
+        )
+        in_path = c.c.checkpoint_id == path.c.checkpoint_id
+        rows = conn.execute(select(c, path.c.distance).join(path, in_path).where(*of_namespace))
+        return sorted(rows.all(), key=lambda row: row.distance)
 
     def list_checkpoints(
         self, conn: Connection, wanted: Mapping[str, Any], limit: int
     ) -> Sequence[Row[Any]]:
-        """A page of checkpoints with their thread ids, newest first.
+        """Read a page of checkpoints with their thread ids, newest first.
 
         Args:
             conn: The connection.
             wanted: Any of `thread`, `ns`, `checkpoint` and `before`, and of the last checkpoint of
                 the page before this one `after`, `after_thread` and `after_ns`.
-            limit: At most so many.
+            limit: The most checkpoints of the page.
         """
-        statement = self._pages_of.get(names := frozenset(wanted))
-        if statement is None:
-            statement = self._pages_of[names] = Statement(self._page(names))
-        return statement.all(conn, {**wanted, "limit": limit})
+        return self._select_page(frozenset(wanted)).all(conn, {**wanted, "limit": limit})
 
-    def _page(self, names: frozenset[str]) -> Any:
+    def _build_page(self, wanted: frozenset[str]) -> Statement:
         c, t = self.tables.checkpoints, self.tables.threads
-        rules = {
+        conditions = {
             "thread": c.c.thread_key == bindparam("thread"),
             "ns": c.c.ns_key == bindparam("ns"),
             "checkpoint": c.c.checkpoint_id == bindparam("checkpoint"),
             "before": c.c.checkpoint_id < bindparam("before"),
             "after": self._is_after(),
         }
-        return (
+        return Statement(
             select(c, t.c.thread_id)
             .join(t, t.c.thread_key == c.c.thread_key)
-            .where(c.c.hidden.is_(False), *(rules[name] for name in rules if name in names))
+            .where(c.c.hidden.is_(False), *(conditions[n] for n in conditions if n in wanted))
             .order_by(c.c.checkpoint_id.desc(), c.c.thread_key, c.c.ns_key)
             .limit(bindparam("limit"))
         )
 
-    def _is_after(self) -> Any:
+    def _is_after(self) -> ColumnElement[bool]:
         c = self.tables.checkpoints.c
         checkpoint_id = bindparam("after", type_=c.checkpoint_id.type)
         thread_key = bindparam("after_thread", type_=c.thread_key.type)
@@ -377,27 +332,14 @@ class Operations:
             c.thread_key == thread_key,
             c.ns_key > bindparam("after_ns", type_=c.ns_key.type),
         )
-        # The first condition alone is one that every database looks up in an index.
+        # Every database looks up the first condition in an index, and no other.
         return and_(
             c.checkpoint_id <= checkpoint_id,
             or_(c.checkpoint_id < checkpoint_id, c.thread_key > thread_key, same_thread),
         )
 
-    def get_writes(
-        self, conn: Connection, checkpoints: Iterable[Row[Any]]
-    ) -> dict[CheckpointKey, list[Row[Any]]]:
-        """The writes of several checkpoints."""
-        found: dict[CheckpointKey, list[Row[Any]]] = {}
-        for batch in batches(list(checkpoints)):
-            threads = sorted({row.thread_key for row in batch})
-            names = sorted({row.checkpoint_id for row in batch})
-            for row in self._writes_of.all(conn, threads=threads, checkpoints=names):
-                key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
-                found.setdefault(key, []).append(row)
-        return found
-
     def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:
-        """The newest checkpoint of a thread's root namespace."""
+        """The id of the newest checkpoint of a thread's root namespace."""
         c = self.tables.checkpoints.c
         return conn.execute(
             select(func.max(c.checkpoint_id)).where(

@@ -1,13 +1,4 @@
-"""Storing a step in as few statements as its database allows.
-
-A process that saved a thread's last checkpoint knows all that a step needs of the thread's row.
-Instead of locking and reading the row, it changes it on condition that nobody else has: the
-revision is still the one it knows. Where it is not, nothing is written, and the step is stored
-as one of a thread of which nothing is known (`Operations.put`).
-
-PostgreSQL takes all of it as one statement, of a part for each table: one round trip, and no
-transaction to open and end. MariaDB takes a block (`blocks`); the others run the parts in turn.
-"""
+"""Storing a batch on PostgreSQL as one statement: one round trip, and no transaction to begin."""
 
 from __future__ import annotations
 
@@ -15,8 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
+    ColumnElement,
     Connection,
+    Insert,
     LargeBinary,
+    Select,
     String,
     Table,
     Text,
@@ -38,162 +33,157 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
-    FEW,
     Batch,
-    Removal,
-    Rows,
-    Store,
+    DeleteByKey,
+    Upsert,
     is_not_pruned,
-    pruned_params,
-    revision_check_on,
+    not_pruned_params,
+    revision_check,
 )
-from langgraph_session_saver.storage.in_turn import InTurn, _among, _delete_late, _params_each
+from langgraph_session_saver.storage.in_turn import InTurn, delete_orphaned_writes, has_one_key
+from langgraph_session_saver.storage.parameters import Rows, row_params
+
+FEW = 4
+"""Rows up to which each value is a parameter; the columns of more rows are arrays."""
 
 
 class SingleStatement(InTurn):
-    """Runs a batch as one statement: an INSERT, with the other parts as CTEs before it.
+    """Runs a batch as one INSERT, with everything else in CTEs before it.
 
-    All parts see the database as it is when the statement starts. Where the gate then has to wait
-    for the thread's row, its conditions are looked at again with that row as it has become: its
-    revision is another, and nothing is stored. So whoever passes has seen what there is.
+    All CTEs see the database as it is when the statement starts. If the revision check has to wait
+    for the lock of the thread's row, PostgreSQL evaluates it again with the row as it is then: the
+    revision differs, and nothing is stored. So what a successful statement saw is what is there.
     """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         super().__init__(tables, dialect)
-        self._shapes: dict[Any, Statement] = {}
+        self._statements: dict[Any, Statement] = {}
 
     def run(self, conn: Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
         shape = _shape(batch)
-        statement = self._shapes.get(shape)
+        statement = self._statements.get(shape)
         if statement is None:
-            statement = self._shapes[shape] = Statement(self._build(batch))
-        params = pruned_params(batch.unless_pruned)
-        if batch.late is not None:
-            params |= {"late_thread": batch.late[0], "late_before": batch.late[1]}
+            statement = self._statements[shape] = Statement(self._build(batch))
+        params = not_pruned_params(batch.unless_pruned) | batch.orphan_params()
         if batch.revision_check is not None:
             params |= batch.revision_check.params()
-            params |= {
-                f"thread_{name}": value for name, value in batch.revision_check.values.items()
-            }
+            params |= _prefixed("thread", batch.revision_check.values)
         if batch.session is not None:
-            session_id, values = batch.session
-            params |= {"in_session": session_id}
-            params |= {f"session_{name}": value for name, value in values.items()}
-        for number, (store, rows) in enumerate(batch.stores):
-            params |= _params(f"p{number}", store.columns, rows)
-        for number, (removal, rows) in enumerate(batch.removals):
-            params |= _params(f"r{number}", removal.key, rows)
-        # Counts the rows of the last store, of which there is always at least one.
+            session_id, new = batch.session
+            params |= {"in_session": session_id, **_prefixed("session", new)}
+        for number, (upsert, rows) in enumerate(batch.upserts):
+            params |= _params(f"upsert{number}", upsert.columns, rows)
+        for number, (by_key, rows) in enumerate(batch.deletes):
+            params |= _params(f"delete{number}", by_key.key, rows)
+        # The count is that of the last upsert, which always has a row.
         return statement.run(conn, params) > 0 or batch.revision_check is None
 
-    def put(self, conn: Connection, store: Store, rows: Rows) -> None:
-        """Store rows of one table, in one round trip however many."""
-        self.run(conn, Batch([(store, rows)]))
+    def put(self, conn: Connection, upsert: Upsert, rows: Rows) -> None:
+        """Store rows of one table, however many, in one round trip."""
+        self.run(conn, Batch([(upsert, rows)]))
 
-    def _build(self, batch: Batch) -> Any:
-        head = None
+    def _build(self, batch: Batch) -> Insert:
+        checked: ColumnElement[bool] = true()
+        ctes: list[CTE] = []
         if batch.revision_check is not None:
-            c = self._tables.threads.c
-            revision_check = revision_check_on(
-                self._tables, batch.revision_check.dependencies.shape
-            )
-            values = {
-                name: bindparam(f"thread_{name}", type_=c[name].type)
-                for name in batch.revision_check.values
-            }
-            head = revision_check.values(values).returning(c.thread_key).cte("head")
-        ctes = []
+            threads = self._tables.threads
+            check = revision_check(self._tables, batch.revision_check.dependencies.shape)
+            check = check.values(_new_values("thread", threads, batch.revision_check.values))
+            passed = check.returning(threads.c.thread_key).cte("passed")
+            checked = select(passed.c.thread_key).exists()
         if batch.session is not None:
-            ctes.append(self._session_part(batch.session[1], head))
-        also: list[Any] = []
-        for number, (removal, rows) in enumerate(batch.removals):
-            if batch.late is not None and removal.table is self._tables.writes:
-                also.append(_matches(f"r{number}", removal, len(rows)))
+            ctes.append(self._session_cte(batch.session[1], checked))
+        others: list[ColumnElement[bool]] = []
+        for number, (by_key, rows) in enumerate(batch.deletes):
+            name = f"delete{number}"
+            is_deleted = _has_given_key(name, by_key, len(rows))
+            if batch.orphans_before is not None and by_key.table is self._tables.writes:
+                others.append(is_deleted)
             else:
-                ctes.append(_removal_part(f"r{number}", removal, head, len(rows)))
-        if batch.late is not None:
-            # One look at the thread's writes for both: the checkpoints still seem to be there.
-            ctes.append(_delete_late(self._tables, *also).where(_passed(head)).cte("late"))
-        *others, last = [
-            self._store_part(f"p{number}", store, head, batch, len(rows))
-            for number, (store, rows) in enumerate(batch.stores)
+                ctes.append(delete(by_key.table).where(is_deleted, checked).cte(name))
+        if batch.orphans_before is not None:
+            # The deleted checkpoints still seem to be there, so their writes are named.
+            orphans = delete_orphaned_writes(self._tables, *others)
+            ctes.append(orphans.where(checked).cte("orphans"))
+        *first, last = [
+            self._insert_given(f"upsert{number}", upsert, len(rows), batch, checked)
+            for number, (upsert, rows) in enumerate(batch.upserts)
         ]
-        ctes += [part.cte(f"stored_{number}") for number, part in enumerate(others)]
+        ctes += [insert.cte(f"upserted{number}") for number, insert in enumerate(first)]
         return last.add_cte(*ctes)
 
-    def _session_part(self, names: Iterable[str], head: Any) -> Any:
-        s = self._tables.sessions
-        values = {name: bindparam(f"session_{name}", type_=s.c[name].type) for name in names}
-        its_row = s.c.id == bindparam("in_session", type_=Text())
-        return update(s).where(its_row, _passed(head)).values(values).cte("in_session")
+    def _session_cte(self, columns: Iterable[str], checked: ColumnElement[bool]) -> CTE:
+        sessions = self._tables.sessions
+        its_row = sessions.c.id == bindparam("in_session", type_=Text())
+        new = _new_values("session", sessions, columns)
+        return update(sessions).where(its_row, checked).values(new).cte("updated_session")
 
-    def _store_part(self, prefix: str, store: Store, head: Any, batch: Batch, count: int) -> Any:
-        rows = _given(prefix, store.table, store.columns, count)
+    def _insert_given(
+        self, name: str, upsert: Upsert, count: int, batch: Batch, checked: ColumnElement[bool]
+    ) -> Insert:
+        rows = _given(name, upsert.table, upsert.columns, count)
         if batch.unless_pruned is not None:
             rows = rows.where(is_not_pruned(self._tables))
-        if head is not None:
-            rows = rows.where(_passed(head))
-        insert = store.statement(self._dialect)
-        return insert.from_select(list(store.columns), rows, include_defaults=False)
+        if batch.revision_check is not None:
+            rows = rows.where(checked)
+        insert = upsert.statement(self._dialect)
+        return insert.from_select(list(upsert.columns), rows, include_defaults=False)
 
 
 def _shape(batch: Batch) -> Any:
-    """What two batches that are the same statement have in common."""
-    revision_check = batch.revision_check
+    """A key that is equal for batches of the same SQL."""
+    check = batch.revision_check
     return (
-        None
-        if revision_check is None
-        else (tuple(revision_check.values), revision_check.dependencies.shape),
-        tuple((store, min(len(rows), FEW + 1)) for store, rows in batch.stores),
+        None if check is None else (tuple(check.values), check.dependencies.shape),
+        tuple((upsert, min(len(rows), FEW + 1)) for upsert, rows in batch.upserts),
         None if batch.session is None else tuple(batch.session[1]),
-        tuple((removal, min(len(rows), FEW + 1)) for removal, rows in batch.removals),
+        tuple((by_key, min(len(rows), FEW + 1)) for by_key, rows in batch.deletes),
         batch.unless_pruned is not None,
-        batch.late is not None,
+        batch.orphans_before is not None,
     )
 
 
-def _removal_part(prefix: str, removal: Removal, head: Any, count: int) -> Any:
-    doomed = delete(removal.table).where(_matches(prefix, removal, count), _passed(head))
-    return doomed.cte(f"removed_{prefix}")
+def _new_values(name: str, table: Table, columns: Iterable[str]) -> dict[str, Any]:
+    """Parameters for the new values of some columns."""
+    return {column: bindparam(f"{name}_{column}", type_=table.c[column].type) for column in columns}
 
 
-def _matches(prefix: str, removal: Removal, count: int) -> Any:
-    """Whether a row has one of some keys, however many: as `_given` has them."""
+def _prefixed(name: str, new: dict[str, Any]) -> dict[str, Any]:
+    """The values of `_new_values`."""
+    return {f"{name}_{column}": value for column, value in new.items()}
+
+
+def _has_given_key(name: str, by_key: DeleteByKey, count: int) -> ColumnElement[bool]:
+    """A condition: a row has one of several keys."""
     if count <= FEW:
-        return _among(prefix, removal, count)
-    table = removal.table
-    given = _given(prefix, table, removal.key, count)
-    return tuple_(*(table.c[name] for name in removal.key)).in_(given)
+        return has_one_key(name, by_key, count)
+    columns = [by_key.table.c[column] for column in by_key.key]
+    return tuple_(*columns).in_(_given(name, by_key.table, by_key.key, count))
 
 
-def _passed(head: Any) -> Any:
-    return true() if head is None else select(head.c.thread_key).exists()
+def _given(name: str, table: Table, names: Sequence[str], count: int) -> Select[Any]:
+    """Select rows that are parameters.
 
-
-def _given(prefix: str, table: Table, names: Sequence[str], count: int) -> Any:
-    """Rows that are parameters: a few value by value, more as an array for each column.
-
-    Arrays make it one text for any number of rows; single values are cheaper to send.
+    A few rows are a list of values, which is cheaper to send; more are an array of each column's
+    values, which is the same SQL for any number of rows.
     """
-    types = [_plain_type(table.c[name].type) for name in names]
-    columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
+    columns = [column(column_name, _plain_type(table.c[column_name].type)) for column_name in names]
     if count <= FEW:
         rows = [
-            tuple(
-                cast(bindparam(f"{prefix}_{row}_{c.name}", type_=c.type), c.type) for c in columns
-            )
-            for row in range(count)
+            tuple(cast(bindparam(f"{name}_{n}_{c.name}", type_=c.type), c.type) for c in columns)
+            for n in range(count)
         ]
-        return select(*values(*columns, name=f"given_{prefix}").data(rows).c)
-    arrays = [bindparam(f"{prefix}_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]
+        return select(*values(*columns, name=f"given_{name}").data(rows).c)
+    arrays = [bindparam(f"{name}_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]
     return select(*func.unnest(*arrays).table_valued(*columns).render_derived().c)
 
 
-def _params(prefix: str, names: tuple[str, ...], rows: Rows) -> dict[str, Any]:
+def _params(name: str, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
+    """The values of the parameters of `_given`."""
     if len(rows) <= FEW:
-        return _params_each(prefix, names, rows)
-    return {f"{prefix}_{name}": [row[name] for row in rows] for name in names}
+        return row_params(name, columns, rows)
+    return {f"{name}_{column}": [row[column] for row in rows] for column in columns}
 
 
 def _plain_type(type_: Any) -> Any:

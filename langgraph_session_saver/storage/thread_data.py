@@ -1,4 +1,4 @@
-"""The statements on all that a thread stores: what retention reads of it, deletes and copies."""
+"""Statements on everything that a thread stores: to read, delete and copy it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from langgraph_session_saver.encoding.keys import KEY_BYTES, ThreadRef
+from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.retention.contents import Bases
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import BATCH, batches
@@ -29,63 +29,64 @@ from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.threads import Threads
 
 PIECE = 10_000
-"""Checkpoints, or blobs, that the first transaction of many deletes: about 0.1 s."""
+"""Rows, of checkpoints or of blobs, that the first of several transactions deletes."""
 
 LARGEST = 200_000
+"""Rows that one transaction deletes at most."""
 
 FASTER = 10
-"""Times as much that a transaction may delete as the one before did."""
+"""How many times more a transaction may delete than the one before."""
 
 SECONDS = 0.3
-"""What a transaction that deletes is to take: others wait for it."""
+"""The time that a transaction should take, for others wait for it."""
 
-SAMPLE, BYTES = 20, 100 << 20
-"""Blobs that are looked at to tell how many take the room that a transaction may free."""
+SAMPLE = 20
+"""Blobs whose size is looked at before some are deleted."""
 
-COUNTED = 2_000
-"""Blobs that are counted to tell whether there are more than so many."""
+BYTES = 100 << 20
+"""Bytes of blobs that one transaction deletes at most, judging by the sample."""
 
 Position = tuple[bytes, str]
-"""Where a checkpoint is among those of its thread: its namespace's key and its id."""
+"""A place in the order of a thread's checkpoints: namespace key and checkpoint id."""
 
 
 class Left(NamedTuple):
-    """What a transaction left of a thread that it deleted from."""
+    """What a transaction that deletes from a thread has left of it."""
 
     what: Literal["nothing", "rest", "thread"]
     start: Position | None = None
-    """Before it there are no checkpoints: on PostgreSQL those that went are passed one by one."""
+    """Where the next transaction starts: PostgreSQL still passes over deleted rows one by one."""
 
 
 class Pace:
-    """How much the next of many transactions deletes: as much as takes the time that it may.
+    """Chooses how many rows the next transaction deletes, by the time that the last one took.
 
     Args:
-        first: Pieces that the first takes.
+        first: Multiple of `PIECE` that the first transaction deletes.
 
     Attributes:
-        most: Rows, of checkpoints or of blobs.
+        most: The rows of the next transaction.
     """
 
     def __init__(self, first: int = 1) -> None:
         self.most = first * PIECE
 
     def restart(self) -> None:
-        """Begin anew, with rows of another kind."""
+        """Start again, because rows of another table follow."""
         self.most = PIECE
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Learn from a transaction that deletes as much."""
+        """Time a transaction that deletes `most` rows."""
         started = perf_counter()
         yield
         self.note(perf_counter() - started)
 
     def note(self, seconds: float) -> None:
-        """Learn how long a transaction took.
+        """Adjust to the time that a transaction took.
 
-        Half as much does not take half the time: on SQLite blobs are strewn over an index, and any
-        few thousand touch most of its pages.
+        Only a transaction of twice the time halves the next one: on SQLite, half as many blobs
+        do not take half the time, because they are spread over most pages of the index.
         """
         if seconds < SECONDS:
             faster = min(SECONDS / max(seconds, SECONDS / FASTER), FASTER)
@@ -94,8 +95,8 @@ class Pace:
             self.most = max(self.most // 2, 1)
 
 
-class ThreadRows:
-    """Reads, deletes and copies a thread's rows."""
+class ThreadData:
+    """Reads, deletes and copies the rows of whole threads."""
 
     def __init__(self, tables: Tables, dialect: Dialect, threads: Threads) -> None:
         self.tables = tables
@@ -106,6 +107,8 @@ class ThreadRows:
             for but_some in (False, True)
         }
 
+    # -- deleting a thread ------------------------------------------------------------------
+
     def delete_thread(
         self,
         conn: Connection,
@@ -114,17 +117,17 @@ class ThreadRows:
         only_if: Callable[[Any], bool] | None = None,
         start: Position | None = None,
     ) -> Left:
-        """Delete a thread, what it projected, and its session if the saver made that for it.
+        """Delete a thread, its projected rows, and its session if the saver made that.
 
         Args:
             conn: A transaction.
             thread_key: The thread.
-            most: Checkpoints, or small blobs, that it takes.
-            only_if: What must be true of its row; else the thread stays.
+            most: The most rows to delete.
+            only_if: A condition on the thread's row; if it is false, the thread stays.
             start: Where the transaction before stopped.
 
         Returns:
-            What is left: the rest, if there is more than it takes, is for the same call again.
+            What is left. If it is the rest, call again.
         """
         row = self.threads.find(conn, thread_key)
         if row is None:
@@ -142,9 +145,10 @@ class ThreadRows:
     def _delete_piece(
         self, conn: Connection, thread_key: bytes, most: int, start: Position | None
     ) -> Left | None:
-        """Delete some of a thread if it is too much; checkpoints, then what they were built from.
+        """Delete a part of a thread that has more than `most` rows; None if it has fewer.
 
-        So that what is there can be read: by others, and if this process does not live to the end.
+        Checkpoints go before the blobs that they are built from, so that everything that is left
+        can be read, even if this process does not live to the end.
         """
         c = self.tables.checkpoints.c
         ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key, _from(c, start))
@@ -155,7 +159,9 @@ class ThreadRows:
             self._delete_checkpoints_between(conn, thread_key, start, end)
             return Left("rest", end)
         most = self._blobs_for(conn, thread_key, most)
-        if not self._has_more_blobs(conn, thread_key, most):
+        b = self.tables.blobs.c
+        blobs = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
+        if conn.execute(blobs).one_or_none() is None:
             return None
         if conn.execute(in_order).one_or_none() is not None:
             for table in (self.tables.writes, self.tables.checkpoints):
@@ -165,18 +171,8 @@ class ThreadRows:
             self.delete_newest_blobs(conn, thread_key, most)
         return Left("rest", start)
 
-    def _has_more_blobs(self, conn: Connection, thread_key: bytes, most: int) -> bool:
-        """Whether a thread has more blobs than that, roughly where it is many.
-
-        Their keys are hashes: a part of all that there can be has the same part of a thread's.
-        """
-        b, parts = self.tables.blobs.c, max(most // COUNTED, 1)
-        last = ((1 << 8 * KEY_BYTES) // parts - 1).to_bytes(KEY_BYTES, "big")
-        of_part = select(b.blob_key).where(b.thread_key == thread_key, b.blob_key <= last)
-        return conn.execute(of_part.limit(1).offset(most // parts)).one_or_none() is not None
-
     def _blobs_for(self, conn: Connection, thread_key: bytes, most: int) -> int:
-        """How many blobs take no longer than so many checkpoints with their writes."""
+        """The most blobs that one transaction deletes: fewer, if they are large."""
         b = self.tables.blobs.c
         some = select(func.length(b.data).label("size")).where(b.thread_key == thread_key)
         size = conn.scalar(select(func.avg(some.limit(SAMPLE).subquery().c.size)))
@@ -185,12 +181,12 @@ class ThreadRows:
     def _delete_checkpoints_between(
         self, conn: Connection, thread_key: bytes, start: Position | None, end: Position
     ) -> None:
-        """Delete checkpoints and writes of a thread, in the order of their keys."""
+        """Delete checkpoints and their writes from one position to before another."""
         ns_key, checkpoint_id = end
         for table in (self.tables.writes, self.tables.checkpoints):
             c = table.c
             before = [and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id)]
-            if ns_key:  # the root's is empty
+            if ns_key:  # not the root, which comes first
                 before.append(c.ns_key < ns_key)
             for where in before:
                 ranged = and_(c.thread_key == thread_key, where, _from(c, start))
@@ -199,13 +195,13 @@ class ThreadRows:
     def delete_newest_blobs(
         self, conn: Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
     ) -> None:
-        """Delete blobs of a thread, changes before what they change, in the database's own order.
+        """Delete blobs of a thread, deltas before their bases, in an order the database chooses.
 
         Args:
-            conn: A transaction that holds the thread's row.
+            conn: A transaction that holds the lock of the thread's row.
             thread_key: The thread.
             most: How many at most; exactly as many if some stay.
-            staying: A few that stay, with all that they are changes of.
+            staying: The keys of a few that stay, and of all their bases.
         """
         params: dict[str, Any] = {"thread": thread_key, "most": most}
         if staying:
@@ -222,8 +218,10 @@ class ThreadRows:
             self.threads.promote_next(conn, row.session_id)
         self.threads.drop_empty_session(conn, row.session_id)
 
+    # -- retention --------------------------------------------------------------------------
+
     def threads_of_runs(self, conn: Connection, run_ids: Sequence[str]) -> list[bytes]:
-        """The threads that these runs wrote to."""
+        """The keys of the threads in which runs made checkpoints."""
         c = self.tables.checkpoints.c
         found: set[bytes] = set()
         for batch in batches(list(run_ids)):
@@ -231,7 +229,7 @@ class ThreadRows:
         return sorted(found)
 
     def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Any]:
-        """All checkpoints of a thread, hidden ones too, as `Stored` is made of them."""
+        """All checkpoints of a thread, hidden ones too, with the columns of `Stored`."""
         c = self.tables.checkpoints.c
         columns = (
             c.ns_key, c.checkpoint_id, c.checkpoint_ns, c.parent_checkpoint_id,
@@ -243,16 +241,16 @@ class ThreadRows:
         self,
         conn: Connection,
         thread_key: bytes,
-        doomed: Iterable[tuple[bytes, str]],
-        staying: Iterable[tuple[bytes, str]],
+        doomed: Iterable[Position],
+        staying: Iterable[Position],
     ) -> None:
-        """Delete checkpoints of a thread with their writes.
+        """Delete checkpoints of a thread and their writes.
 
         Args:
-            conn: A transaction that holds the thread's row.
+            conn: A transaction that holds the lock of the thread's row.
             thread_key: The thread.
-            doomed: Namespace keys and ids of those to delete.
-            staying: Of all the others that there are.
+            doomed: The positions of the checkpoints to delete.
+            staying: The positions of all others.
         """
         by_namespace: dict[bytes, list[str]] = {}
         for ns_key, checkpoint_id in doomed:
@@ -261,9 +259,9 @@ class ThreadRows:
         for ns_key, checkpoint_id in staying:
             others.setdefault(ns_key, []).append(checkpoint_id)
         w, c = self.tables.writes, self.tables.checkpoints
-        # Of checkpoints that are there: writes may come before their checkpoint does. Looked up
-        # for each: PostgreSQL takes IN and EXISTS for joins and, without statistics, for nested
-        # loops. Of 100,000 checkpoints, the first 5,000 had not gone after 6 minutes.
+        # Not the writes of checkpoints that are still to come. A scalar subquery, which is looked
+        # up for each row: PostgreSQL turns IN and EXISTS into joins and, without statistics, into
+        # nested loops over the whole thread.
         its_checkpoint = select(c.c.checkpoint_id).where(
             c.c.thread_key == w.c.thread_key,
             c.c.ns_key == w.c.ns_key,
@@ -273,7 +271,7 @@ class ThreadRows:
         for ns_key, ids in by_namespace.items():
             first, last = min(ids), max(ids)
             between = [name for name in others.get(ns_key, ()) if first < name < last]
-            # As a range: to name 5,000 ids takes longer than to delete them.
+            # A range is faster than a list of many ids.
             is_range = len(between) <= BATCH
             for batch in [ids] if is_range else batches(ids):
                 for table, condition in ((w, is_there), (c, true())):
@@ -288,10 +286,8 @@ class ThreadRows:
                         )
                     )
 
-    def hide(
-        self, conn: Connection, thread_key: bytes, hidden: Iterable[tuple[bytes, str]]
-    ) -> None:
-        """Keep checkpoints of a thread without listing them."""
+    def hide(self, conn: Connection, thread_key: bytes, hidden: Iterable[Position]) -> None:
+        """Hide checkpoints of a thread from `list`."""
         c = self.tables.checkpoints
         for ns_key, checkpoint_id in hidden:
             conn.execute(
@@ -305,7 +301,7 @@ class ThreadRows:
             )
 
     def blob_bases(self, conn: Connection, thread_key: bytes) -> Bases:
-        """All blobs of a thread, with what they are changes of."""
+        """The base and the depth of every blob of a thread."""
         b = self.tables.blobs.c
         rows = conn.execute(
             select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
@@ -313,13 +309,15 @@ class ThreadRows:
         return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
 
     def delete_blobs(self, conn: Connection, thread_key: bytes, doomed: Iterable[bytes]) -> None:
-        """Delete blobs of a thread, whose row the transaction holds."""
+        """Delete blobs of a thread, in a transaction that holds the lock of its row."""
         b = self.tables.blobs
         for batch in batches(sorted(doomed)):
             conn.execute(delete(b).where(b.c.thread_key == thread_key, b.c.blob_key.in_(batch)))
 
+    # -- copying ----------------------------------------------------------------------------
+
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
-        """Copy checkpoints, blobs and writes; False if there is no such source."""
+        """Copy checkpoints, blobs and writes; returns False if the source does not exist."""
         row = self.threads.find(conn, source)
         if row is None:
             return False
@@ -330,7 +328,7 @@ class ThreadRows:
             query = select(bindparam("target", target.key, old.c.thread_key.type), *columns)
             query = query.where(old.c.thread_key == source)
             if table is self.tables.blobs:
-                query = query.order_by(old.c.depth)  # as they are when steps store them
+                query = query.order_by(old.c.depth)  # bases before their deltas
             key = [c.name for c in table.primary_key]
             conn.execute(
                 self.dialect.insert_ignore(table, key).from_select(
@@ -344,7 +342,7 @@ class ThreadRows:
 
 
 def _from(c: Any, start: Position | None) -> ColumnElement[bool]:
-    """Whether rows are at a position or after it."""
+    """A condition: a row is at a position or after it."""
     if start is None:
         return true()
     ns_key, checkpoint_id = start

@@ -12,15 +12,13 @@ from sqlalchemy import create_engine
 
 from langgraph_session_saver.checkpointer import maintenance
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
-from langgraph_session_saver.encoding.keys import thread_key
 from langgraph_session_saver.retention import apply
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.postgresql import PostgreSQL
 from langgraph_session_saver.sql.dialects.sqlite import BULK_CACHE
 from langgraph_session_saver.storage import thread_data
-from langgraph_session_saver.storage.checkpoints import operations_on
-from langgraph_session_saver.storage.thread_data import FASTER, LARGEST, SECONDS, Pace, ThreadRows
-from tests.support.backends import EACH_ONCE, Backend, Sql
+from langgraph_session_saver.storage.thread_data import FASTER, LARGEST, SECONDS, Pace, ThreadData
+from tests.support.backends import EACH_ONCE, Sql
 from tests.support.rows import STORAGE, checkpoint_id, config, counts, listed, put
 from tests.support.savers import SaverFactory
 
@@ -65,28 +63,6 @@ async def test_a_thread_of_many_pieces_is_deleted_completely(
     )
 
 
-@pytest.mark.parametrize("counted", [1_000, PIECE], ids=["all are counted", "a part is"])
-async def test_the_test_for_many_blobs_is_exact_for_few_and_approximate_for_many(
-    make_saver: SaverFactory,
-    backend: Backend,
-    sql: Sql,
-    monkeypatch: pytest.MonkeyPatch,
-    counted: int,
-) -> None:
-    monkeypatch.setattr(thread_data, "COUNTED", counted)
-    saver = make_saver()
-    await saved(saver)
-    there = counts(sql)["session_blobs"]
-    # The keys that are counted differ from run to run: 20 ± 3 of 40, and none.
-    few, many = (there - 1, there) if counted > there else (2 * counted, 100 * there)
-
-    with backend.outside.connect() as conn:
-        whole = operations_on(backend.outside.dialect).whole
-        key = thread_key("t")
-        assert whole._has_more_blobs(conn, key, few)
-        assert not whole._has_more_blobs(conn, key, many)
-
-
 DANGLING = """
     SELECT count(*) AS number FROM session_blobs b
     WHERE b.base_key IS NOT NULL AND NOT EXISTS (
@@ -100,13 +76,13 @@ DANGLING = """
 def blobs_before(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Blobs visible to others before each piece is deleted, and those without their base."""
     found: list[tuple[int, int]] = []
-    delete = ThreadRows.delete_newest_blobs
+    delete = ThreadData.delete_newest_blobs
 
     def look_and_delete(*arguments: Any, **named: Any) -> None:
         found.append((counts(sql)["session_blobs"], sql(DANGLING)[0]["number"]))
         delete(*arguments, **named)
 
-    monkeypatch.setattr(ThreadRows, "delete_newest_blobs", look_and_delete)
+    monkeypatch.setattr(ThreadData, "delete_newest_blobs", look_and_delete)
     return found
 
 
