@@ -1,11 +1,10 @@
-"""`SessionSaver`: the public face, sync and async, over one set of scripts."""
+"""`SessionSaver`: the checkpointer's methods, sync and async, over one set of scripts."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
@@ -32,7 +31,7 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
 from langgraph_session_saver.projection.builtin import ProjectionOption, resolve_projections
 from langgraph_session_saver.projection.project import Pricing
-from langgraph_session_saver.projection.rules import Policy, Projection
+from langgraph_session_saver.projection.rules import Policy
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sql.runner import Runner
@@ -59,14 +58,16 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             that is to read the channel, a function from its value to columns of `sessions`, a
             `Projection`, or None to switch one off. False switches all of them off, and so does an
             encrypting serde unless projections are given.
-        on_projection_error: What a value that does not validate does: "record" saves the
-            checkpoint, keeps the columns and adds a `session_errors` row; "raise" refuses it.
-        pricing: From model, input tokens and output tokens to US dollars.
-        schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
-        table_prefix: Put before every table's name.
-        keep_last: How many root checkpoints each thread keeps, with what they need; default all.
-        keep_versions: How many pages each session keeps, beside pinned ones; default all.
-        auto_setup: Whether the first use creates missing tables; else it verifies them.
+        on_projection_error: What to do about a value that does not validate: "record" saves the
+            checkpoint, leaves the columns unchanged and adds a row to `session_errors`; "raise"
+            raises `ProjectionError`.
+        pricing: A function from model, input tokens and output tokens to US dollars.
+        schema: Schema (PostgreSQL) or database (MySQL) of the tables.
+        table_prefix: Prefix of all tables' names.
+        keep_last: Number of root checkpoints that each thread keeps, with all that they need;
+            default all.
+        keep_versions: Number of pages that each session keeps, besides pinned ones; default all.
+        auto_setup: Whether the first use creates missing tables; if False, it only verifies them.
 
     Raises:
         InvalidConfigError: An option, or the engine's database, cannot be used.
@@ -96,10 +97,12 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
                 f"SessionSaver takes an Engine or AsyncEngine, not a {type(engine).__name__}: for "
                 "a URL or a file path use SessionSaver.from_conn_string"
             )
+        if projections is None and isinstance(self.serde, EncryptedSerializer):
+            projections = False  # they would store in clear what the serde encrypts
         self._runner = Runner(engine)
         self._context = Context(
             operations_on(self._runner.sync_engine.dialect, schema, table_prefix),
-            self._projections(projections),
+            resolve_projections(projections),
             policy=on_projection_error,
             pricing=pricing,
             auto_setup=auto_setup,
@@ -114,32 +117,20 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self._lister = CheckpointLister(self._context, self._reader)
         self._maintenance = ThreadMaintenance(self._context, self._reader)
 
-    def _projections(
-        self, option: ProjectionOption | Literal[False] | None
-    ) -> tuple[Projection, ...]:
-        encrypts = isinstance(self.serde, EncryptedSerializer)
-        if option is False or (option is None and encrypts):
-            return ()
-        if option is not None and not isinstance(option, Mapping):
-            raise InvalidConfigError(
-                "projections maps channels to rules, for example {'chat': 'messages'}, or is False"
-            )
-        return resolve_projections(option)
-
     @classmethod
     def from_conn_string(cls, url: str | URL | PathLike[str] | None = None, **options: Any) -> Self:
-        """Make a saver with an engine of its own, to be closed with it.
+        """Make a saver with an engine of its own; closing the saver disposes of the engine.
 
         Args:
             url: A SQLAlchemy URL, a plain `postgresql://` or `mysql://` one, `:memory:` or a file
                 path. None is the environment's `LANGGRAPH_SESSION_SAVER_URL`, else a file in the
                 user's data directory.
-            **options: As for the class.
+            **options: The options of `SessionSaver`.
 
         Raises:
             InvalidConfigError: The URL or an option cannot be used.
-            DriverNotInstalledError: Names the extra to install.
-            StoragePermissionError: A database file's directory cannot be made or written.
+            DriverNotInstalledError: The database's driver is not installed.
+            StoragePermissionError: A database file's directory cannot be created or written.
         """
         saver = cls(make_engine(parse_url(url)), **options)
         saver._runner.own()
@@ -148,7 +139,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     # -- life -------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Create the tables that are missing; safe when many processes start at once."""
+        """Create missing tables; safe when many processes start at once."""
         self._script_runner.set_up()
 
     async def asetup(self) -> None:
@@ -156,7 +147,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         await self._script_runner.aset_up()
 
     def close(self) -> None:
-        """Give up the engine, if `from_conn_string` made it."""
+        """Dispose of the engine, if `from_conn_string` made it."""
         self._runner.close()
 
     async def aclose(self) -> None:
@@ -166,23 +157,13 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     # -- saving -----------------------------------------------------------------------------
@@ -194,22 +175,25 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Save a checkpoint, and in the same transaction what its step projects.
+        """Save a checkpoint, and in the same transaction the rows that its step projects.
 
         Args:
             config: Names the thread, the namespace and the parent checkpoint. `session_id` and
-                `owner_id` in its `configurable` say whose the thread is.
-            checkpoint: The checkpoint with all its channel values.
+                `owner_id` in its `configurable` assign the thread to a session and an owner.
+            checkpoint: The checkpoint with the values of all its channels.
             metadata: Its metadata; `run_id` is indexed.
-            new_versions: The channels that changed since the parent.
+            new_versions: The channels that changed since the parent, and their versions.
+
+        Returns:
+            A config that names the checkpoint.
 
         Raises:
             InvalidConfigError: An id is missing, too long or not storable.
-            SessionConflictError: The thread has another session or owner.
+            SessionConflictError: The thread belongs to another session or owner.
             CheckpointNotFoundError: The run was started from a checkpoint that does not exist.
-            SerializationError: The serde refuses a channel's value.
-            ValueTooLargeError: A channel's value is more than the database takes.
-            ProjectionError: Under "raise", a value does not validate.
+            SerializationError: The serde cannot serialise a channel's value.
+            ValueTooLargeError: A channel's value exceeds the database's limit.
+            ProjectionError: A value does not validate, with `on_projection_error="raise"`.
         """
         return self._script_runner.run(
             self._writer.put(self.serde, config, checkpoint, metadata, new_versions)
@@ -234,18 +218,18 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         task_id: str,
         task_path: str = "",
     ) -> None:
-        """Save what a task wrote after a checkpoint; errors and interrupts set the status.
+        """Save the writes of a task; errors and interrupts set the thread's status.
 
         Args:
-            config: Names the thread, the namespace and the checkpoint.
+            config: Names the thread, the namespace and the checkpoint that the task ran after.
             writes: Channels and values, in the task's order.
             task_id: The task.
             task_path: Its path, which orders the writes of one super-step.
 
         Raises:
             InvalidConfigError: An id or a channel name is missing, too long or not storable.
-            SerializationError: The serde refuses a value.
-            ProjectionError: Under "raise", a write does not validate as its channel's value.
+            SerializationError: The serde cannot serialise a value.
+            ProjectionError: A value does not validate, with `on_projection_error="raise"`.
         """
         self._script_runner.run(
             self._task_writes.put_writes(self.serde, config, writes, task_id, task_path)
@@ -270,8 +254,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
         Raises:
             InvalidConfigError: The config names no thread.
-            HistoryLostError: Rows that the checkpoint needs are gone.
-            SerializationError: A value's type may not be rebuilt, or its key is another.
+            HistoryLostError: Rows that the checkpoint needs were deleted.
+            SerializationError: A type is not allowed to be rebuilt, or the serde has another key.
         """
         return self._script_runner.run(self._reader.get_tuple(self.serde, config))
 
@@ -290,10 +274,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         """List checkpoints, newest first; no connection is held between them.
 
         Args:
-            config: A thread, and a namespace or checkpoint of it; None for all threads.
+            config: Names a thread, and optionally a namespace and a checkpoint; None lists all
+                threads.
             filter: Metadata that must be equal, by top-level key.
-            before: Only checkpoints older than this one.
-            limit: At most so many.
+            before: List only checkpoints older than this one.
+            limit: The maximal number of checkpoints.
 
         Raises:
             InvalidConfigError: The config names no thread, or a filter key is not text.
@@ -321,7 +306,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """What `DeltaChannel`s replay to get their value at a checkpoint, oldest first."""
+        """Read the writes, oldest first, that `DeltaChannel`s replay to rebuild their values."""
         return self._script_runner.run(self._delta_history.read(self.serde, config, channels))
 
     async def aget_delta_channel_history(
@@ -336,18 +321,18 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
     @property
     def sessions(self) -> SessionRepository:
-        """The sessions of the database, and what belongs to them."""
+        """Read and change sessions, and their messages, pages, usage and errors."""
         return SessionRepository(self._script_runner, self._context, self._maintenance)
 
     @property
     def state(self) -> SessionState:
-        """What sessions show of their graphs' state."""
+        """Read and change the columns of sessions that show their graphs' state."""
         return SessionState(self._script_runner, self._context, self._reader, self.serde)
 
     # -- deleting, pruning, copying ---------------------------------------------------------
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete a thread, what it projected, and the session that was made for it."""
+        """Delete a thread, its projected rows, and the session if it was made for the thread."""
         self._script_runner.run(self._maintenance.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -381,18 +366,18 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         strategy: str = "keep_latest",
         keep_last: int | None = None,
     ) -> None:
-        """Thin out threads.
+        """Delete old checkpoints of threads.
 
         Args:
             thread_ids: The threads.
             strategy: "keep_latest" keeps the newest checkpoint of each namespace, with its
-                pending writes and whatever its `DeltaChannel`s replay; "keep_last" the newest
-                root checkpoints with what they need; "delete" (or the server's word, "delete_all")
-                nothing.
-            keep_last: How many, for "keep_last"; default the saver's.
+                pending writes and all that its `DeltaChannel`s replay; "keep_last" keeps the newest
+                root checkpoints with all that they need; "delete" (or "delete_all", as the server
+                calls it) deletes the threads.
+            keep_last: The number of root checkpoints for "keep_last"; default the saver's.
 
         Raises:
-            InvalidConfigError: There is no such strategy, or the number is missing or no number.
+            InvalidConfigError: The strategy is unknown, or the number missing or invalid.
         """
         self._script_runner.run(
             self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
@@ -417,13 +402,13 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         idle_for: timedelta | None = None,
         dry_run: bool = False,
     ) -> Counts:
-        """Apply age and idle limits to all threads, each in a transaction of its own.
+        """Apply age and idle limits to all threads.
 
         Args:
-            older_than: Root checkpoints of a greater age go, with what only they need; each
+            older_than: Delete root checkpoints that are older, with all that only they need; each
                 thread keeps at least its newest.
-            idle_for: Threads that nothing was written to for longer go altogether, with what they
-                projected and the sessions that were made for them.
+            idle_for: Delete threads that were not written to for longer, with their projected rows
+                and the sessions that were made for them.
             dry_run: Whether to count only.
 
         Raises:
@@ -448,10 +433,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     # -- versions ---------------------------------------------------------------------------
 
     def get_next_version(self, current: str | None, channel: None) -> str:
-        """The version after a channel's current one.
+        """The version after a channel's current one: a sortable counter and random digits.
 
-        A counter that sorts as text, and random digits, so that two forks of one parent never
-        give different values the same version. An imported thread's own width is kept.
+        The random digits keep forks of one parent from giving different values the same version.
         """
         del channel
         return next_version(current)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.encoding import references
 from langgraph_session_saver.encoding.chains import StoredBlob, Value, extend, whole
@@ -28,29 +29,33 @@ from langgraph_session_saver.encoding.serde import dump, is_small
 from langgraph_session_saver.projection.project import SharedPrefix
 from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import Reached, due_nodes
-from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of
+from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of, origin_of
 from langgraph_session_saver.storage.checkpoints import CheckpointRows
+from langgraph_session_saver.validation import check_channels
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class NewCheckpoint:
+class NewCheckpoint(NamedTuple):
     """A checkpoint to store, as LangGraph hands it to `put`."""
 
     place: Place
     """Thread, namespace and parent checkpoint."""
+    id: str
     checkpoint: Checkpoint
-    metadata: dict[str, Any]
+    values: dict[str, Any]
+    versions: ChannelVersions
+    """The versions of all channels, those without a value among them."""
     new_versions: ChannelVersions
-    serde: SerializerProtocol
+    metadata: dict[str, Any]
+    run_id: str | None
+    step_number: int | None
+    """The super-step that ends with the checkpoint."""
     origin: Origin | None
     """None in a subgraph's namespace."""
-
-    @property
-    def id(self) -> str:
-        """The checkpoint's id."""
-        return self.checkpoint["id"]
+    root_id: str | None
+    """The root checkpoint that the run, or the subgraph's call, started from."""
+    serde: SerializerProtocol
 
     @property
     def key(self) -> CheckpointKey:
@@ -58,51 +63,17 @@ class NewCheckpoint:
         return self.place.key_of(self.id)
 
     @property
-    def values(self) -> dict[str, Any]:
-        """The channels' values."""
-        return self.checkpoint["channel_values"]
-
-    @property
-    def versions(self) -> ChannelVersions:
-        """The channels' versions; a channel with a version may have no value."""
-        return self.checkpoint["channel_versions"]
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that made the checkpoint."""
-        run_id = self.metadata.get("run_id")
-        return None if run_id is None else str(run_id)[:255]
-
-    @property
-    def step_number(self) -> int | None:
-        """The super-step that ends with the checkpoint."""
-        number = self.metadata.get("step")
-        return number if isinstance(number, int) else None
-
-    @property
-    def root_id(self) -> str | None:
-        """The root checkpoint that the run, or the subgraph's call, started from."""
-        if self.origin is not None:
-            return self.origin.run
-        root_id: str | None = (self.metadata.get("parents") or {}).get("")
-        return root_id
+    def reached(self) -> Reached:
+        """What the thread's status depends on."""
+        return Reached(self.id, due_nodes(self.values), self.step_number)
 
     def name(self) -> str:
         """The checkpoint's name in error messages."""
         return f"checkpoint {self.id!r} of thread {self.place.thread.thread_id!r}"
 
-    def metadata_name(self) -> str:
-        """The metadata's name in error messages."""
-        return f"the metadata of {self.name()}"
-
-    def channel_name(self, channel: str) -> str:
-        """A channel's name in error messages."""
-        return f"channel {channel!r} of {self.name()}"
-
-    def reached(self) -> Reached:
-        """What the thread's status depends on."""
-        due = due_nodes(self.values) if self.place.is_root else []
-        return Reached(self.id, due, self.step_number)
+    def name_of(self, part: str) -> str:
+        """The name of a part of the checkpoint in error messages."""
+        return f"{part} of {self.name()}"
 
     def step(self, *, whole: bool) -> Step:
         """What projections see; with `whole`, all channels count as changed."""
@@ -119,12 +90,46 @@ class NewCheckpoint:
         )
 
 
-def merged_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """LangGraph's merge of metadata and config, without lone surrogates."""
-    return {
+def new_checkpoint(
+    context: Context,
+    serde: SerializerProtocol,
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+) -> NewCheckpoint:
+    """Check and collect the arguments of a `put`.
+
+    Raises:
+        InvalidConfigError: An id or a channel's name is missing, too long or not storable.
+    """
+    place, checkpoint_id = place_of(config), checkpoint["id"]
+    check_channels(list(checkpoint["channel_versions"]))
+    merged: dict[str, Any] = {
         key: _SURROGATES.sub("", value) if isinstance(value, str) else value
         for key, value in get_checkpoint_metadata(config, metadata).items()
     }
+    origin, root_id = None, (merged.get("parents") or {}).get("")
+    if place.is_root:
+        facts = None if place.key is None else context.checkpoints.facts.get(place.key)
+        parent = None if facts is None else facts.origin
+        origin = origin_of(checkpoint_id, place.checkpoint_id, merged, parent)
+        root_id = origin.run
+    run_id, step = merged.get("run_id"), merged.get("step")
+    return NewCheckpoint(
+        place=place,
+        id=checkpoint_id,
+        checkpoint=checkpoint,
+        values=checkpoint["channel_values"],
+        versions=checkpoint["channel_versions"],
+        new_versions=new_versions,
+        metadata=merged,
+        run_id=None if run_id is None else str(run_id)[:255],
+        step_number=step if isinstance(step, int) else None,
+        origin=origin,
+        root_id=root_id,
+        serde=serde,
+    )
 
 
 class EncodedCheckpoint(NamedTuple):
@@ -214,8 +219,9 @@ def _checkpoint_row(context: Context, new: NewCheckpoint, refs: References) -> d
     del plain["channel_values"]
     empty = [channel for channel in new.versions if channel not in new.values]
     inline = {channel: new.values[channel] for channel, key in refs.blobs.items() if not key}
+    metadata_name = partial(new.name_of, "the metadata")
     typ, data = dump(new.serde, [plain, empty, inline], new.name)
-    metadata_type, metadata = dump(new.serde, new.metadata, new.metadata_name)
+    metadata_type, metadata = dump(new.serde, new.metadata, metadata_name)
     return {
         "thread_key": place.thread.key,
         "ns_key": place.ns_key,
@@ -229,7 +235,7 @@ def _checkpoint_row(context: Context, new: NewCheckpoint, refs: References) -> d
         "type": typ,
         "data": context.check_size(frame(data), new.name),
         "metadata_type": metadata_type,
-        "metadata_data": context.check_size(frame(metadata), new.metadata_name),
+        "metadata_data": context.check_size(frame(metadata), metadata_name),
     }
 
 
@@ -244,7 +250,7 @@ def _encode_channel(
 ) -> _EncodedChannel:
     """Serialise a channel's value, and take the difference to the value before."""
     place, current = new.place, new.values[channel]
-    what = partial(new.channel_name, channel)
+    what = partial(new.name_of, f"channel {channel!r}")
     at = (place.thread.key, place.ns_key, channel)
     unique = is_unique(new.versions[channel])
     previous = context.blob_cache.tip(*at) if unique else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -139,47 +139,35 @@ class CheckpointReader:
         values = yield from self._values_of(decoded)
         return self._channel_values(serde, decoded, values)
 
-    def cached_values(
+    def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]
-    ) -> tuple[Values, dict[BlobId, tuple[DecodedCheckpoint, str]]]:
-        """Split what checkpoints refer to into cached values and blobs to be read.
+    ) -> dict[BlobId, tuple[DecodedCheckpoint, str]]:
+        """The blobs that checkpoints refer to, but for those known not to exist.
 
         Returns:
-            The cached values, and for each blob that is not cached a checkpoint and a channel that
-            refer to it. Channels that are known to be empty are in neither.
+            For each blob, a checkpoint and a channel that refer to it.
         """
+        return {
+            (decoded.place.thread.key, key): (decoded, channel)
+            for decoded in checkpoints
+            for channel, key in decoded.blobs.items()
+            if not self._context.blob_cache.is_empty(decoded.place.thread.key, key)
+        }
+
+    def read_values(self, blobs: Iterable[BlobId]) -> Script[Values]:
+        """The values of blobs, from the cache or the database; missing blobs are left out."""
         cache = self._context.blob_cache
-        cached: Values = {}
-        missing: dict[BlobId, tuple[DecodedCheckpoint, str]] = {}
-        for decoded in checkpoints:
-            thread_key = decoded.place.thread.key
-            for channel, key in decoded.blobs.items():
-                value = cache.get(thread_key, key)
-                if value is not None:
-                    cached[thread_key, key] = value
-                elif not cache.is_empty(thread_key, key):
-                    missing[thread_key, key] = (decoded, channel)
-        return cached, missing
-
-    def add_values(self, blobs: Collection[BlobId], values: Values) -> Script[None]:
-        """Read blobs and add their values to those at hand; blobs that do not exist are left out.
-
-        Cached blobs are not read again.
-        """
-        context = self._context
-        missing = set(blobs) - values.keys()
-        for at in tuple(missing):
-            cached = context.blob_cache.get(*at)
-            if cached is not None:
-                values[at] = cached
-                missing.remove(at)
+        wanted = set(blobs)
+        values = {at: value for at in wanted if (value := cache.get(*at)) is not None}
+        missing = wanted - values.keys()
         if not missing:
-            return
-        rows = yield Request.lookup(partial(context.operations.get_chains, keys=missing))
+            return values
+        rows = yield Request.lookup(partial(self._context.operations.get_chains, keys=missing))
         # Shortest chain first: a longer one then ends at a value that is already resolved.
         for at in sorted(missing & rows.keys(), key=lambda at: rows[at].depth):
             values[at] = value = self._resolve(at, rows, values)
-            context.blob_cache.put(at[0], value)
+            cache.put(at[0], value)
+        return values
 
     def _resolve(self, at: BlobId, rows: Mapping[BlobId, Row[Any]], values: Values) -> Value:
         """Rebuild a value from the rows of its chain, down to one that is known."""
@@ -244,9 +232,9 @@ class CheckpointReader:
         values = yield from self._values_of(decoded)
         context.blob_cache.set_tips(thread_key, place.ns_key, unpack(rows[0].refs).blobs)
         writes = [_joined_write(row) for row in rows if row.task_id is not None]
-        # Usually values of this checkpoint, but not if it was put again since.
-        bases = held_keys(write.data for write in writes)
-        yield from self.add_values([(thread_key, key) for key in bases], values)
+        # Most are values of this checkpoint, but not if it was put again since.
+        bases = {(thread_key, key) for key in held_keys(write.data for write in writes)}
+        values |= yield from self.read_values(bases - values.keys())
         pending = load_writes(serde, writes, of_thread(values, thread_key))
         found = self.assemble(serde, decoded, values, pending)
         self._remember(place.key_of(rows[0].checkpoint_id), decoded, found)
@@ -254,11 +242,10 @@ class CheckpointReader:
 
     def _values_of(self, decoded: DecodedCheckpoint) -> Script[Values]:
         """The values that a checkpoint refers to."""
-        values, missing = self.cached_values([decoded])
-        if missing:
-            yield from self.add_values(missing, values)
-        for at in missing.keys() - values.keys():
-            self.note_empty(*missing[at])
+        blobs = self.blobs_of([decoded])
+        values = yield from self.read_values(blobs)
+        for at in blobs.keys() - values.keys():
+            self.note_empty(*blobs[at])
         return values
 
     def _channel_values(
@@ -417,46 +404,31 @@ class DeltaHistoryReader:
         history: dict[str, DeltaChannelHistory],
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
-        operations = self._context.operations
-        unseeded = [channel for channel, found in history.items() if "seed" not in found]
-        keys = {
-            (decoded.place.thread.key, decoded.blobs[channel])
-            for decoded in path
-            for channel in unseeded
-            if channel in decoded.blobs
-        }
-        stored = yield Request.read(partial(operations.existing_blobs, keys=keys))
+        operations, thread_key = self._context.operations, path[0].place.thread.key
+        blobs = {(thread_key, key) for decoded in path for key in decoded.blobs.values()}
+        stored = yield Request.read(partial(operations.existing_blobs, keys=blobs))
         rows = [decoded.row for decoded in path]
         writes = yield Request.read(partial(operations.get_writes, checkpoints=rows))
-        for channel in unseeded:
-            found = history[channel]
-            for decoded in path:
-                thread_key = decoded.place.thread.key
+        for channel, found in history.items():
+            for decoded in path if "seed" not in found else ():
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])
                 mine = [row for row in written if row.channel == channel]
-                pending = yield from self._load_writes(serde, thread_key, mine)
+                keys = held_keys(row.data for row in mine)
+                bases = yield from self._reader.read_values((thread_key, key) for key in keys)
+                pending = load_writes(serde, mine, of_thread(bases, thread_key))
                 found["writes"] += reversed(pending)
+                at = (thread_key, decoded.blobs.get(channel, b""))
                 if channel in decoded.inline:
                     found["seed"] = decoded.inline[channel]
-                    break
-                at = (thread_key, decoded.blobs.get(channel, b""))
-                if at in stored:
-                    found["seed"] = yield from self._load_value(serde, decoded, channel, at)
+                elif at in stored:
+                    found["seed"] = yield from self._load(serde, decoded, channel, at)
+                if "seed" in found:
                     break
 
-    def _load_writes(
-        self, serde: SerializerProtocol, thread_key: bytes, rows: Sequence[Row[Any]]
-    ) -> Script[list[PendingWrite]]:
-        bases: Values = {}
-        keys = held_keys(row.data for row in rows)
-        yield from self._reader.add_values([(thread_key, key) for key in keys], bases)
-        return load_writes(serde, rows, of_thread(bases, thread_key))
-
-    def _load_value(
+    def _load(
         self, serde: SerializerProtocol, decoded: DecodedCheckpoint, channel: str, at: BlobId
     ) -> Script[Any]:
-        values: Values = {}
-        yield from self._reader.add_values([at], values)
+        values, what = (yield from self._reader.read_values([at])), decoded.channel_name(channel)
         if at not in values:
-            raise HistoryLostError(f"{decoded.channel_name(channel)} is not in the database")
-        return load(serde, values[at].typed, decoded.channel_name(channel))
+            raise HistoryLostError(f"{what} is not in the database")
+        return load(serde, values[at].typed, what)

@@ -171,21 +171,22 @@ class CheckpointLister:
 
     def _fill(self, listing: Listing, page: Sequence[DecodedCheckpoint]) -> Script[None]:
         """Read the writes and the blobs that a page needs, in one request."""
-        cached, missing = self._reader.cached_values(page)
+        wanted, cache = self._reader.blobs_of(page), self._context.blob_cache
+        cached = {at: value for at in wanted if (value := cache.get(*at)) is not None}
+        missing = wanted.keys() - cached.keys()
         rows = [decoded.row for decoded in page]
         blobs, writes = yield Request.lookup(
             partial(self._blobs_and_writes, keys=missing, checkpoints=rows)
         )
-        for at, (decoded, channel) in missing.items():
-            if at not in blobs:
-                self._reader.note_empty(decoded, channel)
+        for at in missing - blobs.keys():
+            self._reader.note_empty(*wanted[at])
         # A checkpoint that was put again has writes that are changes of its former values.
         bases = {
             (key.thread_key, base)
             for key, found in writes.items()
             for base in held_keys(row.data for row in found)
         }
-        if former := bases - cached.keys() - missing.keys():
+        if former := bases - wanted.keys():
             blobs |= yield Request.lookup(partial(self._context.operations.get_chains, keys=former))
         listing.waiting.extend(page)
         listing.writes, listing.cached, listing.last = writes, cached, {}

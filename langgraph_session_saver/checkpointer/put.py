@@ -19,13 +19,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.encode import (
     EncodedCheckpoint,
     NewCheckpoint,
     encode,
-    merged_metadata,
+    new_checkpoint,
     retained_row,
 )
 from langgraph_session_saver.checkpointer.known import CheckpointFacts
@@ -40,14 +39,12 @@ from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import send_nodes, status_at
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.contents import Contents, Thinned
-from langgraph_session_saver.retention.lineage import Origin, origin_of
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.storage.batch import Batch, Dependencies, RevisionCheck
+from langgraph_session_saver.storage.batch import Batch, RevisionCheck
 from langgraph_session_saver.storage.checkpoints import ParentGoneError
 from langgraph_session_saver.storage.threads import Head, new_revision
-from langgraph_session_saver.validation import check_channels
 
 logger = logging.getLogger("langgraph_session_saver")
 
@@ -90,24 +87,15 @@ class CheckpointWriter:
             new_versions: The channels that changed since the parent.
             is_orphan: Whether the parent is known to be gone, so that all channels are stored.
         """
-        place = place_of(config)
-        check_channels(list(checkpoint["channel_versions"]))
-        merged = merged_metadata(config, metadata)
-        origin = self._origin(place, checkpoint["id"], merged) if place.is_root else None
-        new = NewCheckpoint(place, checkpoint, merged, new_versions, serde, origin)
+        new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
         facts = CheckpointFacts(
             send_nodes=send_nodes(new.values),
             step=new.step_number,
-            origin=origin,
+            origin=new.origin,
             versions={c: version for c, version in new.versions.items() if c in new.values},
         )
         self._context.checkpoints.facts.put(new.key, facts)
         return self._store(new, is_orphan=is_orphan)
-
-    def _origin(self, place: Place, checkpoint_id: str, metadata: dict[str, Any]) -> Origin:
-        facts = None if place.key is None else self._context.checkpoints.facts.get(place.key)
-        parent = None if facts is None else facts.origin
-        return origin_of(checkpoint_id, place.checkpoint_id, metadata, parent)
 
     def _store(self, new: NewCheckpoint, *, is_orphan: bool) -> Script[RunnableConfig]:
         if not is_orphan:
@@ -213,20 +201,17 @@ class CheckpointWriter:
         """
         context, thread = self._context, put.new.place.thread
         was = context.operations.threads.lock(conn, thread)
-        if _begins_thread(put, was):
-            head = self._begin_thread(conn, put, was)
+        values = _thread_values(put.new, was, new_revision(was.revision))
+        if _only_adds(put, was) and context.operations.steps.run(
+            conn, self._batch(put, was, values)
+        ):
+            head = was.changed(values)
         else:
             put = self._keep_replaced(conn, put, was)
             head = self._continue_thread(conn, put, was)
         if context.keep_last is None:
             return head, None
         return head, self._prune(conn, put, was.revision, head.revision)
-
-    def _begin_thread(self, conn: Connection, put: _Put, head: Head) -> Head:
-        values = _thread_values(put.new, head, new_revision())
-        if not self._context.operations.steps.run(conn, self._batch(put, head, values)):
-            raise BrokenReferenceError("a thread's row was changed while it was locked")
-        return head.changed(values)
 
     def _continue_thread(self, conn: Connection, put: _Put, was: Head) -> Head:
         context, new, changes = self._context, put.new, put.changes
@@ -242,7 +227,7 @@ class CheckpointWriter:
                 context.projector.show_all_columns(new.step(whole=True), changes)
             projected.apply(conn, thread, was, new.step(whole=changes.is_whole), changes)
         revision = new_revision(was.revision if is_repeated else 0)
-        return projected.note_checkpoint(conn, thread, was, new.reached(), revision)
+        return projected.note_checkpoint(conn, thread, was, new.reached, revision)
 
     def _keep_replaced(self, conn: Connection, put: _Put, head: Head) -> _Put:
         """Refer to the blobs of the checkpoint that this one replaces, if it does replace one."""
@@ -353,38 +338,30 @@ def _thread_values(new: NewCheckpoint, head: Head, revision: int) -> dict[str, A
     """The columns of a thread's row that a step changes."""
     if not new.place.is_root:
         return {"revision": revision, "updated_at": utc_now()}
-    return {**status_at(new.reached(), head.status_checkpoint_id), "revision": revision}
+    return {**status_at(new.reached, head.status_checkpoint_id), "revision": revision}
 
 
 def _only_adds(put: _Put, head: Head) -> bool:
     """Whether a step adds to what its thread shows, so that nothing stored has to be read for it.
 
-    That is so if it is the newest root checkpoint, follows the newest before it, which did not
-    fail, and projects only columns, messages and usage.
+    That is so if it is the thread's first root checkpoint, or follows the newest one, which did not
+    fail, and if it projects only columns, messages and usage.
     """
     new, changes = put.new, put.changes
     if head.is_outdated:
         return False
     if not new.place.is_root:
         return True
-    if head.checkpoint_id is None or head.status == "error":
-        return False
+    if head.checkpoint_id is None:
+        is_first = new.place.checkpoint_id is None and head.status is None
+        return is_first and (changes is None or changes.only_adds)
     if new.id <= head.checkpoint_id or new.id <= (head.status_checkpoint_id or ""):
+        return False
+    if head.status == "error":
         return False
     return changes is None or (
         changes.base == head.checkpoint_id and changes.only_adds and not changes.compare_messages
     )
-
-
-def _begins_thread(put: _Put, head: Head) -> bool:
-    """Whether a step is the first of its thread and only adds to what the session shows."""
-    if not put.new.place.is_root or put.new.place.checkpoint_id is not None:
-        return False
-    if put.encoded.rows.dependencies != Dependencies():
-        return False
-    if head.checkpoint_id is not None or head.status is not None or head.is_outdated:
-        return False
-    return put.changes is None or put.changes.only_adds
 
 
 def _refuse_lost_deltas(new: NewCheckpoint) -> None:

@@ -1,16 +1,12 @@
-"""Projections: rules that turn what a step changed into columns and rows. Pure.
-
-A projection sees a step and says what should be stored; the saver stores it, in the step's own
-transaction. The built-in ones are on by channel name.
-"""
+"""The built-in projections, which are on by channel name, and an application's changes to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.plain_json import to_json
@@ -22,9 +18,6 @@ from langgraph_session_saver.projection.rules import (
     PageVersions,
     Projection,
     SessionColumns,
-    _cleaned,
-    _text,
-    _title,
 )
 from langgraph_session_saver.projection.schemas import (
     AestheticScore,
@@ -59,55 +52,84 @@ def _read_aesthetic_scores(value: Any) -> Columns:
     return {"aesthetic_scores": to_json(score.model_dump(mode="json", exclude_none=True))}
 
 
-def _read_routing(value: Any) -> Columns:
-    return _named_fields(RoutingMetadata, value)
-
-
 def _read_model_usage(value: Any) -> Columns:
     return {f"model_{role}": model for role, model in _named_fields(ModelUsage, value).items()}
 
 
 def _named_fields(model: type[BaseModel], value: Any) -> Columns:
-    """The fields that a value names, for the others to keep theirs; None clears them all."""
+    """The fields that a value sets; the others keep their values. None clears all."""
     if value is None:
         return dict.fromkeys(model.model_fields)
     found = model.model_validate(_cleaned(value), from_attributes=True)
     return dict(to_json(found.model_dump(exclude_unset=True)))
 
 
-_STATUSES = ", ".join(BuildStatus)
+def _cleaned(value: Any) -> Any:
+    """A mapping as plain JSON: Pydantic refuses text with lone surrogates."""
+    return to_json(value) if isinstance(value, Mapping) else value
+
+
+_TEXT: TypeAdapter[str | None] = TypeAdapter(str | None)
+
+
+def _read_text(column: str, limit: int, value: Any) -> Columns:
+    text = _TEXT.validate_python(to_json(value))
+    if text is not None and len(text) > limit:
+        raise ValueError(f"{len(text)} characters: at most {limit} fit")
+    return {column: text}
+
+
+def _read_title(value: Any) -> Columns:
+    return {"title": _read_text("title", _TITLE_LENGTH, value)["title"] or "Untitled session"}
+
+
+def _text(column: str, limit: int) -> SessionColumns:
+    read = partial(_read_text, column, limit)
+    return SessionColumns(column, read, expected=f"text of at most {limit} characters")
+
+
+_TITLE_LENGTH = 512
+
+_TEXT_LENGTHS = {
+    "product_type": 50,
+    "complexity": 20,
+    "skill_id": 100,
+    "doc_tier": 20,
+    "style_reference_mode": 50,
+}
 
 
 def _built_in() -> dict[str, Projection]:
-    limits = {"product_type": 50, "complexity": 20, "skill_id": 100, "doc_tier": 20,
-              "style_reference_mode": 50}  # fmt: skip
+    """New objects for all built-in projections, by name."""
+    columns = [
+        SessionColumns(
+            "title", _read_title, expected=f"text of at most {_TITLE_LENGTH} characters"
+        ),
+        SessionColumns(
+            "routing", partial(_named_fields, RoutingMetadata), expected="RoutingMetadata"
+        ),
+        *(_text(column, limit) for column, limit in _TEXT_LENGTHS.items()),
+        SessionColumns("model_usage", _read_model_usage, expected="ModelUsage"),
+        SessionColumns(
+            "build_status",
+            _read_build_status,
+            expected=f"a BuildInfo or one of {', '.join(BuildStatus)}",
+        ),
+        SessionColumns("build_artifacts", _read_build_artifacts, expected="a mapping or a model"),
+        SessionColumns("aesthetic_scores", _read_aesthetic_scores, expected="an AestheticScore"),
+    ]
     return {
-        "title": _title(),
-        "routing": SessionColumns("routing", _read_routing, expected="RoutingMetadata"),
-        **{column: _text(column, limit) for column, limit in limits.items()},
-        "model_usage": SessionColumns("model_usage", _read_model_usage, expected="ModelUsage"),
-        "build_status": SessionColumns(
-            "build_status", _read_build_status,
-            expected=f"a BuildInfo or one of {_STATUSES}",
-        ),
-        "build_artifacts": SessionColumns(
-            "build_artifacts", _read_build_artifacts,
-            expected="a mapping or a model",
-        ),
-        "aesthetic_scores": SessionColumns(
-            "aesthetic_scores", _read_aesthetic_scores,
-            expected="an AestheticScore",
-        ),
+        **{projection.channels[0]: projection for projection in columns},
         "messages": MessageRows(),
         "html": PageVersions(),
         "errors": ErrorRows(),
         "graph_state": GraphState(),
-    }  # fmt: skip
+    }
 
 
 @cache
 def built_in_columns() -> Mapping[str, SessionColumns]:
-    """The built-in rules for columns of a session, by name."""
+    """The built-in projections to columns of a session, by name."""
     found = _built_in().items()
     return {name: rule for name, rule in found if isinstance(rule, SessionColumns)}
 
@@ -115,17 +137,23 @@ def built_in_columns() -> Mapping[str, SessionColumns]:
 ProjectionOption = Mapping[str, "str | Callable[[Any], Columns] | Projection | None"]
 
 
-def resolve_projections(option: ProjectionOption | None) -> tuple[Projection, ...]:
-    """The built-in projections with an application's own changes.
+def resolve_projections(option: ProjectionOption | Literal[False] | None) -> tuple[Projection, ...]:
+    """The built-in projections with an application's changes.
 
     Args:
-        option: Per channel: the name of the built-in projection that reads it, a function from
-            its value to columns, or None to switch off the built-in of that name. A `Projection`
-            says itself which channels it reads; the key is its name.
+        option: By channel: the name of the built-in projection that is to read it, a function from
+            its value to columns, None to switch off the built-in projection of that name, or a
+            `Projection`, which has channels of its own. False is no projection at all.
 
     Raises:
-        InvalidConfigError: A name is no built-in projection's, or a value is none of these.
+        InvalidConfigError: There is no such built-in projection, or a value is none of these.
     """
+    if option is False:
+        return ()
+    if option is not None and not isinstance(option, Mapping):
+        raise InvalidConfigError(
+            "projections maps channels to rules, for example {'chat': 'messages'}, or is False"
+        )
     chosen = _built_in()
     for channel, rule in (option or {}).items():
         if rule is None:

@@ -1,7 +1,7 @@
 """Projections: rules that turn what a step changed into columns and rows. Pure.
 
-A projection sees a step and says what should be stored; the saver stores it, in the step's own
-transaction. The built-in ones are on by channel name.
+A projection sees a step and returns what is to be stored; the saver stores it in the step's own
+transaction.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Table
 
 from langgraph_session_saver.errors import ProjectionError
-from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
+from langgraph_session_saver.projection.plain_json import clean_text, shorten
 
 Columns = Mapping[str, Any]
 
@@ -25,14 +25,14 @@ FROM_STATE = frozenset(
      "complexity", "skill_id", "doc_tier", "style_reference_mode", "model_classifier",
      "model_writer", "model_expander", "model_validator", "model_style_refiner")
 )  # fmt: skip
-"""Columns of a session that show its graph's state as of its `checkpoint_id`."""
+"""Columns of a session that show its graph's state at its `checkpoint_id`."""
 
 
 class Step(NamedTuple):
-    """What a projection sees of one saved super-step of a thread's root namespace."""
+    """One saved super-step of a thread's root namespace, as projections see it."""
 
     session_id: str
-    """The session as the call names it, else the thread's id; rows get the stored one."""
+    """The session that the call names, else the thread's id; rows get the stored session."""
     thread_id: str
     checkpoint_id: str
     run_id: str | None
@@ -51,34 +51,33 @@ class Step(NamedTuple):
 class Projection:
     """A rule of your own. Override `rows`, `columns` or both.
 
-    Rows are upserted by the table's primary key, and none is deleted. Derive the key from what you
-    project (a message id, the thread and an index): a step that is saved twice then changes
-    nothing. A row's `session_id`, where the table has that column and the row leaves it out, is
-    filled in.
+    Rows are upserted by the table's primary key and never deleted. Derive the key from what you
+    project (a message id, or the thread and an index), so that a step that is saved twice changes
+    nothing. If the table has a column `session_id` and a row lacks it, the saver adds it.
     """
 
     channels: Sequence[str] = ()
-    """Runs when a step changes one of these; none means at every step."""
+    """The projection runs when a step changes one of these channels; if empty, at every step."""
 
     table: Table | None = None
-    """Where `rows` go: a table of the same database."""
+    """The table for `rows`, in the same database."""
 
     def rows(self, step: Step) -> Iterable[Mapping[str, Any]]:
-        """Rows for `table`."""
+        """The rows to upsert into `table`."""
         del step
         return ()
 
     def columns(self, step: Step) -> Columns:
-        """Values for columns of the session's row."""
+        """The columns of the session's row to set."""
         del step
         return {}
 
     def check(self, channel: str, value: Any) -> None:
-        """Raise what `columns` would raise if this were the channel's value."""
+        """Raise the exception that `columns` would raise if this were the channel's value."""
         del channel, value
 
     def applies(self, step: Step) -> bool:
-        """Whether the step concerns this projection."""
+        """Whether the projection runs for the step."""
         return not self.channels or any(step.changes(channel) for channel in self.channels)
 
 
@@ -88,8 +87,8 @@ class SessionColumns(Projection):
     Args:
         channel: The channel.
         read: Turns its value into columns, or raises `ValueError`. `None` clears them.
-        expected: What the value should be, for the error.
-        reduced: Whether the channel has a reducer: its writes are not its value, so they are
+        expected: What the value should be, for error messages.
+        reduced: Whether the channel has a reducer. Its writes, which are not its value, are then
             not checked.
     """
 
@@ -107,7 +106,7 @@ class SessionColumns(Projection):
         self._reduced = reduced
 
     def columns(self, step: Step) -> Columns:
-        """The columns for the channel's new value."""
+        """The columns of the channel's new value."""
         return self.read(step.values[self.channels[0]])
 
     def check(self, channel: str, value: Any) -> None:
@@ -162,22 +161,17 @@ class PageVersions(Projection):
 
 
 class ErrorRows(Projection):
-    """Errors that tasks end with, and values that do not validate, as `session_errors` rows."""
+    """Errors of tasks, and values that do not validate, as `session_errors` rows."""
 
     channels = ("__error__",)
 
-    def applies(self, step: Step) -> bool:
-        """Never at a checkpoint: errors arrive with a task's writes."""
-        del step
-        return False
-
 
 class GraphState(Projection):
-    """The latest values as JSON in `sessions.graph_state`, for readers.
+    """The latest values as JSON in the column `sessions.graph_state`.
 
     Args:
-        include: Only these channels; default all but LangGraph's own.
-        exclude: Not these.
+        include: The channels to show; default all but LangGraph's own.
+        exclude: Channels not to show.
     """
 
     def __init__(self, include: Iterable[str] | None = None, exclude: Iterable[str] = ()) -> None:
@@ -185,7 +179,7 @@ class GraphState(Projection):
         self.exclude = frozenset(exclude)
 
     def shows(self, channel: str) -> bool:
-        """Whether the channel is part of the snapshot."""
+        """Whether the channel is shown."""
         if channel.startswith(("__", "branch:", "join:")) or channel in self.exclude:
             return False
         return self.include is None or channel in self.include
@@ -193,7 +187,7 @@ class GraphState(Projection):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A value that a projection could not use."""
+    """A value that a projection does not accept."""
 
     channel: str
     value: str
@@ -208,8 +202,8 @@ class Problem:
 
 
 def problem_with(projection: Projection, channel: str, value: Any, exc: Exception) -> Problem:
-    """Describe a failed projection in a line."""
-    expected = getattr(projection, "expected", f"what {type(projection).__name__} takes")
+    """Describe the value and the error of a failed projection."""
+    expected = getattr(projection, "expected", f"a value that {type(projection).__name__} accepts")
     if isinstance(exc, ValidationError):
         first = exc.errors(include_url=False, include_input=False)[0]
         found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
@@ -223,7 +217,7 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
     """Validate writes before they are stored (policy "raise").
 
     Raises:
-        ProjectionError: A write is not what its channel's projection takes.
+        ProjectionError: A write is not what its channel's projection accepts.
     """
     for channel, written in writes:
         for projection in projections:
@@ -234,40 +228,10 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
                 except Exception as exc:
                     raise ProjectionError(
                         f"{problem_with(projection, channel, value, exc)}. The write was not "
-                        "stored: mend the node and run the thread again"
+                        "stored: correct the node and run the thread again"
                     ) from exc
 
 
 def _overwritten(value: Any) -> Any:
-    """The value inside LangGraph's `Overwrite`, which replaces what a reducer made."""
+    """The value inside LangGraph's `Overwrite`, which bypasses a reducer."""
     return value.value if type(value).__name__ == "Overwrite" else value
-
-
-# -- the built-in ones ------------------------------------------------------------------------
-
-
-def _text(column: str, limit: int) -> SessionColumns:
-    adapter: TypeAdapter[str | None] = TypeAdapter(str | None)
-
-    def read(value: Any) -> Columns:
-        text = adapter.validate_python(to_json(value))
-        if text is not None and len(text) > limit:
-            raise ValueError(f"{len(text)} characters: at most {limit} fit")
-        return {column: text}
-
-    return SessionColumns(column, read, expected=f"text of at most {limit} characters")
-
-
-def _title() -> SessionColumns:
-    text = _text("title", 512)
-
-    def read(value: Any) -> Columns:
-        columns = text.read(value)
-        return {"title": columns["title"] or "Untitled session"}
-
-    return SessionColumns("title", read, expected=text.expected)
-
-
-def _cleaned(value: Any) -> Any:
-    """A mapping as plain JSON: Pydantic refuses text with lone surrogates."""
-    return to_json(value) if isinstance(value, Mapping) else value

@@ -1,8 +1,8 @@
-"""What a thread is doing, read from what LangGraph saves. Pure.
+"""A thread's status, derived from what LangGraph saves. Pure.
 
-A `put` says what is due next; errors and interrupts arrive through `put_writes` alone. Of a
-thread whose checkpoint has tasks due, a saver cannot tell whether they run or wait for somebody
-(a static breakpoint writes nothing): it is `pending`.
+A checkpoint tells which nodes run next; errors and interrupts arrive through `put_writes` only. A
+static breakpoint saves nothing, so that a thread with nodes to run is `pending`, whether they run
+or wait.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ class Incident:
     message: str
     stack: str | None
     key: bytes
-    """The same for an error in a subgraph and the parent's task that it passes through."""
+    """Equal for an error in a subgraph and the same error in the parent's task."""
 
 
 class Reached(NamedTuple):
-    """The newest root checkpoint of a thread, as far as its status depends on it."""
+    """What a thread's status depends on: the root checkpoint that it has reached."""
 
     id: str
     due: Sequence[str]
-    """Nodes that run next."""
+    """The nodes that run next."""
     step: int | None
 
 
 def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
     """The columns of a thread's row at a checkpoint.
 
-    A late `put` never clears what a `put_writes` for the same checkpoint has set.
+    The status is left out if `put_writes` has set it for the same checkpoint already.
 
     Args:
         reached: The checkpoint.
-        known_id: The checkpoint that the status is of so far.
+        known_id: The checkpoint that the present status belongs to.
     """
     now = utc_now()
     values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": now}
@@ -77,7 +77,7 @@ def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
 
 
 def due_nodes(values: Mapping[str, Any]) -> list[str]:
-    """The nodes that a checkpoint's channels say run next."""
+    """The nodes that run next, by a checkpoint's channels."""
     due = [name.removeprefix("branch:to:") for name in values if name.startswith("branch:to:")]
     due += [send.node for send in values.get(TASKS) or [] if hasattr(send, "node")]
     if "__start__" in values:
@@ -91,7 +91,7 @@ def due_nodes(values: Mapping[str, Any]) -> list[str]:
 
 
 def send_nodes(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The nodes of a checkpoint's `Send` tasks, in their order."""
+    """The nodes of a checkpoint's `Send` tasks, in order."""
     sends = values.get(TASKS)
     return tuple([getattr(send, "node", "?") for send in sends]) if sends else ()
 
@@ -106,47 +106,42 @@ def incidents(
     """The errors and interrupts among a task's writes.
 
     Args:
-        writes: Channels and values as `put_writes` gets them.
-        checkpoint_ns: Namespace of the graph that the task belongs to.
+        writes: Channels and values, as `put_writes` gets them.
+        checkpoint_ns: The namespace of the task's graph.
         task_id: The task.
-        task_path: Its path; names the node of all but `Send` tasks.
-        sends: Nodes of the checkpoint's `Send` tasks.
+        task_path: Its path, which names the node of all tasks but those of a `Send`.
+        sends: The nodes of the checkpoint's `Send` tasks.
     """
+    node, root_task = _place(checkpoint_ns, task_path, sends), _root_task(checkpoint_ns, task_id)
     return [
-        _incident(KINDS[channel], value, _place(checkpoint_ns, task_path, sends), root_task)
-        for root_task in [_root_task(checkpoint_ns, task_id)]
+        _incident(KINDS[channel], value, node, root_task)
         for channel, value in writes
         if channel in KINDS
     ]
 
 
 def _incident(status: str, value: Any, node: str | None, root_task: str) -> Incident:
-    stack = None
-    if isinstance(value, BaseException):
+    is_exception, stack = isinstance(value, BaseException), None
+    if is_exception:
         stack = clean_text("".join(traceback.format_exception(value)))
-        kind, message = type(value).__qualname__, str(value)
-    elif status == "interrupted":
-        kind, message = "Interrupt", repr([getattr(item, "value", item) for item in _items(value)])
+    if status == "interrupted" and not is_exception:
+        items = value if isinstance(value, list | tuple) else [value]
+        kind, message = "Interrupt", repr([getattr(item, "value", item) for item in items])
     else:
         kind, message = type(value).__qualname__, str(value)
     message = clean_text(shorten(message, 10_000))
-    return Incident(
-        status, node, kind, message, stack, key=hash_key(status, root_task, kind, message)
-    )
-
-
-def _items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
+    key = hash_key(status, root_task, kind, message)
+    return Incident(status, node, kind, message, stack, key)
 
 
 def _root_task(checkpoint_ns: str, task_id: str) -> str:
-    """The root graph's task that a subgraph's runs in: `node:task|inner:task`."""
+    """The root graph's task in a namespace like `node:task|inner:task`."""
     first = checkpoint_ns.partition("|")[0]
     return first.partition(":")[2] or task_id
 
 
 def _place(checkpoint_ns: str, task_path: str, sends: Sequence[str]) -> str | None:
-    """The node, under the nodes whose subgraphs it is in."""
+    """The task's node, after the nodes whose subgraphs it is in."""
     outer = [part.partition(":")[0] for part in checkpoint_ns.split("|") if part]
     node = node_of(task_path, sends)
     names = [*outer, *([node] if node else [])]
@@ -154,7 +149,7 @@ def _place(checkpoint_ns: str, task_path: str, sends: Sequence[str]) -> str | No
 
 
 def node_of(task_path: str, sends: Sequence[str]) -> str | None:
-    """The node that a task runs; None for a `Send` task whose checkpoint is not known."""
+    """The node that a task runs; None for a `Send` task of an unknown checkpoint."""
     if found := _PULL.search(task_path):
         return found[1]
     found = _PUSH.fullmatch(task_path)
