@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import json
 import random
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -23,35 +22,22 @@ from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
-    CheckpointTuple,
 )
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
 from examples.langgraph_server.graph import builder
-from langgraph_session_saver import InvalidConfigError, SchemaError, SessionSaver
+from langgraph_session_saver import InvalidConfigError, SchemaError
 from langgraph_session_saver.server import checkpointer
 from tests.support.backends import Backend, Sql
+from tests.support.forwarding import ForwardingSaver
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/langgraph_server"
 PREFIX = "LANGGRAPH_SESSION_SAVER_"
 
 
-class ServersAdapter(BaseCheckpointSaver[str]):
+class ServersAdapter(ForwardingSaver):
     """The server's adapter for a custom checkpointer."""
-
-    def __init__(self, inner: SessionSaver) -> None:
-        super().__init__(serde=inner.serde)
-        self.inner = inner
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await self.inner.aget_tuple(config)
-
-    async def alist(
-        self, config: RunnableConfig | None, **options: Any
-    ) -> AsyncIterator[CheckpointTuple]:
-        async for found in self.inner.alist(config, **options):
-            yield found
 
     async def aput(
         self,
@@ -59,17 +45,14 @@ class ServersAdapter(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> RunnableConfig:
+    ) -> Any:
         named = {
             key: value
             for key, value in config["configurable"].items()
             if not key.startswith("__") and key not in {"checkpoint_ns", "checkpoint_id"}
         }
         enriched = cast("CheckpointMetadata", {**named, **config.get("metadata", {}), **metadata})
-        return await self.inner.aput(config, checkpoint, enriched, new_versions)
-
-    async def aput_writes(self, *args: Any, **options: Any) -> None:
-        await self.inner.aput_writes(*args, **options)
+        return await super().aput(config, checkpoint, enriched, new_versions)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         number = 0 if current is None else int(current.split(".")[0])

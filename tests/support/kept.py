@@ -10,9 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
-    ChannelVersions,
-    Checkpoint,
-    CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
 )
@@ -21,6 +18,7 @@ from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.encoding.keys import blob_key, namespace_key
 from tests.support.backends import Sql
 from tests.support.compare import comparable, ids
+from tests.support.forwarding import ForwardingSaver
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ SLACK_BLOBS = 16
 SLACK_ROWS = 32
 
 
-class Beside(BaseCheckpointSaver[Any]):
+class Beside(ForwardingSaver):
     """Writes to a saver that prunes and to one that keeps all; both must answer a read alike.
 
     So a run takes the course that it would take with the saver that keeps all, or its read fails.
@@ -46,54 +44,29 @@ class Beside(BaseCheckpointSaver[Any]):
         *,
         checks: bool = True,
     ) -> None:
-        super().__init__(serde=pruned.serde)
-        self.pruned = pruned
+        super().__init__(pruned)
         self.everything = everything
         self._checks = checks
         self._lock = threading.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
+    def put(self, *arguments: Any, **options: Any) -> Any:
         with self._lock:
-            self.everything.put(config, checkpoint, metadata, new_versions)
-        return self.pruned.put(config, checkpoint, metadata, new_versions)
+            self.everything.put(*arguments, **options)
+        return super().put(*arguments, **options)
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        self.everything.put(config, checkpoint, metadata, new_versions)
-        return await self._to_its_end(self.pruned.aput(config, checkpoint, metadata, new_versions))
+    async def aput(self, *arguments: Any, **options: Any) -> Any:
+        self.everything.put(*arguments, **options)
+        return await self._to_its_end(super().aput(*arguments, **options))
 
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
+    def put_writes(self, *arguments: Any, **options: Any) -> None:
         with self._lock:
-            self.everything.put_writes(config, writes, task_id, task_path)
-        self.pruned.put_writes(config, writes, task_id, task_path)
+            self.everything.put_writes(*arguments, **options)
+        super().put_writes(*arguments, **options)
 
-    async def aput_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        self.everything.put_writes(config, writes, task_id, task_path)
-        await self._to_its_end(self.pruned.aput_writes(config, writes, task_id, task_path))
+    async def aput_writes(self, *arguments: Any, **options: Any) -> None:
+        self.everything.put_writes(*arguments, **options)
+        await self._to_its_end(super().aput_writes(*arguments, **options))
 
     async def _to_its_end(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call; if LangGraph cancels it, as it does when a node fails, it goes on."""
@@ -109,11 +82,11 @@ class Beside(BaseCheckpointSaver[Any]):
             await asyncio.sleep(0)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._checked(config, self.pruned.get_tuple(config))
+        return self._checked(config, super().get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         await self.settled()
-        return self._checked(config, await self.pruned.aget_tuple(config))
+        return self._checked(config, await super().aget_tuple(config))
 
     def _checked(
         self, config: RunnableConfig, found: CheckpointTuple | None
@@ -125,14 +98,14 @@ class Beside(BaseCheckpointSaver[Any]):
         return found
 
     def list(self, config: RunnableConfig | None, **options: Any) -> Iterator[CheckpointTuple]:
-        found = list(self.pruned.list(config, **options))
+        found = list(super().list(config, **options))
         self._check_list(config, found, options)
         return iter(found)
 
     async def alist(
         self, config: RunnableConfig | None, **options: Any
     ) -> AsyncIterator[CheckpointTuple]:
-        found = [item async for item in self.pruned.alist(config, **options)]
+        found = [item async for item in super().alist(config, **options)]
         self._check_list(config, found, options)
         for item in found:
             yield item
@@ -149,13 +122,13 @@ class Beside(BaseCheckpointSaver[Any]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        found = self.pruned.get_delta_channel_history(config=config, channels=channels)
+        found = super().get_delta_channel_history(config=config, channels=channels)
         return self._checked_history(config, channels, found)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        found = await self.pruned.aget_delta_channel_history(config=config, channels=channels)
+        found = await super().aget_delta_channel_history(config=config, channels=channels)
         return self._checked_history(config, channels, found)
 
     def _checked_history(
@@ -171,9 +144,6 @@ class Beside(BaseCheckpointSaver[Any]):
                 )
             assert plain_history(found) == plain_history(expected)
         return found
-
-    def get_next_version(self, current: Any, channel: None) -> Any:
-        return self.pruned.get_next_version(current, channel)
 
 
 def plain_history(history: Mapping[str, DeltaChannelHistory]) -> Any:

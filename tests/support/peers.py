@@ -56,20 +56,6 @@ async def opened_async_peer(
             yield postgres
 
 
-class Plain(BaseCheckpointSaver[Any]):
-    """A saver that nobody knows: only what every one has, over one that is known."""
-
-    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
-        super().__init__(serde=saver.serde)
-        self.saver = saver
-
-    def get_tuple(self, config: Any) -> Any:
-        return self.saver.get_tuple(config)
-
-    def list(self, config: Any, **options: Any) -> Any:
-        return self.saver.list(config, **options)
-
-
 class Numbered(SqliteSaver):
     """Versions as the base class makes them: 1, 2, 3."""
 

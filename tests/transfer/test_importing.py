@@ -21,6 +21,7 @@ from langgraph_session_saver.transfer import Imported, Progress
 from tests.conftest import MakeBackend
 from tests.support.backends import EACH_ONCE, Backend
 from tests.support.compare import comparable
+from tests.support.forwarding import ForwardingSaver
 from tests.support.graphs import DELTA, Log, ask, line_of, nested, says, thread
 from tests.support.houses import RECORDS, everything
 from tests.support.peers import (
@@ -28,7 +29,6 @@ from tests.support.peers import (
     PEER_NAMES,
     Numbered,
     PeerName,
-    Plain,
     opened_async_peer,
     opened_peer,
 )
@@ -293,7 +293,7 @@ def test_task_paths_of_the_other_saver_are_kept(
 def test_writes_of_an_unknown_saver_keep_their_order(
     memory: InMemorySaver, ours: SessionSaver
 ) -> None:
-    ours.import_from(Plain(memory))
+    ours.import_from(ForwardingSaver(memory))
     assert history(ours) == history(memory)
 
 
