@@ -18,6 +18,7 @@ from langgraph_session_saver.errors import (
     NewerBackupError,
     NotABackupError,
     NotConfirmedError,
+    PoolExhaustedError,
     ProjectionError,
     SchemaError,
     SerializationError,
@@ -31,6 +32,7 @@ from langgraph_session_saver.errors import (
     ValueTooLargeError,
     VersionNotFoundError,
     WrongFaceError,
+    WrongLoopError,
 )
 from langgraph_session_saver.inspection.compare import Change
 from langgraph_session_saver.inspection.diff import ChannelDiff, Diff
@@ -97,6 +99,7 @@ __all__ = [
     "Older",
     "Page",
     "PageVersions",
+    "PoolExhaustedError",
     "PoolUse",
     "Progress",
     "Projection",
@@ -124,5 +127,6 @@ __all__ = [
     "VersionNotFoundError",
     "VersionRecord",
     "WrongFaceError",
+    "WrongLoopError",
     "copy_database",
 ]

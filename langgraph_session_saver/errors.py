@@ -14,6 +14,7 @@ SessionSaverError
 ├── ValueTooLargeError (ValueError)         a value over what the database takes
 ├── ProjectionError (ValueError)            a projected value that does not validate
 ├── DatabaseUnavailableError (ConnectionError)
+├── PoolExhaustedError (TimeoutError)       all connections of an engine's pool are in use
 ├── DatabaseError (RuntimeError)            any other refusal of the database
 ├── DriverNotInstalledError (ImportError)
 ├── StoragePermissionError (PermissionError)
@@ -25,7 +26,8 @@ SessionSaverError
 ├── TransferMismatchError (RuntimeError)    both sides were read, and differ
 ├── SchemaError (RuntimeError)              missing, foreign or newer tables
 ├── NotConfirmedError (ValueError)          a destructive call without its confirmation
-└── WrongFaceError (RuntimeError)           a sync call where only an async one can work
+├── WrongFaceError (RuntimeError)           a sync call where only an async one can work
+└── WrongLoopError (RuntimeError)           an event loop that an AsyncEngine does not belong to
 """
 
 
@@ -79,6 +81,10 @@ class ProjectionError(SessionSaverError, ValueError):
 
 class DatabaseUnavailableError(SessionSaverError, ConnectionError):
     """The database cannot be reached, or went away and stayed away."""
+
+
+class PoolExhaustedError(SessionSaverError, TimeoutError):
+    """No connection of the engine's pool became free within the pool's own timeout."""
 
 
 class DatabaseError(SessionSaverError, RuntimeError):
@@ -135,3 +141,7 @@ class SessionNotFoundError(SessionSaverError, LookupError):
 
 class VersionNotFoundError(SessionSaverError, LookupError):
     """A session has no page of this number."""
+
+
+class WrongLoopError(SessionSaverError, RuntimeError):
+    """The connections of an AsyncEngine belong to another event loop."""

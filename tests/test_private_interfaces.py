@@ -29,8 +29,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Send
-from sqlalchemy import QueuePool, column, create_engine, event, select
-from sqlalchemy.dialects.postgresql.psycopg import AsyncAdapt_psycopg_cursor
+from sqlalchemy import QueuePool, column, create_engine, select
 
 import langgraph_session_saver
 from langgraph_session_saver.migrate import _scripts
@@ -57,19 +56,6 @@ class Use(NamedTuple):
 # -- SQLAlchemy ---------------------------------------------------------------------------------
 
 
-def has_events() -> None:
-    engine = create_engine("sqlite://")
-    with engine.connect() as conn:
-        for target, name in (
-            (conn, "before_cursor_execute"),
-            (engine, "before_cursor_execute"),
-            (engine.dialect, "do_execute"),
-        ):
-            assert not target._has_events, target
-            event.listen(target, name, lambda *_rest: None)
-            assert target._has_events, target
-
-
 def result_columns() -> None:
     compiled: Any = select(column("x")).compile()
     (found,) = compiled._result_columns
@@ -83,10 +69,6 @@ def json_functions() -> None:
     ).dialect
     assert dialect._json_serializer is json.dumps
     assert dialect._json_deserializer is json.loads
-
-
-def cursor_of_the_driver() -> None:
-    assert hasattr(AsyncAdapt_psycopg_cursor, "_cursor")
 
 
 def max_overflow() -> None:
@@ -229,10 +211,6 @@ def channels_of_edges() -> None:
 
 USES = (
     Use(
-        "sqlalchemy", "Engine, Connection, Dialect", "_has_events", ("sql",),
-        "to run a statement past `Connection` only where nobody listens", has_events,
-    ),
-    Use(
         "sqlalchemy", "SQLCompiler", "_result_columns", ("sql",),
         "to name and convert the columns of a compiled statement's rows", result_columns,
     ),
@@ -243,10 +221,6 @@ USES = (
     Use(
         "sqlalchemy", "Dialect", "_json_deserializer", ("sql",),
         "to share compiled statements between engines that convert JSON alike", json_functions,
-    ),
-    Use(
-        "sqlalchemy", "AsyncAdapt_psycopg_cursor", "_cursor", ("sql",),
-        "to ask psycopg for results in binary", cursor_of_the_driver,
     ),
     Use(
         "sqlalchemy", "QueuePool", "_max_overflow", ("sql",),

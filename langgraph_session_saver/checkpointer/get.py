@@ -162,7 +162,7 @@ class CheckpointReader:
         missing = wanted - values.keys()
         if not missing:
             return values
-        rows = yield Request.lookup(partial(self._context.operations.get_chains, keys=missing))
+        rows = yield Request.read(partial(self._context.operations.get_chains, keys=missing))
         # Shortest chain first: a longer one then ends at a value that is already resolved.
         for at in sorted(missing & rows.keys(), key=lambda at: rows[at].depth):
             values[at] = value = self._resolve(at, rows, values)
@@ -211,7 +211,7 @@ class CheckpointReader:
         )
 
     def _request(self, place: Place) -> Request:
-        return Request.lookup(
+        return Request.read(
             partial(
                 self._context.operations.get_checkpoint,
                 thread_key=place.thread.key,

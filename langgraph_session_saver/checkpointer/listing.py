@@ -151,7 +151,7 @@ class CheckpointLister:
         size = listing.page_size
         if listing.left is not None and not listing.filter:
             size = min(size, listing.left)
-        rows = yield Request.lookup(
+        rows = yield Request.read(
             partial(self._context.operations.list_checkpoints, wanted=listing.wanted, limit=size)
         )
         matching = [row for row in rows if _matches(serde, row, listing.filter)]
@@ -175,7 +175,7 @@ class CheckpointLister:
         cached = {at: value for at in wanted if (value := cache.get(*at)) is not None}
         missing = wanted.keys() - cached.keys()
         rows = [decoded.row for decoded in page]
-        blobs, writes = yield Request.lookup(
+        blobs, writes = yield Request.read(
             partial(self._blobs_and_writes, keys=missing, checkpoints=rows)
         )
         for at in missing - blobs.keys():
@@ -187,7 +187,7 @@ class CheckpointLister:
             for base in held_keys(row.data for row in found)
         }
         if former := bases - wanted.keys():
-            blobs |= yield Request.lookup(partial(self._context.operations.get_chains, keys=former))
+            blobs |= yield Request.read(partial(self._context.operations.get_chains, keys=former))
         listing.waiting.extend(page)
         listing.writes, listing.cached, listing.last = writes, cached, {}
         listing.parts = {at: part_of(row) for at, row in blobs.items()}

@@ -7,13 +7,14 @@ nobody here needs. Statements that every step runs go this way; rare ones go SQL
 
 from __future__ import annotations
 
+import logging
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, Executable, LargeBinary
+from sqlalchemy import Connection, Dialect, Executable, LargeBinary
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
 
@@ -21,9 +22,6 @@ Process = Callable[[Any], Any]
 
 BATCH = 500
 """Keys named in one statement: every driver takes that many parameters."""
-
-MOST_SPARES = 8
-"""Connections that are kept beside those of a pool."""
 
 
 class Statement:
@@ -215,134 +213,8 @@ def _crossing(type_: Any, dialect: Dialect, way: str) -> Process | None:
     return found
 
 
-class Checkout:
-    """A pooled connection as compiled statements need it.
-
-    What they use of SQLAlchemy's `Connection`, at half its price: on SQLite, 8 µs to check out and
-    in against 18. Nobody listens to it: it is for engines made by this package. Its statements
-    share one cursor.
-    """
-
-    __slots__ = ("connection", "cursor", "dialect", "driver", "engine", "info", "invalidated")
-
-    _has_events = False
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.dialect = engine.dialect
-        self.connection = engine.raw_connection()
-        self.info = self.connection.info
-        self.driver: Any = self.connection.driver_connection
-        self.cursor: Any = self.connection.cursor()
-        if self.dialect.driver == "psycopg":
-            _take_bytes_as_they_are(self.cursor)
-        self.invalidated = False
-
-    def invalidate(self, exception: BaseException | None = None) -> None:
-        """Take a connection that is lost out of its pool."""
-        self.invalidated = True
-        self.connection.invalidate(exception)
-
-    def __enter__(self) -> Connection:
-        return self  # type: ignore[return-value]
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back to its pool."""
-        try:
-            if not self.invalidated:
-                self.cursor.close()
-        finally:
-            self.connection.close()
-
-
-def _take_bytes_as_they_are(cursor: Any) -> None:
-    """Let psycopg ask for bytes and not for their digits: 280 KB in 56 pieces 0.2 ms, else 0.5."""
-    of_driver = getattr(cursor, "_cursor", cursor)  # beneath SQLAlchemy's, of an async connection
-    of_driver.format = _BINARY
-
-
-_BINARY = 1
-"""PostgreSQL's format code (https://www.postgresql.org/docs/current/protocol-overview.html)."""
-
-
-class Spares:
-    """Connections that are kept open outside of their pool, for whoever needs one next.
-
-    A pool's care costs a third of a read of a file: to check one out and in takes 6 µs in a loop,
-    and of a step, between waits for the disk, 40 of 400. Where all are in use, the pool's are.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._kept: set[Kept] = set()
-        self._idle: list[Kept] = []
-        self._is_closed = False
-
-    def take(self) -> Kept:
-        """A connection that nobody else uses."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return Kept(self._engine, self)
-
-    def give_back(self, connection: Kept) -> None:
-        """Keep a connection for the next, if there are not many."""
-        is_kept = connection in self._kept
-        if not is_kept and len(self._kept) < MOST_SPARES:
-            connection.connection.detach()
-            self._kept.add(connection)
-            is_kept = True
-        if is_kept and not self._is_closed:
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    def forget(self, connection: Kept) -> None:
-        """Let go of a connection that is closed."""
-        self._kept.discard(connection)
-
-    def drop(self) -> None:
-        """Close those that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
-
-    def close(self) -> None:
-        """Close those that are not in use, and the others when they are given back."""
-        self._is_closed = True
-        self.drop()
-
-
-class Kept(Checkout):
-    """A connection that is used again and again."""
-
-    __slots__ = ("_spares",)
-
-    def __init__(self, engine: Engine, spares: Spares) -> None:
-        super().__init__(engine)
-        self._spares = spares
-
-    def __exit__(self, kind: object = None, *_exc: object) -> None:
-        if kind is None:
-            self._spares.give_back(self)
-        else:
-            self.close()
-
-    def invalidate(self, exception: BaseException | None = None) -> None:
-        """As `Checkout.invalidate`; who dropped this one will have dropped the idle ones."""
-        super().invalidate(exception)
-        self._spares.drop()
-
-    def close(self) -> None:
-        """Close it, or give it back to its pool."""
-        self._spares.forget(self)
-        super().close()
-
-
 def execute(
-    conn: Connection | Checkout, sql: str, bound: Any = (), *, many: bool = False
+    conn: Connection, sql: str, bound: Any = (), *, many: bool = False
 ) -> tuple[Sequence[Any], int]:
     """Run SQL in the connection's transaction; its rows, and how many it matched.
 
@@ -355,44 +227,56 @@ def execute(
     Raises:
         DBAPIError: What the driver raised, in SQLAlchemy's wrapping.
     """
-    is_ours = isinstance(conn, Checkout)
-    if not is_ours and (conn._has_events or is_heard(conn.engine)):  # noqa: SLF001
-        # An application listens to its engine, to trace or to time: let it hear these too.
-        result = conn.exec_driver_sql(sql, bound)  # type: ignore[union-attr]
+    if is_observed(conn):
+        result = conn.exec_driver_sql(sql, bound)
         return (result.fetchall() if result.returns_rows else ()), result.rowcount
-    cursor: Any = conn.cursor if is_ours else conn.connection.cursor()  # type: ignore[union-attr]
+    cursor: Any = conn.connection.cursor()
     try:
         (cursor.executemany if many else cursor.execute)(sql, bound)
-        return (cursor.fetchall() if cursor.description else ()), cursor.rowcount
+        found = (cursor.fetchall() if cursor.description else ()), cursor.rowcount
     except conn.dialect.loaded_dbapi.Error as exc:
         raise _wrapped(conn, sql, exc) from exc
+    except BaseException as exc:  # a signal's handler raised, or a task was cancelled
+        if conn.dialect.driver not in _UNINTERRUPTED_DRIVERS:
+            conn.invalidate(exc)  # the server's answer may still be on its way
+        raise
     finally:
-        if not is_ours:
+        if not conn.invalidated:
             cursor.close()
+    return found
 
 
-def driver_of(conn: Connection | Checkout) -> Any:
+_UNINTERRUPTED_DRIVERS = frozenset(("pysqlite", "pysqlcipher", "aiosqlite"))
+"""Drivers that finish a statement, in C or in a thread of their own, whoever is interrupted."""
+
+
+def driver_of(conn: Connection) -> Any:
     """The driver's own connection."""
-    return conn.driver if isinstance(conn, Checkout) else conn.connection.driver_connection
+    return conn.connection.driver_connection
 
 
-def is_heard(engine: Engine) -> bool:
-    """Whether anybody listens to what happens on an engine's connections.
+def is_observed(conn: Connection) -> bool:
+    """Whether a listener or a logger is to hear of the connection's statements.
 
-    Who only makes them, with a token that is asked for each time, hears no statement.
+    Listeners to connects and checkouts hear of no statement, and do not count.
     """
-    dialect = engine.dialect
-    if not dialect._has_events:  # noqa: SLF001
-        return bool(engine._has_events)  # noqa: SLF001
-    heard = (getattr(dialect.dispatch, name) for name in _HEARD)
-    return bool(engine._has_events or any(heard))  # noqa: SLF001
+    dispatch, of_dialect = conn.dispatch, conn.dialect.dispatch
+    return (
+        any(getattr(dispatch, name) for name in _CONNECTION_EVENTS)
+        or any(getattr(of_dialect, name) for name in _DIALECT_EVENTS)
+        or conn.engine.logger.isEnabledFor(logging.INFO)
+    )
 
 
-_HEARD = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
-"""SQLAlchemy's events of a dialect that happen with a statement."""
+_CONNECTION_EVENTS = (
+    "before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute", "begin",
+    "commit", "rollback",
+)  # fmt: skip
+_DIALECT_EVENTS = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
+"""SQLAlchemy's events that happen with a statement: of connections, and of dialects."""
 
 
-def _wrapped(conn: Connection | Checkout, sql: str, exc: Exception) -> BaseException:
+def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
     """The driver's error as SQLAlchemy's; a connection that is lost leaves its pool."""
     dialect = conn.dialect
     is_lost = dialect.is_disconnect(exc, conn.connection, None)  # type: ignore[arg-type]

@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import (
-    NullPool,
-    Pool,
-    QueuePool,
-    SingletonThreadPool,
-    StaticPool,
-)
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 from tenacity import AsyncRetrying, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
@@ -34,28 +29,31 @@ from langgraph_session_saver.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     InvalidConfigError,
+    PoolExhaustedError,
     SessionSaverError,
     StoragePermissionError,
     WrongFaceError,
+    WrongLoopError,
 )
-from langgraph_session_saver.sql.compiled import Checkout, Spares, is_heard
+from langgraph_session_saver.sql.cancellation import finish
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.urls import address_of, is_file, said_by
-from langgraph_session_saver.sql.writer_queue import Grouped, Outcome, WriterQueue, queue_for
+from langgraph_session_saver.sql.writer_queue import Outcome, WriterQueue, queue_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-
 T = TypeVar("T")
-
 Operation = Callable[[Connection], T]
 
-Kind = Literal["lookup", "read", "probe", "write", "step", "batch", "statement", "schema"]
-"""A batch is one statement where the database takes it as one, else a transaction; a statement is
-one everywhere. These and lookups are of compiled statements alone. A step is a write that is as
-short as a batch. A probe is a read that is not tried again.
+Kind = Literal["read", "probe", "write", "step", "batch", "statement", "schema"]
+"""How an operation is run.
+
+Reads and probes write nothing; a probe is not retried. The others run in a transaction: a write
+in one of its own; a step, a batch and a statement in one that they may share with others that wait
+for SQLite's writer. A batch is a single statement where the database takes it as one, a statement
+is one everywhere, and both then need no transaction. A schema operation may rebuild tables.
 """
 
 _Write = tuple[Operation[Any], Kind]
@@ -65,45 +63,49 @@ logger = logging.getLogger("langgraph_session_saver")
 RETRY_SECONDS = 30.0
 """How long a transient failure is retried: a failover takes seconds, a busy file less."""
 
+_READS: frozenset[Kind] = frozenset(("read", "probe"))
+_SHARING: frozenset[Kind] = frozenset(("step", "batch", "statement"))
+_FIRST_PAUSE = 0.005
+
 
 class Runner:
     """Runs operations on one engine."""
 
     def __init__(self, engine: Engine | AsyncEngine, *, owned: bool = False) -> None:
         self.engine = engine
-        self.owned = False
+        self.owned = owned
         self.sync_engine: Engine = cast("Engine", getattr(engine, "sync_engine", engine))
+        if not isinstance(self.sync_engine, Engine):
+            raise InvalidConfigError(
+                f"engine is a {type(engine).__name__}: pass a SQLAlchemy Engine or AsyncEngine. "
+                "SessionSaver.from_conn_string(url) makes a saver from a URL or a file path"
+            )
         self.is_async = self.sync_engine is not engine
         self.dialect: Dialect = dialect_for(self.sync_engine.dialect)
         self.closed = False
         self._reached = False
+        database = self.sync_engine.url.database
+        self._has_file = self.dialect.single_writer and is_file(database)
         self._queue = self._writer_queue()
-        self._has_file = self._queue is not None and is_file(self.sync_engine.url.database)
-        is_memory = self._queue is not None and not self._has_file
-        # An AsyncEngine's connections belong to its loop, and its pool is disposed of with that.
-        self._spares = None if is_memory or self.is_async else Spares(self.sync_engine)
-        self._group: Grouped[_Write] = Grouped(self._run_together)
-        self.grouped = _NONE
-        """Kinds of operations that wait in line together for a file's one writer."""
-        # Writers take turns; over one shared connection, so do readers.
-        shares_connection = isinstance(self.sync_engine.pool, StaticPool)
-        self._without_turn = _NONE if shares_connection else _READS
+        # Over one shared connection readers take turns with the writers.
+        self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        if owned:
-            self.own()
+        _all_runners.add(self)
 
     def own(self) -> None:
         """Take over an engine that was made for this saver alone."""
         self.owned = True
-        if self._has_file and not self.is_async:
-            self.grouped = _GROUPED
+
+    @property
+    def groups_writes(self) -> bool:
+        """Whether short writes that wait for the file's one writer share a transaction."""
+        return self.owned and self._has_file and not self.is_async
 
     def _writer_queue(self) -> WriterQueue | None:
         if not self.dialect.single_writer:
             return None
-        database = self.sync_engine.url.database
-        if is_file(database):
-            return queue_for(str(Path(str(database)).absolute()))
+        if self._has_file:
+            return queue_for(str(Path(str(self.sync_engine.url.database)).absolute()))
         pool = self.sync_engine.pool
         if isinstance(pool, SingletonThreadPool | NullPool) or _holds_several(pool):
             raise InvalidConfigError(
@@ -120,86 +122,101 @@ class Runner:
         """Run an operation, in a transaction of its own if it writes; sync."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
-        once = self._run_in_group if kind in self.grouped else self._run_once
-        try:
+        with self._translating(kind):
             try:
-                return once(operation, kind)
+                return self._attempt(operation, kind)
             except Exception as exc:
-                if kind == "probe" or not self._is_transient(exc):
+                if not self._retries(exc, kind):
                     raise
-                _pause_before_retry()
+            time.sleep(_FIRST_PAUSE)
             retrying = Retrying(**self._retry_policy())
-            return retrying(once, operation, kind)  # type: ignore[no-any-return]
-        except SQLAlchemyError as exc:
-            raise self._translated(exc, kind) from exc
+            return retrying(self._attempt, operation, kind)  # type: ignore[no-any-return]
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """Run an operation, in a transaction of its own if it writes; async."""
-        if not self.is_async and kind not in self.grouped:
-            return await asyncio.to_thread(self.run, operation, kind)
-        once = self._arun_once if self.is_async else self._arun_in_group
-        try:
+        with self._translating(kind):
             try:
-                return await once(operation, kind)
+                return await self._aattempt(operation, kind)
             except Exception as exc:
-                if kind == "probe" or not self._is_transient(exc):
+                if not self._retries(exc, kind):
                     raise
-                await asyncio.sleep(_FIRST_PAUSE)
+            await asyncio.sleep(_FIRST_PAUSE)
             retrying = AsyncRetrying(**self._retry_policy())
-            return await retrying(once, operation, kind)
-        except SQLAlchemyError as exc:
-            raise self._translated(exc, kind) from exc
+            return await retrying(self._aattempt, operation, kind)
 
-    def _run_once(self, operation: Operation[T], kind: Kind) -> T:
+    def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        """Run an operation on a caller's connection, within its transaction if it is in one."""
+        with self._translating(kind):
+            if not conn.in_transaction():
+                return self._execute(conn, operation, kind)
+            if kind != "read":
+                self.dialect.join_transaction(conn)
+            return operation(conn)
+
+    def _attempt(self, operation: Operation[T], kind: Kind) -> T:
         queue = self._queue
-        if queue is None or kind in self._without_turn:
+        if queue is None or (kind in _READS and not self._shares_connection):
             return self._connected(operation, kind)
-        with queue:
+        if self.groups_writes and kind in _SHARING:
+            return queue.run((operation, kind), self._run_together)  # type: ignore[no-any-return]
+        with queue.turn():
             return self._connected(operation, kind)
 
-    def _run_in_group(self, operation: Operation[T], kind: Kind) -> T:
-        return self._group.run((operation, kind))  # type: ignore[no-any-return]
-
-    async def _arun_in_group(self, operation: Operation[T], kind: Kind) -> T:
-        return await self._group.arun((operation, kind))  # type: ignore[no-any-return]
+    async def _aattempt(self, operation: Operation[T], kind: Kind) -> T:
+        queue = self._queue
+        if not self.is_async:
+            if queue is not None and self.groups_writes and kind in _SHARING:
+                return await queue.arun((operation, kind), self._run_together)  # type: ignore[no-any-return]
+            return await finish(asyncio.to_thread(self._attempt, operation, kind))
+        if queue is None or (kind in _READS and not self._shares_connection):
+            return await self._aconnected(operation, kind)
+        async with queue.aturn():
+            return await self._aconnected(operation, kind)
 
     def _run_together(self, writes: Sequence[_Write]) -> list[Outcome]:
         """Run writes in one transaction or, where one of them fails, each in its own."""
         if len(writes) > 1:
             try:
-                kind: Kind = "step" if any(kind == "step" for _, kind in writes) else "batch"
-                values = self._run_once(lambda conn: [run(conn) for run, _ in writes], kind)
+                values = self._connected(lambda conn: [run(conn) for run, _ in writes], "step")
                 return [Outcome(value) for value in values]
-            except Exception:  # noqa: BLE001 - it is found out below whose it is
+            except Exception:  # noqa: BLE001 - running each alone shows which one it was
                 logger.debug("%d writes failed together: each is run alone", len(writes))
         return [self._outcome(*write) for write in writes]
 
     def _outcome(self, operation: Operation[Any], kind: Kind) -> Outcome:
         try:
-            return Outcome(self._run_once(operation, kind))
-        except Exception as exc:  # noqa: BLE001 - whoever asked for it raises it
+            return Outcome(self._connected(operation, kind))
+        except Exception as exc:  # noqa: BLE001 - the caller of this write raises it
             return Outcome(None, exc)
 
-    async def _arun_once(self, operation: Operation[T], kind: Kind) -> T:
-        self._loop = weakref.ref(asyncio.get_running_loop())
-        queue = self._queue
-        async with _NO_TURN if queue is None or kind in self._without_turn else queue:
-            return await greenlet_spawn(self._connected, operation, kind)
-
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
-        with self._connect(kind) as conn:
+        self._refuse_closed()
+        try:
+            conn = self.sync_engine.connect()
+        except (SQLAlchemyError, OSError) as exc:
+            raise self._unreachable(exc) from _cause(exc)
+        self._reached = True
+        with conn:
             return self._execute(conn, operation, kind)
 
-    def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
-        """Run an operation on a caller's connection, within its transaction if it is in one."""
+    async def _aconnected(self, operation: Operation[T], kind: Kind) -> T:
+        """As `_connected`. A task that is cancelled waits for the operation, not for the pool."""
+        self._refuse_closed()
+        self._refuse_other_loop()
+        engine = cast("AsyncEngine", self.engine)
         try:
-            if conn.in_transaction():
-                if kind != "read":
-                    self.dialect.join_transaction(conn)
-                return operation(conn)
-            return self._execute(conn, operation, kind)
-        except SQLAlchemyError as exc:
-            raise self._translated(exc, kind) from exc
+            conn = await engine.connect()
+        except (SQLAlchemyError, OSError) as exc:
+            raise self._unreachable(exc) from _cause(exc)
+        self._reached = True
+
+        async def use() -> T:
+            try:
+                return await conn.run_sync(self._execute, operation, kind)
+            finally:
+                await conn.close()
+
+        return await finish(use())
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind in _READS:
@@ -211,42 +228,10 @@ class Runner:
             return self.dialect.alone(conn, operation)
         return self.dialect.in_transaction(conn, operation)
 
-    # -- connections ------------------------------------------------------------------------
-
-    def _connect(self, kind: Kind) -> Connection | Checkout:
-        self._refuse_closed()
-        engine = self.sync_engine
-        is_plain = self.owned and kind in _COMPILED and not is_heard(engine)
-        try:
-            if is_plain and self._spares is not None:
-                conn: Connection | Checkout = self._spares.take()
-            else:
-                conn = Checkout(engine) if is_plain else engine.connect()
-        except (SQLAlchemyError, OSError) as exc:
-            raise self._unreachable(exc) from exc
-        self._reached = True
-        return conn
-
-    def _refuse_closed(self) -> None:
-        if self.closed:
-            raise InvalidConfigError("this SessionSaver is closed: create another one")
-
-    def _unreachable(self, exc: BaseException) -> SessionSaverError:
-        url = self.sync_engine.url
-        if self.dialect.cannot_open(exc):
-            return StoragePermissionError(
-                f"the database file {address_of(url)} cannot be opened ({said_by(exc)}): name one "
-                "that can be written, in a directory that can be"
-            )
-        return UnreachableError(
-            f"the {url.get_backend_name()} database at {address_of(url)} cannot be reached: "
-            f"{said_by(exc)}. Check that it is up and that the URL is right",
-            # A file that exists may be busy before the first connection is made to it.
-            transient=self._reached
-            or (self.dialect.single_writer and self.dialect.is_transient(exc)),
-        )
-
     # -- retry and errors -------------------------------------------------------------------
+
+    def _retries(self, exc: Exception, kind: Kind) -> bool:
+        return kind != "probe" and self._is_transient(exc)
 
     def _is_transient(self, exc: BaseException) -> bool:
         if isinstance(exc, UnreachableError):
@@ -261,7 +246,38 @@ class Runner:
             "reraise": True,
         }
 
-    def _translated(self, exc: SQLAlchemyError, kind: Kind) -> Exception:
+    def _unreachable(self, exc: SQLAlchemyError | OSError) -> SessionSaverError:
+        """The error for a connection that could not be made."""
+        pool, url = self.sync_engine.pool, self.sync_engine.url
+        if isinstance(exc, PoolTimeoutError):
+            return PoolExhaustedError(
+                f"no connection of the engine's {type(pool).__name__} for {address_of(url)} "
+                f"became free in time ({pool.status()}; {said_by(exc)}). Raise pool_size and "
+                "max_overflow, run fewer graphs at once, or look for connections that are kept "
+                "open while a model is waited for"
+            )
+        if self.dialect.cannot_open(exc):
+            return StoragePermissionError(
+                f"the database file {address_of(url)} cannot be opened ({said_by(exc)}): name one "
+                "that can be written, in a directory that can be"
+            )
+        return UnreachableError(
+            f"the {url.get_backend_name()} database at {address_of(url)} cannot be reached: "
+            f"{said_by(exc)}. Check that it is up and that the URL is right",
+            # A file that exists may be busy before the first connection is made to it.
+            transient=self._reached
+            or (self.dialect.single_writer and self.dialect.is_transient(exc)),
+        )
+
+    @contextmanager
+    def _translating(self, kind: Kind) -> Iterator[None]:
+        """Raise our error for one of SQLAlchemy's, from the driver's."""
+        try:
+            yield
+        except SQLAlchemyError as exc:
+            raise self._translated(exc, kind) from _cause(exc)
+
+    def _translated(self, exc: SQLAlchemyError, kind: Kind) -> SessionSaverError:
         if isinstance(exc, IntegrityError):
             return BrokenReferenceError(said_by(exc))
         url = self.sync_engine.url
@@ -276,9 +292,24 @@ class Runner:
             return StoragePermissionError(message)
         return DatabaseError(message)
 
-    # -- sync calls over an AsyncEngine -------------------------------------------------------
+    # -- event loops --------------------------------------------------------------------------
+
+    def _refuse_other_loop(self) -> None:
+        """Refuse an event loop other than the one that the engine's connections belong to."""
+        running = asyncio.get_running_loop()
+        known = self._loop() if self._loop else None
+        if self._loop is not None and known is not running and _has_connections(self.sync_engine):
+            raise WrongLoopError(
+                "this saver's AsyncEngine has connections that belong to another event loop"
+                f"{', which is closed' if known is None or known.is_closed() else ''}: use one "
+                "saver for each event loop, or await saver.aclose() (for an engine of your own: "
+                "await engine.dispose()) before its loop ends"
+            )
+        if known is not running:
+            self._loop = weakref.ref(running)
 
     def _from_other_thread(self, call: Callable[[], Any]) -> Any:
+        """Run a coroutine on the event loop of an AsyncEngine, from another thread."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -295,20 +326,25 @@ class Runner:
                 "a sync method was called over an AsyncEngine, and no running event loop has used "
                 "that engine: call the a… twins, or give SessionSaver an Engine"
             )
-        return asyncio.run_coroutine_threadsafe(call(), loop).result()
+        future = asyncio.run_coroutine_threadsafe(call(), loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     # -- the end ----------------------------------------------------------------------------
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise InvalidConfigError("this SessionSaver is closed: create another one")
 
     def close(self) -> None:
         """Dispose of the engine if it was made here."""
         self.closed = True
-        if not self.owned:
-            return
-        if self.is_async:
+        if self.owned:
             # Without a running loop the connections of an AsyncEngine can only be dropped.
-            self.sync_engine.dispose(close=False)
-        else:
-            self._dispose()
+            self.sync_engine.dispose(close=not self.is_async)
 
     async def aclose(self) -> None:
         """Dispose of the engine if it was made here."""
@@ -316,14 +352,32 @@ class Runner:
         if not self.owned:
             return
         if self.is_async:
-            await self.engine.dispose()  # type: ignore[misc]
+            await cast("AsyncEngine", self.engine).dispose()
         else:
-            await asyncio.to_thread(self._dispose)
+            await asyncio.to_thread(self.sync_engine.dispose)
 
-    def _dispose(self) -> None:
-        if self._spares is not None:
-            self._spares.close()
-        self.sync_engine.dispose()
+    def forget_connections(self) -> None:
+        """Leave the connections of an own engine to the process that this one was forked from."""
+        if not self.owned or (self.dialect.single_writer and not self._has_file):
+            return  # a memory database was copied with the process, and is this one's own now
+        _inherited.append(self.sync_engine.pool)
+        self.sync_engine.dispose(close=False)
+        self._loop = None
+
+
+_all_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+_inherited: list[Pool] = []
+"""Pools of the parent process: a driver may end the parent's connection when it is collected."""
+
+
+def _forget_in_child() -> None:
+    for runner in list(_all_runners):
+        runner.forget_connections()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class UnreachableError(DatabaseUnavailableError):
@@ -338,23 +392,16 @@ class BrokenReferenceError(SessionSaverError):
     """A row refers to one that another process deleted; the caller knows what to do about it."""
 
 
+def _cause(exc: BaseException) -> BaseException:
+    """The driver's own error behind SQLAlchemy's."""
+    return getattr(exc, "orig", None) or exc
+
+
 def _holds_several(pool: Pool) -> bool:
     most = getattr(pool, "_max_overflow", 0)
     return isinstance(pool, QueuePool) and (pool.size() != 1 or most != 0)
 
 
-_FIRST_PAUSE = 0.005
-
-_NO_TURN = nullcontext()
-
-_READS: frozenset[Kind] = frozenset(("lookup", "read", "probe"))
-
-_COMPILED = frozenset(("lookup", "batch", "statement"))
-
-_GROUPED: frozenset[Kind] = frozenset(("step", "batch", "statement"))
-
-_NONE: frozenset[Kind] = frozenset()
-
-
-def _pause_before_retry() -> None:
-    time.sleep(_FIRST_PAUSE)
+def _has_connections(engine: Engine) -> bool:
+    pool = engine.pool
+    return isinstance(pool, QueuePool) and pool.checkedin() + pool.checkedout() > 0

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias,
 from sqlalchemy import Connection
 
 from langgraph_session_saver.sql.borrowed import ARun, Run, arunner_on, runner_on
+from langgraph_session_saver.sql.cancellation import finish
 from langgraph_session_saver.sql.runner import Kind, Runner
 
 T = TypeVar("T")
@@ -28,11 +29,6 @@ class Request(NamedTuple):
 
     operation: Callable[[Connection], Any]
     kind: Kind
-
-    @classmethod
-    def lookup(cls, operation: Callable[[Connection], Any]) -> Request:
-        """Request a read-only operation of compiled statements."""
-        return cls(operation, "lookup")
 
     @classmethod
     def read(cls, operation: Callable[[Connection], Any]) -> Request:
@@ -125,8 +121,8 @@ class ScriptRunner:
         if connection is not None:
             run = await arunner_on(connection, self._tables.check_borrowed)
             return await self._adrive(script, run)
-        if not self._runner.is_async and "batch" not in self._runner.grouped:
-            return await asyncio.to_thread(self.run, script)
+        if not self._runner.is_async and not self._runner.groups_writes:
+            return await finish(asyncio.to_thread(self.run, script))
         if not self._tables.is_ready:
             await self._adrive(self._tables.prepare())
         return await self._adrive(script)
@@ -139,7 +135,7 @@ class ScriptRunner:
         """As `probe`."""
         if self._runner.is_async:
             return await self._adrive(script)
-        return await asyncio.to_thread(self.probe, script)
+        return await finish(asyncio.to_thread(self.probe, script))
 
     async def arun_here(self, script: Script[T]) -> T:
         """As `arun`, but await asides on this event loop over a plain engine too."""
@@ -156,7 +152,7 @@ class ScriptRunner:
         if self._runner.is_async:
             await self._adrive(self._tables.set_up())
         else:
-            await asyncio.to_thread(self.set_up)
+            await finish(asyncio.to_thread(self.set_up))
 
     def _drive(self, script: Script[T], run: Run | None = None) -> T:
         run = run or self._runner.run

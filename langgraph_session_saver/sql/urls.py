@@ -19,7 +19,6 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     StoragePermissionError,
 )
-from langgraph_session_saver.sql.compiled import MOST_SPARES
 from langgraph_session_saver.sql.dialects.sqlite import ENFORCES_REFERENCES
 
 if TYPE_CHECKING:
@@ -31,7 +30,10 @@ URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 APP_NAME = "langgraph-session-saver"
 
 POOL_SIZE = 16
-"""Most connections of an engine made here; they are opened when they are first needed."""
+"""Most connections of an engine made here; each is opened when it is first needed."""
+
+# Without overflow: such a connection would be closed when it is returned, and opened anew.
+_POOL = {"pool_size": POOL_SIZE, "max_overflow": 0}
 
 _POSTGRESQL = {"psycopg": "postgres", "psycopg_async": "postgres", "asyncpg": "asyncpg"}
 _MYSQL = {"pymysql": "mysql", "asyncmy": "mysql"}
@@ -151,10 +153,8 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     if backend == "sqlite":
         options |= _sqlite_options(url, is_async=is_async)
     else:
-        # No overflow: such a connection would be closed at its return, and opened anew.
-        spares = 0 if is_async else MOST_SPARES
-        options |= {"pool_size": POOL_SIZE - spares, "max_overflow": 0}
         options["isolation_level"] = "AUTOCOMMIT"
+        options |= _POOL
     try:
         if url.get_driver_name() in {"psycopg", "psycopg_async"}:
             options |= _psycopg_options(url, is_async=is_async)
@@ -189,10 +189,18 @@ def _how_to_install(url: URL, exc: ImportError) -> str:
 def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     import psycopg  # noqa: PLC0415 - need not be installed
 
-    # Raw cursors send statements as they are. The others parse a statement of over 4,096
-    # characters or 50 parameters at every use.
-    cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
-    connect: dict[str, Any] = {"cursor_factory": cursor}
+    # In PostgreSQL's own parameter style: psycopg parses statements of over 4,096 characters or 50
+    # parameters at every use (_queries.py, MAX_CACHED_STATEMENT_LENGTH), and a step's has more.
+    base: Any = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
+
+    class BinaryCursor(base):  # type: ignore[misc]
+        """Asks for values in PostgreSQL's binary format: bytes as they are, not as digits."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.format = psycopg.pq.Format.BINARY
+
+    connect: dict[str, Any] = {"cursor_factory": BinaryCursor}
     if "prepare_threshold" not in url.query:
         connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
     return {"paramstyle": "numeric_dollar", "connect_args": connect}
@@ -210,7 +218,7 @@ def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     _make_directory(directory)
     if not os.access(directory, os.W_OK):
         raise StoragePermissionError(f"the directory {directory} cannot be written")
-    return {}
+    return _POOL
 
 
 def is_file(database: str | None) -> bool:

@@ -1,75 +1,277 @@
-"""A fair queue before a database that has one writer.
+"""The line in which the writers of one process wait for SQLite's single writer.
 
-SQLite's busy handler sleeps and wakes at random, so under load some writers starve. The writers
-of one process wait here instead, in the order in which they came.
+SQLite's busy handler sleeps and wakes at random, so under load some writers starve. Here they take
+turns in the order of asking. Writes that wait at the same time share a transaction, because a
+commit waits for the disk once, however much it commits.
+
+A caller may be interrupted at any point, by a signal's handler that raises or by a cancellation.
+So the queue's state says at any time who has the turn, leaving is safe to repeat, and a caller's
+place is given up at the latest when its frame is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, Generic, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakSet, WeakValueDictionary
+
+from langgraph_session_saver.sql.cancellation import settle
+
+GROUP_SIZE = 32
+"""Most writes of one transaction: the first of them waits for the last."""
+
+
+class Outcome(NamedTuple):
+    """What a write returned, or the exception that it raised."""
+
+    value: Any
+    error: BaseException | None = None
+
+    def get(self) -> Any:
+        """Return the value, or raise the exception."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+RunTogether: TypeAlias = Callable[[Sequence[Any]], Sequence[Outcome]]
+"""Runs writes in one transaction or, where that fails, each in its own; raises for none of them."""
+
+
+class _Waiter:
+    """A thread that waits for its turn, or until another caller has run its write."""
+
+    def __init__(self, write: Any = None, run_together: RunTogether | None = None) -> None:
+        self.write = write
+        self.run_together = run_together
+        """None for a caller that only wants the turn."""
+        self.outcome: Outcome | None = None
+        self.is_running = False
+        self.has_left = False
+        # Not an Event: a signal that interrupts one leaves its Python code half done.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+
+    def wake(self) -> bool:
+        """Tell the caller that it has the turn or an outcome; whether it is still there."""
+        with suppress(RuntimeError):  # it is awake
+            self._asleep.release()
+        return True
+
+    def wait(self) -> None:
+        """Block until the caller is woken."""
+        self._asleep.acquire()
+
+    def get(self) -> Any:
+        """Return what the write returned, or raise what it raised."""
+        return None if self.outcome is None else self.outcome.get()
+
+    def may_join(self, leader: _Waiter) -> bool:
+        """Whether its write can be part of another waiter's transaction."""
+        return self.run_together is not None and self.run_together == leader.run_together
+
+
+class _LoopWaiter(_Waiter):
+    """A task of an event loop that waits for its turn."""
+
+    def __init__(self, write: Any = None, run_together: RunTogether | None = None) -> None:
+        super().__init__(write, run_together)
+        self._loop = asyncio.get_running_loop()
+        self.woken = self._loop.create_future()
+
+    def wake(self) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._set)
+        except RuntimeError:  # the loop was closed while its task waited
+            return False
+        return True
+
+    def _set(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+class _ServedWaiter(_LoopWaiter):
+    """A task whose write is run in a thread that is started for it, if by no other waiter."""
+
+    def __init__(self, queue: WriterQueue, write: Any, run_together: RunTogether) -> None:
+        super().__init__(write, run_together)
+        self._queue = queue
+
+    def wake(self) -> bool:
+        if self.outcome is not None:
+            return super().wake()
+        if self._queue.claim(self):
+            serve, given = self._queue.serve, (self, self.run_together)
+            threading.Thread(target=serve, args=given, name="session-saver-writer").start()
+        return True
+
+
+class _Place:
+    """A caller's place in the queue, which only the caller's frame keeps alive.
+
+    A signal's handler may raise in a `finally` block before the first statement there: then the
+    place is left when it is deleted.
+    """
+
+    def __init__(self, queue: WriterQueue, waiter: _Waiter) -> None:
+        self._queue = queue
+        self._waiter = waiter
+        self._is_left = False
+
+    def leave(self) -> None:
+        """Leave the line, and pass the turn on if the waiter has it."""
+        self._queue.leave(self._waiter)
+        self._is_left = True
+
+    def __del__(self) -> None:
+        if not self._is_left:
+            self.leave()
 
 
 class WriterQueue:
-    """One holder at a time, in the order of asking; threads and event loops alike."""
+    """Runs the writes of threads and event loops in the order of asking."""
 
     def __init__(self) -> None:
+        self.reset()
+        _all_queues.add(self)
+
+    def reset(self) -> None:
+        """Forget all waiters: after a fork they are threads of the parent."""
         self._lock = threading.Lock()
-        self._held = False
-        self._waiting: deque[Future[None]] = deque()
+        self._holder: _Waiter | None = None
+        self._line: deque[_Waiter] = deque()
 
-    def __enter__(self) -> None:
-        """Wait for the turn, blocking this thread."""
-        asked = self._ask()
-        if asked is not None:
-            asked.result()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn, blocking this thread, and hold it."""
+        waiter = _Waiter()
+        place = _Place(self, waiter)
+        try:
+            self._enter(waiter)
+            waiter.wait()
+            yield
+        finally:
+            place.leave()
 
-    def __exit__(self, *_exc: object) -> None:
-        self._pass_on()
+    @asynccontextmanager
+    async def aturn(self) -> AsyncIterator[None]:
+        """Wait for the turn, leaving the event loop free, and hold it."""
+        waiter = _LoopWaiter()
+        place = _Place(self, waiter)
+        try:
+            self._enter(waiter)
+            await waiter.woken
+            yield
+        finally:
+            place.leave()
 
-    async def __aenter__(self) -> None:
-        """Wait for the turn, leaving the event loop free."""
-        asked = self._ask()
-        if asked is not None:
-            try:
-                await asyncio.wrap_future(asked)
-            except asyncio.CancelledError:
-                if not asked.cancelled():  # the turn came in the same moment
-                    self._pass_on()
-                raise
+    def run(self, write: Any, run_together: RunTogether) -> Any:
+        """Run a write with those that wait behind it, blocking this thread."""
+        waiter = _Waiter(write, run_together)
+        place = _Place(self, waiter)
+        try:
+            self._enter(waiter)
+            waiter.wait()
+            if waiter.outcome is None:
+                self._run_group(waiter, run_together)
+        finally:
+            place.leave()
+        return waiter.get()
 
-    async def __aexit__(self, *_exc: object) -> None:
-        self._pass_on()
+    async def arun(self, write: Any, run_together: RunTogether) -> Any:
+        """As `run`, in a thread of its own, leaving the event loop free."""
+        waiter = _ServedWaiter(self, write, run_together)
+        self._enter(waiter)
+        try:
+            await asyncio.shield(waiter.woken)
+        except asyncio.CancelledError:
+            if not self._withdraw(waiter):
+                await settle(waiter.woken)
+            raise
+        return waiter.get()
 
-    def _ask(self) -> Future[None] | None:
-        """Take the turn, or stand in line for it; None if it is taken."""
+    def serve(self, waiter: _Waiter, run_together: RunTogether) -> None:
+        """Lead for a caller on an event loop."""
+        try:
+            self._run_group(waiter, run_together)
+        except BaseException as exc:  # noqa: BLE001 - the caller on the loop raises it
+            waiter.outcome = Outcome(None, exc)
+            waiter.wake()
+        finally:
+            self.leave(waiter)
+
+    def _enter(self, waiter: _Waiter) -> None:
         with self._lock:
-            if not self._held:
-                self._held = True
-                return None
-            asked: Future[None] = Future()
-            self._waiting.append(asked)
-            return asked
+            if self._holder is None:
+                self._holder = waiter
+            else:
+                self._line.append(waiter)
+        if self._holder is waiter:
+            waiter.wake()
 
-    def _pass_on(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._held = False
-                    return
-                following = self._waiting.popleft()
-            if following.set_running_or_notify_cancel():
-                following.set_result(None)
-                return
+    def leave(self, waiter: _Waiter) -> None:
+        """Leave the line, and pass the turn on if the waiter has it."""
+        try:
+            self._pass_on(waiter)
+        except BaseException:  # a signal's handler raised: nobody may wait for this waiter
+            self._pass_on(waiter)
+            raise
+
+    def _pass_on(self, waiter: _Waiter) -> None:
+        waiter.has_left = True
+        with self._lock:
+            if self._holder is waiter:
+                self._holder = next((one for one in self._line if not one.has_left), None)
+            following = self._holder
+            while self._line and (self._line[0].has_left or self._line[0] is following):
+                self._line.popleft()
+        if following is not None and not following.wake():
+            self._pass_on(following)
+
+    def claim(self, waiter: _Waiter) -> bool:
+        """Take over the running of a waiter's write; whether nobody else has."""
+        with self._lock:
+            is_free, waiter.is_running = not waiter.is_running, True
+            return is_free
+
+    def _withdraw(self, waiter: _Waiter) -> bool:
+        """Leave the line if the waiter's write is not being run; whether it was not."""
+        with self._lock:
+            waiter.has_left = not waiter.is_running
+            return waiter.has_left
+
+    def _run_group(self, leader: _Waiter, run_together: RunTogether) -> None:
+        """Run the leader's write and those that wait behind it, and wake their callers."""
+        with self._lock:
+            group = [leader]
+            for one in self._line:
+                if one.has_left or one is leader:
+                    continue
+                if len(group) == GROUP_SIZE or not one.may_join(leader):
+                    break
+                one.is_running = True
+                group.append(one)
+        try:
+            outcomes = run_together([one.write for one in group])
+        except BaseException:
+            for one in group[1:]:  # interrupted: the others are still in line, and run again
+                one.is_running = False
+            raise
+        for one, outcome in zip(group, outcomes, strict=True):
+            one.outcome = outcome
+            one.has_left = one is not leader
+        for one in group:
+            one.wake()
 
 
+_all_queues: WeakSet[WriterQueue] = WeakSet()
 _queues: WeakValueDictionary[str, WriterQueue] = WeakValueDictionary()
-
 _queues_lock = threading.Lock()
 
 
@@ -82,115 +284,12 @@ def queue_for(database: str) -> WriterQueue:
         return queue
 
 
-W = TypeVar("W")
-
-TOGETHER = 32
-"""Most writes of one transaction: the first of them waits for the last."""
-
-
-class Outcome(NamedTuple):
-    """What a write returned, or what it raised."""
-
-    value: Any
-    error: Exception | None = None
-
-    def get(self) -> Any:
-        """The value; raises the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
+def _reset_in_child() -> None:
+    global _queues_lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _queues_lock = threading.Lock()
+    for queue in list(_all_queues):
+        queue.reset()
 
 
-class _Waiting(NamedTuple, Generic[W]):
-    write: W
-    told: Future[Outcome | None]
-    """Gets the outcome, or None for a thread that is to write for the line itself."""
-    has_thread: bool
-
-
-class Grouped(Generic[W]):
-    """Runs writes in the order of asking, those that wait together; threads and event loops alike.
-
-    Args:
-        run: Runs writes in one transaction or, where that fails, each in its own; it raises for
-            none of them.
-    """
-
-    def __init__(self, run: Callable[[Sequence[W]], Sequence[Outcome]]) -> None:
-        self._run = run
-        self._lock = threading.Lock()
-        self._is_busy = False
-        self._line: deque[_Waiting[W]] = deque()
-
-    def run(self, write: W) -> Any:
-        """Run a write, blocking this thread."""
-        with self._lock:
-            waiting = self._stand_in_line(write, has_thread=True) if self._is_busy else None
-            self._is_busy = True
-        outcome = waiting.told.result() if waiting is not None else None
-        if outcome is None:
-            try:
-                outcome = self._write_for_line([write])[0]
-            finally:
-                if self._pass_on():
-                    self._start_serving()
-        return outcome.get()
-
-    async def arun(self, write: W) -> Any:
-        """Run a write, leaving the event loop free."""
-        with self._lock:
-            waiting = self._stand_in_line(write, has_thread=False)
-            was_busy, self._is_busy = self._is_busy, True
-        if not was_busy:
-            self._start_serving()
-        outcome = await asyncio.wrap_future(waiting.told)
-        return outcome.get() if outcome is not None else None
-
-    def _stand_in_line(self, write: W, *, has_thread: bool) -> _Waiting[W]:
-        waiting = _Waiting(write, Future[Outcome | None](), has_thread)
-        self._line.append(waiting)
-        return waiting
-
-    def _write_for_line(self, own: Sequence[W] = ()) -> Sequence[Outcome]:
-        """Run a thread's own write, if it has one, and those that wait; tell these."""
-        if own and not self._line:
-            return self._run(own)
-        with self._lock:
-            count = min(TOGETHER - len(own), len(self._line))
-            line = [self._line.popleft() for _ in range(count)]
-        line = [waiting for waiting in line if not waiting.told.cancelled()]
-        try:
-            outcomes = self._run([*own, *(waiting.write for waiting in line)])
-        except BaseException:  # this thread was interrupted: another writes for the line
-            with self._lock:
-                self._line.extendleft(reversed(line))
-            raise
-        for waiting, outcome in zip(line, outcomes[len(own) :], strict=True):
-            if waiting.told.set_running_or_notify_cancel():
-                waiting.told.set_result(outcome)
-        return outcomes
-
-    def _pass_on(self) -> bool:
-        """Let the next thread in line write; whether it is an event loop's turn, which has none."""
-        with self._lock:
-            if not self._line:
-                self._is_busy = False
-                return False
-            if not self._line[0].has_thread:
-                return True
-            following = self._line.popleft()
-        following.told.set_result(None)
-        return False
-
-    def _start_serving(self) -> None:
-        threading.Thread(target=self._serve, name="session-saver-writer").start()
-
-    def _serve(self) -> None:
-        """Write for event loops until it is a thread's turn, or nobody's."""
-        while True:
-            try:
-                self._write_for_line()
-            finally:
-                goes_on = self._pass_on()
-            if not goes_on:
-                return
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_in_child)

@@ -29,7 +29,7 @@ from langgraph_session_saver import (
     StoragePermissionError,
     WrongFaceError,
 )
-from langgraph_session_saver.sql.compiled import is_heard
+from langgraph_session_saver.sql.compiled import is_observed
 from tests.schema.test_setup import BLOCKER
 from tests.support.backends import Backend, Sql, checked_out
 from tests.support.graphs import line_of, says
@@ -574,7 +574,8 @@ def test_only_listeners_for_statements_count_as_listeners(name: str, *, expected
     engine = create_engine("sqlite://")
     event.listen(engine, name, lambda *_arguments: None)
 
-    assert is_heard(engine) is expected
+    with engine.connect() as conn:
+        assert is_observed(conn) is expected
 
 
 def test_a_pool_that_gives_each_thread_a_memory_database_is_refused() -> None:
