@@ -37,17 +37,17 @@ from sqlalchemy.dialects.mysql import LONGBLOB
 
 from langgraph_session_saver.errors import SchemaError
 from langgraph_session_saver.schema.column_types import stored_type
+from langgraph_session_saver.schema.migrations.original_tables import OriginalTables
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.dialects import dialect_for
 
+_ORIGINAL = OriginalTables(None, "")
+
 ORIGINAL_COLUMNS = {
-    "sessions": {"id", "title", "created_at", "updated_at", "current_version"},
-    "messages": {"id", "session_id", "role", "content", "timestamp"},
-    "versions": {"id", "session_id", "version", "html", "description", "created_at"},
-    "token_usage": {
-        "id", "session_id", "timestamp", "agent_type", "model",
-        "input_tokens", "output_tokens", "total_tokens", "cost_usd",
-    },
+    table.name: set(table.c.keys())
+    for table in (
+        _ORIGINAL.sessions(), _ORIGINAL.messages(), _ORIGINAL.versions(), _ORIGINAL.token_usage()
+    )
 }  # fmt: skip
 """The columns that even the oldest application's tables have."""
 

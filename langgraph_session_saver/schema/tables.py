@@ -29,6 +29,8 @@ from sqlalchemy import (
     false,
     text,
 )
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
 
 from langgraph_session_saver.schema.column_types import (
     Bytes,
@@ -50,12 +52,54 @@ from langgraph_session_saver.validation import (
 SCHEMA_VERSION = "0005"
 """The revision with these tables."""
 
-TABLE_OPTIONS: dict[str, Any] = {
+_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mariadb_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mariadb_charset": "utf8mb4",
 }
+
+
+class TableFactory:
+    """Declares tables in one schema, with a prefix in the names of tables, indexes and keys."""
+
+    def __init__(self, schema: str | None, prefix: str) -> None:
+        self.metadata = MetaData(schema=schema)
+        self.prefix = prefix
+
+    def table(self, name: str, *items: SchemaItem, **options: Any) -> Table:
+        """Declare a table."""
+        return Table(self.prefix + name, self.metadata, *items, **_OPTIONS, **options)
+
+    def index(self, name: str, *columns: str, where: str | None = None) -> Index:
+        """Declare an index, of the rows that a condition holds for; MySQL indexes all rows."""
+        condition = None if where is None else text(where)
+        return Index(
+            self.prefix + name, *columns, sqlite_where=condition, postgresql_where=condition
+        )
+
+    def unique(self, name: str, *columns: str) -> UniqueConstraint:
+        """Declare a unique constraint."""
+        return UniqueConstraint(*columns, name=self.prefix + name)
+
+    def row_key(self, table: str) -> UniqueConstraint:
+        """Declare the unique key of the rows that were projected from a thread."""
+        return self.unique(f"uq_{table}_row", "thread_key", "row_key")
+
+    def reference(self, table: str, column: str) -> str:
+        """A column, as a foreign key names it."""
+        schema = f"{self.metadata.schema}." if self.metadata.schema else ""
+        return f"{schema}{self.prefix}{table}.{column}"
+
+    def session_id(self, type_: TypeEngine[Any]) -> Column[Any]:
+        """Declare the reference to a session, with which the database deletes the row."""
+        key = ForeignKey(self.reference("sessions", "id"), ondelete="CASCADE")
+        return Column("session_id", type_, key, nullable=False)
+
+    def thread_key(self) -> Column[Any]:
+        """Declare the reference to a thread, with which the database deletes the row."""
+        key = ForeignKey(self.reference("session_threads", "thread_key"), ondelete="CASCADE")
+        return Column("thread_key", Key(), key, primary_key=True)
 
 
 @dataclass(frozen=True)
@@ -87,23 +131,22 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
         schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
         prefix: Prefix of every table, index and constraint name.
     """
-    metadata = MetaData(schema=schema)
-    build = _Builder(metadata, prefix)
+    declare = _Declarations(schema, prefix)
     return Tables(
-        metadata=metadata,
+        metadata=declare.metadata,
         prefix=prefix,
-        version=build.table(
+        version=declare.table(
             "session_saver_alembic_version", Column("version_num", String(32), primary_key=True)
         ),
-        sessions=build.sessions(),
-        threads=build.threads(),
-        checkpoints=build.checkpoints(),
-        blobs=build.blobs(),
-        writes=build.writes(),
-        errors=build.errors(),
-        messages=build.messages(),
-        versions=build.versions(),
-        token_usage=build.token_usage(),
+        sessions=declare.sessions(),
+        threads=declare.threads(),
+        checkpoints=declare.checkpoints(),
+        blobs=declare.blobs(),
+        writes=declare.writes(),
+        errors=declare.errors(),
+        messages=declare.messages(),
+        versions=declare.versions(),
+        token_usage=declare.token_usage(),
     )
 
 
@@ -128,28 +171,7 @@ def _projected_from() -> tuple[Column[Any], Column[Any]]:
     return Column("thread_key", Key()), Column("row_key", Key())
 
 
-@dataclass(frozen=True)
-class _Builder:
-    metadata: MetaData
-    prefix: str
-
-    def table(self, name: str, *items: Any, **options: Any) -> Table:
-        return Table(self.prefix + name, self.metadata, *items, **TABLE_OPTIONS, **options)
-
-    def index(self, name: str, *columns: Any, **options: Any) -> Index:
-        return Index(self.prefix + name, *columns, **options)
-
-    def session_id(self) -> Column[Any]:
-        key = ForeignKey(f"{self.prefix}sessions.id", ondelete="CASCADE")
-        return Column("session_id", Id(THREAD_ID_LENGTH), key, nullable=False)
-
-    def thread_key(self) -> Column[Any]:
-        key = ForeignKey(f"{self.prefix}session_threads.thread_key", ondelete="CASCADE")
-        return Column("thread_key", Key(), key, primary_key=True)
-
-    def row_key(self, table: str) -> UniqueConstraint:
-        return UniqueConstraint("thread_key", "row_key", name=f"{self.prefix}uq_{table}_row")
-
+class _Declarations(TableFactory):
     def sessions(self) -> Table:
         models = [
             Column(f"model_{role}", String(MODEL_LENGTH))
@@ -205,7 +227,7 @@ class _Builder:
             "session_threads",
             Column("thread_key", Key(), primary_key=True),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
-            self.session_id(),
+            self.session_id(Id(THREAD_ID_LENGTH)),
             Column("session_named", Boolean, nullable=False),
             Column("owner_id", Id(THREAD_ID_LENGTH)),
             Column("is_first", Boolean, nullable=False),
@@ -245,12 +267,7 @@ class _Builder:
             Column("metadata_type", String(64), nullable=False),
             Column("metadata_data", Bytes(), nullable=False),
             # A partial index: most checkpoints have no run.
-            self.index(
-                "idx_session_checkpoints_run",
-                "run_id",
-                sqlite_where=text("run_id IS NOT NULL"),
-                postgresql_where=text("run_id IS NOT NULL"),
-            ),
+            self.index("idx_session_checkpoints_run", "run_id", where="run_id IS NOT NULL"),
         )
 
     def blobs(self) -> Table:
@@ -290,7 +307,7 @@ class _Builder:
         return self.table(
             "session_errors",
             _row_id(),
-            self.session_id(),
+            self.session_id(Id(THREAD_ID_LENGTH)),
             *_projected_from(),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
@@ -317,7 +334,7 @@ class _Builder:
         return self.table(
             "messages",
             _row_id(),
-            self.session_id(),
+            self.session_id(Id(THREAD_ID_LENGTH)),
             Column("role", String(20), nullable=False),
             Column("content", LongText(), nullable=False),
             _created("timestamp"),
@@ -334,7 +351,7 @@ class _Builder:
         return self.table(
             "versions",
             _row_id(),
-            self.session_id(),
+            self.session_id(Id(THREAD_ID_LENGTH)),
             Column("version", Integer, nullable=False),
             Column("html", LongText(), nullable=False),
             Column("description", LongText()),
@@ -343,7 +360,7 @@ class _Builder:
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("pinned", Boolean, nullable=False, default=False),
             self.row_key("versions"),
-            UniqueConstraint("session_id", "version", name=f"{self.prefix}uq_versions_version"),
+            self.unique("uq_versions_version", "session_id", "version"),
             self.index("idx_versions_session", "session_id"),
             sqlite_autoincrement=True,
         )
@@ -352,7 +369,7 @@ class _Builder:
         return self.table(
             "token_usage",
             _row_id(),
-            self.session_id(),
+            self.session_id(Id(THREAD_ID_LENGTH)),
             _created("timestamp"),
             Column("agent_type", String(255), nullable=False),
             Column("model", String(MODEL_LENGTH), nullable=False),

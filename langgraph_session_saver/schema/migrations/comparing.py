@@ -7,8 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, Float, ForeignKeyConstraint, inspect
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Connection, Float, ForeignKeyConstraint, inspect
 
 from langgraph_session_saver.schema.column_types import Id
 from langgraph_session_saver.schema.tables import Tables
@@ -80,30 +79,18 @@ def _primary_keys(conn: Connection, tables: Tables) -> Iterator[str]:
                 yield f"{table.name}: primary key ({', '.join(key)}), not ({', '.join(declared)})"
 
 
-def _types_differ(
-    context: Any,
-    _found: Column[Any],
-    _declared: Column[Any],
-    found: TypeEngine[Any],
-    declared: TypeEngine[Any],
-) -> bool | None:
+def _types_differ(context: Any, _column: Any, _declared: Any, found: Any, declared: Any) -> Any:
     """Compare two types; None leaves it to Alembic."""
     if isinstance(declared, Float) and isinstance(found, Float):
         return False  # MySQL calls FLOAT(53) DOUBLE
     if isinstance(declared, Id) and getattr(found, "collation", None) is not None:
-        return str(found.collation) not in declared.compile(context.dialect)  # type: ignore[attr-defined]
+        return str(found.collation) not in declared.compile(context.dialect)
     return None
 
 
-def _defaults_differ(
-    _context: Any,
-    _found: Column[Any],
-    _declared: Column[Any],
-    found: str | None,
-    _default: Any,
-    declared: str | None,
-) -> bool | None:
+def _defaults_differ(*columns_and_defaults: Any) -> bool | None:
     """Compare two defaults; None leaves it to Alembic."""
+    _context, _column, _declared_column, found, _default, declared = columns_and_defaults
     return False if _plain(found) == _plain(declared) else None
 
 

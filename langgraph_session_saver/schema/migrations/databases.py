@@ -115,7 +115,7 @@ class PostgreSQLSteps(Steps):
         setting = "RESET (toast_tuple_target)"
         if limit is not None:
             setting = f"SET (toast_tuple_target={limit})"
-        self.op.execute(f"ALTER TABLE {self._quoted(self.place().table(name))} {setting}")
+        self.op.execute(f"ALTER TABLE {self._quoted(self.factory().table(name))} {setting}")
 
     def utc_now(self, table: Table, column: str) -> Any:
         """The current time, naive or aware as the column is."""

@@ -14,17 +14,15 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Float,
-    ForeignKey,
     Integer,
     String,
     Table,
-    UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
 from langgraph_session_saver.schema.column_types import LongText
-from langgraph_session_saver.schema.migrations.steps import Place
+from langgraph_session_saver.schema.tables import TableFactory
 
 ROLES = ("classifier", "writer", "expander", "validator", "style_refiner")
 
@@ -41,36 +39,33 @@ def routing_columns() -> list[Column[Any]]:
     ]
 
 
-def routing(place: Place) -> list[Any]:
+def routing(factory: TableFactory) -> list[Any]:
     """The columns and indexes that revision 0002 adds to `sessions`."""
     return [
         *routing_columns(),
-        place.index("idx_sessions_product_type", "product_type"),
-        place.index("idx_sessions_complexity", "complexity"),
+        factory.index("idx_sessions_product_type", "product_type"),
+        factory.index("idx_sessions_complexity", "complexity"),
     ]
 
 
-def state(place: Place) -> list[Any]:
+def state(factory: TableFactory) -> list[Any]:
     """The columns and indexes that revision 0003 adds to `sessions`."""
     return [
         Column("graph_state", JSON()),
         Column("build_status", String(20), server_default="pending"),
         Column("build_artifacts", JSON()),
         Column("aesthetic_scores", JSON()),
-        place.index("idx_sessions_build_status", "build_status"),
+        factory.index("idx_sessions_build_status", "build_status"),
     ]
 
 
-class OriginalTables:
+class OriginalTables(TableFactory):
     """Revision 0001's tables; a later revision overrides the types that it converts."""
 
     session_id_type: Any = String(255)
     row_id_type: Any = Integer
     token_count_type: Any = Integer
     cost_type: Any = Float
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
 
     def datetime(self, name: str) -> Column[Any]:
         """Declare a column of datetimes."""
@@ -82,61 +77,56 @@ class OriginalTables:
         """Declare a generated id."""
         return Column("id", self.row_id_type, primary_key=True, autoincrement=True)
 
-    def session_id(self) -> Column[Any]:
-        """Declare the reference to a session."""
-        key = ForeignKey(self.place.column("sessions", "id"), ondelete="CASCADE")
-        return Column("session_id", self.session_id_type, key, nullable=False)
-
     def sessions(self, *more: Any) -> Table:
         """Declare `sessions`, with the columns and indexes of later revisions."""
-        return self.place.table(
+        return self.table(
             "sessions",
             Column("id", self.session_id_type, primary_key=True),
             Column("title", String(512), nullable=False),
             self.datetime("created_at"),
             self.datetime("updated_at"),
             Column("current_version", Integer, server_default="0"),
-            self.place.index("idx_sessions_updated", "updated_at"),
+            self.index("idx_sessions_updated", "updated_at"),
             *more,
         )
 
     def messages(self, *more: Any) -> Table:
         """Declare `messages`."""
-        return self.place.table(
+        return self.table(
             "messages",
             self.row_id(),
-            self.session_id(),
+            self.session_id(self.session_id_type),
             Column("role", String(20), nullable=False),
             Column("content", LongText(), nullable=False),
             self.datetime("timestamp"),
-            self.place.index("idx_messages_session", "session_id"),
-            self.place.index("idx_messages_timestamp", "timestamp"),
+            self.index("idx_messages_session", "session_id"),
+            self.index("idx_messages_timestamp", "timestamp"),
             *more,
             sqlite_autoincrement=True,
         )
 
     def versions(self, *more: Any) -> Table:
         """Declare `versions`."""
-        return self.place.table(
+        return self.table(
             "versions",
             self.row_id(),
-            self.session_id(),
+            self.session_id(self.session_id_type),
             Column("version", Integer, nullable=False),
             Column("html", LongText(), nullable=False),
             Column("description", LongText()),
             self.datetime("created_at"),
-            UniqueConstraint("session_id", "version", name=self.place.name("uq_versions_version")),
-            self.place.index("idx_versions_session", "session_id"),
+            self.unique("uq_versions_version", "session_id", "version"),
+            self.index("idx_versions_session", "session_id"),
             *more,
             sqlite_autoincrement=True,
         )
 
     def token_usage(self, *more: Any) -> Table:
         """Declare `token_usage`."""
-        return self.place.table(
+        return self.table(
             "token_usage",
             self.row_id(),
-            self.session_id(),
+            self.session_id(self.session_id_type),
             self.datetime("timestamp"),
             Column("agent_type", String(255), nullable=False),
             Column("model", String(2048), nullable=False),
@@ -144,8 +134,8 @@ class OriginalTables:
             Column("output_tokens", self.token_count_type, nullable=False),
             Column("total_tokens", self.token_count_type, nullable=False),
             Column("cost_usd", self.cost_type, nullable=False),
-            self.place.index("idx_token_usage_session", "session_id"),
-            self.place.index("idx_token_usage_timestamp", "timestamp"),
+            self.index("idx_token_usage_session", "session_id"),
+            self.index("idx_token_usage_timestamp", "timestamp"),
             *more,
             sqlite_autoincrement=True,
         )

@@ -7,11 +7,10 @@ which cannot look at a database: it creates and drops everything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from alembic.operations import Operations
-from sqlalchemy import Column, Index, Inspector, MetaData, Table, UniqueConstraint, inspect, update
+from sqlalchemy import Column, Inspector, Table, UniqueConstraint, inspect, update
 from sqlalchemy.schema import (
     AddConstraint,
     CreateIndex,
@@ -21,35 +20,7 @@ from sqlalchemy.schema import (
     SchemaItem,
 )
 
-from langgraph_session_saver.schema.tables import TABLE_OPTIONS
-
-
-@dataclass(frozen=True)
-class Place:
-    """A schema and a prefix, to declare the tables of one revision in."""
-
-    schema: str | None = None
-    prefix: str = ""
-    metadata: MetaData = field(default_factory=MetaData)
-
-    def name(self, name: str) -> str:
-        """The name of a table, index or constraint, with the prefix."""
-        return self.prefix + name
-
-    def column(self, table: str, column: str) -> str:
-        """A column, as a foreign key names it."""
-        schema = f"{self.schema}." if self.schema else ""
-        return f"{schema}{self.name(table)}.{column}"
-
-    def table(self, name: str, *items: Any, **options: Any) -> Table:
-        """Declare a table."""
-        return Table(
-            self.name(name), self.metadata, *items, schema=self.schema, **TABLE_OPTIONS, **options
-        )
-
-    def index(self, name: str, *columns: str, **options: Any) -> Index:
-        """Declare an index."""
-        return Index(self.name(name), *columns, **options)
+from langgraph_session_saver.schema.tables import TableFactory
 
 
 class Steps:
@@ -62,9 +33,9 @@ class Steps:
         self.offline = op.get_context().as_sql
         self.dialect = op.get_context().dialect
 
-    def place(self) -> Place:
-        """A fresh place to declare tables in."""
-        return Place(self.schema, self.prefix)
+    def factory(self) -> TableFactory:
+        """A factory for the tables of one revision."""
+        return TableFactory(self.schema, self.prefix)
 
     # -- operations -------------------------------------------------------------------------
 
@@ -76,13 +47,13 @@ class Steps:
 
     def drop(self, name: str) -> None:
         """Drop a table."""
-        table = self.place().table(name)
+        table = self.factory().table(name)
         if self.offline or self._inspector.has_table(table.name, schema=table.schema):
             self.op.execute(DropTable(table))
 
     def extend(self, name: str, *items: SchemaItem) -> None:
         """Add columns to a table, with their indexes and unique constraints."""
-        table = self.place().table(name, *items)
+        table = self.factory().table(name, *items)
         existing = self._columns(table)
         for column in list(table.c):
             if column.name not in existing:
@@ -95,7 +66,7 @@ class Steps:
 
     def retract(self, name: str, *items: SchemaItem) -> None:
         """Drop the columns and indexes that `extend` added."""
-        self._drop_columns(self.place().table(name, *items))
+        self._drop_columns(self.factory().table(name, *items))
 
     def fill(self, table: Table, **values: Any) -> None:
         """Set columns where they are NULL."""

@@ -16,7 +16,7 @@ LOSES: dict[str, dict[str, object]] = {
 
 def upgrade(steps: Steps) -> None:
     """Create the tables."""
-    tables = OriginalTables(steps.place())
+    tables = OriginalTables(steps.schema, steps.prefix)
     for declare in (tables.sessions, tables.messages, tables.versions, tables.token_usage):
         steps.create(declare())
 

@@ -11,9 +11,9 @@ LOSES = {"sessions": dict.fromkeys(column.name for column in routing_columns())}
 
 def upgrade(steps: Steps) -> None:
     """Add the columns to sessions; they are NULL in existing rows."""
-    steps.extend("sessions", *routing(steps.place()))
+    steps.extend("sessions", *routing(steps.factory()))
 
 
 def downgrade(steps: Steps) -> None:
     """Drop them."""
-    steps.retract("sessions", *routing(steps.place()))
+    steps.retract("sessions", *routing(steps.factory()))

@@ -18,11 +18,11 @@ LOSES = {
 
 def upgrade(steps: Steps) -> None:
     """Add the columns to sessions; existing rows get a pending build."""
-    place = steps.place()
-    steps.extend("sessions", *state(place))
-    steps.fill(OriginalTables(place).sessions(*state(place)), build_status="pending")
+    original = OriginalTables(steps.schema, steps.prefix)
+    steps.extend("sessions", *state(steps.factory()))
+    steps.fill(original.sessions(*state(original)), build_status="pending")
 
 
 def downgrade(steps: Steps) -> None:
     """Drop them."""
-    steps.retract("sessions", *state(steps.place()))
+    steps.retract("sessions", *state(steps.factory()))

@@ -9,14 +9,11 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
-    ForeignKey,
     ForeignKeyConstraint,
     Integer,
     String,
     Table,
-    UniqueConstraint,
     false,
-    text,
 )
 
 from langgraph_session_saver.schema.column_types import (
@@ -34,7 +31,8 @@ from langgraph_session_saver.schema.migrations.original_tables import (
     routing,
     state,
 )
-from langgraph_session_saver.schema.migrations.steps import Place, Steps
+from langgraph_session_saver.schema.migrations.steps import Steps
+from langgraph_session_saver.schema.tables import TableFactory
 
 revision = "0004"
 down_revision = "0003"
@@ -59,11 +57,10 @@ LOSES: dict[str, dict[str, Any]] = {
 
 def upgrade(steps: Steps) -> None:
     """Add columns to the applications' tables, convert them, and create the storage."""
-    place = steps.place()
-    converted = ConvertedTables(place)
+    converted = ConvertedTables(steps.schema, steps.prefix)
     sessions, versions = converted.sessions(), converted.versions()
     tables = sessions, converted.messages(), versions, converted.token_usage()
-    for name, items in _added(steps.place()).items():
+    for name, items in _added(steps.factory()).items():
         steps.extend(name, *items)
     steps.fill(
         sessions, current_version=0, round_sequence=0, build_status="pending", made_by_saver=False
@@ -83,10 +80,9 @@ def downgrade(steps: Steps) -> None:
     for name in LOSES:
         if name.startswith("session_"):
             steps.drop(name)
-    place, gone = steps.place(), steps.place()
-    original = OriginalTables(place)
+    original, gone = OriginalTables(steps.schema, steps.prefix), steps.factory()
     steps.convert(
-        original.sessions(*routing(place), *state(place)),
+        original.sessions(*routing(original), *state(original)),
         original.messages(),
         original.versions(),
         original.token_usage(),
@@ -97,7 +93,7 @@ def downgrade(steps: Steps) -> None:
 # -- the applications' tables ------------------------------------------------------------------
 
 
-def _added(place: Place) -> dict[str, list[Any]]:
+def _added(factory: TableFactory) -> dict[str, list[Any]]:
     """The columns, indexes and constraints that each table gains."""
     return {
         "sessions": [
@@ -108,21 +104,21 @@ def _added(place: Place) -> dict[str, list[Any]]:
             Column("status", String(20)),
             Column("round_sequence", Integer, nullable=False, server_default="0"),
             Column("made_by_saver", Boolean, nullable=False, server_default=false()),
-            place.index("idx_sessions_owner", "owner_id"),
+            factory.index("idx_sessions_owner", "owner_id"),
         ],
         "messages": [
             *_projected_from(),
             Column("message_id", LongText()),
             Column("removed_at", UTCDateTime()),
-            _row_key(place, "messages"),
+            factory.row_key("messages"),
         ],
         "versions": [
             *_projected_from(),
             Column("checkpoint_id", Id(255)),
             Column("pinned", Boolean, nullable=False),
-            _row_key(place, "versions"),
+            factory.row_key("versions"),
         ],
-        "token_usage": [*_projected_from(), _row_key(place, "token_usage")],
+        "token_usage": [*_projected_from(), factory.row_key("token_usage")],
     }
 
 
@@ -139,7 +135,7 @@ class ConvertedTables(OriginalTables):
 
     def sessions(self, *more: Any) -> Table:
         """Declare `sessions`."""
-        return self.place.table(
+        return self.table(
             "sessions",
             Column("id", Id(255), primary_key=True),
             Column("title", String(512), nullable=False, server_default="Untitled session"),
@@ -156,47 +152,41 @@ class ConvertedTables(OriginalTables):
             Column("build_status", String(20), nullable=False, server_default="pending"),
             Column("build_artifacts", Json()),
             Column("aesthetic_scores", Json()),
-            self.place.index("idx_sessions_updated", "updated_at"),
-            self.place.index("idx_sessions_product_type", "product_type"),
-            self.place.index("idx_sessions_complexity", "complexity"),
-            self.place.index("idx_sessions_build_status", "build_status"),
-            *_added(self.place)["sessions"],
+            self.index("idx_sessions_updated", "updated_at"),
+            self.index("idx_sessions_product_type", "product_type"),
+            self.index("idx_sessions_complexity", "complexity"),
+            self.index("idx_sessions_build_status", "build_status"),
+            *_added(self)["sessions"],
             *more,
         )
 
     def messages(self, *more: Any) -> Table:
         """Declare `messages`."""
-        return super().messages(*_added(self.place)["messages"], *more)
+        return super().messages(*_added(self)["messages"], *more)
 
     def versions(self, *more: Any) -> Table:
         """Declare `versions`."""
-        return super().versions(*_added(self.place)["versions"], *more)
+        return super().versions(*_added(self)["versions"], *more)
 
     def token_usage(self, *more: Any) -> Table:
         """Declare `token_usage`."""
-        return super().token_usage(*_added(self.place)["token_usage"], *more)
+        return super().token_usage(*_added(self)["token_usage"], *more)
 
 
 # -- the storage -------------------------------------------------------------------------------
 
 
-def _storage(tables: ConvertedTables) -> list[Table]:
-    place = tables.place
-    return [
-        _threads(tables),
-        _checkpoints(place),
-        _blobs(place),
-        _writes(place),
-        _errors(tables),
-    ]
+def _storage(declare: ConvertedTables) -> list[Table]:
+    storage = (_threads, _checkpoints, _blobs, _writes, _errors)
+    return [table(declare) for table in storage]
 
 
-def _threads(tables: ConvertedTables) -> Table:
-    return tables.place.table(
+def _threads(declare: ConvertedTables) -> Table:
+    return declare.table(
         "session_threads",
         Column("thread_key", Key(), primary_key=True),
         Column("thread_id", Id(255), nullable=False),
-        tables.session_id(),
+        declare.session_id(declare.session_id_type),
         Column("session_named", Boolean, nullable=False),
         Column("owner_id", Id(255)),
         Column("is_first", Boolean, nullable=False),
@@ -207,17 +197,17 @@ def _threads(tables: ConvertedTables) -> Table:
         Column("status_step", Integer),
         Column("status_since", UTCDateTime()),
         Column("status_checkpoint_id", Id(255)),
-        tables.datetime("created_at"),
-        tables.datetime("updated_at"),
-        tables.place.index("idx_session_threads_session", "session_id"),
-        tables.place.index("idx_session_threads_thread", "thread_id"),
+        declare.datetime("created_at"),
+        declare.datetime("updated_at"),
+        declare.index("idx_session_threads_session", "session_id"),
+        declare.index("idx_session_threads_thread", "thread_id"),
     )
 
 
-def _checkpoints(place: Place) -> Table:
-    return place.table(
+def _checkpoints(declare: ConvertedTables) -> Table:
+    return declare.table(
         "session_checkpoints",
-        _thread_key(place),
+        declare.thread_key(),
         Column("ns_key", Key(), primary_key=True),
         Column("checkpoint_id", Id(255), primary_key=True),
         Column("checkpoint_ns", LongText(), nullable=False),
@@ -230,14 +220,14 @@ def _checkpoints(place: Place) -> Table:
         Column("data", Bytes(), nullable=False),
         Column("metadata_type", String(64), nullable=False),
         Column("metadata_data", Bytes(), nullable=False),
-        place.index("idx_session_checkpoints_run", "run_id"),
+        declare.index("idx_session_checkpoints_run", "run_id"),
     )
 
 
-def _blobs(place: Place) -> Table:
-    return place.table(
+def _blobs(declare: ConvertedTables) -> Table:
+    return declare.table(
         "session_blobs",
-        _thread_key(place),
+        declare.thread_key(),
         Column("blob_key", Key(), primary_key=True),
         Column("base_key", Key()),
         Column("depth", Integer, nullable=False),
@@ -247,26 +237,19 @@ def _blobs(place: Place) -> Table:
         Column("data", Bytes(), nullable=False),
         ForeignKeyConstraint(
             ["thread_key", "base_key"],
-            [
-                place.column("session_blobs", "thread_key"),
-                place.column("session_blobs", "blob_key"),
-            ],
-            name=place.name("fk_session_blobs_base"),
+            [declare.reference("session_blobs", name) for name in ("thread_key", "blob_key")],
+            name=declare.prefix + "fk_session_blobs_base",
         ),
-        place.index(
-            "idx_session_blobs_base",
-            "thread_key",
-            "base_key",
-            sqlite_where=text("base_key IS NOT NULL"),
-            postgresql_where=text("base_key IS NOT NULL"),
+        declare.index(
+            "idx_session_blobs_base", "thread_key", "base_key", where="base_key IS NOT NULL"
         ),
     )
 
 
-def _writes(place: Place) -> Table:
-    return place.table(
+def _writes(declare: ConvertedTables) -> Table:
+    return declare.table(
         "session_writes",
-        _thread_key(place),
+        declare.thread_key(),
         Column("ns_key", Key(), primary_key=True),
         Column("checkpoint_id", Id(255), primary_key=True),
         Column("task_id", Id(128), primary_key=True),
@@ -278,11 +261,11 @@ def _writes(place: Place) -> Table:
     )
 
 
-def _errors(tables: ConvertedTables) -> Table:
-    return tables.place.table(
+def _errors(declare: ConvertedTables) -> Table:
+    return declare.table(
         "session_errors",
-        tables.row_id(),
-        tables.session_id(),
+        declare.row_id(),
+        declare.session_id(declare.session_id_type),
         *_projected_from(),
         Column("thread_id", Id(255), nullable=False),
         Column("checkpoint_id", Id(255)),
@@ -297,22 +280,13 @@ def _errors(tables: ConvertedTables) -> Table:
         Column("message", LongText(), nullable=False),
         Column("stack", LongText()),
         Column("recovered_at", UTCDateTime()),
-        tables.datetime("created_at"),
-        _row_key(tables.place, "session_errors"),
-        tables.place.index("idx_session_errors_session", "session_id"),
-        tables.place.index("idx_session_errors_created", "created_at"),
+        declare.datetime("created_at"),
+        declare.row_key("session_errors"),
+        declare.index("idx_session_errors_session", "session_id"),
+        declare.index("idx_session_errors_created", "created_at"),
         sqlite_autoincrement=True,
     )
 
 
-def _thread_key(place: Place) -> Column[Any]:
-    key = ForeignKey(place.column("session_threads", "thread_key"), ondelete="CASCADE")
-    return Column("thread_key", Key(), key, primary_key=True)
-
-
 def _projected_from() -> tuple[Column[Any], Column[Any]]:
     return Column("thread_key", Key()), Column("row_key", Key())
-
-
-def _row_key(place: Place, name: str) -> UniqueConstraint:
-    return UniqueConstraint("thread_key", "row_key", name=place.name(f"uq_{name}_row"))
