@@ -118,7 +118,7 @@ def downgrade(
     """Downgrade a database to an earlier revision, or to "base", before the first one.
 
     Args:
-        bind: As for `upgrade`.
+        bind: An engine or a connection, as for `upgrade`.
         revision: The revision to downgrade to.
         schema: As for `upgrade`.
         table_prefix: As for `upgrade`.

@@ -55,37 +55,30 @@ def options_of_environment() -> dict[str, Any]:
     Raises:
         InvalidConfigError: A variable has an invalid value; names the variable.
     """
-    readers: dict[str, Callable[[str, str], Any]] = {
-        "schema": _text,
-        "table_prefix": _text,
-        "keep_last": _number,
-        "keep_versions": _number,
-        "auto_setup": _boolean,
-        "on_projection_error": _text,
-    }
     options = {}
-    for option, read in readers.items():
+    for option, (convert, expected) in _OPTIONS.items():
         name = PREFIX + option.upper()
         if value := os.environ.get(name, "").strip():
-            options[option] = read(name, value)
+            try:
+                options[option] = convert(value)
+            except (ValueError, KeyError) as exc:
+                raise InvalidConfigError(f"{name} is {value!r}: set it to {expected}") from exc
     if os.environ.get(KEY_VARIABLE):
         options["serde"] = EncryptedSerializer.from_pycryptodome_aes()
     return options
 
 
-def _text(_name: str, value: str) -> str:
-    return value
-
-
-def _number(name: str, value: str) -> int:
-    try:
-        return int(value)
-    except ValueError as exc:
-        raise InvalidConfigError(f"{name} is {value!r}: set it to a whole number") from exc
-
-
-def _boolean(name: str, value: str) -> bool:
+def _boolean(value: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if value.lower() not in words:
-        raise InvalidConfigError(f"{name} is {value!r}: set it to true or false")
     return words[value.lower()]
+
+
+_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "schema": (str, "text"),
+    "table_prefix": (str, "text"),
+    "keep_last": (int, "a whole number"),
+    "keep_versions": (int, "a whole number"),
+    "auto_setup": (_boolean, "true or false"),
+    "on_projection_error": (str, "record or raise"),
+}
+"""How each option is read, and what to set it to."""

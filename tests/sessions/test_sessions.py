@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from langgraph_session_saver import (
     VersionNotFoundError,
 )
 from langgraph_session_saver.schema.tables import build_tables
+from langgraph_session_saver.sessions.repository import SessionRepository
+from langgraph_session_saver.sessions.state import SessionState
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import chain, config, counts, fails, listed, one, run
 from tests.support.savers import SaverFactory
@@ -41,6 +44,18 @@ def insert_sessions(backend: Backend, rows: list[dict[str, Any]]) -> None:
     engine = backend.engine()
     with engine.begin() as conn:
         conn.execute(insert(build_tables().sessions), rows)
+
+
+@pytest.mark.parametrize("owner", [SessionRepository, SessionState])
+def test_every_method_has_an_async_twin_with_its_name_and_arguments(owner: type[Any]) -> None:
+    methods = {name for name in dir(owner) if not name.startswith("_")}
+    twins = {name for name in methods if inspect.iscoroutinefunction(getattr(owner, name))}
+    assert twins == {f"a{name}" for name in methods - twins}
+    for name in methods - twins:
+        method, twin = getattr(owner, name), getattr(owner, f"a{name}")
+        assert inspect.signature(twin) == inspect.signature(method)
+        assert (twin.__name__, twin.__doc__) == (f"a{name}", f"As `{name}`.")
+        assert twin.__qualname__.endswith(f".a{name}")
 
 
 async def pages(saver: SessionSaver, **wanted: Any) -> AsyncIterator[list[str]]:
