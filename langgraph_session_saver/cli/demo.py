@@ -49,7 +49,7 @@ def demo(call: Call) -> None:
     url = call.target.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
     target = call.target.at(url)
     with target.writing(creates=True, pricing=demo_graph.price) as database:
-        present = database.read(lambda conn: database.queries.thread_ids(conn, "demo-"))
+        present = database.read(lambda conn: database.queries.ids(conn, "thread", "demo-"))
         made = [name for name in demo_graph.REQUESTS if name not in present]
         with call.busy("running a graph"):
             demo_graph.run_all(database, made)

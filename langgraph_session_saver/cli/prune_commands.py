@@ -62,9 +62,9 @@ def prune(
         raise InvalidConfigError("pass thread ids, or --all")
     with (call.target.reading if dry_run else call.target.writing)() as database:
         if every:
-            ids = database.read(lambda conn: database.queries.thread_ids(conn, ""))
+            ids = database.read(lambda conn: database.queries.ids(conn, "thread", ""))
         else:
-            ids = [database.thread_id(prefix) for prefix in threads or ()]
+            ids = [database.find_id("thread", prefix) for prefix in threads or ()]
         carry_out = partial(database.prune_or_count, ids, chosen[0], keep_last)
         _count_and_delete(call, carry_out, dry_run=dry_run, yes=yes)
 

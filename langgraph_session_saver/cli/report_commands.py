@@ -35,7 +35,7 @@ def errors(
 ) -> None:
     """List errors, newest first: failed tasks, and values that did not validate."""
     with call.target.reading() as database:
-        session_id = database.session_id(session) if session else None
+        session_id = database.find_id("session", session) if session else None
         recovered = False if only_open else None
         page = database.sessions.errors(session_id, recovered=recovered, limit=limit, after=after)
     shown = table("time (UTC)", "thread", "node", "error", "recovered (UTC)")
@@ -68,7 +68,7 @@ def usage(
     """Sum up tokens and cost, most expensive first."""
     groups: Any = [part.strip() for part in by.split(",")]
     with call.target.reading() as database:
-        session_id = database.session_id(session) if session else None
+        session_id = database.find_id("session", session) if session else None
         found = database.sessions.usage_summary(
             *groups, session_id=session_id, owner_id=owner, since=_utc(since), before=_utc(before)
         )

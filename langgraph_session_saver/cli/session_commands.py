@@ -73,7 +73,7 @@ def list_sessions(
 def show(call: Call, session: Session) -> None:
     """Show a session: its columns, threads, last messages, pages and cost."""
     with call.target.reading() as database:
-        found = _read(database, database.session_id(session))
+        found = _read(database, database.find_id("session", session))
     call.answer(found, *_shown(found))
 
 
@@ -149,7 +149,7 @@ def delete(
     Asks for confirmation.
     """
     with call.target.writing() as database:
-        session_id = database.session_id(session)
+        session_id = database.find_id("session", session)
         total, _ = database.read(
             lambda conn: database.queries.threads(conn, session_id=session_id, limit=1)
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
 import platformdirs
@@ -26,7 +26,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView, view_checkpoint
 from langgraph_session_saver.saver import SessionSaver
-from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.sql.scripts import read_script
 from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, make_engine, parse_url
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Database(SessionSaver):
 
     def read(self, operation: Callable[[Connection], T]) -> T:
         """Run a read-only operation, after the schema has been verified."""
-        return self._script_runner.run(_read(operation))
+        return self._script_runner.run(read_script(operation))
 
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""
@@ -74,44 +74,23 @@ class Database(SessionSaver):
             self._maintenance.prune(self.serde, thread_ids, strategy, keep_last, dry_run=dry_run)
         )
 
-    def thread_id(self, prefix: str) -> str:
-        """The id of the one thread whose id starts with a prefix.
+    def find_id(self, what: Literal["thread", "session"], prefix: str) -> str:
+        """The only id of a thread or session that starts with a prefix, or equals it.
 
         Raises:
-            ThreadNotFoundError: There is none.
+            ThreadNotFoundError, SessionNotFoundError: There is none.
             AmbiguousIdError: There are several.
         """
-        return self._only("thread", prefix, self.queries.thread_ids, ThreadNotFoundError)
-
-    def session_id(self, prefix: str) -> str:
-        """The id of the one session whose id starts with a prefix.
-
-        Raises:
-            SessionNotFoundError: There is none.
-            AmbiguousIdError: There are several.
-        """
-        return self._only("session", prefix, self.queries.session_ids, SessionNotFoundError)
-
-    def _only(
-        self,
-        what: str,
-        prefix: str,
-        find: Callable[[Connection, str, int], list[str]],
-        not_found: type[Exception],
-    ) -> str:
         if not prefix:
             raise InvalidConfigError(f"the {what} id is empty: pass at least the start of one")
-        found = self.read(lambda conn: find(conn, prefix, 6))
-        if found and (found[0] == prefix or len(found) == 1):
-            return found[0]
+        found = self.read(lambda conn: self.queries.ids(conn, what, prefix, 6))
         if not found:
+            not_found = ThreadNotFoundError if what == "thread" else SessionNotFoundError
             raise not_found(f"no {what} id starts with {prefix!r}: run `{what}s list`")
-        ids = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-        raise AmbiguousIdError(f"several {what} ids start with {prefix!r} ({ids}): pass more")
-
-
-def _read(operation: Callable[[Connection], T]) -> Script[T]:
-    return (yield Request.read(operation))  # type: ignore[no-any-return]
+        if found[0] != prefix and len(found) > 1:
+            ids = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+            raise AmbiguousIdError(f"several {what} ids start with {prefix!r} ({ids}): pass more")
+        return found[0]
 
 
 @dataclass(frozen=True, slots=True)

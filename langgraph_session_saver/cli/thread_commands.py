@@ -56,7 +56,7 @@ def list_threads(
 ) -> None:
     """List threads, most recently updated first."""
     with call.target.reading() as database:
-        session_id = database.session_id(session) if session else None
+        session_id = database.find_id("session", session) if session else None
         total, rows = database.read(
             lambda conn: database.queries.threads(
                 conn, session_id=session_id, owner_id=owner, status=status, limit=limit
@@ -95,7 +95,7 @@ def history(
     """
     with call.target.reading() as database:
         found = database.history(
-            database.thread_id(thread), checkpoint_ns=namespace, limit=limit, before=before
+            database.find_id("thread", thread), checkpoint_ns=namespace, limit=limit, before=before
         )
     call.answer(found.to_dict(), *_history(found, call.out.width))
 
@@ -129,7 +129,7 @@ def show(
     Stored types are shown by name, and are not imported.
     """
     with call.target.reading() as database:
-        found = database.view(database.thread_id(thread), checkpoint, namespace)
+        found = database.view(database.find_id("thread", thread), checkpoint, namespace)
     call.answer(to_dict(found), *_checkpoint(found, call.out.width))
 
 
@@ -185,7 +185,7 @@ def diff(
     Stored types are not imported. The exit code is 0 whether the checkpoints differ or not.
     """
     with call.target.reading() as database:
-        found = database.diff(database.thread_id(thread), a, b, checkpoint_ns=namespace)
+        found = database.diff(database.find_id("thread", thread), a, b, checkpoint_ns=namespace)
     shown = Text(str(found), overflow="fold")
     shown.highlight_regex(r"(?m)^ *\+.*$", "green")
     shown.highlight_regex(r"(?m)^ *-.*$", "red")

@@ -167,14 +167,13 @@ def _as_number(value: Any) -> Decimal | None:
 def _in_mapping(
     path: str, before: Mapping[Any, Any], after: Mapping[Any, Any], depth: int
 ) -> Iterator[Change]:
-    for key, value in before.items():
+    for key in {**before, **after}:
         if key not in after:
-            yield Change(_at(path, key), "removed", before=value)
+            yield Change(_at(path, key), "removed", before=before[key])
+        elif key not in before:
+            yield Change(_at(path, key), "added", after=after[key])
         else:
-            yield from _differences(_at(path, key), value, after[key], depth + 1)
-    for key, value in after.items():
-        if key not in before:
-            yield Change(_at(path, key), "added", after=value)
+            yield from _differences(_at(path, key), before[key], after[key], depth + 1)
 
 
 def _at(path: str, key: Any) -> str:

@@ -24,7 +24,7 @@ from langgraph_session_saver.inspection.text import (
     quantity,
     to_dict,
 )
-from langgraph_session_saver.inspection.values import ChannelValue, CheckpointReader
+from langgraph_session_saver.inspection.values import ChannelValue, NamespaceReader
 from langgraph_session_saver.sql.scripts import Script
 
 ChannelKind: TypeAlias = Literal["added", "removed", "changed"]
@@ -184,7 +184,7 @@ def read_diff(
     checkpoint_ns: Any,
 ) -> Script[Diff]:
     """Compare two checkpoints of a thread."""
-    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
     if a is None:
         raise InvalidConfigError("a is None: pass a checkpoint id, or the start of one")
     old = yield from reader.find("a", a)

@@ -29,7 +29,7 @@ from langgraph_session_saver.inspection.text import (
     quantity,
     to_dict,
 )
-from langgraph_session_saver.inspection.values import CheckpointReader, Sizes
+from langgraph_session_saver.inspection.values import NamespaceReader, Sizes
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
@@ -341,7 +341,7 @@ def read_history(
     before: Any,
 ) -> Script[History]:
     """Read a page of a thread's history."""
-    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
     queries = reader.queries
     _check_limit(limit)
     start = _check_before(before)
@@ -379,7 +379,7 @@ def read_history(
 
 
 def _read_control(
-    reader: CheckpointReader, checkpoints: Collection[DecodedCheckpoint], sizes: Sizes
+    reader: NamespaceReader, checkpoints: Collection[DecodedCheckpoint], sizes: Sizes
 ) -> Script[None]:
     """Read the small values that say which nodes are due."""
     wanted = {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     LargeBinary,
@@ -108,23 +107,10 @@ class NamespaceQueries:
         return conn.execute(query).first() is not None
 
     def namespaces(self, conn: Connection, limit: int) -> list[str]:
-        """The thread's namespaces that have checkpoints, the newest first."""
+        """Namespaces of the thread that have checkpoints."""
         c = self._tables.checkpoints.c
-        newest = func.max(c.checkpoint_id)
-        groups = (
-            select(c.ns_key, newest.label("newest"))
-            .where(c.thread_key == self._thread_key, c.hidden.is_(False))
-            .group_by(c.ns_key)
-            .order_by(newest.desc())
-            .limit(limit)
-            .subquery()
-        )
-        query = (
-            select(c.checkpoint_ns)
-            .join(groups, (c.ns_key == groups.c.ns_key) & (c.checkpoint_id == groups.c.newest))
-            .where(c.thread_key == self._thread_key)
-        )
-        return list(conn.execute(query).scalars())
+        query = select(c.checkpoint_ns).where(c.thread_key == self._thread_key, c.hidden.is_(False))
+        return list(conn.execute(query.distinct().limit(limit)).scalars())
 
     def anywhere(self, conn: Connection, checkpoint_id: str) -> Any:
         """A checkpoint with this id in any thread and namespace; scans the table."""
@@ -169,13 +155,18 @@ class DatabaseQueries:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def thread_ids(self, conn: Connection, prefix: str, limit: int | None = None) -> list[str]:
-        """Ids of threads that start with a prefix, in order: an exact match comes first."""
-        return _ids(conn, self._tables.threads.c.thread_id, prefix, limit)
-
-    def session_ids(self, conn: Connection, prefix: str, limit: int | None = None) -> list[str]:
-        """Ids of sessions that start with a prefix, in order: an exact match comes first."""
-        return _ids(conn, self._tables.sessions.c.id, prefix, limit)
+    def ids(
+        self,
+        conn: Connection,
+        what: Literal["thread", "session"],
+        prefix: str,
+        limit: int | None = None,
+    ) -> list[str]:
+        """Ids of threads or sessions that start with a prefix, in order: an exact match first."""
+        t = self._tables
+        column = t.threads.c.thread_id if what == "thread" else t.sessions.c.id
+        query = select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
+        return list(conn.execute(query).scalars())
 
     def threads(
         self,
@@ -229,19 +220,13 @@ class DatabaseQueries:
         """The threads whose values take the most bytes."""
         t, b = self._tables.threads.c, self._tables.blobs.c
         stored = func.sum(func.length(b.data))
-        sizes = (
-            select(b.thread_key, func.count().label("versions"), stored.label("bytes"))
-            .group_by(b.thread_key)
-            .order_by(stored.desc())
-            .limit(limit)
-            .subquery()
-        )
         query = (
-            select(t.thread_id, sizes.c.versions, sizes.c.bytes)
-            .join(sizes, sizes.c.thread_key == t.thread_key)
-            .order_by(sizes.c.bytes.desc(), t.thread_id)
+            select(t.thread_id, func.count().label("versions"), stored.label("bytes"))
+            .join(self._tables.blobs, b.thread_key == t.thread_key)
+            .group_by(t.thread_id)
+            .order_by(stored.desc(), t.thread_id)
         )
-        return conn.execute(query).all()
+        return conn.execute(query.limit(limit)).all()
 
     def faults(self, conn: Connection) -> list[tuple[str, int, str]]:
         """Count rows whose other half is missing: where, how many, and what they are."""
@@ -280,11 +265,6 @@ class DatabaseQueries:
 
 def _starts_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     return (column >= prefix) & (column < prefix + HIGHEST)
-
-
-def _ids(conn: Connection, column: Column[str], prefix: str, limit: int | None) -> list[str]:
-    query = select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
-    return list(conn.execute(query).scalars())
 
 
 def _count(conn: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:

@@ -89,7 +89,7 @@ class CheckpointView:
     writes: tuple[PendingWrite, ...]
 
 
-class CheckpointReader:
+class NamespaceReader:
     """Reads checkpoints of one namespace of a thread, and their values.
 
     Raises:
@@ -308,7 +308,7 @@ def view_checkpoint(
     checkpoint_ns: Any = "",
 ) -> Script[CheckpointView]:
     """Read the checkpoint with an id or the start of one; None reads the newest."""
-    reader = CheckpointReader(context, serde, thread_id, checkpoint_ns)
+    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
     found = yield from reader.find("checkpoint", checkpoint_id)
     replayed = [channel for channel in found.versions if found.is_replayed(channel)]
     channels = sorted({*found.valued, *replayed})
