@@ -37,7 +37,7 @@ from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sql.runner import Runner
 from langgraph_session_saver.sql.scripts import ScriptRunner
 from langgraph_session_saver.sql.urls import make_engine, parse_url
-from langgraph_session_saver.storage.checkpoints import operations_on
+from langgraph_session_saver.storage.storage import storage_on
 from langgraph_session_saver.transfer.methods import TransferMethods
 from langgraph_session_saver.validation import check_count
 
@@ -101,7 +101,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             projections = False  # they would store in clear what the serde encrypts
         self._runner = Runner(engine)
         self._context = Context(
-            operations_on(self._runner.sync_engine.dialect, schema, table_prefix),
+            storage_on(self._runner.sync_engine.dialect, schema, table_prefix),
             resolve_projections(projections),
             policy=on_projection_error,
             pricing=pricing,

@@ -19,7 +19,7 @@ from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.storage.checkpoints import Operations
+from langgraph_session_saver.storage.storage import Storage
 
 ATTEMPTS = 5
 """Attempts at an operation that others' deletes or steps keep making invalid."""
@@ -30,7 +30,7 @@ class Context:
 
     def __init__(
         self,
-        operations: Operations,
+        storage: Storage,
         projections: tuple[Projection, ...],
         *,
         policy: Policy,
@@ -39,11 +39,11 @@ class Context:
         keep_last: int | None = None,
         keep_versions: int | None = None,
     ) -> None:
-        self.operations = operations
-        self.tables = operations.tables
-        self.dialect = operations.dialect
+        self.storage = storage
+        self.tables = storage.tables
+        self.dialect = storage.dialect
         self.projector = Projector(projections, pricing, self.tables.sessions)
-        self.projected = ProjectedRows(operations, keep_versions)
+        self.projected = ProjectedRows(storage, keep_versions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
         self.keep_last = keep_last

@@ -162,7 +162,9 @@ class CheckpointReader:
         missing = wanted - values.keys()
         if not missing:
             return values
-        rows = yield Request.read(partial(self._context.operations.get_chains, keys=missing))
+        rows = yield Request.read(
+            partial(self._context.storage.checkpoints.get_chains, keys=missing)
+        )
         # Shortest chain first: a longer one then ends at a value that is already resolved.
         for at in sorted(missing & rows.keys(), key=lambda at: rows[at].depth):
             values[at] = value = self._resolve(at, rows, values)
@@ -213,7 +215,7 @@ class CheckpointReader:
     def _request(self, place: Place) -> Request:
         return Request.read(
             partial(
-                self._context.operations.get_checkpoint,
+                self._context.storage.checkpoints.get,
                 thread_key=place.thread.key,
                 ns_key=place.ns_key,
                 checkpoint_id=place.checkpoint_id,
@@ -388,7 +390,7 @@ class DeltaHistoryReader:
         """A checkpoint (the newest without `start`) and its ancestors, newest first."""
         rows = yield Request.read(
             partial(
-                self._context.operations.get_ancestors,
+                self._context.storage.checkpoints.get_ancestors,
                 thread_key=place.thread.key,
                 ns_key=place.ns_key,
                 start=start,
@@ -404,11 +406,11 @@ class DeltaHistoryReader:
         history: dict[str, DeltaChannelHistory],
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
-        operations, thread_key = self._context.operations, path[0].place.thread.key
+        storage, thread_key = self._context.storage, path[0].place.thread.key
         blobs = {(thread_key, key) for decoded in path for key in decoded.blobs.values()}
-        stored = yield Request.read(partial(operations.existing_blobs, keys=blobs))
+        stored = yield Request.read(partial(storage.checkpoints.existing_blobs, keys=blobs))
         rows = [decoded.row for decoded in path]
-        writes = yield Request.read(partial(operations.get_writes, checkpoints=rows))
+        writes = yield Request.read(partial(storage.checkpoints.get_writes, checkpoints=rows))
         for channel, found in history.items():
             for decoded in path if "seed" not in found else ():
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])

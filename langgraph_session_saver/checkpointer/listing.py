@@ -59,7 +59,7 @@ class Listing:
     """The position of a listing, and its current page."""
 
     wanted: dict[str, Any]
-    """Parameters of `Operations.list_checkpoints`."""
+    """Parameters of `Checkpoints.get_page`."""
     filter: Mapping[str, Any]
     left: int | None
     """Checkpoints that may still be listed; None without a limit."""
@@ -152,7 +152,7 @@ class CheckpointLister:
         if listing.left is not None and not listing.filter:
             size = min(size, listing.left)
         rows = yield Request.read(
-            partial(self._context.operations.list_checkpoints, wanted=listing.wanted, limit=size)
+            partial(self._context.storage.checkpoints.get_page, wanted=listing.wanted, limit=size)
         )
         matching = [row for row in rows if _matches(serde, row, listing.filter)]
         page = [decode(serde, _place_of(row), row) for row in matching[: listing.left]]
@@ -187,7 +187,9 @@ class CheckpointLister:
             for base in held_keys(row.data for row in found)
         }
         if former := bases - wanted.keys():
-            blobs |= yield Request.read(partial(self._context.operations.get_chains, keys=former))
+            blobs |= yield Request.read(
+                partial(self._context.storage.checkpoints.get_chains, keys=former)
+            )
         listing.waiting.extend(page)
         listing.writes, listing.cached, listing.last = writes, cached, {}
         listing.parts = {at: part_of(row) for at, row in blobs.items()}
@@ -195,8 +197,10 @@ class CheckpointLister:
     def _blobs_and_writes(
         self, conn: Connection, keys: Iterable[BlobId], checkpoints: Iterable[Row[Any]]
     ) -> tuple[dict[BlobId, Row[Any]], Writes]:
-        operations = self._context.operations
-        return operations.get_chains(conn, keys), operations.get_writes(conn, checkpoints)
+        storage = self._context.storage
+        return storage.checkpoints.get_chains(conn, keys), storage.checkpoints.get_writes(
+            conn, checkpoints
+        )
 
     def _assemble(self, serde: SerializerProtocol, listing: Listing) -> list[CheckpointTuple]:
         """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""

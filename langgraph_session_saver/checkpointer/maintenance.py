@@ -88,7 +88,7 @@ class ThreadMaintenance:
         pace, start = Pace(self._context.dialect.first_piece), None
         while True:
             delete_piece = partial(
-                self._context.operations.whole.delete_thread,
+                self._context.storage.thread_data.delete_thread,
                 thread_key=key,
                 most=pace.most,
                 only_if=only_if,
@@ -106,7 +106,7 @@ class ThreadMaintenance:
         doomed = {str(run_id) for run_id in _check_ids("run_ids", run_ids)}
         if not doomed:
             return
-        whole = self._context.operations.whole
+        whole = self._context.storage.thread_data
         for key in (yield Request.read(partial(whole.threads_of_runs, run_ids=sorted(doomed)))):
             yield from self._prune_thread(serde, key, partial(keep_other_runs, run_ids=doomed))
 
@@ -157,7 +157,7 @@ class ThreadMaintenance:
         check_age("idle_for", idle_for)
         if older_than is None and idle_for is None:
             raise InvalidConfigError("sweep needs a limit: pass older_than=, idle_for= or both")
-        now, page = utc_now(), self._context.operations.threads.page
+        now, page = utc_now(), self._context.storage.threads.page
         counts, after = Counts(), b""
         while True:
             threads = yield Request.read(partial(page, after=after, limit=PAGE))
@@ -184,7 +184,7 @@ class ThreadMaintenance:
         target = ThreadRef(thread_key(target_text), target_text)
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
-        copy = partial(self._context.operations.whole.copy_thread, source=source, target=target)
+        copy = partial(self._context.storage.thread_data.copy_thread, source=source, target=target)
         if (yield Request.write(copy)):
             self._context.forget_thread(target.key)
             yield from self._project_again(serde, target, keeps_status=True)
@@ -232,11 +232,11 @@ class ThreadMaintenance:
         return replace(total, threads=int(bool(total.checkpoints)))
 
     def _plan(self, key: bytes, choose: Choose, conn: Connection) -> _Plan | None:
-        operations = self._context.operations
-        thread = operations.threads.look_up(conn, key)
+        storage = self._context.storage
+        thread = storage.threads.look_up(conn, key)
         if thread is None:
             return None
-        contents = read_contents(operations, conn, key, thread.revision)
+        contents = read_contents(storage, conn, key, thread.revision)
         return _Plan(thread.thread_id, contents.thinned(choose(list(contents.rows.values()))))
 
     def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
@@ -269,14 +269,14 @@ class ThreadMaintenance:
         conn: Connection,
     ) -> bool:
         """Delete a piece of a thread; False, and nothing is deleted, if its revision is another."""
-        operations = self._context.operations
-        thread = operations.threads.find(conn, key)
+        storage = self._context.storage
+        thread = storage.threads.find(conn, key)
         if thread is None or thread.revision != revision:
             return False
-        with operations.dialect.in_bulk(conn):
-            carry_out(operations, conn, key, piece, by_order=by_order)
+        with storage.dialect.in_bulk(conn):
+            carry_out(storage, conn, key, piece, by_order=by_order)
         kept = {"revision": following, "updated_at": thread.updated_at}
-        operations.threads.change(conn, key, kept)
+        storage.threads.change(conn, key, kept)
         return True
 
     def _plan_and_carry_out(
@@ -287,22 +287,25 @@ class ThreadMaintenance:
         Returns:
             What was deleted, and the thread's id.
         """
-        operations = self._context.operations
-        thread = operations.threads.find(conn, key)
+        storage = self._context.storage
+        thread = storage.threads.find(conn, key)
         plan = self._plan(key, choose, conn) if thread is not None else None
         if plan is None:
             return Counts(), ""
-        carry_out(operations, conn, key, plan.thinned)
-        operations.threads.change(conn, key, {"revision": new_revision(thread.revision)})
+        carry_out(storage, conn, key, plan.thinned)
+        storage.threads.change(conn, key, {"revision": new_revision(thread.revision)})
         return _counted(plan.thinned), plan.thread_id
 
     # -- projecting again -------------------------------------------------------------------
 
     def _shows_deleted(self, thread: ThreadRef, conn: Connection) -> bool:
         """Whether a thread's projected rows show another checkpoint than its newest."""
-        operations = self._context.operations
-        row = operations.threads.look_up(conn, thread.key)
-        return row is not None and operations.latest_root(conn, thread.key) != row.checkpoint_id
+        storage = self._context.storage
+        row = storage.threads.look_up(conn, thread.key)
+        return (
+            row is not None
+            and storage.checkpoints.latest_root(conn, thread.key) != row.checkpoint_id
+        )
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
@@ -330,10 +333,10 @@ class ThreadMaintenance:
         columns: dict[str, Any],
         conn: Connection,
     ) -> None:
-        operations = self._context.operations
-        head = operations.threads.lock(conn, thread)
+        storage = self._context.storage
+        head = storage.threads.lock(conn, thread)
         self._context.projected.apply(conn, thread, head, step, changes)
-        operations.threads.change(conn, thread.key, columns)
+        storage.threads.change(conn, thread.key, columns)
 
 
 class _Plan(NamedTuple):

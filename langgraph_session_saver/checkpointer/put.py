@@ -124,11 +124,11 @@ class CheckpointWriter:
         values = _thread_values(new, head, revision)
         batch = self._batch(put, head, values)
         if thinned is not None:
-            batch.deletes = deletes_of(context.operations, thread.key, thinned)
+            batch.deletes = deletes_of(context.storage, thread.key, thinned)
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request.batch(partial(context.operations.steps.run, batch=batch))
+            stored = yield Request.batch(partial(context.storage.batches.run, batch=batch))
         except BrokenReferenceError:
             stored = False
         if not stored:
@@ -142,15 +142,15 @@ class CheckpointWriter:
     def _batch(self, put: _Put, head: Head, values: dict[str, Any]) -> Batch:
         """Everything that a step writes, if its thread's row is still `head`."""
         context, thread, rows = self._context, put.new.place.thread, put.encoded.rows
-        operations, projected = context.operations, context.projected
+        storage, projected = context.storage, context.projected
         batch = Batch([], RevisionCheck(thread.key, head.revision, values, rows.dependencies))
         if rows.blobs:
-            batch.upserts.append((operations.blobs, rows.blobs))
+            batch.upserts.append((storage.checkpoints.upsert_blobs, rows.blobs))
         if put.changes is not None:
             batch.upserts += projected.upserts(thread, head, put.changes)
             if head.is_first:
                 batch.session = (head.session_id, projected.session_values(put.changes))
-        batch.upserts.append((operations.checkpoints, [rows.checkpoint]))
+        batch.upserts.append((storage.checkpoints.upsert_checkpoint, [rows.checkpoint]))
         return batch
 
     # -- under the thread's lock ------------------------------------------------------------
@@ -200,9 +200,9 @@ class CheckpointWriter:
             The thread's row after the step, and under `keep_last` what the thread then stores.
         """
         context, thread = self._context, put.new.place.thread
-        was = context.operations.threads.lock(conn, thread)
+        was = context.storage.threads.lock(conn, thread)
         values = _thread_values(put.new, was, new_revision(was.revision))
-        if _only_adds(put, was) and context.operations.steps.run(
+        if _only_adds(put, was) and context.storage.batches.run(
             conn, self._batch(put, was, values)
         ):
             head = was.changed(values)
@@ -216,10 +216,10 @@ class CheckpointWriter:
     def _continue_thread(self, conn: Connection, put: _Put, was: Head) -> Head:
         context, new, changes = self._context, put.new, put.changes
         thread, projected = new.place.thread, context.projected
-        context.operations.put(conn, put.encoded.rows)
+        context.storage.checkpoints.put(conn, put.encoded.rows)
         if not new.place.is_root or new.id < (was.checkpoint_id or ""):
             following = {"revision": new_revision(was.revision)}
-            context.operations.threads.change(conn, thread.key, following)
+            context.storage.threads.change(conn, thread.key, following)
             return was.changed(following)
         is_repeated = new.id == was.checkpoint_id
         if changes is not None and not is_repeated:
@@ -234,7 +234,7 @@ class CheckpointWriter:
         new = put.new
         if not new.place.is_root or new.id > (head.checkpoint_id or ""):
             return put
-        replaced = self._context.operations.get_checkpoint(conn, *new.key)
+        replaced = self._context.storage.checkpoints.get(conn, *new.key)
         if not replaced:
             return put
         return put._replace(encoded=put.encoded.replacing(replaced[0].refs))
@@ -250,11 +250,11 @@ class CheckpointWriter:
             before: The revision of the thread's row before the step.
             after: The revision now.
         """
-        operations, thread_key = self._context.operations, put.new.place.thread.key
+        storage, thread_key = self._context.storage, put.new.place.thread.key
         thinned = self._thin_known(put, before, after)
         if thinned is None:
-            thinned = self._thin(read_contents(operations, conn, thread_key, after))
-        carry_out(operations, conn, thread_key, thinned)
+            thinned = self._thin(read_contents(storage, conn, thread_key, after))
+        carry_out(storage, conn, thread_key, thinned)
         return thinned.contents
 
     def _thin_known(self, put: _Put, before: int, after: int) -> Thinned | None:
@@ -408,7 +408,7 @@ def check_parent(
         if new_key is not None:
             known.missing_ancestor.put(new_key, key)
         request = partial(
-            context.operations.get_checkpoint,
+            context.storage.checkpoints.get,
             thread_key=key.thread_key,
             ns_key=key.ns_key,
             checkpoint_id=key.checkpoint_id,

@@ -85,14 +85,14 @@ class TaskWritesWriter:
         yield from check_parent(context, task.place)
         regular, special = self._encode(serde, task)
         unless_pruned = task.key if context.keep_last is not None else None
-        batch = context.operations.writes_batch(regular, special, unless_pruned)
+        batch = context.storage.checkpoints.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
             known = context.threads.rows.get(thread.key)
             try:
                 if known is not None and known.agrees_with(thread) and not task.sets_status:
                     if batch.upserts:
                         yield Request.batch(
-                            partial(context.operations.steps.run, batch=batch),
+                            partial(context.storage.batches.run, batch=batch),
                             is_one_insert=batch.is_one_insert,
                         )
                     return
@@ -113,9 +113,9 @@ class TaskWritesWriter:
             The thread's row before and after.
         """
         context, thread = self._context, task.place.thread
-        was = head = context.operations.threads.lock(conn, thread)
+        was = head = context.storage.threads.lock(conn, thread)
         if batch.upserts:
-            context.operations.steps.run(conn, batch)
+            context.storage.batches.run(conn, batch)
         # Only now: the put of this checkpoint may have been under way until the lock was free.
         facts = context.checkpoints.facts.get(task.key)
         about = self._about(task)

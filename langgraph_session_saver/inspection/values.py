@@ -103,7 +103,7 @@ class NamespaceReader:
         self.place = place_of({"configurable": configurable})
         self.queries = NamespaceQueries(context.tables, self.place)
         self.serde = serde
-        self._operations = context.operations
+        self._checkpoints = context.storage.checkpoints
         self._thread_key = self.place.thread.key
         self._thread = f"thread {self.place.thread.thread_id!r}"
 
@@ -230,7 +230,7 @@ class NamespaceReader:
 
     def _chains(self, keys: set[bytes]) -> Script[dict[tuple[bytes, bytes], Row[Any]]]:
         wanted = [(self._thread_key, key) for key in keys]
-        return (yield Request.read(lambda conn: self._operations.get_chains(conn, wanted)))  # type: ignore[no-any-return]
+        return (yield Request.read(lambda conn: self._checkpoints.get_chains(conn, wanted)))  # type: ignore[no-any-return]
 
     def _replayed(self, checkpoint: DecodedCheckpoint, channel: str) -> Script[Any]:
         """The value of a `DeltaChannel`: its last snapshot with the writes since."""
@@ -263,7 +263,7 @@ class NamespaceReader:
 
     def _ancestors(self, start: str) -> Script[list[DecodedCheckpoint]]:
         at = (self._thread_key, self.place.ns_key, start, ANCESTORS)
-        rows = yield Request.read(lambda conn: self._operations.get_ancestors(conn, *at))
+        rows = yield Request.read(lambda conn: self._checkpoints.get_ancestors(conn, *at))
         return [decode_checkpoint(self.serde, row) for row in rows]
 
     # -- writes -----------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import Upsert
-from langgraph_session_saver.storage.checkpoints import Operations
 from langgraph_session_saver.storage.parameters import Rows
+from langgraph_session_saver.storage.storage import Storage
 from langgraph_session_saver.storage.threads import Head, new_revision
 
 ROW_KEY = ("thread_key", "row_key")
@@ -36,11 +36,11 @@ class StaleProjectionError(Exception):
 class ProjectedRows:
     """Stores projected rows, and the status of threads."""
 
-    def __init__(self, operations: Operations, keep_versions: int | None = None) -> None:
-        self._operations = operations
+    def __init__(self, storage: Storage, keep_versions: int | None = None) -> None:
+        self._storage = storage
         self._keep_versions = keep_versions
-        self._tables: Tables = operations.tables
-        self._dialect: Dialect = operations.dialect
+        self._tables: Tables = storage.tables
+        self._dialect: Dialect = storage.dialect
         t, d = self._tables, self._dialect
         self.messages = Upsert(
             t.messages,
@@ -87,21 +87,21 @@ class ProjectedRows:
         """
         if not changes.is_whole and head.checkpoint_id != changes.base:
             raise StaleProjectionError
-        steps, owner = self._operations.steps, _owner(thread, head)
+        runner, owner = self._storage.batches, _owner(thread, head)
         if head.is_first:
-            steps.change_session(conn, head.session_id, self.session_values(changes))
+            runner.change_session(conn, head.session_id, self.session_values(changes))
         is_new = head.checkpoint_id is None
         known = self._store_messages(conn, owner, changes, is_new=is_new)
         # The usage of a known message is stored already; a copied thread's under the original.
         usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in known]
         if usage:
-            steps.put(conn, self.usage, usage)
+            runner.put(conn, self.usage, usage)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
             if version is None:
                 continue
             if head.is_first:
-                steps.change_session(conn, head.session_id, {"current_version": version})
+                runner.change_session(conn, head.session_id, {"current_version": version})
             # After the change: the page that was current may be deleted now.
             self.drop_old_pages(conn, head.session_id, version)
         for table, rows in changes.rows:
@@ -127,7 +127,7 @@ class ProjectedRows:
         if changes.compare_messages and not is_new:
             rows, removed, stored = self._differences(conn, owner["thread_key"], rows)
         if rows:
-            self._operations.steps.put(conn, self.messages, [{**row, **owner} for row in rows])
+            self._storage.batches.put(conn, self.messages, [{**row, **owner} for row in rows])
         m = self._tables.messages
         for batch in batches(removed):
             conn.execute(
@@ -244,7 +244,7 @@ class ProjectedRows:
                 number = {"thread": thread.key, "step": reached.step + 1}
                 conn.execute(self._number_errors, number)
         values = {"revision": revision, **status_at(reached, head.status_checkpoint_id)}
-        self._operations.threads.change(conn, thread.key, values)
+        self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
 
     def note_resumed(
@@ -257,7 +257,7 @@ class ProjectedRows:
             "status": RUNNING, "status_since": utc_now(), "status_step": about["step"],
             "revision": new_revision(head.revision),
         }  # fmt: skip
-        self._operations.threads.change(conn, thread.key, values)
+        self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
 
     def note_incidents(
@@ -297,7 +297,7 @@ class ProjectedRows:
             "status_checkpoint_id": root_id,
             "revision": new_revision(head.revision),
         }
-        self._operations.threads.change(conn, thread.key, values)
+        self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
 
 

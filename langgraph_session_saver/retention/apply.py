@@ -10,23 +10,21 @@ from sqlalchemy import Connection
 from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.retention.lineage import Stored
 from langgraph_session_saver.storage.batch import DeleteByKey
-from langgraph_session_saver.storage.checkpoints import Operations
 from langgraph_session_saver.storage.parameters import Rows
+from langgraph_session_saver.storage.storage import Storage
 from langgraph_session_saver.storage.thread_data import PIECE, Pace
 
 
-def read_contents(
-    operations: Operations, conn: Connection, thread_key: bytes, revision: int
-) -> Contents:
+def read_contents(storage: Storage, conn: Connection, thread_key: bytes, revision: int) -> Contents:
     """Read what a thread stores at a revision of its row."""
-    rows = [Stored(*row) for row in operations.whole.checkpoint_rows(conn, thread_key)]
-    blobs = operations.whole.blob_bases(conn, thread_key)
+    rows = [Stored(*row) for row in storage.thread_data.checkpoint_rows(conn, thread_key)]
+    blobs = storage.thread_data.blob_bases(conn, thread_key)
     rows.sort(key=lambda row: row.checkpoint_id)
     return Contents(revision, {row.key: row for row in rows}, blobs)
 
 
 def deletes_of(
-    operations: Operations, thread_key: bytes, thinned: Thinned
+    storage: Storage, thread_key: bytes, thinned: Thinned
 ) -> list[tuple[DeleteByKey, Rows]]:
     """The deletes of a batch: checkpoints and their writes, and unused blobs."""
     checkpoints = [
@@ -35,9 +33,9 @@ def deletes_of(
     ]
     blobs = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
     deletes: list[tuple[DeleteByKey, Rows]] = [
-        (operations.delete_writes, checkpoints),
-        (operations.delete_checkpoints, checkpoints),
-        (operations.delete_blobs, blobs),
+        (storage.checkpoints.delete_writes, checkpoints),
+        (storage.checkpoints.delete_checkpoints, checkpoints),
+        (storage.checkpoints.delete_blobs, blobs),
     ]
     return [(by_key, rows) for by_key, rows in deletes if rows]
 
@@ -77,7 +75,7 @@ def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
 
 
 def carry_out(
-    operations: Operations,
+    storage: Storage,
     conn: Connection,
     thread_key: bytes,
     thinned: Thinned,
@@ -87,7 +85,7 @@ def carry_out(
     """Delete what is to go from a thread.
 
     Args:
-        operations: The statements.
+        storage: The statements.
         conn: A transaction that holds the thread's row.
         thread_key: The thread.
         thinned: What is to go.
@@ -95,13 +93,13 @@ def carry_out(
     """
     if thinned.gone:
         gone = [row.key for row in thinned.gone]
-        operations.whole.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
+        storage.thread_data.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
     if thinned.newly_hidden:
-        operations.whole.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
+        storage.thread_data.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
     if thinned.unused and by_order:
         staying = thinned.contents.blobs
-        operations.whole.delete_newest_blobs(conn, thread_key, len(thinned.unused), staying)
+        storage.thread_data.delete_newest_blobs(conn, thread_key, len(thinned.unused), staying)
     elif thinned.unused:
-        operations.whole.delete_blobs(conn, thread_key, thinned.unused)
+        storage.thread_data.delete_blobs(conn, thread_key, thinned.unused)
     if thinned.oldest_root is not None:
-        operations.steps.delete_orphans(conn, thread_key, thinned.oldest_root)
+        storage.batches.delete_orphans(conn, thread_key, thinned.oldest_root)

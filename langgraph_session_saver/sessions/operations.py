@@ -21,7 +21,7 @@ class SessionOperations:
 
     def __init__(self, context: Context) -> None:
         self._sessions = context.tables.sessions
-        self._threads = context.operations.threads
+        self._threads = context.storage.threads
 
     def find(self, conn: Connection, session_id: str) -> SessionRecord | None:
         """Read a session."""

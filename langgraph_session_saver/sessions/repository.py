@@ -235,7 +235,7 @@ class SessionRepository(SessionChildren):
     adelete = awaited(delete)
 
     def _delete(self, session_id: str) -> Script[bool]:
-        threads = self._context.operations.threads
+        threads = self._context.storage.threads
         if (yield Request.read(lambda conn: self._operations.find(conn, session_id))) is None:
             return False
         for table in threads.child_tables():
@@ -251,7 +251,7 @@ class SessionRepository(SessionChildren):
 
     def _delete_row(self, conn: Connection, session_id: str) -> bool:
         """Delete a session without threads; False if it has been given one meanwhile."""
-        s, threads = self._tables.sessions, self._context.operations.threads
+        s, threads = self._tables.sessions, self._context.storage.threads
         query = select(s.c.id).where(s.c.id == session_id)
         conn.execute(self._context.dialect.locked(query, s))
         if threads.of_session(conn, session_id):

@@ -1,17 +1,12 @@
-"""Statements on checkpoints, and the object that has those on the other tables, too.
-
-They are functions of a connection. None of them opens a connection, commits or retries: see
-`sql.runner`.
-"""
+"""Statements on checkpoints, their blobs and their writes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
-import sqlalchemy
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -26,10 +21,8 @@ from sqlalchemy import (
 )
 
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
-from langgraph_session_saver.schema.tables import Tables, shared_tables
+from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, batches
-from langgraph_session_saver.sql.dialects import dialect_for
-from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.storage.batch import (
     Batch,
@@ -38,15 +31,8 @@ from langgraph_session_saver.storage.batch import (
     Upsert,
     column_names,
 )
-from langgraph_session_saver.storage.block import OneBlock
 from langgraph_session_saver.storage.in_turn import InTurn
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
-from langgraph_session_saver.storage.single_statement import SingleStatement
-from langgraph_session_saver.storage.thread_data import ThreadData
-from langgraph_session_saver.storage.threads import Threads
-
-_BATCH_RUNNERS = {"turns": InTurn, "statement": SingleStatement, "block": OneBlock}
-"""How a database runs a batch, by `Dialect.batches_as`."""
 
 _CHECKPOINT_KEY = ("thread_key", "ns_key", "checkpoint_id")
 
@@ -78,59 +64,29 @@ class CheckpointRows:
         )
 
 
-def operations_on(
-    dialect: sqlalchemy.Dialect, schema: str | None = None, prefix: str = ""
-) -> Operations:
-    """The operations that all savers on engines of one kind share, with their compiled statements.
+class Checkpoints:
+    """Stores and reads checkpoints, their blobs and their writes."""
 
-    Args:
-        dialect: The dialect of the engine.
-        schema: As for `build_tables`.
-        prefix: As for `build_tables`.
-    """
-    dialect_class: Any = type(dialect)
-    return _operations_on(dialect_class, schema, prefix)
-
-
-@lru_cache(maxsize=32)
-def _operations_on(
-    dialect: type[sqlalchemy.Dialect], schema: str | None, prefix: str
-) -> Operations:
-    return Operations(shared_tables(schema, prefix), dialect_for(dialect))
-
-
-class Operations:
-    """Statements on the tables of one installation.
-
-    Attributes:
-        threads: Those on threads and their sessions.
-        whole: Those on all that a thread stores.
-        steps: Runs batches.
-    """
-
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        self.tables = t = tables
-        self.dialect = dialect
-        self.threads = Threads(tables, dialect)
-        self.whole = ThreadData(tables, dialect, self.threads)
-        self.steps = _BATCH_RUNNERS[dialect.batches_as](tables, dialect)
+    def __init__(self, tables: Tables, batches: InTurn) -> None:
+        self._tables = t = tables
+        self._batches = batches
 
         blob_key = ("thread_key", "blob_key")
-        self.blobs = Upsert(t.blobs, blob_key, column_names(t.blobs), large="data")
+        self.upsert_blobs = Upsert(t.blobs, blob_key, column_names(t.blobs), large="data")
         columns = column_names(t.checkpoints)
-        others = tuple(name for name in columns if name not in _CHECKPOINT_KEY)
-        self.checkpoints = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, others)
+        replaced = tuple(name for name in columns if name not in _CHECKPOINT_KEY)
+        self.upsert_checkpoint = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, replaced)
         write_key, columns = (*_CHECKPOINT_KEY, "task_id", "idx"), column_names(t.writes)
-        self.writes = Upsert(t.writes, write_key, columns, large="data")
+        self._insert_writes = Upsert(t.writes, write_key, columns, large="data")
         replaced = ("channel", "type", "data", "task_path")
-        self.special_writes = Upsert(t.writes, write_key, columns, replaced, large="data")
+        self._replace_writes = Upsert(t.writes, write_key, columns, replaced, large="data")
         self.delete_writes = DeleteByKey(t.writes, _CHECKPOINT_KEY)
         self.delete_checkpoints = DeleteByKey(t.checkpoints, _CHECKPOINT_KEY)
         self.delete_blobs = DeleteByKey(t.blobs, blob_key)
 
-        self._select_checkpoint = cache(self._build_checkpoint)
-        self._select_writes = cache(self._build_writes)
+        self._select = cache(self._build_select)
         self._select_chains = cache(self._build_chains)
+        self._select_writes = cache(self._build_writes)
         self._select_page = cache(self._build_page)
 
     # -- writing ----------------------------------------------------------------------------
@@ -143,12 +99,12 @@ class Operations:
             BrokenReferenceError: The base of a delta does not exist.
         """
         needed = rows.dependencies
-        if not self.steps.put_if_present(conn, self.checkpoints, rows.checkpoint, needed):
-            if needed.parent and not self.get_checkpoint(conn, rows.thread.key, *needed.parent):
+        if not self._batches.put_if_present(conn, self.upsert_checkpoint, rows.checkpoint, needed):
+            if needed.parent and not self.get(conn, rows.thread.key, *needed.parent):
                 raise ParentGoneError
             raise BrokenReferenceError("a value that a step stores a delta of was deleted")
         if rows.blobs:
-            self.steps.put(conn, self.blobs, rows.blobs)
+            self._batches.put(conn, self.upsert_blobs, rows.blobs)
 
     def writes_batch(
         self, regular: Rows, special: Rows, unless_pruned: CheckpointKey | None
@@ -160,25 +116,25 @@ class Operations:
             special: Writes that are replaced if they exist.
             unless_pruned: Their checkpoint, if retention may have deleted it.
         """
-        upserts = [(self.writes, regular), (self.special_writes, special)]
+        upserts = [(self._insert_writes, regular), (self._replace_writes, special)]
         return Batch(
             [(upsert, rows) for upsert, rows in upserts if rows], unless_pruned=unless_pruned
         )
 
     # -- reading ----------------------------------------------------------------------------
 
-    def get_checkpoint(
+    def get(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
     ) -> Sequence[Row[Any]]:
         """Read a checkpoint, or the newest one: a row for each of its writes, or one without."""
         params: dict[str, Any] = {"thread": thread_key, "ns": ns_key}
         if checkpoint_id is not None:
             params["checkpoint"] = checkpoint_id
-        return self._select_checkpoint(checkpoint_id is None).all(conn, params)
+        return self._select(checkpoint_id is None).all(conn, params)
 
-    def _build_checkpoint(self, newest: bool) -> Statement:  # noqa: FBT001
+    def _build_select(self, newest: bool) -> Statement:  # noqa: FBT001
         """Select a checkpoint and its writes in one round trip."""
-        t, w = self.tables.checkpoints, self.tables.writes.c
+        t, w = self._tables.checkpoints, self._tables.writes.c
         one = select(t).where(t.c.thread_key == bindparam("thread"), t.c.ns_key == bindparam("ns"))
         if newest:
             one = one.where(t.c.hidden.is_(False)).order_by(t.c.checkpoint_id.desc())
@@ -196,7 +152,7 @@ class Operations:
                 c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type,
                 c.data, c.metadata_type, c.metadata_data, w.task_id, w.idx, w.task_path, w.channel,
                 w.type.label("write_type"), w.data.label("write_data"),
-            ).outerjoin(self.tables.writes, is_its)
+            ).outerjoin(self._tables.writes, is_its)
         )  # fmt: skip
 
     def get_chains(self, conn: Connection, keys: Iterable[BlobKey]) -> dict[BlobKey, Row[Any]]:
@@ -211,7 +167,7 @@ class Operations:
         return found
 
     def _build_chains(self, threads: int, keys: int) -> Statement:
-        b = self.tables.blobs
+        b = self._tables.blobs
         links = (
             select(b.c.thread_key, b.c.blob_key, b.c.base_key)
             .where(
@@ -232,7 +188,7 @@ class Operations:
 
     def existing_blobs(self, conn: Connection, keys: Iterable[BlobKey]) -> set[BlobKey]:
         """The keys under which there are blobs."""
-        b = self.tables.blobs.c
+        b = self._tables.blobs.c
         found: set[BlobKey] = set()
         for batch in batches(sorted(keys)):
             rows = conn.execute(
@@ -259,7 +215,7 @@ class Operations:
         return found
 
     def _build_writes(self, threads: int, checkpoints: int) -> Statement:
-        w = self.tables.writes
+        w = self._tables.writes
         return Statement(
             select(w).where(
                 w.c.thread_key.in_(list_binds("thread", w.c.thread_key, threads)),
@@ -271,7 +227,7 @@ class Operations:
         self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
     ) -> list[Row[Any]]:
         """Read a checkpoint (the newest, if none is named) and its ancestors, newest first."""
-        c = self.tables.checkpoints
+        c = self._tables.checkpoints
         of_namespace = (c.c.thread_key == thread_key, c.c.ns_key == ns_key)
         newest = select(func.max(c.c.checkpoint_id)).where(*of_namespace, c.c.hidden.is_(False))
         path = (
@@ -294,7 +250,7 @@ class Operations:
         rows = conn.execute(select(c, path.c.distance).join(path, in_path).where(*of_namespace))
         return sorted(rows.all(), key=lambda row: row.distance)
 
-    def list_checkpoints(
+    def get_page(
         self, conn: Connection, wanted: Mapping[str, Any], limit: int
     ) -> Sequence[Row[Any]]:
         """Read a page of checkpoints with their thread ids, newest first.
@@ -308,7 +264,7 @@ class Operations:
         return self._select_page(frozenset(wanted)).all(conn, {**wanted, "limit": limit})
 
     def _build_page(self, wanted: frozenset[str]) -> Statement:
-        c, t = self.tables.checkpoints, self.tables.threads
+        c, t = self._tables.checkpoints, self._tables.threads
         conditions = {
             "thread": c.c.thread_key == bindparam("thread"),
             "ns": c.c.ns_key == bindparam("ns"),
@@ -325,7 +281,7 @@ class Operations:
         )
 
     def _is_after(self) -> ColumnElement[bool]:
-        c = self.tables.checkpoints.c
+        c = self._tables.checkpoints.c
         checkpoint_id = bindparam("after", type_=c.checkpoint_id.type)
         thread_key = bindparam("after_thread", type_=c.thread_key.type)
         same_thread = and_(
@@ -340,7 +296,7 @@ class Operations:
 
     def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:
         """The id of the newest checkpoint of a thread's root namespace."""
-        c = self.tables.checkpoints.c
+        c = self._tables.checkpoints.c
         return conn.execute(
             select(func.max(c.checkpoint_id)).where(
                 c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)

@@ -172,7 +172,7 @@ class _Import:
     def _checkpoints_here(self, thread_id: str) -> Script[set[tuple[str, str]]]:
         key = thread_key(check_thread_id(thread_id))
         rows = yield Request.read(
-            lambda conn: self._context.operations.whole.checkpoint_rows(conn, key)
+            lambda conn: self._context.storage.thread_data.checkpoint_rows(conn, key)
         )
         return {(row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
@@ -180,7 +180,7 @@ class _Import:
         """A checkpoint that is here, and its row joined with its writes; None if it is gone."""
         place = place_of(ref.config())
         key = (place.thread.key, place.ns_key, place.checkpoint_id)
-        rows = yield Request.read(lambda conn: self._context.operations.get_checkpoint(conn, *key))
+        rows = yield Request.read(lambda conn: self._context.storage.checkpoints.get(conn, *key))
         return (decode(self._serde, place, rows[0]).checkpoint, rows) if rows else None
 
     # -- checkpoints that are here ------------------------------------------------------------

@@ -137,7 +137,7 @@ async def test_the_statement_for_a_page_is_compiled_once(
     saver = make_saver()
     await save(saver)
     await steps_of(saver)
-    pages: Any = underlying(saver)._context.operations._select_page  # type: ignore[attr-defined]
+    pages: Any = underlying(saver)._context.storage.checkpoints._select_page  # type: ignore[attr-defined]
     compiled = pages.cache_info().misses
 
     assert len(await steps_of(saver)) == STEPS
