@@ -169,7 +169,7 @@ async def test_a_number_is_the_same_thread_id_as_its_text(saver: SessionSaver, s
         ("n" * 4_001, ("checkpoint_ns has 4,001 characters", "at most 4,000", "too long")),
         ("a\x00", ("checkpoint_ns", "NUL")),
         ("a\ud800", ("checkpoint_ns", "lone surrogate")),
-        (7, ("checkpoint_ns is a int", "pass text")),
+        (7, ("checkpoint_ns is an int", "pass text")),
     ],
     ids=["too long", "NUL", "surrogate", "number"],
 )
@@ -233,7 +233,7 @@ async def test_a_channel_name_of_255_characters_is_stored(saver: SessionSaver) -
         ("session_id", "s" * 256, ("session_id has 256 characters",)),
         ("owner_id", True, ("owner_id is a bool",)),
         ("owner_id", "o" * 256, ("owner_id has 256 characters",)),
-        ("checkpoint_id", 5, ("checkpoint_id is a int",)),
+        ("checkpoint_id", 5, ("checkpoint_id is an int",)),
         ("checkpoint_id", "a\x00", ("checkpoint_id", "NUL")),
         ("checkpoint_id", "c" * 256, ("checkpoint_id has 256 characters",)),
     ],
