@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -45,6 +46,12 @@ class Tee(ForwardingSaver):
         self.mirror.put(*arguments, **options)
         return super().put(*arguments, **options)
 
-    def put_writes(self, *arguments: Any, **options: Any) -> None:
-        self.mirror.put_writes(*arguments, **options)
-        super().put_writes(*arguments, **options)
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self.mirror.put_writes(config, writes, task_id, task_path)
+        super().put_writes(config, writes, task_id, task_path)

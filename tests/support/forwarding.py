@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, Self
 
@@ -11,10 +12,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    def call(self: ForwardingSaver, *args: Any, **options: Any) -> Any:
-        return getattr(self.saver, name)(*args, **options)
+    # With the signature: LangGraph passes a task's path only to a put_writes that has the argument.
+    @functools.wraps(getattr(BaseCheckpointSaver, name))
+    def call(self: ForwardingSaver, *arguments: Any, **options: Any) -> Any:
+        return getattr(self.saver, name)(*arguments, **options)
 
-    call.__name__ = name
     return call
 
 

@@ -59,14 +59,26 @@ class Beside(ForwardingSaver):
         self.everything.put(*arguments, **options)
         return await self._to_its_end(super().aput(*arguments, **options))
 
-    def put_writes(self, *arguments: Any, **options: Any) -> None:
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
         with self._lock:
-            self.everything.put_writes(*arguments, **options)
-        super().put_writes(*arguments, **options)
+            self.everything.put_writes(config, writes, task_id, task_path)
+        super().put_writes(config, writes, task_id, task_path)
 
-    async def aput_writes(self, *arguments: Any, **options: Any) -> None:
-        self.everything.put_writes(*arguments, **options)
-        await self._to_its_end(super().aput_writes(*arguments, **options))
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self.everything.put_writes(config, writes, task_id, task_path)
+        await self._to_its_end(super().aput_writes(config, writes, task_id, task_path))
 
     async def _to_its_end(self, call: Coroutine[Any, Any, T]) -> T:
         """Await a call; if LangGraph cancels it, as it does when a node fails, it goes on."""

@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 from sqlalchemy import create_engine, text
 
 from tests.support.backends import Backend, EngineLog, Sql
+from tests.support.compare import Tee
 from tests.support.faces import SyncFace, SyncFaceAdapter
+from tests.support.forwarding import ForwardingSaver
+from tests.support.kept import Beside
 from tests.support.readme import ReadmeError, blocks, command
 from tests.support.servers import (
     POSIX_ZONE,
@@ -151,6 +156,16 @@ def test_a_missing_backend_is_skipped_with_its_reason_unless_it_is_required(
     assert "missing backends" in run.stdout
     assert "mariadb: no MariaDB server answers at 127.0.0.1:" in run.stdout
     assert "hidden" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("kind", [ForwardingSaver, SyncFaceAdapter, Tee, Beside])
+@pytest.mark.parametrize("method", ["put_writes", "aput_writes"])
+def test_a_forwarding_saver_takes_the_path_of_a_task(
+    kind: type[ForwardingSaver], method: str
+) -> None:
+    """LangGraph looks at the signature, and leaves the path out where there is no such argument."""
+    expected = signature(getattr(BaseCheckpointSaver, method)).parameters
+    assert list(signature(getattr(kind, method)).parameters) == list(expected)
 
 
 async def test_the_sync_face_runs_a_graph_through_the_sync_methods() -> None:
