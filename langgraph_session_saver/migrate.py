@@ -45,13 +45,7 @@ CHILDREN = ("messages", "versions", "token_usage", "session_threads", "session_e
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision of the schema.
-
-    Attributes:
-        revision: Its name.
-        down_revision: The revision before it; None for the first.
-        summary: What it changes.
-    """
+    """A revision of the schema, the one before it (None for the first), and what it changes."""
 
     revision: str
     down_revision: str | None

@@ -284,20 +284,20 @@ class SessionState(ScriptMethods):
         session_id = check_id("session_id", session_id)
         lost: HistoryLostError | None = None
         for _ in range(ATTEMPTS):
-            shown: _ShownState | None = yield Request.read(
-                lambda conn: self._shown(conn, session_id)
+            stored: _StoredState | None = yield Request.read(
+                lambda conn: self._stored_state(conn, session_id)
             )
-            if shown is None or shown.state is None:
+            if stored is None or stored.state is None:
                 return None
-            if not _references(shown.state) and OMITTED not in shown.state:
-                return shown.state
+            if not _references(stored.state) and OMITTED not in stored.state:
+                return stored.state
             try:
-                return (yield from self._resolve(session_id, shown, shown.state))
+                return (yield from self._resolve(session_id, stored, stored.state))
             except HistoryLostError as exc:
                 lost = exc  # a step may have pruned the checkpoint since the row was read
         raise lost or HistoryLostError(f"the state of session {session_id!r} could not be read")
 
-    def _shown(self, conn: Connection, session_id: str) -> _ShownState | None:
+    def _stored_state(self, conn: Connection, session_id: str) -> _StoredState | None:
         s, t = self._context.tables.sessions, self._context.tables.threads
         row = conn.execute(
             select(
@@ -308,10 +308,10 @@ class SessionState(ScriptMethods):
         ).first()
         if row is None:
             return None
-        return _ShownState(row.graph_state, row.thread_id, row.checkpoint_id or row.newest)
+        return _StoredState(row.graph_state, row.thread_id, row.checkpoint_id or row.newest)
 
     def _resolve(
-        self, session_id: str, shown: _ShownState, state: Mapping[str, Any]
+        self, session_id: str, stored: _StoredState, state: Mapping[str, Any]
     ) -> Script[dict[str, Any]]:
         """Replace a state's references, and add its omitted channels, from its checkpoint."""
         references, has_omitted = _references(state), OMITTED in state
@@ -324,27 +324,26 @@ class SessionState(ScriptMethods):
             return is_omitted or name in references
 
         values = None
-        if shown.thread_id is not None and shown.checkpoint_id is not None:
-            at = {"thread_id": shown.thread_id, "checkpoint_id": shown.checkpoint_id}
+        if stored.thread_id is not None and stored.checkpoint_id is not None:
+            at = {"thread_id": stored.thread_id, "checkpoint_id": stored.checkpoint_id}
             place = place_of({"configurable": at})
             values = yield from self._reader.get_values(self._serde, place, is_wanted)
         found = {clean_text(channel): value for channel, value in (values or {}).items()}
         if values is None or references - found.keys():
             raise HistoryLostError(
                 f"the state of session {session_id!r} refers to values of checkpoint "
-                f"{shown.checkpoint_id!r} of thread {shown.thread_id!r}, which are gone"
+                f"{stored.checkpoint_id!r} of thread {stored.thread_id!r}, which are gone"
             )
         kept = {name: value for name, value in state.items() if name != OMITTED}
         return kept | {name: to_json(value, depth=math.inf) for name, value in found.items()}
 
 
-class _ShownState(NamedTuple):
-    """The column `graph_state`, and the checkpoint that it shows."""
+class _StoredState(NamedTuple):
+    """The column `graph_state`, and the checkpoint that its references lead to."""
 
     state: dict[str, Any] | None
     thread_id: str | None
     checkpoint_id: str | None
-    """A state that was set by hand may be none of this checkpoint's; it has no references."""
 
 
 def _to_json_text(state: Any) -> str:

@@ -193,6 +193,18 @@ async def test_a_setup_that_waits_too_long_for_another_ends_with_one_error(
     await saver.asetup()
 
 
+@pytest.mark.parametrize("backend_name", ["sqlite", "postgresql"], indirect=True)
+def test_a_migration_restores_the_timeout_that_it_changes_while_it_waits(backend: Backend) -> None:
+    set_, show = {
+        "sqlite": ("PRAGMA busy_timeout=1234", "PRAGMA busy_timeout"),
+        "postgresql": ("SET LOCAL lock_timeout = 1234", "SHOW lock_timeout"),
+    }[backend.name]
+    with backend.engine().connect() as conn, conn.begin():
+        conn.exec_driver_sql(set_)
+        migrate.upgrade(conn)
+        assert str(conn.exec_driver_sql(show).scalar()) in {"1234", "1234ms"}
+
+
 # -- refusals --------------------------------------------------------------------------------
 
 
