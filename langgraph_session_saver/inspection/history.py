@@ -443,25 +443,16 @@ def _total_size(one: DecodedCheckpoint, sizes: Sizes) -> int | None:
 
 
 def _check_limit(limit: Any) -> None:
-    if isinstance(limit, bool) or not isinstance(limit, int):
+    is_int = isinstance(limit, int) and not isinstance(limit, bool)
+    if not is_int or not 1 <= limit <= LARGEST_PAGE:
         raise InvalidConfigError(
-            f"limit is {limit!r:.80}, a {type(limit).__name__}: pass a whole number"
-        )
-    if not 1 <= limit <= LARGEST_PAGE:
-        raise InvalidConfigError(
-            f"limit is {limit:,}: pass 1 to {LARGEST_PAGE:,}, and before=history.older for the "
-            "next page"
+            f"limit is {limit!r:.80}: pass a whole number from 1 to {LARGEST_PAGE:,}, and "
+            "before=history.older for the next page"
         )
 
 
 def _check_before(before: Any) -> Older | None:
-    if before is None:
-        return None
-    start = Older(before) if isinstance(before, str) else before
-    if not isinstance(start, Older) or not start.checkpoint_id:
-        raise InvalidConfigError(
-            f"before is {before!r:.80}, a {type(before).__name__}: pass the `older` of a page, or "
-            "a checkpoint id"
-        )
-    check_text("before", start.checkpoint_id, CHECKPOINT_ID_LENGTH)
+    start = before if before is None or isinstance(before, Older) else Older(before)
+    if start is not None and not check_text("before", start.checkpoint_id, CHECKPOINT_ID_LENGTH):
+        raise InvalidConfigError("before is empty: pass the `older` of a page, or a checkpoint id")
     return start

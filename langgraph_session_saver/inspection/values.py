@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -111,16 +110,12 @@ class NamespaceReader:
         """Find the checkpoint with an id or the start of one; None finds the newest."""
         if checkpoint_id is None:
             rows = yield Request.read(lambda conn: self.queries.page(conn, None, 1))
-        elif isinstance(checkpoint_id, str) and checkpoint_id:
-            check_text(what, checkpoint_id, CHECKPOINT_ID_LENGTH)
+        elif check_text(what, checkpoint_id, CHECKPOINT_ID_LENGTH):
             rows = yield Request.read(
                 lambda conn: self.queries.starting_with(conn, checkpoint_id, 4)
             )
         else:
-            raise InvalidConfigError(
-                f"{what} is {checkpoint_id!r:.80}, a {type(checkpoint_id).__name__}: pass a "
-                "checkpoint id, or the start of one"
-            )
+            raise InvalidConfigError(f"{what} is empty: pass a checkpoint id, or the start of one")
         if not rows:
             if checkpoint_id is None:
                 yield from self.raise_empty()
@@ -215,22 +210,25 @@ class NamespaceReader:
 
     def read_blobs(self, keys: set[bytes]) -> Script[dict[bytes, Any]]:
         """By blob key, the decoded values; `Undecodable` where rows are missing or damaged."""
+        found = yield from self._resolve(keys)
+        return {
+            key: decode(self.serde, value.typed) if isinstance(value, Value) else value
+            for key, value in found.items()
+        }
+
+    def _resolve(self, keys: set[bytes]) -> Script[dict[bytes, Value | Undecodable]]:
+        """By blob key, the serialised values."""
         if not keys:
             return {}
-        rows = yield from self._chains(keys)
-        found: dict[bytes, Any] = {}
+        wanted = [(self._thread_key, key) for key in keys]
+        rows = yield Request.read(lambda conn: self._checkpoints.get_chains(conn, wanted))
+        found: dict[bytes, Value | Undecodable] = {}
         for key in keys:
             try:
-                value = resolve(key, of_thread(rows, self._thread_key), lambda _: None)
+                found[key] = resolve(key, of_thread(rows, self._thread_key), lambda _: None)
             except (HistoryLostError, CorruptBlobError) as exc:
                 found[key] = Undecodable(str(exc))
-            else:
-                found[key] = decode(self.serde, value.typed)
         return found
-
-    def _chains(self, keys: set[bytes]) -> Script[dict[tuple[bytes, bytes], Row[Any]]]:
-        wanted = [(self._thread_key, key) for key in keys]
-        return (yield Request.read(lambda conn: self._checkpoints.get_chains(conn, wanted)))  # type: ignore[no-any-return]
 
     def _replayed(self, checkpoint: DecodedCheckpoint, channel: str) -> Script[Any]:
         """The value of a `DeltaChannel`: its last snapshot with the writes since."""
@@ -287,12 +285,8 @@ class NamespaceReader:
 
     def _written(self, rows: Sequence[Row[Any]]) -> Script[list[Any]]:
         """The decoded values of writes."""
-        bases: dict[bytes, Value] = {}
-        if keys := held_keys(row.data for row in rows):
-            chains = yield from self._chains(keys)
-            for key in keys:
-                with suppress(HistoryLostError, CorruptBlobError):
-                    bases[key] = resolve(key, of_thread(chains, self._thread_key), lambda _: None)
+        found = yield from self._resolve(held_keys(row.data for row in rows))
+        bases = {key: value for key, value in found.items() if isinstance(value, Value)}
         return [decode_write(self.serde, row, bases) for row in rows]
 
 
