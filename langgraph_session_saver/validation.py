@@ -98,6 +98,13 @@ def check_count(what: str, count: Any) -> int | None:
     return count
 
 
+def check_number(what: str, value: Any, largest: int, smallest: int = 0) -> int:
+    """Return a whole number in a range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+        raise _invalid(what, value, f"a whole number from {smallest} to {largest}")
+    return value
+
+
 def check_age(what: str, age: Any) -> None:
     """Check an age limit, if there is one."""
     if age is not None and (not isinstance(age, timedelta) or age <= timedelta()):

@@ -11,7 +11,7 @@ from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, VersionNotFoundError
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.sessions.columns import LARGEST_INTEGER, check_number
+from langgraph_session_saver.sessions.columns import LARGEST_INTEGER
 from langgraph_session_saver.sessions.operations import SessionOperations, insert_once
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
 from langgraph_session_saver.sessions.records import (
@@ -35,6 +35,7 @@ from langgraph_session_saver.validation import (
     MODEL_LENGTH,
     check_id,
     check_moment,
+    check_number,
     check_optional_id,
     check_text,
 )

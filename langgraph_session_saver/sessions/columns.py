@@ -9,7 +9,7 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.builtin import built_in_columns
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sessions.records import SessionChanges
-from langgraph_session_saver.validation import check_optional_id, check_text
+from langgraph_session_saver.validation import check_number, check_optional_id, check_text
 
 LARGEST_INTEGER = (1 << 31) - 1
 """The largest number of an INTEGER column."""
@@ -62,17 +62,3 @@ def projected_columns(rule: str, value: Any) -> dict[str, Any]:
         raise InvalidConfigError(
             f"{rule} is {shorten(repr(value), 200)}, which is not {column.expected}: {exc}"
         ) from exc
-
-
-def check_number(name: str, value: Any, largest: int, smallest: int = 0) -> int:
-    """Validate a whole number.
-
-    Raises:
-        InvalidConfigError: It is not a whole number between the two.
-    """
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if not is_number or not smallest <= value <= largest:
-        raise InvalidConfigError(
-            f"{name} is {value!r:.80}: pass a whole number from {smallest} to {largest}"
-        )
-    return int(value)

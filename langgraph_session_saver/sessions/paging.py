@@ -18,16 +18,16 @@ from sqlalchemy import Column, Select, and_, or_
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.schema.column_types import UTCDateTime
-from langgraph_session_saver.sessions.columns import check_number
 from langgraph_session_saver.sessions.records import Page
 from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.validation import check_moment, check_number, check_text
 
 T = TypeVar("T")
 
 PAGE_SIZE = 50
 """The default number of rows in a page."""
 
-_LARGEST = (1 << 63) - 1
+_LARGEST, _LONGEST = (1 << 63) - 1, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,7 @@ def _checked(column: Column[Any], value: Any) -> Any:
         TypeError: It has another type.
     """
     if isinstance(column.type, UTCDateTime):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            raise ValueError("no time zone")
-        return moment
-    if type(value) is not column.type.python_type:
-        raise TypeError(f"a {type(value).__name__}")
-    if isinstance(value, str):
-        value.encode()  # raises for a lone surrogate
-        if "\x00" in value:
-            raise ValueError("a NUL")
-    elif abs(value) > _LARGEST:
-        raise ValueError("too large")
-    return value
+        return check_moment("after", datetime.fromisoformat(value))
+    if column.type.python_type is int:
+        return check_number("after", value, _LARGEST, -_LARGEST)
+    return check_text("after", value, _LONGEST)
