@@ -1,33 +1,33 @@
-"""The errors this package raises: one root, each also the builtin a caller would catch.
+"""The errors that this package raises: one root, and each is also the builtin a caller would catch.
 
 SessionSaverError
-├── InvalidConfigError (ValueError)         ids, namespaces, options, filters
-├── AmbiguousIdError (InvalidConfigError)    the start of an id that several have
-├── SessionConflictError (ValueError)       a call names another session or owner
-├── CheckpointNotFoundError (LookupError)   a run that starts from a checkpoint that is not there
-├── ThreadNotFoundError (LookupError)       a thread to look into that is not there
-├── SessionNotFoundError (LookupError)      a session to change that is not there
-├── VersionNotFoundError (LookupError)      a page that its session does not have
-├── HistoryLostError (LookupError)          stored data that a read or a step needs is gone
-├── CorruptBlobError (ValueError)           stored bytes that are not what was written
-├── SerializationError (TypeError, ValueError) a value the serde cannot write, or may not read
-├── ValueTooLargeError (ValueError)         a value over what the database takes
-├── ProjectionError (ValueError)            a projected value that does not validate
-├── DatabaseUnavailableError (ConnectionError)
-├── PoolExhaustedError (TimeoutError)       all connections of an engine's pool are in use
-├── DatabaseError (RuntimeError)            any other refusal of the database
-├── DriverNotInstalledError (ImportError)
-├── StoragePermissionError (PermissionError)
-├── NotABackupError (ValueError)            a file to restore that is none of ours
-│   ├── DamagedBackupError                  … or was, before it was cut or changed
-│   └── NewerBackupError                    … or is one that this code is too old for
-├── BackupFileError (OSError)               a backup's file cannot be written or read
-├── TransferConflictError (ValueError)      the target has another row under the same key
-├── TransferMismatchError (RuntimeError)    both sides were read, and differ
-├── SchemaError (RuntimeError)              missing, foreign or newer tables
-├── NotConfirmedError (ValueError)          a destructive call without its confirmation
-├── WrongFaceError (RuntimeError)           a sync call where only an async one can work
-└── WrongLoopError (RuntimeError)           an event loop that an AsyncEngine does not belong to
+├── InvalidConfigError (ValueError)          an unusable config, id, option, filter or URL
+│   └── AmbiguousIdError                     the start of an id that several ids have
+├── SessionConflictError (ValueError)        a call names another session or owner than the thread's
+├── CheckpointNotFoundError (LookupError)    no such checkpoint
+├── ThreadNotFoundError (LookupError)        no such thread
+├── SessionNotFoundError (LookupError)       no such session
+├── VersionNotFoundError (LookupError)       no such page in its session
+├── HistoryLostError (LookupError)           stored data that a read or a step needs was deleted
+├── CorruptBlobError (ValueError)            stored bytes that do not decode
+├── SerializationError (TypeError, ValueError)  a value that the serde cannot write or may not read
+├── ValueTooLargeError (ValueError)          a value larger than the database takes
+├── ProjectionError (ValueError)             a projected value that does not validate
+├── DatabaseUnavailableError (ConnectionError)  no connection, or a lost one
+├── PoolExhaustedError (TimeoutError)        all connections of an engine's pool are in use
+├── DatabaseError (RuntimeError)             any other error of the database
+├── DriverNotInstalledError (ImportError)    the URL's driver cannot be imported
+├── StoragePermissionError (PermissionError) a database file that cannot be opened or written
+├── NotABackupError (ValueError)             a file that is not a backup
+│   ├── DamagedBackupError                   a backup that was cut off or changed
+│   └── NewerBackupError                     a backup made by a newer version of this package
+├── BackupFileError (OSError)                a backup file that cannot be written or read
+├── TransferConflictError (ValueError)       the target has other content under the same key
+├── TransferMismatchError (RuntimeError)     source and target of a copy differ afterwards
+├── SchemaError (RuntimeError)               missing, foreign or newer tables
+├── NotConfirmedError (ValueError)           a destructive call without its confirmation
+├── WrongFaceError (RuntimeError)            a sync call where only an async one works
+└── WrongLoopError (RuntimeError)            an event loop that an AsyncEngine does not belong to
 """
 
 
@@ -36,11 +36,11 @@ class SessionSaverError(Exception):
 
 
 class InvalidConfigError(SessionSaverError, ValueError):
-    """A config, id, option or filter is not usable; nothing was written."""
+    """A config, id, option, filter or URL cannot be used; nothing was written."""
 
 
 class AmbiguousIdError(InvalidConfigError):
-    """Several threads, sessions or checkpoints have ids that start so."""
+    """The start of an id fits several threads, sessions or checkpoints."""
 
 
 class SessionConflictError(SessionSaverError, ValueError):
@@ -56,7 +56,7 @@ class ThreadNotFoundError(SessionSaverError, LookupError):
 
 
 class HistoryLostError(SessionSaverError, LookupError):
-    """Stored data that a checkpoint needs is gone from the database."""
+    """Stored data that a checkpoint needs was deleted from the database."""
 
 
 class CorruptBlobError(SessionSaverError, ValueError):
@@ -72,15 +72,15 @@ class SerializationError(SessionSaverError, TypeError, ValueError):
 
 
 class ValueTooLargeError(SessionSaverError, ValueError):
-    """A serialised value is larger than the database or its driver takes."""
+    """A serialised value is larger than the database or its driver accepts."""
 
 
 class ProjectionError(SessionSaverError, ValueError):
-    """A channel's value does not validate as what its projection expects."""
+    """A channel's value does not validate against its projection."""
 
 
 class DatabaseUnavailableError(SessionSaverError, ConnectionError):
-    """The database cannot be reached, or went away and stayed away."""
+    """The database cannot be reached, or the connection was lost and retries failed."""
 
 
 class PoolExhaustedError(SessionSaverError, TimeoutError):
@@ -88,11 +88,11 @@ class PoolExhaustedError(SessionSaverError, TimeoutError):
 
 
 class DatabaseError(SessionSaverError, RuntimeError):
-    """The database refused a statement."""
+    """The database reported an error for a statement."""
 
 
 class DriverNotInstalledError(SessionSaverError, ImportError):
-    """The URL needs a driver that is not installed."""
+    """The driver that the URL names cannot be imported."""
 
 
 class StoragePermissionError(SessionSaverError, PermissionError):
@@ -100,7 +100,7 @@ class StoragePermissionError(SessionSaverError, PermissionError):
 
 
 class SchemaError(SessionSaverError, RuntimeError):
-    """The tables are missing, newer than this code, or somebody else's."""
+    """The tables are missing, newer than this version, or not this package's."""
 
 
 class NotConfirmedError(SessionSaverError, ValueError):
@@ -108,11 +108,11 @@ class NotConfirmedError(SessionSaverError, ValueError):
 
 
 class WrongFaceError(SessionSaverError, RuntimeError):
-    """A sync call was made where only the async one can work."""
+    """A sync call was made where only the async one works."""
 
 
 class NotABackupError(SessionSaverError, ValueError):
-    """A file is not a backup that can be restored; nothing was written."""
+    """A file is not a backup, or cannot be restored; nothing was written."""
 
 
 class DamagedBackupError(NotABackupError):
@@ -124,15 +124,15 @@ class NewerBackupError(NotABackupError):
 
 
 class BackupFileError(SessionSaverError, OSError):
-    """A backup's file cannot be written or read; nothing half-written has its name."""
+    """A backup file cannot be written or read; no partial file is left under its name."""
 
 
 class TransferConflictError(SessionSaverError, ValueError):
-    """The database has another row under the key of one that is to be written."""
+    """The database has a row with the same key and other content."""
 
 
 class TransferMismatchError(SessionSaverError, RuntimeError):
-    """Source and target of a copy were both read, and differ."""
+    """Source and target of a copy differ afterwards."""
 
 
 class SessionNotFoundError(SessionSaverError, LookupError):
@@ -140,7 +140,7 @@ class SessionNotFoundError(SessionSaverError, LookupError):
 
 
 class VersionNotFoundError(SessionSaverError, LookupError):
-    """A session has no page of this number."""
+    """The session has no page with this number."""
 
 
 class WrongLoopError(SessionSaverError, RuntimeError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,25 +117,26 @@ def _file(path: str) -> URL:
 
 
 def _default_file() -> Path:
-    directory = platformdirs.user_data_path(APP_NAME)
-    _make_directory(directory)
-    file = directory / "sessions.db"
-    try:
+    file = platformdirs.user_data_path(APP_NAME) / "sessions.db"
+    _make_directory(file.parent)
+    with _creating(file):
         file.touch(mode=0o600)
-    except OSError as exc:
-        raise StoragePermissionError(
-            f"{file} cannot be created ({exc.strerror}): pass a URL, or set {URL_VARIABLE}"
-        ) from exc
     return file
 
 
 def _make_directory(directory: Path) -> None:
-    try:
+    with _creating(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as exc:
         raise StoragePermissionError(
-            f"the directory {directory} cannot be created ({exc.strerror}): make it, or name a "
-            "database file in one that can be written"
+            f"{path} cannot be created ({exc.strerror}): create it, or name another database file "
+            f"with a URL or {URL_VARIABLE}"
         ) from exc
 
 
@@ -177,13 +179,12 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
 def _how_to_install(url: URL, exc: ImportError) -> str:
     backend, driver = url.get_backend_name(), url.get_driver_name()
     extras = _DRIVERS[backend]
-    pip = "pip install 'langgraph-session-saver[{}]'".format
-    missing = f"the driver {driver!r} cannot be imported ({exc}): "
-    if driver in extras:
-        return missing + pip(extras[driver])
-    default, extra = next(iter(extras.items()))
-    instead = f"{pip(extra)} and use {backend}+{default}://" if extra else f"use {backend}://"
-    return f"{missing}install it, or {instead}"
+    default = next(iter(extras))
+    extra = extras.get(driver, extras[default])
+    how = f"pip install 'langgraph-session-saver[{extra}]'" if extra else ""
+    if driver not in extras:
+        how = f"install it, or use {backend}+{default}:// ({how or 'which needs no driver'})"
+    return f"the driver {driver!r} cannot be imported ({exc}): {how}"
 
 
 def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Moving house: backup and restore, copies between databases, and imports from other savers."""
+"""Backup and restore, copies between databases, and imports from other savers."""
 
 from langgraph_session_saver.transfer.copying import copy
 from langgraph_session_saver.transfer.importing import Imported

@@ -28,11 +28,11 @@ def unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:
 
     Args:
         checkpoint: As the other saver has it.
-        parent: The versions that its parent has here.
+        parent: The versions that its parent is stored with.
     """
 
     def unique(version: Any, channel: str, *known: Any) -> Any:
-        """A version; if a known one has its number, that one."""
+        """The version, or the known one that has its number."""
         number = _number(version)
         if number is None:
             return version
@@ -58,7 +58,7 @@ def unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:
 
 
 def _number(version: Any) -> int | None:
-    """The number that a plain version is; None for one that tells forks apart by itself."""
+    """The number of a plain version; None for a version that is unique already."""
     if isinstance(version, str):
         return int(version) if version.isdecimal() else None
     if version != int(version):

@@ -1,7 +1,7 @@
-"""Copy from one database to another, in pieces: run again after a kill, it goes on.
+"""Copy from one database to another, which can be continued after it was interrupted.
 
-The source is read in one snapshot. Each page of rows is a transaction of the target, and a page
-whose rows are there writes nothing. At the end the source is read once more, in the same
+The source is read in one snapshot. Each page of rows is a transaction of the target; rows that
+the target has are not written again. At the end the source is read once more, in the same
 snapshot, and each of its rows is looked up in the target.
 """
 
@@ -34,9 +34,9 @@ def copy(
 ) -> Transferred:
     """Copy all sessions, threads and what they hold from one database to another, of any kind.
 
-    Stop what writes to the source first. The target is set up if it is not, and the rows that it
-    has besides stay. Run again after it was killed, the copy goes on; nobody should use the
-    target before it has returned.
+    Stop writing to the source first, and do not use the target before the copy has returned. The
+    target's tables are created if they are missing, and its other rows are kept. A copy that was
+    interrupted continues when it is run again.
 
     Args:
         from_url: The source, as `SessionSaver.from_conn_string` takes it.
@@ -44,10 +44,10 @@ def copy(
         progress: Called with a `Progress` after each page of rows, and of rows verified.
 
     Returns:
-        How many rows of each table were written, and how many were there.
+        How many rows of each table were written, and how many existed.
 
     Raises:
-        InvalidConfigError: A URL cannot be used, or both are of one database.
+        InvalidConfigError: A URL cannot be used, or both name one database.
         SchemaError: The source does not have this version's tables.
         TransferConflictError: The target has a row with the same key and other content.
         TransferMismatchError: Afterwards, source and target differ.

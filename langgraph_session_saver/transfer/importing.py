@@ -1,8 +1,8 @@
-"""The script of `import_from`: another saver's threads, saved as if they had run here.
+"""Import of another saver's threads.
 
-The ids of all checkpoints are listed first. Then each thread's checkpoints come one by one, oldest
-first: a parent before its children, and one checkpoint in memory at a time. The script of `put`
-stores them, so that history costs what changed and every step projects its rows.
+The ids of all checkpoints are listed first. Then the checkpoints of each thread are read and stored
+one by one, oldest first, so that a parent is stored before its children. The script of `put` stores
+them: as deltas, and with the rows that their steps project.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from langgraph_session_saver.validation import check_thread_id
 logger = logging.getLogger("langgraph_session_saver")
 
 REMEMBERED = 64
-"""Checkpoints of a thread whose versions are in memory; a fork of an older one reads it again."""
+"""Checkpoints of a thread whose versions are cached; a fork of an older one reads it again."""
 
 
 @dataclass(slots=True)
@@ -48,34 +48,34 @@ class Imported:
     """What an import did."""
 
     threads: int = 0
-    """Threads that are here now as they are there."""
+    """Threads that are now the same in both savers."""
     checkpoints: int = 0
     """Checkpoints that were written."""
     kept: int = 0
-    """Checkpoints that were here already."""
+    """Checkpoints that were stored already."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Threads that were left as they are here, and why."""
+    """Threads that were not imported, and why."""
 
 
 class _Different(Exception):  # noqa: N818 - it ends a thread's import, and never leaves this module
-    """The thread here is another one of the same id, or has gone on."""
+    """This saver has another thread of the same id, or the thread has continued here."""
 
 
 class _Thread:
-    """A thread while it is imported."""
+    """What is stored of a thread while it is imported."""
 
-    def __init__(self, here: set[tuple[str, str]]) -> None:
-        self.here = here
-        """Namespace and id of its checkpoints that are here."""
+    def __init__(self, stored: set[tuple[str, str]]) -> None:
+        self.stored = stored
+        """Namespaces and ids of its stored checkpoints."""
         self.versions: LRUCache[tuple[str, str], Versions] = LRUCache(REMEMBERED)
 
     def has(self, ref: CheckpointRef) -> bool:
-        """Whether a checkpoint is here."""
-        return ref[1:] in self.here
+        """Whether a checkpoint is stored."""
+        return ref[1:] in self.stored
 
     def add(self, ref: CheckpointRef, versions: Versions) -> None:
-        """Note that a checkpoint is here, with these versions."""
-        self.here.add(ref[1:])
+        """Note that a checkpoint is stored with these versions."""
+        self.stored.add(ref[1:])
         self.versions.put(ref[1:], versions)
 
 
@@ -117,7 +117,7 @@ def _list_refs(
 
 
 class _Import:
-    """Reads the threads of another saver, and saves what they have."""
+    """Imports threads of one other saver."""
 
     def __init__(
         self,
@@ -138,17 +138,17 @@ class _Import:
         self._meter = meter
 
     def import_thread(self, refs: Sequence[CheckpointRef], done: Imported) -> Script[None]:
-        """Import a thread, or go on with it.
+        """Import a thread, or continue an import that was interrupted.
 
         Raises:
-            _Different: Another one is here, or it has gone on; nothing was written.
+            _Different: Nothing was written.
         """
         thread_id = refs[0].thread_id
-        thread = _Thread((yield from self._checkpoints_here(thread_id)))
-        if more := thread.here - {ref[1:] for ref in refs}:
+        thread = _Thread((yield from self._stored_checkpoints(thread_id)))
+        if more := thread.stored - {ref[1:] for ref in refs}:
             raise _Different(
-                f"it has {len(more)} checkpoints here that the other saver has not (it went on "
-                "here, or is another thread). Delete it here first to import it anew"
+                f"it has {len(more)} checkpoints here that the other saver has not (it continued "
+                "here, or is another thread). Delete it here first to import it again"
             )
         kept = [ref for ref in refs if thread.has(ref)]
         for ref in kept:
@@ -169,7 +169,7 @@ class _Import:
                 self._serde, [thread_id], "keep_last", self._keep_last
             )
 
-    def _checkpoints_here(self, thread_id: str) -> Script[set[tuple[str, str]]]:
+    def _stored_checkpoints(self, thread_id: str) -> Script[set[tuple[str, str]]]:
         key = thread_key(check_thread_id(thread_id))
         rows = yield Request.read(
             lambda conn: self._context.storage.thread_data.checkpoint_rows(conn, key)
@@ -177,16 +177,16 @@ class _Import:
         return {(row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
-        """A checkpoint that is here, and its row joined with its writes; None if it is gone."""
+        """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
         place = place_of(ref.config())
         key = (place.thread.key, place.ns_key, place.checkpoint_id)
         rows = yield Request.read(lambda conn: self._context.storage.checkpoints.get(conn, *key))
         return (decode(self._serde, place, rows[0]).checkpoint, rows) if rows else None
 
-    # -- checkpoints that are here ------------------------------------------------------------
+    # -- stored checkpoints -------------------------------------------------------------------
 
     def _compare(self, ref: CheckpointRef, thread: _Thread) -> Script[None]:
-        """Check that a checkpoint is the same; add the writes that it got since."""
+        """Check that a stored checkpoint is the same, and add the writes that it got since."""
         found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
         stored = yield from self._read(ref)
         if found is None or stored is None:
@@ -196,18 +196,18 @@ class _Import:
         same_parent = _parent_id(found) == rows[0].parent_checkpoint_id
         if not same_parent or _without_values(found, versions) != ours:
             raise _Different(
-                f"its checkpoint {ref.checkpoint_id!r} is another one here. Delete the thread "
-                "here first to import it anew"
+                f"its checkpoint {ref.checkpoint_id!r} has other content here. Delete the thread "
+                "here first to import it again"
             )
         thread.add(ref, versions)
-        here = Counter((row.task_id, row.channel) for row in rows if row.task_id is not None)
-        if Counter((task, channel) for task, channel, _ in found.pending_writes or ()) - here:
+        known = Counter((row.task_id, row.channel) for row in rows if row.task_id is not None)
+        if Counter((task, channel) for task, channel, _ in found.pending_writes or ()) - known:
             yield from self._store_writes(ref, found)
 
-    # -- checkpoints that are not -------------------------------------------------------------
+    # -- missing checkpoints ------------------------------------------------------------------
 
     def _store(self, ref: CheckpointRef, thread: _Thread) -> Script[int]:
-        """Store a checkpoint with its writes, and return 1; 0 if it was deleted there meanwhile."""
+        """Store a checkpoint with its writes, and return 1; 0 if the other saver deleted it."""
         found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
         if found is None:
             return 0
@@ -232,7 +232,7 @@ class _Import:
         return 1
 
     def _versions(self, ref: CheckpointRef, thread: _Thread) -> Script[Versions]:
-        """The versions of a checkpoint; none if it is not here."""
+        """The versions of a checkpoint; none if it is not stored."""
         if not thread.has(ref):
             return Versions()
         known = thread.versions.get(ref[1:])

@@ -1,4 +1,4 @@
-"""Adding rows to a database that may have some of them: equal ones stay, others are refused."""
+"""Adding rows to a database that has some of them: equal rows are kept, different ones refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_empty(conn: Connection, records: Records) -> bool:
 def add(
     conn: Connection, dialect: Dialect, records: Records, rows: list[Values], *, was_empty: bool
 ) -> int:
-    """Insert the rows that the database does not have, and return how many.
+    """Insert the rows that the database lacks, and return their number.
 
     Args:
         conn: A connection in a transaction.
@@ -49,7 +49,7 @@ def add(
 
 
 def _lock_threads(conn: Connection, dialect: Dialect, records: Records, rows: list[Values]) -> None:
-    """Lock the threads that are there: until the commit nobody deletes the base of a blob."""
+    """Lock the threads that exist, so that nobody deletes the base of a blob before the commit."""
     key = records.table.c.thread_key
     keys = [records.get(values, "thread_key") for values in rows]
     there = select(key).where(key.in_(keys)).order_by(key)
@@ -68,7 +68,7 @@ def _insert(conn: Connection, records: Records, rows: list[dict[str, Any]]) -> N
 
 
 def find_missing(conn: Connection, records: Records, rows: list[Values]) -> list[Values]:
-    """The rows that the database does not have.
+    """The rows that the database lacks.
 
     Raises:
         TransferConflictError: A row with the same key has other content.
@@ -95,7 +95,7 @@ def _missing_by_key(conn: Connection, records: Records, rows: list[Values]) -> l
 
 
 def _missing_by_hand(conn: Connection, records: Records, rows: list[Values]) -> list[Values]:
-    """Of rows that no step projected, those that are neither under their id nor renumbered."""
+    """The missing ones of rows that no step projected; a row may exist under another id."""
 
     def content(values: Values) -> tuple[int, bytes]:
         return records.get(values, "id"), records.fingerprint(values)
@@ -116,7 +116,7 @@ def _missing_by_hand(conn: Connection, records: Records, rows: list[Values]) -> 
 
 
 def _renumbered(conn: Connection, records: Records, rows: list[Values]) -> Counter[bytes]:
-    """The fingerprints of rows that could be these, under ids that an earlier call gave them."""
+    """Fingerprints of the rows that an earlier call may have stored under other ids."""
     column = records.table.c
     made = column.timestamp if "timestamp" in column else column.created_at
     unpacked = [records.unpack(values) for values in rows]

@@ -55,15 +55,15 @@ class TransferMethods:
     def restore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """Add the rows of a backup to this database, of whatever kind it is.
 
-        The whole file is verified first. All rows are written in one transaction. Rows that are
-        there with the same content stay, so that a second call changes nothing.
+        The whole file is verified first, and all rows are written in one transaction. Rows that
+        exist with the same content are kept, so that a second call changes nothing.
 
         Args:
             path: The file that `backup` made.
             progress: Called with a `Progress` after each page of rows.
 
         Returns:
-            How many rows of each table were written, and how many were there.
+            How many rows of each table were written, and how many existed.
 
         Raises:
             NotABackupError: The file is something else, damaged, or made by a newer version.
@@ -89,15 +89,16 @@ class TransferMethods:
     ) -> Imported:
         """Import the threads of another saver: they resume here, with all their history.
 
-        Every checkpoint comes with its parent, metadata and pending writes, and projects the rows
-        that its step would have projected here. Checkpoints that are here stay, so that a second
-        call changes nothing and one that was killed goes on. A thread that is another one here,
-        or went on here, is left as it is, with a warning and a reason in `skipped`.
+        Every checkpoint is stored with its parent, metadata and pending writes, and with the rows
+        that its step projects. Stored checkpoints are compared and kept, so that a second call
+        changes nothing and continues an import that was interrupted. A thread that has continued
+        here, or is another one of the same id, is left as it is, with a warning and a reason in
+        `skipped`.
 
         Args:
             other: Any saver; it is only read.
             progress: Called with a `Progress` after each checkpoint.
-            thread_ids: The threads; default all.
+            thread_ids: The threads to import; all by default.
 
         Raises:
             ThreadNotFoundError: The other saver has no thread of a given id.

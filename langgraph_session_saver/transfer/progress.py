@@ -28,7 +28,7 @@ class Transferred:
     written: dict[str, int]
     """Rows that were written."""
     kept: dict[str, int]
-    """Rows that were there with the same content."""
+    """Rows that existed with the same content."""
 
     def add(self, name: str, rows: int, written: int) -> None:
         """Count a page of a table's rows, some of which were written."""

@@ -145,7 +145,7 @@ def _lookup(table: Table, key: tuple[str, ...]) -> Select[Any]:
 
 
 def all_records(tables: Tables) -> tuple[Records, ...]:
-    """Every table but the schema version's, each after those that it refers to."""
+    """All tables but the schema version's, each after those that it refers to."""
     t = tables
     checkpoint = ("thread_key", "ns_key", "checkpoint_id")
     write = (*checkpoint, "task_id", "idx")
