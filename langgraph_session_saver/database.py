@@ -19,8 +19,8 @@ from langgraph_session_saver.checkpointer.context import upgrade
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
 from langgraph_session_saver.schema.adoption import refuse_references, refuse_what_does_not_fit
 from langgraph_session_saver.schema.setup import is_current, known_version, set_up
-from langgraph_session_saver.schema.tables import Tables, build_tables
-from langgraph_session_saver.sql.runner import Runner
+from langgraph_session_saver.schema.tables import build_tables
+from langgraph_session_saver.sql.runner import Runner, translated
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 
 Target: TypeAlias = str | URL | PathLike[str] | Engine | None
@@ -37,9 +37,9 @@ def init_db(target: Target = None, *, schema: str | None = None, table_prefix: s
     Raises:
         SchemaError: A table has one of our names and belongs to another application.
     """
-    tables = build_tables(schema, table_prefix)
     with _engine(target) as engine:
         runner = Runner(engine)
+        tables = build_tables(translated(engine, schema), table_prefix)
         if not runner.run(lambda conn: is_current(conn, tables), "read"):
             runner.run(lambda conn: set_up(conn, tables, runner.dialect, upgrade), "schema")
 
@@ -59,7 +59,7 @@ def drop_db(
         NotConfirmedError: `confirm` is not the name; nothing was dropped.
         SchemaError: The tables are not ours, or other tables refer to them.
     """
-    _drop(target, confirm, build_tables(schema, table_prefix), recreate=False)
+    _drop(target, confirm, schema, table_prefix, recreate=False)
 
 
 def reset_db(
@@ -69,7 +69,7 @@ def reset_db(
 
     Takes and raises what `drop_db` does.
     """
-    _drop(target, confirm, build_tables(schema, table_prefix), recreate=True)
+    _drop(target, confirm, schema, table_prefix, recreate=True)
 
 
 @contextmanager
@@ -144,7 +144,9 @@ def _with_transactions(engine: Engine, begin: str) -> Engine:
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 
-def _drop(target: Target, confirm: str, tables: Tables, *, recreate: bool) -> None:
+def _drop(
+    target: Target, confirm: str, schema: str | None, table_prefix: str, *, recreate: bool
+) -> None:
     with _engine(target) as engine:
         name = Path(engine.url.database).name if engine.url.database else ":memory:"
         if confirm != name:
@@ -153,6 +155,7 @@ def _drop(target: Target, confirm: str, tables: Tables, *, recreate: bool) -> No
                 f"confirm is {confirm!r}. Nothing was dropped: to drop them, pass confirm={name!r}"
             )
         runner = Runner(engine)
+        tables = build_tables(translated(engine, schema), table_prefix)
 
         def operation(conn: Connection) -> None:
             if known_version(conn, tables) is None:

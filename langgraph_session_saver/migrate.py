@@ -26,7 +26,7 @@ from langgraph_session_saver.schema.migrations.databases import steps_for
 from langgraph_session_saver.schema.setup import REVISIONS, known_version, version_of
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, Tables, build_tables
 from langgraph_session_saver.sql.dialects import dialect_for
-from langgraph_session_saver.sql.runner import Kind, Runner
+from langgraph_session_saver.sql.runner import Kind, Runner, translated
 from langgraph_session_saver.sql.urls import parse_url
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def current(
     bind: Engine | Connection, *, schema: str | None = None, table_prefix: str = ""
 ) -> str | None:
     """The revision that a database records, or None."""
-    tables = build_tables(schema, table_prefix)
+    tables = build_tables(translated(bind, schema), table_prefix)
     return _run_on(bind, lambda conn: version_of(conn, tables), "read")
 
 
@@ -97,7 +97,7 @@ def upgrade(
         SchemaError: The revision is unknown, the tables belong to another application, or their
             rows do not fit; nothing was changed.
     """
-    tables = build_tables(schema, table_prefix)
+    tables = build_tables(translated(bind, schema), table_prefix)
     _migrate(bind, lambda conn: upgrade_within(conn, tables, revision))
 
 
@@ -122,7 +122,7 @@ def downgrade(
         NotConfirmedError: Data would be lost, and `yes` is not set; nothing was changed.
         SchemaError: The revision is unknown.
     """
-    tables = build_tables(schema, table_prefix)
+    tables = build_tables(translated(bind, schema), table_prefix)
     _migrate(bind, lambda conn: _downgrade_within(conn, tables, revision, yes=yes))
 
 
@@ -175,9 +175,11 @@ def check(
 
     Columns and indexes that an application added are not differences.
     """
+    translated_schema = translated(bind, schema)
 
     def compare(conn: Connection) -> list[str]:
-        named = None if schema == conn.dialect.default_schema_name else schema
+        named = translated_schema
+        named = None if named == conn.dialect.default_schema_name else named
         tables = build_tables(named, table_prefix)
         at = version_of(conn, tables)
         behind = [] if at == head() else [f"the database is at revision {at}, not {head()}"]

@@ -34,7 +34,7 @@ from langgraph_session_saver.projection.project import Pricing
 from langgraph_session_saver.projection.rules import Policy
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
-from langgraph_session_saver.sql.runner import Runner
+from langgraph_session_saver.sql.runner import Runner, translated
 from langgraph_session_saver.sql.scripts import ScriptRunner
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.storage.storage import storage_on
@@ -100,8 +100,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         if projections is None and isinstance(self.serde, EncryptedSerializer):
             projections = False  # they would store in clear what the serde encrypts
         self._runner = Runner(engine)
+        sync_engine = self._runner.sync_engine
         self._context = Context(
-            storage_on(self._runner.sync_engine.dialect, schema, table_prefix),
+            storage_on(sync_engine.dialect, translated(sync_engine, schema), table_prefix),
             resolve_projections(projections),
             policy=on_projection_error,
             pricing=pricing,

@@ -11,13 +11,12 @@ from langgraph_session_saver.checkpointer.known import KnownCheckpoints, KnownTh
 from langgraph_session_saver.encoding.caches import BlobCache
 from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
 from langgraph_session_saver.encoding.messages import MessageListEncoder
-from langgraph_session_saver.errors import InvalidConfigError, SchemaError, ValueTooLargeError
+from langgraph_session_saver.errors import SchemaError, ValueTooLargeError
 from langgraph_session_saver.projection.project import Pricing, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows
 from langgraph_session_saver.projection.rules import ErrorRows, Policy, Projection
 from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.storage import Storage
 
@@ -89,13 +88,8 @@ class Context:
         """Verify that a caller's connection leads to the saver's tables.
 
         Raises:
-            InvalidConfigError: It leads to another kind of database.
             SchemaError: The tables are missing; they are not created in a caller's transaction.
         """
-        if type(dialect_for(conn.dialect)) is not type(self.dialect):
-            raise InvalidConfigError(
-                f"connection leads to a {conn.dialect.name} database, which is not the saver's"
-            )
         if self.is_ready:
             return
         if not is_current(conn, self.tables):

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -84,6 +84,7 @@ class Runner:
         self.dialect: Dialect = dialect_for(self.sync_engine.dialect)
         self.closed = False
         self._reached = False
+        self._schema_names = _schema_names(self.sync_engine)
         database = self.sync_engine.url.database
         self._has_file = self.dialect.single_writer and is_file(database)
         self._queue = self._writer_queue()
@@ -197,6 +198,7 @@ class Runner:
             raise self._unreachable(exc) from _cause(exc)
         self._reached = True
         with conn:
+            self._keep_schemas(conn)
             return self._execute(conn, operation, kind)
 
     async def _aconnected(self, operation: Operation[T], kind: Kind) -> T:
@@ -210,9 +212,13 @@ class Runner:
             raise self._unreachable(exc) from _cause(exc)
         self._reached = True
 
+        def execute(sync_conn: Connection) -> T:
+            self._keep_schemas(sync_conn)
+            return self._execute(sync_conn, operation, kind)
+
         async def use() -> T:
             try:
-                return await conn.run_sync(self._execute, operation, kind)
+                return await conn.run_sync(execute)
             finally:
                 await conn.close()
 
@@ -227,6 +233,37 @@ class Runner:
         if kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
             return self.dialect.alone(conn, operation)
         return self.dialect.in_transaction(conn, operation)
+
+    # -- schemas ----------------------------------------------------------------------------
+
+    def _keep_schemas(self, conn: Connection) -> None:
+        """Run statements with the schemas they name: `translated` has applied the engine's map."""
+        names = _schema_names(conn)
+        if names != self._schema_names:
+            raise InvalidConfigError(
+                f"the connection has the schema_translate_map {names!r}, and the saver was made "
+                f"with {self._schema_names!r}: make one saver for each map, on "
+                "engine.execution_options(schema_translate_map=…)"
+            )
+        if names:
+            conn.execution_options(schema_translate_map=None)
+
+    def check_borrowed(self, conn: Connection) -> None:
+        """Verify that a caller's connection leads to the saver's kind of database and schema.
+
+        Raises:
+            InvalidConfigError: It leads elsewhere.
+        """
+        if type(dialect_for(conn.dialect)) is not type(self.dialect):
+            raise InvalidConfigError(
+                f"connection leads to a {conn.dialect.name} database, which is not the saver's"
+            )
+        names = _schema_names(conn)
+        if names != self._schema_names or any(names.get(n, n) != n for n in names.values()):
+            raise InvalidConfigError(
+                f"connection has the schema_translate_map {names!r}, and the saver was made with "
+                f"{self._schema_names!r}: pass a connection of the saver's engine"
+            )
 
     # -- retry and errors -------------------------------------------------------------------
 
@@ -390,6 +427,15 @@ class UnreachableError(DatabaseUnavailableError):
 
 class BrokenReferenceError(SessionSaverError):
     """A row refers to one that another process deleted; the caller knows what to do about it."""
+
+
+def translated(bind: Engine | Connection, schema: str | None) -> str | None:
+    """The schema that the `schema_translate_map` of an engine or connection makes of another."""
+    return _schema_names(bind).get(schema, schema)
+
+
+def _schema_names(bind: Engine | Connection) -> Mapping[str | None, str | None]:
+    return bind.get_execution_options().get("schema_translate_map") or {}
 
 
 def _cause(exc: BaseException) -> BaseException:

@@ -111,7 +111,7 @@ class ScriptRunner:
                 the caller's transaction.
         """
         if connection is not None:
-            return self._drive(script, runner_on(connection, self._tables.check_borrowed))
+            return self._drive(script, runner_on(connection, self._check_borrowed))
         if not self._tables.is_ready:
             self._drive(self._tables.prepare())
         return self._drive(script)
@@ -119,7 +119,7 @@ class ScriptRunner:
     async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script on the event loop, or over a plain engine in a thread."""
         if connection is not None:
-            run = await arunner_on(connection, self._tables.check_borrowed)
+            run = await arunner_on(connection, self._check_borrowed)
             return await self._adrive(script, run)
         if not self._runner.is_async and not self._runner.groups_writes:
             return await finish(asyncio.to_thread(self.run, script))
@@ -153,6 +153,10 @@ class ScriptRunner:
             await self._adrive(self._tables.set_up())
         else:
             await finish(asyncio.to_thread(self.set_up))
+
+    def _check_borrowed(self, conn: Connection) -> None:
+        self._runner.check_borrowed(conn)
+        self._tables.check_borrowed(conn)
 
     def _drive(self, script: Script[T], run: Run | None = None) -> T:
         run = run or self._runner.run

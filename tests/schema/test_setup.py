@@ -260,7 +260,7 @@ async def test_an_unrelated_sessions_table_is_refused_and_untouched(
 # -- side by side ----------------------------------------------------------------------------
 
 
-async def _use_everything(saver: SessionSaver) -> None:
+async def use_everything(saver: SessionSaver) -> None:
     """Put, put writes, get, list, copy, prune, delete for runs and delete."""
     checkpoint = empty_checkpoint()
     version = saver.get_next_version(None, None)
@@ -295,7 +295,7 @@ async def test_a_prefix_lets_two_sessions_tables_coexist(
     sql("CREATE TABLE sessions (token VARCHAR(40) PRIMARY KEY, visits INTEGER)")
     sql("INSERT INTO sessions VALUES ('abc', 3)")
     saver = make_saver(table_prefix="chat_")
-    await _use_everything(saver)
+    await use_everything(saver)
     assert table_names(backend.engine()) == {"sessions"} | {f"chat_{name}" for name in OUR_TABLES}
     assert sql("SELECT id, build_status FROM chat_sessions WHERE id = '1'") == [
         {"id": "1", "build_status": "building"}
@@ -310,10 +310,10 @@ async def test_two_prefixes_in_one_database_do_not_see_each_other(
     make_saver: SaverFactory,
 ) -> None:
     one, other = make_saver(table_prefix="one_"), make_saver(table_prefix="other_")
-    await _use_everything(one)
+    await use_everything(one)
     await other.asetup()
     assert [item async for item in other.alist(None)] == []
-    await _use_everything(other)
+    await use_everything(other)
     await other.adelete_thread("1")
     assert await one.aget_tuple(on("1")) is not None
 
@@ -326,7 +326,7 @@ async def test_a_schema_keeps_the_tables_apart(
     sql("CREATE TABLE sessions (token VARCHAR(40) PRIMARY KEY, visits INTEGER)")
     sql("INSERT INTO sessions VALUES ('abc', 3)")
     saver = make_saver(schema=other_place)
-    await _use_everything(saver)
+    await use_everything(saver)
     engine = backend.engine()
     assert table_names(engine) == {"sessions"}
     assert table_names(engine, other_place) == OUR_TABLES
@@ -341,7 +341,7 @@ async def test_a_schema_keeps_the_tables_apart(
 async def test_a_schema_and_a_prefix_can_be_combined(
     make_saver: SaverFactory, backend: Backend, other_place: str
 ) -> None:
-    await _use_everything(make_saver(schema=other_place, table_prefix="both_"))
+    await use_everything(make_saver(schema=other_place, table_prefix="both_"))
     names = table_names(backend.engine(), other_place)
     assert names == {f"both_{name}" for name in OUR_TABLES}
 

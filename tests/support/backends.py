@@ -70,6 +70,10 @@ class EngineLog:
             engine.dispose()
             then(engine)
 
+    def forget_async(self) -> None:
+        """Forget the async engines, which the test has disposed of on loops of its own."""
+        self._async_engines.clear()
+
     async def dispose_async(self) -> None:
         """Dispose the async engines: on the loop that used them."""
         while self._async_engines:
