@@ -12,7 +12,6 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
-from sqlalchemy import Engine
 from typing_extensions import TypedDict
 
 from langgraph_session_saver import SessionSaver
@@ -25,6 +24,7 @@ from tests.support.graphs import (
     ScriptRunner,
     ask,
     counts,
+    engine_of,
     line_of,
     nested,
     says,
@@ -33,13 +33,6 @@ from tests.support.graphs import (
 )
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
-
-
-def sync_engine(saver: SessionSaver) -> Engine:
-    """The engine that a saver uses."""
-    inner: Any = saver.saver if isinstance(saver, SyncFaceAdapter) else saver
-    engine: Engine = inner._runner.sync_engine
-    return engine
 
 
 def described(state: Any) -> Any:
@@ -303,7 +296,7 @@ async def test_delta_channel_history_takes_the_same_number_of_queries_for_fifty_
     for _ in range(2):
         await driver.invoke({"items": ["in"]}, config)
         await cold.aget_delta_channel_history(config=config, channels=["items", "rare"])
-        with recorded_statements(sync_engine(cold)) as statements:
+        with recorded_statements(engine_of(cold)) as statements:
             await cold.aget_delta_channel_history(config=config, channels=["items", "rare"])
         taken.append(statements)
         for _ in range(12):

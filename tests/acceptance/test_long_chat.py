@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from langgraph_session_saver import SessionSaver
 from tests.support.chat import Chat
 from tests.support.compare import Tee, comparable
-from tests.support.graphs import thread, underlying
+from tests.support.graphs import engine_of, thread
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
 
@@ -166,12 +166,6 @@ def calls_of(turns: int) -> list[tuple[str, tuple[Any, ...]]]:
     for _ in range(turns):
         graph.invoke(chat.question(), CONFIG, durability="sync")
     return calls.calls
-
-
-def engine_of(saver: Any) -> Engine:
-    """The engine that a saver uses."""
-    engine: Engine = underlying(saver)._runner.sync_engine  # type: ignore[attr-defined]
-    return engine
 
 
 async def calls_of_a_warm_turn(saver: Any) -> list[tuple[str, tuple[Any, ...]]]:

@@ -9,14 +9,13 @@ import pytest
 from langgraph.checkpoint.base import ChannelVersions, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from sqlalchemy import Engine
 
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.checkpointer import listing
 from langgraph_session_saver.encoding.chains import Value, follow
 from langgraph_session_saver.errors import HistoryLostError
 from tests.support.backends import Backend, Sql
-from tests.support.graphs import thread, underlying
+from tests.support.graphs import engine_of, thread, underlying
 from tests.support.savers import SaverFactory
 from tests.support.statements import hook, recorded_statements
 
@@ -57,11 +56,6 @@ async def save(saver: SessionSaver, *, replace: bool = False) -> list[dict[str, 
         config = await saver.aput(config, checkpoint, {"step": step}, new)
         saved.append(checkpoint["channel_values"])
     return saved
-
-
-def engine_of(saver: Any) -> Engine:
-    engine: Engine = underlying(saver)._runner.sync_engine  # type: ignore[attr-defined]
-    return engine
 
 
 async def steps_of(saver: SessionSaver, **options: Any) -> list[Any]:

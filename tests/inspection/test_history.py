@@ -34,8 +34,7 @@ from langgraph_session_saver import (
     ThreadNotFoundError,
 )
 from tests.support.backends import EACH_ONCE, Sql
-from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import ScriptRunner, extended, line_of, thread
+from tests.support.graphs import ScriptRunner, engine_of, extended, line_of, thread
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
 
@@ -48,11 +47,6 @@ class Chat(TypedDict, total=False):
     score: float
     page: str
     facts: dict[str, Any]
-
-
-def engine_of(saver: Any) -> Any:
-    inner: Any = saver.saver if isinstance(saver, SyncFaceAdapter) else saver
-    return inner._runner.sync_engine
 
 
 def answers(state: Chat) -> Chat:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from sqlalchemy import create_engine
 
@@ -14,7 +14,7 @@ from langgraph_session_saver import SessionSaver
 from tests.retention.runs import LINE
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.faces import SyncFaceAdapter
-from tests.support.graphs import ScriptRunner, line_of, says, thread
+from tests.support.graphs import ScriptRunner, line_of, says, thread, underlying
 from tests.support.kept import Beside, check_kept
 from tests.support.rows import checkpoint, checkpoint_id, put
 from tests.support.savers import SaverFactory
@@ -102,7 +102,7 @@ async def test_a_run_whose_thread_is_pruned_meanwhile_stores_its_state_whole(
         return {"log": ["pruned"]}
 
     builder = line_of(("one", says("one")), ("prune", prune), ("two", says("two")))
-    graph = builder.compile(checkpointer=_plain(make_saver()))
+    graph = builder.compile(checkpointer=underlying(make_saver()))
     given: Any = {"log": ["in"], "big": "x" * 2_000}
 
     ended = await graph.ainvoke(given, thread("kept"), durability="sync")
@@ -133,8 +133,3 @@ async def test_a_delta_stays_a_delta_when_the_whole_state_is_stored_again(
 
 def _made_late(number: int) -> tuple[Any, Any, Any]:
     return empty_checkpoint(), {"source": "loop", "step": number}, {}
-
-
-def _plain(saver: Any) -> BaseCheckpointSaver[Any]:
-    inner: BaseCheckpointSaver[Any] = saver.saver if isinstance(saver, SyncFaceAdapter) else saver
-    return inner

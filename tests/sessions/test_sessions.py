@@ -26,6 +26,7 @@ from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from tests.support.backends import EACH_ONCE, Backend, Sql
+from tests.support.graphs import engine_of
 from tests.support.rows import chain, config, counts, fails, listed, one, run
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
@@ -264,12 +265,6 @@ async def cost_of_page(
         conn.exec_driver_sql(statement, parameters).all()
         status = conn.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")).all()
         return sum(int(value) for _, value in status)
-
-
-def engine_of(saver: Any) -> Engine:
-    """The engine that a saver uses."""
-    engine: Engine = getattr(saver, "saver", saver)._runner.sync_engine
-    return engine
 
 
 # -- deleting -----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from langgraph_session_saver import (
 from langgraph_session_saver.sql.compiled import is_observed
 from tests.schema.test_setup import BLOCKER
 from tests.support.backends import Backend, Sql, checked_out
-from tests.support.graphs import line_of, says
+from tests.support.graphs import engine_of, line_of, says
 from tests.support.savers import SaverFactory
 from tests.support.servers import free_port
 from tests.support.workloads import finish, on
@@ -40,10 +40,6 @@ from tests.support.workloads import finish, on
 pytestmark = pytest.mark.empty_database
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
-
-
-def engine_of(saver: SessionSaver) -> Engine:
-    return saver._runner.sync_engine
 
 
 def save_one(saver: SessionSaver, thread_id: str = "1") -> None:

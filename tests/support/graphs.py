@@ -11,6 +11,7 @@ from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
+from sqlalchemy import Engine
 from typing_extensions import TypedDict
 
 from tests.support.faces import SyncFaceAdapter
@@ -19,6 +20,13 @@ from tests.support.faces import SyncFaceAdapter
 def underlying(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
     """The saver to compile a graph with, from what ``make_saver`` gave."""
     return saver.saver if isinstance(saver, SyncFaceAdapter) else saver
+
+
+def engine_of(saver: Any) -> Engine:
+    """The sync engine of a ``SessionSaver``, or of the one that ``make_saver`` gave."""
+    inner: Any = underlying(saver)
+    engine: Engine = inner._runner.sync_engine
+    return engine
 
 
 def thread(name: str, **named: Any) -> RunnableConfig:
