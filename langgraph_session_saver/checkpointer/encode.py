@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,10 +20,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.encoding import references
-from langgraph_session_saver.encoding.chains import StoredBlob, Value, extend, whole
+from langgraph_session_saver.encoding.chains import Value, extend, whole
 from langgraph_session_saver.encoding.delta import kept_items
 from langgraph_session_saver.encoding.framing import frame
-from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
+from langgraph_session_saver.encoding.keys import CheckpointKey, Place, Typed, blob_key, is_unique
 from langgraph_session_saver.encoding.messages import is_long_message_list
 from langgraph_session_saver.encoding.references import References
 from langgraph_session_saver.encoding.serde import dump, is_small
@@ -98,11 +99,7 @@ def new_checkpoint(
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
 ) -> NewCheckpoint:
-    """Check and collect the arguments of a `put`.
-
-    Raises:
-        InvalidConfigError: An id or a channel's name is missing, too long or not storable.
-    """
+    """Check and collect the arguments of a `put`."""
     place, checkpoint_id = place_of(config), checkpoint["id"]
     check_channels(list(checkpoint["channel_versions"]))
     merged: dict[str, Any] = {
@@ -133,21 +130,20 @@ def new_checkpoint(
 
 
 class EncodedCheckpoint(NamedTuple):
-    """A checkpoint as rows, and what the caches are to learn once those are stored."""
+    """A checkpoint as rows, and what goes into the caches once they are stored."""
 
     rows: CheckpointRows
     references: References
     """The blobs and checkpoints that the row keeps alive; packed in its column `refs`."""
-    values: tuple[Value, ...]
+    values: list[Value]
     """The values of the changed channels, to store later changes against."""
     prefixes: dict[str, SharedPrefix]
     """For channels of messages: what the list has in common with the one before."""
 
     def replacing(self, packed: bytes) -> EncodedCheckpoint:
-        """This checkpoint, with references to the blobs of the one that it replaces.
+        """Add the blobs of a replaced checkpoint, by its packed references, to the references.
 
-        Args:
-            packed: The references of the replaced checkpoint: its writes may be changes of them.
+        The replaced checkpoint's writes may be stored as changes of these blobs.
         """
         merged = references.replacing(self.references, packed)
         row = {**self.rows.checkpoint, "refs": references.pack(merged)}
@@ -155,33 +151,46 @@ class EncodedCheckpoint(NamedTuple):
 
 
 def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) -> EncodedCheckpoint:
-    """Serialise a checkpoint with its changed channels, or with all of them.
-
-    Raises:
-        SerializationError: The serde refuses a value.
-        ValueTooLargeError: A value is more than the database takes.
-    """
-    refs = _references(new)
+    """Serialise a checkpoint and its changed channels, or with `everything` all channels."""
+    thread_key, refs = new.place.thread.key, _references(new)
     row = _checkpoint_row(context, new, refs)
-    channels = new.versions if everything else new.new_versions
-    blobs = {
-        channel: _encode_channel(context, new, channel, key)
-        for channel in channels
-        if (key := refs.blobs.get(channel))
-    }
-    rows = CheckpointRows(
-        thread=new.place.thread,
-        checkpoint=row,
-        blobs=[
-            _blob_row(new.place.thread.key, channel, blob.stored) for channel, blob in blobs.items()
-        ],
-        needs_parent=not everything,
-    )
-    return EncodedCheckpoint(
-        rows,
-        refs,
-        values=tuple(blob.value for blob in blobs.values() if blob.value is not None),
-        prefixes={c: blob.prefix for c, blob in blobs.items() if blob.prefix is not None},
+    rows = CheckpointRows(new.place.thread, row, needs_parent=not everything)
+    values: list[Value] = []
+    prefixes: dict[str, SharedPrefix] = {}
+    for channel in new.versions if everything else new.new_versions:
+        key = refs.blobs.get(channel)
+        if not key:
+            continue
+        unique, previous = is_unique(new.versions[channel]), None
+        if unique:
+            previous = context.blob_cache.tip(thread_key, new.place.ns_key, channel)
+        what = partial(new.name_of, f"channel {channel!r}")
+        typed = dump(
+            new.serde, new.values[channel], what, _list_encoder(context, new, channel, previous)
+        )
+        value, stored = extend(previous, key, typed) if unique else whole(key, typed)
+        context.check_size(stored.data, what)
+        rows.blobs.append({"thread_key": thread_key, "channel": channel, **stored._asdict()})
+        # An unchanged channel's blob may be stored already, as a change of another value.
+        if unique and channel in new.new_versions:
+            values.append(value)
+        if unique and channel in context.projector.message_channels:
+            count = kept_items(previous.typed, typed) if previous is not None else 0
+            prefixes[channel] = SharedPrefix(key, previous.key if previous else None, count)
+    return EncodedCheckpoint(rows, refs, values, prefixes)
+
+
+def _list_encoder(
+    context: Context, new: NewCheckpoint, channel: str, previous: Value | None
+) -> Callable[[SerializerProtocol, Any], Typed] | None:
+    """What serialises a long list of messages in place of the serde; None for other values."""
+    if not is_long_message_list(new.values[channel]):
+        return None
+    return partial(
+        context.message_encoder.dumps,
+        channel=(new.place.thread.key, new.place.ns_key, channel),
+        key=blob_key(new.place.checkpoint_ns, channel, new.versions[channel]),
+        earlier=None if previous is None else (previous.key, previous.typed),
     )
 
 
@@ -236,48 +245,4 @@ def _checkpoint_row(context: Context, new: NewCheckpoint, refs: References) -> d
         "data": context.check_size(frame(data), new.name),
         "metadata_type": metadata_type,
         "metadata_data": context.check_size(frame(metadata), metadata_name),
-    }
-
-
-class _EncodedChannel(NamedTuple):
-    stored: StoredBlob
-    value: Value | None
-    prefix: SharedPrefix | None
-
-
-def _encode_channel(
-    context: Context, new: NewCheckpoint, channel: str, key: bytes
-) -> _EncodedChannel:
-    """Serialise a channel's value, and take the difference to the value before."""
-    place, current = new.place, new.values[channel]
-    what = partial(new.name_of, f"channel {channel!r}")
-    at = (place.thread.key, place.ns_key, channel)
-    unique = is_unique(new.versions[channel])
-    previous = context.blob_cache.tip(*at) if unique else None
-    dumps = None
-    if is_long_message_list(current):
-        earlier = None if previous is None else (previous.key, previous.typed)
-        dumps = partial(context.message_encoder.dumps, channel=at, key=key, earlier=earlier)
-    typed = dump(new.serde, current, what, dumps)
-    value, stored = extend(previous, key, typed) if unique else whole(key, typed)
-    context.check_size(stored.data, what)
-    prefix = None
-    if unique and channel in context.projector.message_channels:
-        count = kept_items(previous.typed, typed) if previous is not None else 0
-        prefix = SharedPrefix(key, previous.key if previous else None, count)
-    # An unchanged channel's blob may be stored already, and as another change than this one.
-    is_new = unique and channel in new.new_versions
-    return _EncodedChannel(stored, value if is_new else None, prefix)
-
-
-def _blob_row(thread_key: bytes, channel: str, stored: StoredBlob) -> dict[str, Any]:
-    return {
-        "thread_key": thread_key,
-        "blob_key": stored.key,
-        "base_key": stored.base,
-        "depth": stored.depth,
-        "level": stored.level,
-        "channel": channel,
-        "type": stored.type,
-        "data": stored.data,
     }

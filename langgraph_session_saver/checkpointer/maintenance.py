@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
-from langgraph_session_saver.encoding.keys import Place, ThreadRef, thread_key
+from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Step
-from langgraph_session_saver.projection.status import DONE, KINDS, PENDING, SEVERITY, due_nodes
+from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, due_nodes, status_at
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
 from langgraph_session_saver.retention.contents import Thinned
 from langgraph_session_saver.retention.lineage import Stored
@@ -72,7 +73,7 @@ class ThreadMaintenance:
         self._reader = reader
 
     def delete_thread(self, thread_id: Any) -> Script[None]:
-        """Delete a thread and what it projected."""
+        """Delete a thread and its projected rows."""
         yield from self.delete(thread_key(check_thread_id(thread_id)))
 
     def delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
@@ -83,7 +84,7 @@ class ThreadMaintenance:
             only_if: A condition on the thread's row, checked in the first transaction only.
 
         Returns:
-            Whether the thread is gone.
+            Whether the thread no longer exists.
         """
         pace, start = Pace(self._context.dialect.first_piece), None
         while True:
@@ -201,25 +202,23 @@ class ThreadMaintenance:
     ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
-        The choice is made on what a read found, and made again if others change the thread before
-        it is carried out; at the last attempt, under the lock of the thread's row.
+        If others change the thread after the choice is made, it is made again: at the last attempt
+        under the lock of the thread's row.
         """
         total = Counts()
         for _ in range(ATTEMPTS - 1):
-            plan: _Plan | None = yield Request.read(partial(self._plan, key, choose))
-            if plan is None:
+            thread_id, thinned = yield Request.read(partial(self._plan, key, choose))
+            if thinned is None:
                 return total
             if dry_run:
-                return _counted(plan.thinned)
-            if not plan.thinned.contents.rows:
-                is_unchanged = partial(_is_at, plan.thinned.contents.revision)
-                if (yield from self.delete(key, is_unchanged)):
-                    return _counted(plan.thinned)
+                return _counted(thinned)
+            if not thinned.contents.rows:
+                if (yield from self.delete(key, partial(_is_at, thinned.contents.revision))):
+                    return _counted(thinned)
                 continue
-            counts, is_done = yield from self._carry_out(key, plan.thinned)
+            counts, is_done = yield from self._carry_out(key, thinned)
             total += counts
             if is_done:
-                thread_id = plan.thread_id
                 break
         else:
             locked = partial(self._plan_and_carry_out, key, choose)
@@ -231,19 +230,20 @@ class ThreadMaintenance:
             yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(self, key: bytes, choose: Choose, conn: Connection) -> _Plan | None:
+    def _plan(self, key: bytes, choose: Choose, conn: Connection) -> tuple[str, Thinned | None]:
+        """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
         thread = storage.threads.look_up(conn, key)
         if thread is None:
-            return None
+            return "", None
         contents = read_contents(storage, conn, key, thread.revision)
-        return _Plan(thread.thread_id, contents.thinned(choose(list(contents.rows.values()))))
+        return thread.thread_id, contents.thinned(choose(list(contents.rows.values())))
 
     def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
-        """Delete what is planned, a piece in each transaction.
+        """Delete what is planned, a piece in each transaction, until others change the thread.
 
         Returns:
-            What was deleted, and whether that is all: False if others changed the thread.
+            What was deleted, and whether that is all.
         """
         total, pace, revision = Counts(), Pace(), thinned.contents.revision
         # It takes less to name the blobs that stay than those that go, if these are many more.
@@ -268,7 +268,7 @@ class ThreadMaintenance:
         by_order: bool,  # noqa: FBT001
         conn: Connection,
     ) -> bool:
-        """Delete a piece of a thread; False, and nothing is deleted, if its revision is another."""
+        """Delete a piece of a thread; False, and nothing is deleted, if the revision differs."""
         storage = self._context.storage
         thread = storage.threads.find(conn, key)
         if thread is None or thread.revision != revision:
@@ -282,19 +282,15 @@ class ThreadMaintenance:
     def _plan_and_carry_out(
         self, key: bytes, choose: Choose, conn: Connection
     ) -> tuple[Counts, str]:
-        """Plan and delete in one transaction, for a thread that is written to all the time.
-
-        Returns:
-            What was deleted, and the thread's id.
-        """
+        """Plan and delete in one transaction; returns what was deleted, and the thread's id."""
         storage = self._context.storage
         thread = storage.threads.find(conn, key)
-        plan = self._plan(key, choose, conn) if thread is not None else None
-        if plan is None:
+        thread_id, thinned = self._plan(key, choose, conn)
+        if thinned is None:
             return Counts(), ""
-        carry_out(storage, conn, key, plan.thinned)
+        carry_out(storage, conn, key, thinned)
         storage.threads.change(conn, key, {"revision": new_revision(thread.revision)})
-        return _counted(plan.thinned), plan.thread_id
+        return _counted(thinned), thread_id
 
     # -- projecting again -------------------------------------------------------------------
 
@@ -312,7 +308,8 @@ class ThreadMaintenance:
     ) -> Script[None]:
         """Make a thread's projected rows show its newest root checkpoint."""
         context = self._context
-        newest = yield from self._reader.get_tuple(serde, Place(thread, "", b"", None).at(""))
+        config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
+        newest = yield from self._reader.get_tuple(serde, config)
         if newest is None:
             return
         step = _step_of(thread, newest)
@@ -320,9 +317,7 @@ class ThreadMaintenance:
         changes.usage = []  # recorded once, by the step that used the tokens
         if not context.records_errors:
             changes.problems = []
-        columns = {"checkpoint_id": step.checkpoint_id}
-        if not keeps_status:
-            columns |= _status_of(newest)
+        columns = {"checkpoint_id": step.checkpoint_id} if keeps_status else _status_of(newest)
         yield Request.write(partial(self._apply, thread, step, changes, columns))
 
     def _apply(
@@ -339,13 +334,6 @@ class ThreadMaintenance:
         storage.threads.change(conn, thread.key, columns)
 
 
-class _Plan(NamedTuple):
-    """What a prune deletes of a thread."""
-
-    thread_id: str
-    thinned: Thinned
-
-
 def _is_at(revision: int, row: Any) -> bool:
     """Whether a thread's row is still of a revision."""
     return bool(row.revision == revision)
@@ -357,11 +345,7 @@ def _is_idle(cutoff: datetime, row: Any) -> bool:
 
 
 def _counted(thinned: Thinned) -> Counts:
-    return Counts(
-        threads=int(bool(thinned.gone)),
-        checkpoints=len(thinned.gone),
-        blobs=len(thinned.unused),
-    )
+    return Counts(int(bool(thinned.gone)), len(thinned.gone), len(thinned.unused))
 
 
 def _check_ids(what: str, ids: Any) -> Sequence[Any]:
@@ -373,15 +357,13 @@ def _check_ids(what: str, ids: Any) -> Sequence[Any]:
 
 def _status_of(newest: CheckpointTuple) -> dict[str, Any]:
     """A thread's status columns, from its newest checkpoint and the pending writes there."""
-    due = due_nodes(newest.checkpoint["channel_values"])
+    checkpoint = newest.checkpoint
+    due = due_nodes(checkpoint["channel_values"])
+    columns = status_at(Reached(checkpoint["id"], due, newest.metadata.get("step")), None)
     kinds = [KINDS[channel] for _, channel, _ in newest.pending_writes or () if channel in KINDS]
-    return {
-        "status": max(kinds, key=SEVERITY.__getitem__) if kinds else PENDING if due else DONE,
-        "status_node": ", ".join(due) or None,
-        "status_step": newest.metadata.get("step"),
-        "status_since": utc_now(),
-        "status_checkpoint_id": newest.checkpoint["id"],
-    }
+    if kinds:
+        columns["status"] = max(kinds, key=SEVERITY.__getitem__)
+    return columns
 
 
 def _step_of(thread: ThreadRef, newest: CheckpointTuple) -> Step:

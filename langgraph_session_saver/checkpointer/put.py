@@ -77,15 +77,9 @@ class CheckpointWriter:
         *,
         is_orphan: bool = False,
     ) -> Script[RunnableConfig]:
-        """Check a checkpoint and return the script that stores it and returns its config.
+        """Check the arguments and return a script that stores the checkpoint.
 
-        Args:
-            serde: The saver's serialiser, at this moment.
-            config: As for `SessionSaver.put`, as are the next three.
-            checkpoint: The checkpoint.
-            metadata: Its metadata.
-            new_versions: The channels that changed since the parent.
-            is_orphan: Whether the parent is known to be gone, so that all channels are stored.
+        The values of an orphan, whose parent is known not to exist, are all stored.
         """
         new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
         facts = CheckpointFacts(
@@ -156,12 +150,7 @@ class CheckpointWriter:
     # -- under the thread's lock ------------------------------------------------------------
 
     def _store_locked(self, put: _Put) -> Script[_Put]:
-        """Store a step under the lock of its thread's row; returns what was stored.
-
-        Raises:
-            CheckpointNotFoundError: The call was to start from a checkpoint that does not exist.
-            HistoryLostError: Others kept deleting what the step refers to.
-        """
+        """Store a step under the lock of its thread's row; returns what was stored."""
         context, new = self._context, put.new
         thread = new.place.thread
         for attempt in range(ATTEMPTS):
@@ -170,7 +159,7 @@ class CheckpointWriter:
                 break
             except ParentGoneError:
                 if _starts_from_given_parent(new):
-                    raise unknown_parent(new.place) from None
+                    raise _unknown_parent(new.place) from None
                 context.forget_thread(thread.key)
                 _refuse_lost_deltas(new)
                 put = put._replace(encoded=encode(context, new, everything=True))
@@ -242,13 +231,9 @@ class CheckpointWriter:
     # -- retention --------------------------------------------------------------------------
 
     def _prune(self, conn: Connection, put: _Put, before: int, after: int) -> Contents:
-        """Delete what `keep_last` no longer keeps; returns what is left.
+        """Delete what `keep_last` no longer keeps after a step; returns what is left.
 
-        Args:
-            conn: The step's transaction.
-            put: The step, which is stored already.
-            before: The revision of the thread's row before the step.
-            after: The revision now.
+        The revisions are those of the thread's row before and after the step.
         """
         storage, thread_key = self._context.storage, put.new.place.thread.key
         thinned = self._thin_known(put, before, after)
@@ -258,7 +243,7 @@ class CheckpointWriter:
         return thinned.contents
 
     def _thin_known(self, put: _Put, before: int, after: int) -> Thinned | None:
-        """What a step leaves of its thread; None if it is not known what that stored."""
+        """What `keep_last` leaves after a step; None if the thread's contents are not cached."""
         contents = self._context.threads.contents.get(put.new.place.thread.key)
         if contents is None or contents.revision != before:
             return None
@@ -297,10 +282,9 @@ class CheckpointWriter:
         return changes
 
     def _raise_first_problem(self, new: NewCheckpoint, changes: Changes) -> None:
-        """Raise for a bad value, unless a reducer made it of writes that were good.
+        """Raise for a bad value, unless a reducer made it of good writes.
 
-        LangGraph applies the stored writes again at every resume: the thread could never go on.
-        Such a value is recorded instead.
+        The stored writes are applied again at every resume, so the thread would fail for ever.
         """
         parent, checked = new.place.key, frozenset[str]()
         if parent is not None:
@@ -342,7 +326,7 @@ def _thread_values(new: NewCheckpoint, head: Head, revision: int) -> dict[str, A
 
 
 def _only_adds(put: _Put, head: Head) -> bool:
-    """Whether a step adds to what its thread shows, so that nothing stored has to be read for it.
+    """Whether a step can be stored without reading what its thread stores.
 
     That is so if it is the thread's first root checkpoint, or follows the newest one, which did not
     fail, and if it projects only columns, messages and usage.
@@ -365,11 +349,7 @@ def _only_adds(put: _Put, head: Head) -> bool:
 
 
 def _refuse_lost_deltas(new: NewCheckpoint) -> None:
-    """Refuse a checkpoint whose `DeltaChannel`s are stored in its ancestors only.
-
-    Raises:
-        HistoryLostError: It has such a channel, and the ancestors are gone.
-    """
+    """Raise if a checkpoint without ancestors has a `DeltaChannel` that only they store."""
     counters = new.metadata.get("counters_since_delta_snapshot") or {}
     lost = [channel for channel in counters if channel not in new.values]
     if lost:
@@ -386,18 +366,13 @@ def _refuse_lost_deltas(new: NewCheckpoint) -> None:
 def check_parent(
     context: Context, place: Place, new_key: CheckpointKey | None = None
 ) -> Script[None]:
-    """Refuse to go on from a checkpoint that a read did not find and that is still missing.
+    """Refuse to continue from a root checkpoint that a read did not find and that is still missing.
 
-    The same holds for what follows a checkpoint that was refused so: LangGraph does not wait for
-    a put before it runs the checkpoint's tasks, and before 1.2.15 puts the next one all the same.
-
-    Args:
-        context: The saver's.
-        place: The root checkpoint to go on from; other namespaces are not checked.
-        new_key: The checkpoint that is about to be put.
+    What follows the refused checkpoint `new_key` is refused, too: LangGraph runs a checkpoint's
+    tasks without waiting for its put, and before 1.2.15 puts the next one even if that failed.
 
     Raises:
-        CheckpointNotFoundError: It, or a checkpoint before it, does not exist.
+        CheckpointNotFoundError: The checkpoint, or an ancestor, does not exist.
     """
     if place.key is None or not place.is_root:
         return
@@ -414,23 +389,23 @@ def check_parent(
             checkpoint_id=key.checkpoint_id,
         )
         if not (yield Request.read(request)):
-            raise unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
+            raise _unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
         known.exists.put(key, True)  # noqa: FBT003
 
 
 def _starts_from_given_parent(new: NewCheckpoint) -> bool:
     """Whether a checkpoint is the first of a call that did not find its parent.
 
-    LangGraph numbers a run's steps from -1 if it found no checkpoint to go on from. (A copy, whose
-    source is "fork", follows what the original follows: nobody looked for that.)
+    LangGraph numbers a run's steps from -1 if it found no checkpoint to continue from. A copy has
+    the original's parent, which it did not look for; its source is "fork".
     """
     is_update = new.metadata.get("source") == "update"
     return new.place.is_root and (is_update or new.step_number == -1)
 
 
-def unknown_parent(place: Place) -> CheckpointNotFoundError:
-    """The error for a parent that does not exist."""
+def _unknown_parent(place: Place) -> CheckpointNotFoundError:
     return CheckpointNotFoundError(
         f"thread {place.thread.thread_id!r} has no checkpoint {place.checkpoint_id!r}: leave "
-        "checkpoint_id out to go on from the newest, or take one from list(). Nothing was written"
+        "checkpoint_id out to continue from the newest, or take one from list(). Nothing was "
+        "written"
     )

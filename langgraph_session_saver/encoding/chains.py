@@ -65,8 +65,8 @@ class Value(NamedTuple):
 class StoredBlob(NamedTuple):
     """A row of `session_blobs`, without its thread."""
 
-    key: bytes
-    base: bytes | None
+    blob_key: bytes
+    base_key: bytes | None
     depth: int
     level: int
     type: str

@@ -225,8 +225,8 @@ class Store:
     def add(self, data: bytes, *, typ: str = "msgpack", forgotten: bool = False) -> StoredBlob:
         key = len(self.rows).to_bytes(16, "big")
         self.tip, blob = extend(None if forgotten else self.tip, key, (typ, data))
-        assert blob.base is None or blob.base in self.rows
-        self.rows[key] = Row(key, blob.base, blob.depth, blob.level, blob.type, blob.data)
+        assert blob.base_key is None or blob.base_key in self.rows
+        self.rows[key] = Row(key, blob.base_key, blob.depth, blob.level, blob.type, blob.data)
         if self.remember:
             self.values[key] = data
         return blob
@@ -340,7 +340,7 @@ def test_a_value_that_changed_altogether_is_stored_whole() -> None:
 
     blob = store.add(rng.randbytes(5_000))
 
-    assert (blob.base, blob.depth, blob.level) == (None, 0, 0)
+    assert (blob.base_key, blob.depth, blob.level) == (None, 0, 0)
 
 
 def test_a_chain_without_its_base_raises_lost_history_with_the_blob() -> None:
@@ -468,7 +468,7 @@ def test_a_frame_with_an_impossible_declared_size_is_refused_before_it_is_unpack
 def test_a_whole_value_is_its_own_root() -> None:
     value, blob = whole(b"key", ("msgpack", b"data"))
 
-    assert (value.root, value.links, blob.base) == (b"key", (), None)
+    assert (value.root, value.links, blob.base_key) == (b"key", (), None)
     assert unframe(blob.data) == b"data"
 
 
@@ -479,4 +479,4 @@ def test_bytes_that_look_like_a_truncated_list_are_compared_as_bytes() -> None:
     value, stored = extend(before, b"second", ("bytes", later))
 
     assert value.typed == ("bytes", later)
-    assert stored.key == b"second"
+    assert stored.blob_key == b"second"
