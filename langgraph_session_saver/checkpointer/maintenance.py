@@ -158,7 +158,7 @@ class ThreadMaintenance:
         check_age("idle_for", idle_for)
         if older_than is None and idle_for is None:
             raise InvalidConfigError("sweep needs a limit: pass older_than=, idle_for= or both")
-        now, page = utc_now(), self._context.storage.threads.page
+        now, page = utc_now(), self._context.storage.threads.get_page
         counts, after = Counts(), b""
         while True:
             threads = yield Request.read(partial(page, after=after, limit=PAGE))
@@ -233,7 +233,7 @@ class ThreadMaintenance:
     def _plan(self, key: bytes, choose: Choose, conn: Connection) -> tuple[str, Thinned | None]:
         """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
-        thread = storage.threads.look_up(conn, key)
+        thread = storage.threads.get(conn, key)
         if thread is None:
             return "", None
         contents = read_contents(storage, conn, key, thread.revision)
@@ -270,7 +270,7 @@ class ThreadMaintenance:
     ) -> bool:
         """Delete a piece of a thread; False, and nothing is deleted, if the revision differs."""
         storage = self._context.storage
-        thread = storage.threads.find(conn, key)
+        thread = storage.threads.lock_existing(conn, key)
         if thread is None or thread.revision != revision:
             return False
         with storage.dialect.in_bulk(conn):
@@ -284,7 +284,7 @@ class ThreadMaintenance:
     ) -> tuple[Counts, str]:
         """Plan and delete in one transaction; returns what was deleted, and the thread's id."""
         storage = self._context.storage
-        thread = storage.threads.find(conn, key)
+        thread = storage.threads.lock_existing(conn, key)
         thread_id, thinned = self._plan(key, choose, conn)
         if thinned is None:
             return Counts(), ""
@@ -297,7 +297,7 @@ class ThreadMaintenance:
     def _shows_deleted(self, thread: ThreadRef, conn: Connection) -> bool:
         """Whether a thread's projected rows show another checkpoint than its newest."""
         storage = self._context.storage
-        row = storage.threads.look_up(conn, thread.key)
+        row = storage.threads.get(conn, thread.key)
         return (
             row is not None
             and storage.checkpoints.latest_root(conn, thread.key) != row.checkpoint_id

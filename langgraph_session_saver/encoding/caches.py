@@ -71,9 +71,10 @@ class LRUCache(Generic[K, V]):
 
 
 CACHE_BYTES = 64 << 20
+"""The default byte limit of the cache of values."""
 
 ENTRY_BYTES = 512
-"""What an entry costs beside its value's bytes, roughly."""
+"""Approximate memory of a cache entry besides its value."""
 
 
 def _value_bytes(value: Value) -> int:
@@ -81,7 +82,11 @@ def _value_bytes(value: Value) -> int:
 
 
 class BlobCache:
-    """Values by thread and blob key, up to a number of bytes; the newest key of each channel."""
+    """Serialised values by thread and blob key, and the current key of each channel.
+
+    Args:
+        limit: The byte limit of the values.
+    """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.values: LRUCache[tuple[bytes, bytes], Value] = LRUCache(limit, _value_bytes)
@@ -89,31 +94,31 @@ class BlobCache:
         self._empty: LRUCache[tuple[bytes, bytes], bool] = LRUCache(65_536)
 
     def get(self, thread_key: bytes, key: bytes) -> Value | None:
-        """A value, if it is remembered."""
+        """Look up a value."""
         return self.values.get((thread_key, key))
 
     def put(self, thread_key: bytes, value: Value) -> None:
-        """Remember a value."""
+        """Store a value."""
         self.values.put((thread_key, value.key), value)
 
     def tip(self, thread_key: bytes, ns_key: bytes, channel: str) -> Value | None:
-        """The value that a channel had when it was last read or written here."""
+        """Look up the value that a channel had when this process last read or wrote it."""
         key = (self._tips.get((thread_key, ns_key)) or {}).get(channel)
         return None if key is None else self.get(thread_key, key)
 
     def set_tips(self, thread_key: bytes, ns_key: bytes, keys: Mapping[str, bytes]) -> None:
-        """Note which value each channel of a namespace has now."""
+        """Set the current key of each channel of a namespace."""
         if self._tips.get((thread_key, ns_key)) != keys:
             self._tips.put((thread_key, ns_key), keys)
 
     def set_empty(self, thread_key: bytes, key: bytes) -> None:
-        """Note that a channel has no value at a version, and so no blob."""
+        """Note that there is no blob under a key, because the channel has no value."""
         self._empty.put((thread_key, key), True)  # noqa: FBT003
 
     def is_empty(self, thread_key: bytes, key: bytes) -> bool:
-        """Whether a key is known to have no blob."""
+        """Whether it is known that there is no blob under a key."""
         return self._empty.get((thread_key, key)) is not None
 
     def forget_thread(self, thread_key: bytes) -> None:
-        """Drop a thread's values: its rows are gone."""
+        """Drop the values of a deleted thread."""
         self.values.forget_where(lambda key: key[0] == thread_key)

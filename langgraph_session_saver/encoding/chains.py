@@ -1,27 +1,17 @@
-"""A channel's history as a chain: one whole value, then links, each a change of the one before.
+"""The values of a channel as a chain: one whole value, then links, each a change of the last.
 
-`FANOUT` links of one level are merged into one link of the next, like a counter's carry. A read
-therefore follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links after n changes, and every
-changed byte is stored at most `1 + log_FANOUT n` times. A value is stored whole again when
-reading its chain would cost more than twice the value.
+`FANOUT` links of one level are merged into one link of the next level, as in a counter. After n
+changes, a read follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links, and every changed byte
+is stored at most `1 + log_FANOUT n` times. A value is stored whole again when its chain would be
+larger than twice the value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_session_saver.encoding.delta import (
-    Change,
-    array_header,
-    combine,
-    diff,
-    items_in_front,
-    pack,
-    rebuild,
-    unpack,
-)
+from langgraph_session_saver.encoding.delta import Change, combine, diff, pack, rebuild, unpack
 from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.encoding.keys import Typed
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
@@ -29,10 +19,10 @@ from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 T = TypeVar("T")
 
 FANOUT = 64
-"""Links of one level before they become one."""
+"""Links of one level that are merged into one of the next."""
 
 WORTH = 128
-"""Bytes a change must save: about what its index entry costs."""
+"""Bytes that a change must save to be stored: about the size of its index entry."""
 
 
 class Link(NamedTuple):
@@ -42,17 +32,16 @@ class Link(NamedTuple):
     level: int
     change: Change
     size: int
-
-
-_link_size = attrgetter("size")
+    """Bytes of the packed change."""
 
 
 class Value(NamedTuple):
-    """A channel's serialised value, with the chain that it is stored as."""
+    """A channel's serialised value, and the chain that it is stored as."""
 
     key: bytes
     typed: Typed
     root: bytes
+    """The key of the whole value that the chain starts with."""
     root_size: int
     links: tuple[Link, ...] = ()
 
@@ -74,20 +63,20 @@ class StoredBlob(NamedTuple):
 
 
 def whole(key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
-    """Start a chain: the value as it is."""
+    """Start a chain with a value."""
     value = Value(key, typed, root=key, root_size=len(typed[1]))
     return value, StoredBlob(key, None, 0, 0, typed[0], frame(typed[1]))
 
 
 def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
-    """Store a value as a change of the previous one where that pays, else whole."""
+    """Store a value as a change of the previous one if that saves enough bytes, else whole."""
     size = len(typed[1])
     if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
         return whole(key, typed)
-    change = change_of(previous.typed[1], typed[1])
+    change = diff(previous.typed[1], typed[1])
     links, level, change = _carry(previous.links, change)
     packed = pack(change)
-    cost = previous.root_size + sum(map(_link_size, links)) + len(packed)
+    cost = previous.root_size + sum(link.size for link in links) + len(packed)
     if len(packed) + WORTH > size or cost > 2 * size:
         return whole(key, typed)
     base = links[-1].key if links else previous.root
@@ -96,25 +85,12 @@ def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, Sto
     return value, StoredBlob(key, base, len(links), level, typed[0], frame(packed))
 
 
-def change_of(earlier: bytes, later: bytes) -> Change:
-    """What leads from one serialised value to another."""
-    return _appended(earlier, later) or diff(earlier, later)
-
-
-def _appended(earlier: bytes, later: bytes) -> Change | None:
-    """The change of a MessagePack array that has all of an earlier one in front; None if not.
-
-    What most lists of a graph do: to look for differences would take ten times as long.
-    """
-    if len(later) <= len(earlier) or not items_in_front(earlier, later):
-        return None
-    (_, start), (_, body) = array_header(earlier), array_header(later)
-    kept = len(earlier) - start
-    return later[:body], (start, kept), later[body + kept :]
-
-
 def _carry(links: tuple[Link, ...], change: Change) -> tuple[tuple[Link, ...], int, Change]:
-    """Merge a new change with the links before it, as long as their level is full."""
+    """Merge a new change with the last links of each level that is full.
+
+    Returns:
+        The links that stay, and the level of the change and the change.
+    """
     level = 0
     while len(links) >= FANOUT - 1 and links[1 - FANOUT].level == level == links[-1].level:
         for link in reversed(links[1 - FANOUT :]):
@@ -130,7 +106,7 @@ class Part(NamedTuple):
     type: str
     base: bytes
     content: Value | Link
-    """A whole value, or a change of the one under `base`."""
+    """A whole value, or a change of the value with the key `base`."""
 
 
 def part_of(row: Any) -> Part:
@@ -155,7 +131,7 @@ def part_of(row: Any) -> Part:
 def of_thread(
     found: Mapping[tuple[bytes, bytes], T], thread_key: bytes
 ) -> Callable[[bytes], T | None]:
-    """Look up by key alone what one thread has of something."""
+    """A lookup by key in one thread's entries of a mapping."""
     return lambda key: found.get((thread_key, key))
 
 
@@ -165,9 +141,9 @@ def resolve(
     """Rebuild a value from the rows of its chain, newest first.
 
     Args:
-        key: The value wanted.
-        row_of: Looks up rows of `session_blobs`: at least the chain down to a known value.
-        known: Looks up values already resolved.
+        key: The key of the value.
+        row_of: Looks up rows of `session_blobs`: at least those of the chain down to a known value.
+        known: Looks up values that were resolved before.
 
     Raises:
         HistoryLostError: A row of the chain is missing.
@@ -184,7 +160,7 @@ def resolve(
 def follow(
     key: bytes, part_at: Callable[[bytes], Part | None], known: Callable[[bytes], Value | None]
 ) -> Value:
-    """As `resolve`, from rows that were decoded before."""
+    """As `resolve`, from decoded rows."""
     links: list[Link] = []
     at, newest = key, None
     while (start := known(at)) is None:

@@ -1,15 +1,13 @@
-"""Changes between byte strings: what differs, how changes combine, how they are packed.
+"""Changes between byte strings: finding, combining and packing them.
 
 A change describes a target as a sequence of segments: a copy of a range of the base, or literal
-bytes. Combining is what keeps reading cheap: a chain of changes is combined newest first, so that
-only the bytes that survive to the newest value are ever copied, and several old links can be
-merged into one without looking at the values they lead to.
+bytes. A chain of changes is combined newest first, so that only the bytes that survive to the
+newest value are copied. Several changes can be merged into one without knowing the values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from langgraph_session_saver.encoding.keys import Typed
 
@@ -21,27 +19,27 @@ Segment = Copy | bytes
 Change = tuple[Segment, ...]
 
 ANCHOR = 32
-"""Equal bytes that make two places count as the same one."""
+"""Equal bytes at which base and target count as in step again."""
 
 WINDOW = 1 << 16
-"""How far ahead in the base a changed region may end."""
+"""Bytes of the base that are searched for the end of a changed region."""
 
 MAX_REGIONS = 64
-"""Changed regions looked for before the rest counts as one."""
-
-SHORT = 128
-"""Bytes whose first difference is found as whole numbers, in 0.5 µs; of more, which half has it."""
+"""Changed regions that are searched for; the rest of the target counts as one more."""
 
 SMALL = 256
-"""A changed region that is stored as it is, without a look for what is equal inside it."""
+"""Bytes of a changed region that is not searched for equal parts."""
+
+BLOCK = 4_096
+"""Bytes that are compared at a time."""
 
 
 def diff(base: bytes, target: bytes) -> Change:
     """Describe a target as a change of a base.
 
-    What is equal at both ends is copied. If what is left is more than `SMALL`, it is walked in
-    step: after each difference the nearest place where both agree again is looked for. Linear in
-    the sizes; an append, an edit and a removal are each as small as they are.
+    Equal bytes at both ends are copied. If more than `SMALL` bytes are left, they are compared in
+    step: after each difference, the nearest place where both are equal again is searched for. The
+    time is linear in the sizes, and appended, edited or removed bytes are all that a change holds.
     """
     i = j = _common_prefix(base, target, 0, 0)
     segments: list[Segment] = [(0, i)]
@@ -64,19 +62,19 @@ def diff(base: bytes, target: bytes) -> Change:
 
 
 def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
-    """Apply a chain of changes to the base of the oldest.
+    """Apply a chain of changes to the base of the oldest one.
 
-    Ranges of the newest are followed down through the others: nothing is built on the way, and
-    only the bytes that survive are copied, once.
+    The ranges that the newest change copies are traced through the others to the base. No value in
+    between is built.
 
     Raises:
-        ValueError: A change copies what the one before does not lead to.
+        ValueError: A change copies from outside its base.
     """
     pieces: list[Segment] = list(newest_first[0])
     ending: list[bytes] = []
     for change in newest_first[1:]:
         while pieces and isinstance(literal := pieces[-1], bytes):
-            ending.append(literal)  # what was appended since needs no further look
+            ending.append(literal)  # appended bytes need no more tracing
             pieces.pop()
         pieces = _traced(pieces, change)
     target = b"".join(
@@ -95,15 +93,15 @@ def combine(later: Change, earlier: Change) -> Change:
     """Make one change of two: `rebuild([combine(b, a)], x) == rebuild([b, a], x)`.
 
     Raises:
-        ValueError: The later change copies what the earlier one does not lead to.
+        ValueError: The later change copies from outside its base.
     """
     return _joined(_traced(later, earlier))
 
 
 def _traced(later: Sequence[Segment], earlier: Change) -> list[Segment]:
-    """What a later change copies, as what the earlier one makes it of."""
+    """Replace the ranges that a later change copies by the earlier change's segments."""
     traced: list[Segment] = []
-    at = start = 0  # a segment of the earlier change, and where it starts in what that leads to
+    at = start = 0  # a segment of the earlier change: its index, and where it starts
     for piece in later:
         if isinstance(piece, bytes):
             traced.append(piece)
@@ -130,7 +128,7 @@ def _traced(later: Sequence[Segment], earlier: Change) -> list[Segment]:
 
 
 def pack(change: Change) -> bytes:
-    """Write a change as bytes: per segment its length and kind, then a start or the literal."""
+    """Write a change as bytes: for each segment its length and kind, then a start or literal."""
     packed = bytearray()
     for segment in change:
         if isinstance(segment, bytes):
@@ -165,7 +163,7 @@ def unpack(packed: bytes) -> Change:
 
 
 def target_length(change: Change) -> int:
-    """Bytes of the value that a change leads to."""
+    """The length of a change's target."""
     return sum(map(_length, change))
 
 
@@ -174,7 +172,7 @@ def _length(segment: Segment) -> int:
 
 
 def _joined(segments: Iterable[Segment]) -> Change:
-    """Drop empty segments and join neighbours that continue each other."""
+    """Drop empty segments and join adjacent ones."""
     joined: list[Segment] = []
     for segment in segments:
         if not _length(segment):
@@ -192,70 +190,39 @@ def _joined(segments: Iterable[Segment]) -> Change:
 
 
 def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
-    """Equal bytes from two positions on: gallop over equal blocks, then halve the other.
-
-    Compared in place: of 280 KB, slices would be copied for twice as long.
-    """
+    """The number of equal bytes from two positions on."""
     limit = min(len(base) - i, len(target) - j)
-    view, ahead = memoryview(base), j - i
-    end, step = i + limit, 256
-    while i < end:
-        step = min(step, end - i)
-        if target.startswith(view[i : i + step], i + ahead):
-            i += step
-            step *= 8
-            continue
-        while step > SHORT:
-            half = step // 2
-            if target.startswith(view[i : i + half], i + ahead):
-                i, step = i + half, step - half
-            else:
-                step = half
-        i += _equal_in_front(base[i : i + step], target[i + ahead : i + ahead + step])
-        break
-    return limit - (end - i)
+    view = memoryview(base)  # slices of it are not copied
+    for start in range(0, limit, BLOCK):
+        first, after = i + start, i + min(start + BLOCK, limit)
+        if not target.startswith(view[first:after], j + start):
+            differing = _differing(base[first:after], target[j + start : j + after - i])
+            return after - i - (differing.bit_length() + 7) // 8
+    return limit
 
 
 def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
-    """Equal bytes before the two ends, down to two positions; as `_common_prefix` finds them."""
-    end = len(base)
-    limit = min(end - i, len(target) - j)
-    view, ahead = memoryview(base), len(target) - end
-    first, step = end - limit, 256
-    while end > first:
-        step = min(step, end - first)
-        if target.endswith(view[end - step : end], 0, end + ahead):
-            end -= step
-            step *= 8
-            continue
-        while step > SHORT:
-            half = step // 2
-            if target.endswith(view[end - half : end], 0, end + ahead):
-                end, step = end - half, step - half
-            else:
-                step = half
-        end -= _equal_at_end(base[end - step : end], target[end + ahead - step : end + ahead])
-        break
-    return limit - (end - first)
+    """The number of equal bytes before both ends, at most down to two positions."""
+    limit = min(len(base) - i, len(target) - j)
+    view, ahead = memoryview(base), len(target) - len(base)
+    for start in range(0, limit, BLOCK):
+        first, after = len(base) - min(start + BLOCK, limit), len(base) - start
+        if not target.startswith(view[first:after], first + ahead):
+            differing = _differing(base[first:after], target[first + ahead : after + ahead])
+            return start + ((differing & -differing).bit_length() - 1) // 8
+    return limit
 
 
-def _equal_in_front(one: bytes, other: bytes) -> int:
-    """Equal bytes in front of two texts of one length that differ."""
-    differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
-    return len(one) - (differing.bit_length() + 7) // 8
-
-
-def _equal_at_end(one: bytes, other: bytes) -> int:
-    """Equal bytes at the end of two texts of one length that differ."""
-    differing = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
-    return ((differing & -differing).bit_length() - 1) // 8
+def _differing(one: bytes, other: bytes) -> int:
+    """The bits in which two blocks of the same size differ."""
+    return int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
 
 
 def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:
-    """How far to skip in base and target to where they agree again; None if nowhere near."""
+    """The bytes to skip in base and target to where they are equal again; None if not found."""
     if i >= len(base) or j >= len(target):
         return None
-    for skip in range(1, 9):  # a counter, a length or a header: same place, other digits
+    for skip in range(1, 9):  # a counter, a length or a header of the same size
         if _anchored(base, target, i + skip, j + skip):
             return skip, skip
     ahead = 1
@@ -276,7 +243,6 @@ def _anchored(base: bytes, target: bytes, i: int, j: int) -> bool:
     )
 
 
-@lru_cache(maxsize=4_096)
 def write_number(number: int) -> bytes:
     """A non-negative integer as a base-128 varint, least significant group first."""
     out = bytearray()
@@ -288,7 +254,7 @@ def write_number(number: int) -> bytes:
 
 
 def read_number(data: bytes, at: int) -> tuple[int, int]:
-    """Read a varint; returns it and the position after it.
+    """Read a varint; returns the number and the position after it.
 
     Raises:
         ValueError: The bytes end in the middle of it.
@@ -305,18 +271,18 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def array_header(data: bytes) -> tuple[int, int]:
-    """Items of an array, and where the first one starts; of anything else none."""
+    """The number of items of a MessagePack array, and where the first starts; else no items."""
     first = data[0] if data else 0
     if first & 0xF0 == 0x90:
         return first & 0x0F, 1
     size = {0xDC: 2, 0xDD: 4}.get(first, 0)
-    if len(data) <= size:  # other bytes may begin like one
+    if len(data) <= size:  # not an array, though its first byte looks like one
         return 0, 1
     return int.from_bytes(data[1 : 1 + size], "big"), 1 + size
 
 
 def items_in_front(earlier: bytes, later: bytes) -> int:
-    """How many items an array has in front that are all of an earlier one's; 0 if not all."""
+    """The number of items of an earlier array, if a later one starts with all of them; else 0."""
     was, start = array_header(earlier)
     now, body = array_header(later)
     is_kept = was <= now and later.startswith(memoryview(earlier)[start:], body)
@@ -324,13 +290,13 @@ def items_in_front(earlier: bytes, later: bytes) -> int:
 
 
 def appended(earlier: bytes, count: int, rest: bytes) -> bytes:
-    """An array of so many items that has those of an earlier one, and then the others."""
+    """An array of the items of two others; `count` is the number of all."""
     (_, start), (_, body) = array_header(earlier), array_header(rest)
     return b"".join((_header(count), memoryview(earlier)[start:], memoryview(rest)[body:]))
 
 
 def starts_with_extension(data: bytes) -> bool:
-    """Whether this is an array whose first item is an extension of some length."""
+    """Whether this is a MessagePack array whose first item is an extension."""
     count, start = array_header(data)
     return count > 0 and start < len(data) and data[start] in _EXTENSIONS
 
@@ -347,8 +313,5 @@ def _header(count: int) -> bytes:
 
 
 def kept_items(earlier: Typed, later: Typed) -> int:
-    """How many items a serialised list has in front that are all of an earlier one's; 0 if not all.
-
-    MessagePack writes a list as its length and its items one after another.
-    """
+    """The number of items of an earlier list, if a later one starts with all of them; else 0."""
     return items_in_front(earlier[1], later[1]) if earlier[0] == later[0] else 0

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 
 Typed = tuple[str, bytes]
-"""What a serde writes: the type it will read the bytes back as, and the bytes."""
+"""A serialised value: the type and the bytes that a serde's `dumps_typed` returns."""
 
 KEY_BYTES = 16
-"""Bytes of a hashed key (BLAKE2b-128)."""
+"""Bytes of a hashed key."""
 
 
 def hash_key(*parts: str) -> bytes:
-    """A fixed-size key for texts of any length (BLAKE2b-128 of their lengths and themselves)."""
+    """A key of fixed size for texts of any length: BLAKE2b-128 of their lengths and the texts."""
     lengths = ",".join([str(len(part)) for part in parts])
     text = f"{lengths};{''.join(parts)}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
@@ -26,7 +26,7 @@ def hash_key(*parts: str) -> bytes:
 
 @lru_cache(maxsize=4_096)
 def namespace_key(checkpoint_ns: str) -> bytes:
-    """The key of a namespace: empty for the root, which most rows belong to."""
+    """The key of a namespace; empty for the root namespace."""
     return hash_key(checkpoint_ns) if checkpoint_ns else b""
 
 
@@ -37,7 +37,7 @@ def blob_key(checkpoint_ns: str, channel: str, version: Any) -> bytes:
 
 
 def is_unique(version: Any) -> bool:
-    """Whether a version can name one value only: plain numbers repeat across forks."""
+    """Whether no other value can have this version: plain numbers are repeated by forks."""
     return isinstance(version, str) and "." in version
 
 
@@ -59,7 +59,7 @@ class ThreadRef(NamedTuple):
 
     @property
     def is_named(self) -> bool:
-        """Whether the call says anything that the stored thread could contradict."""
+        """Whether the call names a session or an owner, which the stored thread may contradict."""
         return self.session_id is not None or self.owner_id is not None
 
 
@@ -110,10 +110,10 @@ _RANDOM_DIGITS = 12
 
 
 def next_version(current: str | int | None) -> str:
-    """The version after a channel's current one.
+    """The version that follows a channel's current one.
 
-    The random digits keep two forks of one parent from giving different values the same version.
-    An imported thread's own width is kept.
+    It ends in random digits, so that two forks of one parent never give different values the same
+    version. The number is as wide as in the current version, which may have been imported.
     """
     found = _VERSION.fullmatch(str(current)) if current is not None else None
     number = int(found[1]) + 1 if found else 1

@@ -1,10 +1,7 @@
-"""What a checkpoint refers to, in a column that retention reads without the saver's serde. Pure.
+"""The column `refs` of a checkpoint: the other rows that it needs.
 
-A MessagePack array: the checkpoint's timestamp, the channels that are replayed from ancestors,
-the blob key of each channel that has a value (an empty one where the checkpoint's row holds it),
-the checkpoint whose task called the graph, and blobs that it had before it was put again.
-Pruning a thread of 100,000 checkpoints then reads 100 bytes of each, builds no value, and needs
-no key under an encrypting serde.
+Retention reads this small MessagePack array and not the checkpoint itself. It therefore builds no
+value, and needs no key of an encrypting serde.
 """
 
 from __future__ import annotations
@@ -18,32 +15,32 @@ from langgraph_session_saver.errors import CorruptBlobError
 
 
 class References(NamedTuple):
-    """What keeps other rows alive."""
+    """The rows that a checkpoint needs."""
 
     ts: str
-    """When the checkpoint was made (ISO 8601)."""
+    """The checkpoint's timestamp (ISO 8601)."""
     replayed: Collection[str]
-    """Channels whose value is replayed from ancestors."""
+    """The channels whose values are replayed from ancestors."""
     blobs: Mapping[str, bytes]
-    """Channels that have a value, and the blobs that hold it; none for one in the row itself."""
+    """The blob keys of the channels that have a value; empty if the checkpoint's row holds it."""
     caller: tuple[str, str] | None
-    """For a subgraph's: namespace and id of the checkpoint whose task runs it."""
+    """The namespace and id of the checkpoint whose task runs this one's subgraph."""
     former: Collection[bytes] = ()
-    """Blobs of a checkpoint that this one replaced: its tasks' writes may be changes of them."""
+    """Blobs from before it was put again: writes of its tasks may be changes of them."""
 
 
 def pack(references: References) -> bytes:
-    """Write references as bytes."""
+    """Pack references."""
     ts, replayed, blobs, caller, former = references
     packed = [ts, sorted(replayed), dict(blobs), caller]
     return ormsgpack.packb([*packed, sorted(former)] if former else packed)
 
 
 def unpack(packed: bytes) -> References:
-    """Read what `pack` wrote.
+    """Unpack references.
 
     Raises:
-        CorruptBlobError: The bytes are nothing that it writes.
+        CorruptBlobError: The bytes are not packed references.
     """
     try:
         ts, replayed, blobs, caller, *more = ormsgpack.unpackb(packed)
@@ -53,7 +50,11 @@ def unpack(packed: bytes) -> References:
 
 
 def replacing(now: References, packed: bytes) -> References:
-    """References of a checkpoint that replaces one, which had others.
+    """The references of a checkpoint that is put again.
+
+    Args:
+        now: Its new references.
+        packed: Those that are stored.
 
     Raises:
         CorruptBlobError: As `unpack`.

@@ -1,55 +1,50 @@
-"""A task's write as it is stored: as it is, or as a change of what its channel held.
+"""The stored form of a task's write: the value, or a change of its channel's value.
 
-Most nodes give back what they were given with a little changed: of 1 MB, a change of 100 bytes
-stands for 0.6 MB. The value that it is a change of belongs to the checkpoint that the write
-follows, and stays as long as that one does.
+Many nodes return a channel's value with a small change. The value that a write is a change of
+belongs to the checkpoint that the write follows, and is kept as long as that checkpoint.
 
-A frame as `codec` makes it, or the byte `CHANGED`, the key of that value, and the frame of the
-packed change.
+The bytes are a frame (see `framing`), or the byte `CHANGED`, the key of the channel's value, and
+the frame of the packed change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from langgraph_session_saver.encoding.chains import Value, change_of
-from langgraph_session_saver.encoding.delta import pack, rebuild, unpack
+from langgraph_session_saver.encoding.chains import Value
+from langgraph_session_saver.encoding.delta import diff, pack, rebuild, unpack
 from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Typed
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 CHANGED = 3
-"""Kind of a frame, beside those that `codec` knows."""
+"""A kind of frame besides those of `framing`."""
 
 LARGE = 1_024
-"""Serialised bytes from which a write is compared with what its channel held."""
+"""Serialised bytes from which a write may be stored as a change."""
 
 _CHANGED = bytes((CHANGED,))
 
 _START = 1 + KEY_BYTES
 
 
-def _is_like(held: Value, typed: Typed) -> bool:
-    """Whether a look for what differs may pay: what is added to a list is not all of it."""
-    return held.typed[0] == typed[0] and held.size <= 2 * len(typed[1])
-
-
 def frame_write(typed: Typed, held: Value | None) -> bytes:
-    """Wrap what a task wrote for storage.
+    """Wrap a serialised write for storage.
 
     Args:
-        typed: What the serde made of it.
-        held: What the channel held in the write's checkpoint, if that is known to be stored.
+        typed: The serialised write.
+        held: The channel's value in the write's checkpoint, if it is known to be stored.
     """
-    if held is not None and _is_like(held, typed):
-        change = frame(pack(change_of(held.typed[1], typed[1])))
+    # A write that is much smaller than the value is an item to append, and not a changed value.
+    if held is not None and held.typed[0] == typed[0] and held.size <= 2 * len(typed[1]):
+        change = frame(pack(diff(held.typed[1], typed[1])))
         if 2 * len(change) < len(typed[1]):
             return b"".join((_CHANGED, held.key, change))
     return frame(typed[1])
 
 
 def held_by(framed: bytes) -> bytes | None:
-    """The key of the value that a write is stored as a change of; None if it is stored as it is."""
+    """The key of the value that a stored write is a change of; None if it is no change."""
     return framed[1:_START] if framed[:1] == _CHANGED else None
 
 

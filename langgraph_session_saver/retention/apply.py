@@ -1,4 +1,4 @@
-"""Retention on the database: what a thread stores, read once, and the deletes that thin it out."""
+"""Retention on the database: reading what a thread stores, and deleting what is not kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langgraph_session_saver.storage.thread_data import PIECE, Pace
 
 
 def read_contents(storage: Storage, conn: Connection, thread_key: bytes, revision: int) -> Contents:
-    """Read what a thread stores at a revision of its row."""
+    """Read what a thread stores as of a revision of its row."""
     rows = [Stored(*row) for row in storage.thread_data.checkpoint_rows(conn, thread_key)]
     blobs = storage.thread_data.blob_bases(conn, thread_key)
     rows.sort(key=lambda row: row.checkpoint_id)
@@ -41,15 +41,18 @@ def deletes_of(
 
 
 def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
-    """What is to go, in pieces of as much as one transaction takes; always one at least.
+    """Split what has to be deleted into pieces of one transaction each.
 
-    Checkpoints go first, the oldest before the others, then blobs, changes before what they are
-    changes of: what is there at any moment can be read. Writes that came too late go with the last
-    checkpoints, for they are looked for among all that are left.
+    Checkpoints go first, the oldest ones before the others, then blobs, deltas before their bases,
+    so that everything that is left can be read at any moment. Orphaned writes go with the last
+    checkpoints, because all checkpoints that are left are searched for theirs.
 
     Args:
-        thinned: What is to go.
-        pace: Asked before each piece how much that is.
+        thinned: What has to be deleted.
+        pace: Says before each piece how many rows that is.
+
+    Yields:
+        Each piece, at least one.
     """
     gone = sorted(thinned.gone, key=lambda row: row.checkpoint_id)
     unused = sorted(thinned.unused.items(), key=lambda item: (-item[1], item[0]))
@@ -82,14 +85,14 @@ def carry_out(
     *,
     by_order: bool = False,
 ) -> None:
-    """Delete what is to go from a thread.
+    """Delete what is not kept of a thread.
 
     Args:
         storage: The statements.
-        conn: A transaction that holds the thread's row.
+        conn: A transaction that holds the lock of the thread's row.
         thread_key: The thread.
-        thinned: What is to go.
-        by_order: Whether any unused blobs will do, as many as these: all others will follow.
+        thinned: What has to be deleted.
+        by_order: Whether to delete any unused blobs, as many as these. All others must follow.
     """
     if thinned.gone:
         gone = [row.key for row in thinned.gone]

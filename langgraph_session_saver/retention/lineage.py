@@ -1,8 +1,4 @@
-"""Which checkpoints of a thread to keep. Pure.
-
-Retention counts the root namespace. Subgraphs keep what a kept root checkpoint needs, and a
-`DeltaChannel` keeps the ancestors that it replays from, unlisted.
-"""
+"""How checkpoints depend on each other by LangGraph's rules: callers, replays, memories. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +12,9 @@ from langgraph_session_saver.encoding.references import References, unpack
 
 @dataclass(slots=True, unsafe_hash=True)
 class Stored:
-    """A stored checkpoint, as far as retention cares; equal if it is the same one.
+    """A stored checkpoint, as retention sees it; compared by its key.
 
-    What it refers to is decoded when it is first asked for: of 100,000 checkpoints of which one
-    stays, that of few is. Not a frozen class, which takes three times as long to make.
+    Its references are unpacked when they are first needed, which they are of few.
     """
 
     ns_key: bytes
@@ -27,52 +22,51 @@ class Stored:
     checkpoint_ns: str = field(compare=False)
     parent_id: str | None = field(compare=False)
     root_id: str | None = field(compare=False)
-    """The root checkpoint that a subgraph's call, or for a root's own its run, started from."""
+    """The root checkpoint from which its subgraph's call started, or its run if it is a root."""
     run_id: str | None = field(compare=False)
     is_hidden: bool = field(compare=False)
     refs: References | bytes = field(compare=False)
-    """What it refers to, or that as it is stored."""
+    """Its references, packed or not."""
 
     @property
     def references(self) -> References:
-        """What it refers to."""
+        """Its references."""
         if not isinstance(self.refs, References):
             self.refs = unpack(self.refs)
         return self.refs
 
     @property
     def replayed(self) -> Collection[str]:
-        """Channels whose value is replayed from ancestors."""
+        """The channels whose values are replayed from ancestors."""
         return self.references.replayed
 
     @property
     def valued(self) -> Collection[str]:
-        """Channels whose value is stored with this checkpoint."""
+        """The channels whose values are stored with this checkpoint."""
         return self.references.blobs.keys()
 
     @property
     def blobs(self) -> set[bytes]:
-        """The blobs that hold its values."""
+        """The blobs that it needs."""
         found = self.references
         return {*filter(None, found.blobs.values()), *found.former}
 
     @property
     def key(self) -> tuple[bytes, str]:
-        """What its row is found by, within its thread."""
+        """The key of its row within the thread."""
         return self.ns_key, self.checkpoint_id
 
 
-def _remembered(oldest_first: Sequence[Stored], bounds: Collection[str]) -> Iterable[Stored]:
-    """Of a memory: its checkpoints from the oldest kept root on, and those that replays start at.
+def needed_of_memory(oldest_first: Sequence[Stored], bounds: Collection[str]) -> Iterable[Stored]:
+    """The checkpoints of a memory from the oldest kept root on, and those that replays start at.
 
-    By their own ids, as a replay looks for them: a run that started from an older root may still
-    write after a newer one is there. A replay takes the newest before a bound: before the root
-    that is replayed or, if that is a fork or a copy, what it was made from; and so does one that
-    is under way and has outrun the root it started from.
+    A replay takes the memory's newest checkpoint before a bound, which is the replayed root or, if
+    that is a fork or a copy, the root that it was made from. Ids are compared, as a replay does:
+    a run that started from an older root may still write after a newer root exists.
 
     Args:
-        oldest_first: The memory.
-        bounds: The oldest kept root, and older ones.
+        oldest_first: The checkpoints of the memory.
+        bounds: The ids of the oldest kept root, and of older ones that replays may start from.
     """
     ids = [row.checkpoint_id for row in oldest_first]
     for bound in bounds:
@@ -82,7 +76,7 @@ def _remembered(oldest_first: Sequence[Stored], bounds: Collection[str]) -> Iter
 
 
 def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[Stored]:
-    """Ancestors that `DeltaChannel`s of kept checkpoints are rebuilt from."""
+    """The ancestors from which `DeltaChannel`s of kept checkpoints are replayed."""
     by_key = {row.key: row for row in rows}
     needed: set[Stored] = set()
     for row in kept:
@@ -98,17 +92,18 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
     return needed
 
 
-def _is_call(checkpoint_ns: str) -> bool:
+def is_call(checkpoint_ns: str) -> bool:
+    """Whether a namespace is that of a call: it contains a task id."""
     return ":" in checkpoint_ns
 
 
 def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Namespace and id of the checkpoint whose task runs in a subgraph's namespace.
+    """The namespace and id of the checkpoint whose task runs in a subgraph's namespace.
 
     Args:
-        checkpoint_ns: `node:task|inner:task`, the caller's with one more node; a number after that
-            counts the subgraphs that one task calls.
-        metadata: A checkpoint's; its `parents` name one of each namespace above.
+        checkpoint_ns: A namespace such as `node:task|inner:task`: the caller's with one node more,
+            and a number if the task calls several subgraphs.
+        metadata: A checkpoint's metadata. Its `parents` name a checkpoint of each outer namespace.
     """
     parts = checkpoint_ns.split("|")
     while len(parts) > 1 and parts[-1].isdigit():
@@ -119,12 +114,12 @@ def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str
 
 
 class Origin(NamedTuple):
-    """The root checkpoints before which replays look for a memory's newest checkpoint."""
+    """The roots before which a memory's newest checkpoint is looked up."""
 
     run: str | None
-    """For the run that made this checkpoint; None if it goes on from what is newest."""
+    """By the run that made this checkpoint; None if it takes the newest of all."""
     replay: str
-    """For a replay of this checkpoint."""
+    """By a replay of this checkpoint."""
     step: int | None
 
 
@@ -134,13 +129,13 @@ def origin_of(
     metadata: Mapping[str, Any],
     parent: Origin | None,
 ) -> Origin:
-    """What a root checkpoint's origin is, by LangGraph's rules.
+    """The origin of a root checkpoint.
 
     Args:
         checkpoint_id: The checkpoint.
-        parent_id: The one it follows.
+        parent_id: Its parent.
         metadata: Its metadata.
-        parent: The origin of the one it follows, if that is known.
+        parent: The origin of its parent, if known.
     """
     source = metadata.get("source")
     step = number if isinstance(number := metadata.get("step"), int) else None
@@ -149,7 +144,7 @@ def origin_of(
         return Origin(run, checkpoint_id, step)
     run = parent_id
     if source == "fork" and parent is not None and parent.step is not None:
-        # A copy follows what its original follows, and is numbered after the original.
+        # A copy has the same parent as its original, and the step after the original's.
         is_copy = step != parent.step + 1
         run = parent_id if is_copy else parent.replay
     return Origin(run, parent_id or checkpoint_id, step)

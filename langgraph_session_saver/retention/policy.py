@@ -1,7 +1,7 @@
 """Which checkpoints of a thread to keep. Pure.
 
-Retention counts the root namespace. Subgraphs keep what a kept root checkpoint needs, and a
-`DeltaChannel` keeps the ancestors that it replays from, unlisted.
+Only checkpoints of the root namespace are counted. Those of subgraphs are kept if a kept root
+needs them. The ancestors that a `DeltaChannel` is replayed from are kept, hidden from `list`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from langgraph_session_saver.retention.lineage import (
     Stored,
-    _is_call,
-    _remembered,
+    is_call,
+    needed_of_memory,
     replayed_ancestors,
 )
 
 
 class Choice(NamedTuple):
-    """What stays of a thread: listed, and unlisted for others to replay from."""
+    """The checkpoints of a thread that are kept: listed ones, and hidden ones to replay from."""
 
     kept: set[Stored]
     hidden: set[Stored]
@@ -35,11 +35,11 @@ def keep_latest(rows: Sequence[Stored]) -> Choice:
 
 
 def keep_last(rows: Sequence[Stored], count: int) -> Choice:
-    """Keep the newest root checkpoints, and of subgraphs what these need.
+    """Keep the newest root checkpoints, and what they need of subgraphs.
 
-    A subgraph call's namespace carries task ids, and stays as long as a checkpoint that a run can
-    go on from calls it. One without task ids is a memory that outlives its calls. Namespaces that
-    name no root keep as many as the root's does.
+    The namespace of a subgraph's call contains task ids, and is kept as long as a kept checkpoint
+    calls it. A namespace without task ids is a memory, which outlives its calls. A namespace whose
+    checkpoints name no root keeps as many as the root namespace.
     """
     namespaces: dict[str, list[Stored]] = {}
     for row in sorted(rows, key=lambda row: row.checkpoint_id):
@@ -50,24 +50,24 @@ def keep_last(rows: Sequence[Stored], count: int) -> Choice:
     replayed = {root.parent_id for root in roots} | {root.root_id for root in roots}
     bounds = {oldest, *(name for name in replayed if name is not None and name < oldest)}
     kept, callers = set(roots), {("", row.checkpoint_id) for row in roots}
-    # A caller's namespace is above its calls', and memories are called by nobody in particular.
-    for ns in sorted(namespaces, key=lambda ns: (_is_call(ns), ns.count("|"))):
+    # Memories, which have no one caller, come first, and callers before what they call.
+    for ns in sorted(namespaces, key=lambda ns: (is_call(ns), ns.count("|"))):
         found = namespaces[ns]
         needed = [row for row in found if row.root_id is not None and row.root_id >= oldest]
         if len(needed) < len(found):
             rooted = [row for row in found if row.root_id is not None]
             needed += [row for row in found if row.root_id is None][-count:]
-            if _is_call(ns):
+            if is_call(ns):
                 needed += [row for row in rooted if row.references.caller in callers]
             else:
-                needed += _remembered(rooted, bounds)
+                needed += needed_of_memory(rooted, bounds)
         kept.update(needed)
         callers.update([(ns, row.checkpoint_id) for row in needed])
     return Choice(kept, replayed_ancestors(rows, kept) - kept)
 
 
 def keep_since(rows: Sequence[Stored], cutoff: datetime) -> Choice:
-    """Keep root checkpoints from a moment on, at least the newest, with what they need."""
+    """Keep root checkpoints of a time or later, at least the newest one, and what they need."""
     recent = [
         row
         for row in rows
@@ -79,7 +79,7 @@ def keep_since(rows: Sequence[Stored], cutoff: datetime) -> Choice:
 
 
 def keep_other_runs(rows: Sequence[Stored], run_ids: Collection[str]) -> Choice:
-    """Keep the checkpoints that other runs made."""
+    """Keep the checkpoints that were not made by some runs."""
     return Choice({row for row in rows if row.run_id not in run_ids}, set())
 
 

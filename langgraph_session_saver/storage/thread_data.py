@@ -129,7 +129,7 @@ class ThreadData:
         Returns:
             What is left. If it is the rest, call again.
         """
-        row = self.threads.find(conn, thread_key)
+        row = self.threads.lock_existing(conn, thread_key)
         if row is None:
             return Left("nothing")
         if only_if is not None and not only_if(row):
@@ -318,7 +318,7 @@ class ThreadData:
 
     def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; returns False if the source does not exist."""
-        row = self.threads.find(conn, source)
+        row = self.threads.lock_existing(conn, source)
         if row is None:
             return False
         self.threads.lock(conn, target)

@@ -1,7 +1,7 @@
-"""The statements on threads and the sessions that own them.
+"""Statements on threads and the sessions that own them.
 
-A thread's row is what its writers agree on: a step locks it first, so a delete or a prune never
-comes between a step's statements.
+Every writer locks the thread's row first or checks its revision, so that a delete or a prune never
+comes between the statements of a step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from langgraph_session_saver.sql.dialects.base import Dialect
 
 
 class Head(NamedTuple):
-    """A locked thread row."""
+    """The columns of a thread's row that steps need."""
 
     session_id: str
     is_first: bool
@@ -32,52 +32,44 @@ class Head(NamedTuple):
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the session's columns have to be written anew, for they were set by hand."""
+        """Whether the next step must write all of its session's columns."""
         return self.revision < 0
 
     def changed(self, values: Mapping[str, Any]) -> Head:
-        """The row after some of its columns were set."""
-        known = {name: values[name] for name in _REMEMBERED if name in values}
-        return self._replace(**known)
+        """The row after an update of some columns."""
+        return self._replace(**{name: new for name, new in values.items() if name in self._fields})
 
-
-_REMEMBERED = ("checkpoint_id", "status_checkpoint_id", "revision", "status")
 
 _NOT_PROJECTED = frozenset(
     ("id", "created_at", "updated_at", "owner_id", "scope_type", "scope_id", "status",
      "round_sequence", "made_by_saver")
 )  # fmt: skip
-"""Columns of a session that no step of a thread writes."""
+"""Columns of a session that are not moved with its first thread."""
 
 
 def new_revision(before: int = 0) -> int:
-    """A number for what a thread stores after a change, unlike any that it had.
+    """A random revision for a thread's row that is changed.
 
     Args:
-        before: The one before. Below zero it says that the session's columns no longer show the
-            thread's state, for they were set by hand, until a step writes all of them.
+        before: The revision before. A negative one says that the session's columns were set by
+            hand and no longer show the thread's state; it stays negative until a step writes all
+            of them.
     """
     number = randbits(62)
     return -1 - number if before < 0 else number
 
 
 class Threads:
-    """Finds, makes, locks and moves threads."""
+    """Creates, locks, changes and moves threads."""
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self.tables = tables
         self._dialect = dialect
         t, d = tables, dialect
-        self._lock_thread = Statement(
-            d.locked(
-                select(t.threads).where(t.threads.c.thread_key == bindparam("thread")), t.threads
-            )
-        )
-        self._lock_session = Statement(
-            d.locked(
-                select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session")), t.sessions
-            )
-        )
+        thread = select(t.threads).where(t.threads.c.thread_key == bindparam("thread"))
+        self._lock_thread = Statement(d.locked(thread, t.threads))
+        session = select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session"))
+        self._lock_session = Statement(d.locked(session, t.sessions))
         self._count_threads = Statement(
             select(func.count()).select_from(t.threads)
             .where(t.threads.c.session_id == bindparam("session"))
@@ -89,7 +81,7 @@ class Threads:
         self._insert_thread = Statements(d.insert_ignore(t.threads, ["thread_key"]))
 
     def lock(self, conn: Connection, thread: ThreadRef) -> Head:
-        """Lock a thread's row, making it and its session if they are not there.
+        """Lock a thread's row, and create it and its session if they do not exist.
 
         Raises:
             SessionConflictError: The call names another session or owner than the thread has.
@@ -102,8 +94,8 @@ class Threads:
                 made = self._make(conn, thread, session_id, is_first=True)
                 if made is not None:
                     return made
-            # Whoever was making both, and let us wait for the session, is done: its next step
-            # locks the thread and then the session, and so do we.
+            # Another transaction that created both has ended. Steps lock the thread before the
+            # session, and so must this one.
             row = self._lock_thread.first(conn, wanted)
         if row is None:
             self._lock_session.first(conn, {"session": session_id})
@@ -111,28 +103,21 @@ class Threads:
             row = self._lock_thread.first(conn, wanted)
         if self._agree(conn, thread, row):
             row = self._lock_thread.first(conn, wanted)
-        return Head(
-            session_id=row.session_id,
-            is_first=row.is_first,
-            checkpoint_id=row.checkpoint_id,
-            status_checkpoint_id=row.status_checkpoint_id,
-            revision=row.revision,
-            status=row.status,
-        )
+        return Head(*(getattr(row, name) for name in Head._fields))
 
-    def find(self, conn: Connection, thread_key: bytes) -> Any:
-        """Lock a thread's row if there is one."""
+    def lock_existing(self, conn: Connection, thread_key: bytes) -> Any:
+        """Lock and return a thread's row; None if there is none."""
         return self._lock_thread.first(conn, {"thread": thread_key})
 
-    def look_up(self, conn: Connection, thread_key: bytes) -> Any:
-        """A thread's row if there is one, without a lock."""
+    def get(self, conn: Connection, thread_key: bytes) -> Any:
+        """Return a thread's row without a lock; None if there is none."""
         t = self.tables.threads
         return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
 
     def _make(
         self, conn: Connection, thread: ThreadRef, session_id: str, *, is_first: bool
     ) -> Head | None:
-        """Make a thread's row; None if another has, or where the database does not tell."""
+        """Create a thread's row; None if it exists, or if the database does not tell."""
         revision = new_revision()
         row = {
             "thread_key": thread.key,
@@ -147,7 +132,7 @@ class Threads:
         return Head(session_id, is_first, None, None, revision, None) if is_made else None
 
     def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> bool:
-        """Make a session if there is none; whether it was, where the database tells."""
+        """Create a session if there is none; returns whether the database says it was created."""
         row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
         return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.tells_inserts
 
@@ -156,9 +141,10 @@ class Threads:
         return count
 
     def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
-        """Check what a call names against what the thread has; the first to name one sets it.
+        """Check the session and owner that a call names; the first call to name them sets them.
 
-        Returns whether the thread's row was changed.
+        Returns:
+            Whether the thread's row was changed.
         """
         takes_owner = thread.owner_id is not None and row.owner_id != thread.owner_id
         if takes_owner:
@@ -188,7 +174,7 @@ class Threads:
         return True
 
     def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
-        """Bring a thread, and what it projected, to the session that a call names first."""
+        """Move a thread and its projected rows to the session that a call is the first to name."""
         new = str(thread.session_id)
         self._make_session(conn, new, thread.owner_id)
         self._lock_session.first(conn, {"session": new})
@@ -207,7 +193,7 @@ class Threads:
         self.drop_empty_session(conn, old)
 
     def _move_columns(self, conn: Connection, old: str, new: str, offset: int) -> None:
-        """Copy what was projected into a session's columns."""
+        """Copy a session's projected columns to another session."""
         s = self.tables.sessions
         row = conn.execute(select(s).where(s.c.id == old)).mappings().one()
         values = {
@@ -223,14 +209,14 @@ class Threads:
         if values:
             conn.execute(update(s).where(s.c.id == new).values(**values))
 
-    def page(self, conn: Connection, after: bytes, limit: int) -> Sequence[Any]:
-        """Threads in the order of their keys."""
+    def get_page(self, conn: Connection, after: bytes, limit: int) -> Sequence[Any]:
+        """A page of threads in the order of their keys."""
         t = self.tables.threads
         query = select(t.c.thread_key, t.c.thread_id, t.c.updated_at).order_by(t.c.thread_key)
         return conn.execute(query.where(t.c.thread_key > after).limit(limit)).all()
 
     def promote_next(self, conn: Connection, session_id: str) -> None:
-        """Make the oldest thread of a session its first, whose steps project columns."""
+        """Make the oldest thread of a session its first thread, whose steps set its columns."""
         t = self.tables.threads
         oldest = conn.execute(
             select(t.c.thread_key)
@@ -242,9 +228,9 @@ class Threads:
             self.change(conn, oldest, {"is_first": True, "revision": new_revision(-1)})
 
     def clear_columns(self, conn: Connection, session_id: str) -> None:
-        """Empty a session's columns that show a graph's state, if a step was the last to write.
+        """Clear the columns of a session that show a graph's state, if a step has set them.
 
-        Title, routing and models stay: an application may have set those itself.
+        Title, routing and models stay, because the application may have set those.
         """
         s = self.tables.sessions
         shown = ("graph_state", "build_artifacts", "aesthetic_scores", "checkpoint_id")
@@ -255,7 +241,7 @@ class Threads:
         )
 
     def outdate_columns(self, conn: Connection, session_id: str) -> None:
-        """Make the next step of a session's first thread write all of the session's columns."""
+        """Make the next step of a session's first thread set all of the session's columns."""
         t = self.tables.threads
         outdated = case((t.c.revision < 0, t.c.revision - 1), else_=-1 - t.c.revision)
         conn.execute(
@@ -265,7 +251,7 @@ class Threads:
         )
 
     def change_owner(self, conn: Connection, session_id: str, owner_id: str | None) -> None:
-        """Give a session's threads to another owner; no process may trust their old rows."""
+        """Give the threads of a session another owner, and new revisions."""
         t = self.tables.threads
         conn.execute(
             update(t)
@@ -274,22 +260,22 @@ class Threads:
         )
 
     def of_session(self, conn: Connection, session_id: str) -> Sequence[bytes]:
-        """The keys of a session's threads."""
+        """The keys of the threads of a session."""
         t = self.tables.threads.c
         return conn.execute(select(t.thread_key).where(t.session_id == session_id)).scalars().all()
 
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
-        """Change columns of a thread's row, and its revision, so that nobody trusts the old row."""
+        """Update columns of a thread's row, and its revision, which other processes may know."""
         values = {"revision": new_revision(), "updated_at": utc_now(), **values}
         self._change_thread.of(values).run(conn, {"key": thread_key, **values})
 
     def child_tables(self) -> tuple[Table, ...]:
-        """The tables that steps of a thread project rows into."""
+        """The tables of projected rows."""
         t = self.tables
         return t.messages, t.versions, t.token_usage, t.errors
 
     def drop_empty_session(self, conn: Connection, session_id: str) -> None:
-        """Delete a session that the saver made and that has no thread left."""
+        """Delete a session that the saver created, if it has no thread left."""
         if not self._count_in(conn, session_id):
             t = self.tables.sessions
             conn.execute(delete(t).where(t.c.id == session_id, t.c.made_by_saver.is_(True)))
