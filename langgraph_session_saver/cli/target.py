@@ -27,17 +27,15 @@ from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView, view_checkpoint
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sql.scripts import read_script
-from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, make_engine, parse_url
+from langgraph_session_saver.sql.urls import (
+    APP_NAME,
+    URL_VARIABLE,
+    make_engine,
+    parse_url,
+    sync_url,
+)
 
 T = TypeVar("T")
-
-_SYNC_DRIVERS = {
-    "aiosqlite": "pysqlite",
-    "asyncpg": "psycopg",
-    "psycopg_async": "psycopg",
-    "asyncmy": "pymysql",
-    "aiomysql": "pymysql",
-}
 
 _UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 
@@ -150,9 +148,7 @@ class Target:
             given = str(platformdirs.user_data_path(APP_NAME) / "sessions.db")
         if given is not None and given.startswith("file:"):
             return _file_url(given)
-        url = parse_url(given)
-        driver = _SYNC_DRIVERS.get(url.get_driver_name())
-        return url.set(drivername=f"{url.get_backend_name()}+{driver}") if driver else url
+        return sync_url(parse_url(given))
 
 
 def _file_url(given: str) -> URL:

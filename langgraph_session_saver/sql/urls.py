@@ -95,6 +95,13 @@ def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
     return parsed
 
 
+def sync_url(url: URL) -> URL:
+    """A parsed URL with the default driver in place of an async one."""
+    if url.get_dialect().is_async:
+        return parse_url(url.set(drivername=url.get_backend_name()))
+    return url
+
+
 def _parse(given: str | URL | os.PathLike[str]) -> URL:
     """Parse without repeating any part in an error: it could be part of a password."""
     if isinstance(given, os.PathLike):

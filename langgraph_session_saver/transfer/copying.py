@@ -22,7 +22,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Runner
-from langgraph_session_saver.sql.urls import address_of, make_engine, parse_url
+from langgraph_session_saver.sql.urls import address_of, make_engine, parse_url, sync_url
 from langgraph_session_saver.transfer.archive import PathLike
 from langgraph_session_saver.transfer.merging import add, find_missing, is_empty
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
@@ -52,7 +52,7 @@ def copy(
         TransferConflictError: The target has a row with the same key and other content.
         TransferMismatchError: Afterwards, source and target differ.
     """
-    source_url, target_url = _sync(from_url), _sync(to_url)
+    source_url, target_url = (sync_url(parse_url(url)) for url in (from_url, to_url))
     if source_url == target_url:
         raise InvalidConfigError(
             f"source and target are one database, {address_of(target_url)}: name another target"
@@ -83,14 +83,6 @@ def copy(
             return done
 
         return source.run(copy_rows, "read")
-
-
-def _sync(given: str | URL | PathLike) -> URL:
-    """Parse a URL, with the default driver in place of an async one."""
-    url = parse_url(given)
-    if url.get_dialect().is_async:
-        url = parse_url(url.set(drivername=url.get_backend_name()))
-    return url
 
 
 def _add(
