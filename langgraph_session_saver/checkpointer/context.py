@@ -1,4 +1,4 @@
-"""What one saver and its clones share: statements, projections and caches."""
+"""What a saver and its clones share: statements, projections, options and caches."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.storage import Storage
 
 ATTEMPTS = 5
-"""Attempts at an operation that others' deletes or steps keep making invalid."""
+"""Attempts at an operation while others keep deleting or projecting what it depends on."""
 
 
 class Context:
-    """Statements, projections, and what this process remembers of the database."""
+    """What all scripts of a saver use: statements, projections, options and caches."""
 
     def __init__(
         self,
@@ -52,23 +52,23 @@ class Context:
         self.blob_cache = BlobCache()
         self.message_encoder = MessageListEncoder()
         self.message_decoder = MessageListDecoder()
-        self.threads = KnownThreads()
-        self.checkpoints = KnownCheckpoints()
+        self.known_threads = KnownThreads()
+        self.known_checkpoints = KnownCheckpoints()
 
     @property
     def is_ready(self) -> bool:
-        """Whether the schema has been seen to be this code's."""
+        """Whether the tables are known to be of this version."""
         return self.value_limit is not None
 
     def prepare(self) -> Script[None]:
-        """Before the first use: set the database up, or with `auto_setup` off verify it."""
+        """Before the first use, create missing tables, or verify them if `auto_setup` is False."""
         if self.auto_setup:
             yield from self.set_up()
         else:
             self.value_limit = yield Request.read(self._verify)
 
     def set_up(self) -> Script[None]:
-        """Create what is missing in the database."""
+        """Create missing tables."""
         self.value_limit = yield Request.read(self._already_current)
         if self.value_limit is None:
             self.value_limit = yield Request(self._set_up, "schema")
@@ -85,36 +85,36 @@ class Context:
         return self.dialect.value_limit(conn)
 
     def check_borrowed(self, conn: Connection) -> None:
-        """Verify that a caller's connection leads to the saver's tables.
+        """Verify that the database of a caller's connection has the saver's tables.
 
         Raises:
-            SchemaError: The tables are missing; they are not created in a caller's transaction.
+            SchemaError: Tables are missing, which are never created in a caller's transaction.
         """
         if self.is_ready:
             return
         if not is_current(conn, self.tables):
             raise SchemaError(
-                "the database lacks this code's tables, and a call in your own transaction makes "
-                "none: call saver.setup() first"
+                "the database does not have the tables of this version, and a call in your own "
+                "transaction does not create them: call saver.setup() first"
             )
         self.value_limit = self.dialect.value_limit(conn)
 
     def check_size(self, data: bytes, what: Callable[[], str]) -> bytes:
-        """Refuse a value that the database would.
+        """Check that the database takes a value of this size, and return the value.
 
         Raises:
-            ValueTooLargeError: Names the value, its size and the limit.
+            ValueTooLargeError: It does not.
         """
         if self.value_limit is not None and len(data) > self.value_limit:
             raise ValueTooLargeError(
                 f"{what()} takes {len(data):,} bytes, and this database takes at most "
-                f"{self.value_limit:,}. Nothing was written: keep such values elsewhere and their "
-                "address in the state, or raise the server's limit (MySQL: max_allowed_packet)"
+                f"{self.value_limit:,}. Nothing was written: store such values elsewhere and a "
+                "link in the state, or raise the server's limit (MySQL: max_allowed_packet)"
             )
         return data
 
     def without_pruning(self) -> Context:
-        """A context with the same caches under which puts delete nothing."""
+        """A context with the same caches in which a put does not apply `keep_last`."""
         context = copy(self)
         context.keep_last = None
         return context
@@ -123,11 +123,11 @@ class Context:
         """Forget a thread whose rows were deleted."""
         self.blob_cache.forget_thread(thread_key)
         self.message_encoder.forget_thread(thread_key)
-        self.threads.forget(thread_key)
+        self.known_threads.forget(thread_key)
 
 
 def upgrade(conn: Connection, tables: Tables) -> None:
-    """Run the migrations that a database lacks."""
+    """Run the migrations that the database has not run."""
     from langgraph_session_saver.migrate import upgrade_within  # noqa: PLC0415 - imports Alembic
 
     upgrade_within(conn, tables)

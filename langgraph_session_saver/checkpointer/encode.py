@@ -108,7 +108,7 @@ def new_checkpoint(
     }
     origin, root_id = None, (merged.get("parents") or {}).get("")
     if place.is_root:
-        facts = None if place.key is None else context.checkpoints.facts.get(place.key)
+        facts = None if place.key is None else context.known_checkpoints.facts.get(place.key)
         parent = None if facts is None else facts.origin
         origin = origin_of(checkpoint_id, place.checkpoint_id, merged, parent)
         root_id = origin.run

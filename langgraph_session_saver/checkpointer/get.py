@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    ChannelVersions,
     CheckpointTuple,
     DeltaChannelHistory,
     PendingWrite,
@@ -20,7 +19,7 @@ from sqlalchemy import Row
 
 from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.known import CheckpointFacts
+from langgraph_session_saver.checkpointer.known import facts_of
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
@@ -28,7 +27,6 @@ from langgraph_session_saver.encoding.references import unpack
 from langgraph_session_saver.encoding.serde import load
 from langgraph_session_saver.encoding.task_writes import held_keys, unframe_write
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
-from langgraph_session_saver.projection.status import send_nodes
 from langgraph_session_saver.retention.lineage import Origin, origin_of
 from langgraph_session_saver.sql.scripts import Request, Script
 
@@ -53,13 +51,7 @@ class DecodedCheckpoint:
     inline: Mapping[str, Any]
     """Values stored in the row itself, by channel."""
     blobs: dict[str, bytes]
-    """Blob keys by channel, those that the empty channels would have among them."""
-
-    @property
-    def versions(self) -> ChannelVersions:
-        """The version of every channel."""
-        versions: ChannelVersions = self.checkpoint["channel_versions"]
-        return versions
+    """Blob keys by channel, including those that the empty channels would have."""
 
     @property
     def name(self) -> str:
@@ -228,7 +220,8 @@ class CheckpointReader:
         """Read a checkpoint from its row, joined with each of its writes."""
         context, thread_key = self._context, place.thread.key
         if not rows:
-            self._note_missing(place)
+            if place.key is not None:
+                context.known_checkpoints.note_missing(place.key)
             return None
         decoded = decode(serde, place, rows[0])
         values = yield from self._values_of(decoded)
@@ -266,30 +259,20 @@ class CheckpointReader:
             },
         }
 
-    def _note_missing(self, place: Place) -> None:
-        """Remember that a checkpoint was looked for in vain."""
-        exists = self._context.checkpoints.exists
-        # One that was seen or saved here may have been deleted under a running graph.
-        if place.key is not None and exists.get(place.key) is None:
-            exists.put(place.key, False)  # noqa: FBT003
-
     def _remember(
         self, key: CheckpointKey, decoded: DecodedCheckpoint, found: CheckpointTuple
     ) -> None:
         """Remember what later puts and writes ask about a checkpoint."""
-        context, known = self._context, self._context.checkpoints
-        if not known.exists.get(key):
-            known.exists.put(key, True)  # noqa: FBT003
+        known = self._context.known_checkpoints
+        known.note_found(key)
         if known.facts.get(key) is None:
-            step, values = found.metadata.get("step"), found.checkpoint["channel_values"]
-            facts = CheckpointFacts(
-                send_nodes=send_nodes(values),
-                step=step if isinstance(step, int) else None,
-                origin=_origin(decoded, found),
-                versions={c: v for c, v in decoded.versions.items() if c in values},
+            values, versions = (
+                found.checkpoint["channel_values"],
+                found.checkpoint["channel_versions"],
             )
-            known.facts.put(key, facts)
-        if found.pending_writes and context.policy == "raise":
+            origin = _origin(decoded, found)
+            known.facts.put(key, facts_of(values, versions, found.metadata.get("step"), origin))
+        if found.pending_writes and self._context.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             known.checked_channels.put(key, channels)
 

@@ -1,18 +1,20 @@
-"""What this process knows of threads and checkpoints, in caches of bounded size.
+"""Caches of what this process knows about threads and checkpoints.
 
-Every entry may be missing: whoever uses one also has a way that asks the database.
+An entry may be missing or outdated at any time: the database decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import ChannelVersions
 
 from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
 from langgraph_session_saver.projection.project import ProjectedState
+from langgraph_session_saver.projection.status import send_nodes
 from langgraph_session_saver.retention.contents import Contents
 from langgraph_session_saver.retention.lineage import Origin
 from langgraph_session_saver.storage.threads import Head
@@ -84,14 +86,35 @@ class CheckpointFacts(NamedTuple):
     """The versions of the channels that have a value."""
 
 
+def facts_of(
+    values: Mapping[str, Any], versions: ChannelVersions, step: Any, origin: Origin | None
+) -> CheckpointFacts:
+    """The facts about a checkpoint with these values and versions of its channels."""
+    with_value = {channel: version for channel, version in versions.items() if channel in values}
+    number = step if isinstance(step, int) else None
+    return CheckpointFacts(send_nodes(values), number, origin, with_value)
+
+
 class KnownCheckpoints:
     """Facts about checkpoints, by key."""
 
     def __init__(self) -> None:
         self.facts = LRUCache[CheckpointKey, CheckpointFacts](CACHED_ENTRIES)
-        self.exists = LRUCache[CheckpointKey, bool](CACHED_ENTRIES)
-        """True: seen or saved here, though it may be deleted since. False: looked for in vain."""
+        self._found = LRUCache[CheckpointKey, bool](CACHED_ENTRIES)
         self.missing_ancestor = LRUCache[CheckpointKey, CheckpointKey](CACHED_ENTRIES)
         """For a checkpoint whose put may have been refused: the ancestor that was not found."""
         self.checked_channels = LRUCache[CheckpointKey, frozenset[str]](CACHED_ENTRIES)
         """Channels whose writes passed their projections' checks (policy "raise")."""
+
+    def note_found(self, key: CheckpointKey) -> None:
+        """Note that a checkpoint was seen or saved; others may delete it later."""
+        self._found.put(key, True)  # noqa: FBT003
+
+    def note_missing(self, key: CheckpointKey) -> None:
+        """Note that a read did not find a checkpoint, unless it was seen or saved before."""
+        if self._found.get(key) is None:
+            self._found.put(key, False)  # noqa: FBT003
+
+    def was_missing(self, key: CheckpointKey) -> bool:
+        """Whether a read did not find a checkpoint that was never seen nor saved."""
+        return self._found.get(key) is False

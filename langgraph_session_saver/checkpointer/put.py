@@ -27,7 +27,7 @@ from langgraph_session_saver.checkpointer.encode import (
     new_checkpoint,
     retained_row,
 )
-from langgraph_session_saver.checkpointer.known import CheckpointFacts
+from langgraph_session_saver.checkpointer.known import facts_of
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
@@ -36,7 +36,7 @@ from langgraph_session_saver.errors import (
 )
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
-from langgraph_session_saver.projection.status import send_nodes, status_at
+from langgraph_session_saver.projection.status import status_at
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.schema.column_types import utc_now
@@ -82,13 +82,8 @@ class CheckpointWriter:
         The values of an orphan, whose parent is known not to exist, are all stored.
         """
         new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
-        facts = CheckpointFacts(
-            send_nodes=send_nodes(new.values),
-            step=new.step_number,
-            origin=new.origin,
-            versions={c: version for c, version in new.versions.items() if c in new.values},
-        )
-        self._context.checkpoints.facts.put(new.key, facts)
+        facts = facts_of(new.values, new.versions, new.step_number, new.origin)
+        self._context.known_checkpoints.facts.put(new.key, facts)
         return self._store(new, is_orphan=is_orphan)
 
     def _store(self, new: NewCheckpoint, *, is_orphan: bool) -> Script[RunnableConfig]:
@@ -106,7 +101,7 @@ class CheckpointWriter:
     def _store_in_batch(self, put: _Put) -> Script[bool]:
         """Store a step of a thread whose row is known; False if it is not, or has changed."""
         context, new = self._context, put.new
-        thread, threads = new.place.thread, context.threads
+        thread, threads = new.place.thread, context.known_threads
         known = threads.rows.get(thread.key)
         if known is None or not known.agrees_with(thread) or not _only_adds(put, known.head):
             return False
@@ -164,7 +159,7 @@ class CheckpointWriter:
                 _refuse_lost_deltas(new)
                 put = put._replace(encoded=encode(context, new, everything=True))
             except StaleProjectionError:
-                context.threads.projected.forget(thread.key)
+                context.known_threads.projected.forget(thread.key)
                 put = put._replace(changes=self._project(new, put.encoded, whole=True))
             except BrokenReferenceError:
                 if attempt == ATTEMPTS - 1:
@@ -177,9 +172,9 @@ class CheckpointWriter:
                 f"{new.name()} could not be saved: in {ATTEMPTS} attempts, others deleted what it "
                 "refers to. Run the thread again"
             )
-        context.threads.learn(thread, head)
+        context.known_threads.learn(thread, head)
         if contents is not None:
-            context.threads.contents.put(thread.key, contents)
+            context.known_threads.contents.put(thread.key, contents)
         return put
 
     def _run_locked(self, put: _Put, conn: Connection) -> tuple[Head, Contents | None]:
@@ -244,7 +239,7 @@ class CheckpointWriter:
 
     def _thin_known(self, put: _Put, before: int, after: int) -> Thinned | None:
         """What `keep_last` leaves after a step; None if the thread's contents are not cached."""
-        contents = self._context.threads.contents.get(put.new.place.thread.key)
+        contents = self._context.known_threads.contents.get(put.new.place.thread.key)
         if contents is None or contents.revision != before:
             return None
         encoded = put.encoded
@@ -270,7 +265,7 @@ class CheckpointWriter:
         changes = context.projector.project(
             new.step(whole=whole),
             place.checkpoint_id,
-            context.threads.projected.get(place.thread.key),
+            context.known_threads.projected.get(place.thread.key),
             whole=whole,
             prefixes=encoded.prefixes,
         )
@@ -288,7 +283,7 @@ class CheckpointWriter:
         """
         parent, checked = new.place.key, frozenset[str]()
         if parent is not None:
-            checked = self._context.checkpoints.checked_channels.get(parent) or checked
+            checked = self._context.known_checkpoints.checked_channels.get(parent) or checked
         for problem in changes.problems:
             if problem.channel not in checked:
                 raise ProjectionError(
@@ -300,7 +295,7 @@ class CheckpointWriter:
         """Update the caches after a step was stored."""
         context, new, changes = self._context, put.new, put.changes
         thread_key, ns_key, _ = new.key
-        context.checkpoints.exists.put(new.key, True)  # noqa: FBT003
+        context.known_checkpoints.note_found(new.key)
         for value in put.encoded.values:
             context.blob_cache.put(thread_key, value)
         context.blob_cache.set_tips(thread_key, ns_key, put.encoded.references.blobs)
@@ -309,7 +304,7 @@ class CheckpointWriter:
                 key = blob_key(new.place.checkpoint_ns, channel, version)
                 context.blob_cache.set_empty(thread_key, key)
         if changes is not None and changes.state is not None:
-            context.threads.projected.put(thread_key, changes.state)
+            context.known_threads.projected.put(thread_key, changes.state)
             _log_problems(new, changes)
 
 
@@ -376,9 +371,9 @@ def check_parent(
     """
     if place.key is None or not place.is_root:
         return
-    known = context.checkpoints
+    known = context.known_checkpoints
     for key in (place.key, known.missing_ancestor.get(place.key)):
-        if key is None or known.exists.get(key) is not False:
+        if key is None or not known.was_missing(key):
             continue
         if new_key is not None:
             known.missing_ancestor.put(new_key, key)
@@ -390,7 +385,7 @@ def check_parent(
         )
         if not (yield Request.read(request)):
             raise _unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
-        known.exists.put(key, True)  # noqa: FBT003
+        known.note_found(key)
 
 
 def _starts_from_given_parent(new: NewCheckpoint) -> bool:

@@ -75,7 +75,7 @@ class TaskWritesWriter:
         check_channels(channels)
         if context.policy == "raise" and place.is_root:
             check_writes(context.projector.projections, writes)
-            checked = context.checkpoints.checked_channels
+            checked = context.known_checkpoints.checked_channels
             checked.put(place.key, (checked.get(place.key) or frozenset()).union(channels))
         task = _TaskWrites(place, place.key, config, writes, task_id, task_path)
         return self._store(serde, task)
@@ -87,7 +87,7 @@ class TaskWritesWriter:
         unless_pruned = task.key if context.keep_last is not None else None
         batch = context.storage.checkpoints.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
-            known = context.threads.rows.get(thread.key)
+            known = context.known_threads.rows.get(thread.key)
             try:
                 if known is not None and known.agrees_with(thread) and not task.sets_status:
                     if batch.upserts:
@@ -98,12 +98,12 @@ class TaskWritesWriter:
                     return
                 was, head = yield Request.step(partial(self._run_locked, task, batch))
             except BrokenReferenceError:
-                context.threads.forget_row(thread.key)
+                context.known_threads.forget_row(thread.key)
                 if attempt == ATTEMPTS - 1:
                     raise
             else:
-                context.threads.learn(thread, head)
-                context.threads.keep_contents(thread.key, was.revision, head.revision)
+                context.known_threads.learn(thread, head)
+                context.known_threads.keep_contents(thread.key, was.revision, head.revision)
                 return
 
     def _run_locked(self, task: _TaskWrites, batch: Batch, conn: Connection) -> tuple[Head, Head]:
@@ -117,7 +117,7 @@ class TaskWritesWriter:
         if batch.upserts:
             context.storage.batches.run(conn, batch)
         # Only now: the put of this checkpoint may have been under way until the lock was free.
-        facts = context.checkpoints.facts.get(task.key)
+        facts = context.known_checkpoints.facts.get(task.key)
         about = self._about(task)
         if any(channel == RESUME for channel, _ in task.writes):
             head = context.projected.note_resumed(conn, thread, head, about)
@@ -163,7 +163,7 @@ class TaskWritesWriter:
     def _value_before(self, task: _TaskWrites, channel: str) -> Value | None:
         """A channel's value in the checkpoint that the task ran after, if it is cached."""
         # Only for a root checkpoint, a second put keeps the blobs of the first.
-        facts = self._context.checkpoints.facts.get(task.key) if task.place.is_root else None
+        facts = self._context.known_checkpoints.facts.get(task.key) if task.place.is_root else None
         version = None if facts is None else facts.versions.get(channel)
         if not is_unique(version):
             return None
@@ -178,7 +178,7 @@ class TaskWritesWriter:
         if not place.is_root:
             root_id = (configurable.get("checkpoint_map") or {}).get("")
         root_key = CheckpointKey(place.thread.key, b"", str(root_id))
-        facts = self._context.checkpoints.facts.get(root_key)
+        facts = self._context.known_checkpoints.facts.get(root_key)
         return {
             "checkpoint_id": place.checkpoint_id,
             "root_checkpoint_id": root_id,
