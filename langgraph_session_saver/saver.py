@@ -87,7 +87,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         keep_versions: int | None = None,
         auto_setup: bool = True,
     ) -> None:
-        super().__init__(serde=serde)
+        BaseCheckpointSaver.__init__(self, serde=serde)
         if on_projection_error not in {"record", "raise"}:
             raise InvalidConfigError(
                 f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 from langgraph_session_saver.inspection.diff import Diff, read_diff
 from langgraph_session_saver.inspection.health import Health, read_health
 from langgraph_session_saver.inspection.history import History, Older, read_history
+from langgraph_session_saver.sql.scripts import ScriptMethods, awaited
 
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
     from langgraph_session_saver.sql.runner import Runner
-    from langgraph_session_saver.sql.scripts import ScriptRunner
 
 
-class InspectionMethods:
+class InspectionMethods(ScriptMethods):
     """`SessionSaver`'s methods `history`, `diff` and `health`."""
 
     _context: Context
-    _script_runner: ScriptRunner
     _runner: Runner
     serde: Any
 
@@ -47,22 +46,11 @@ class InspectionMethods:
             ThreadNotFoundError: The thread does not exist.
             CheckpointNotFoundError: The namespace has no checkpoints.
         """
-        return self._script_runner.run(
+        return self._run(
             read_history(self._context, self.serde, thread_id, checkpoint_ns, limit, before)
         )
 
-    async def ahistory(
-        self,
-        thread_id: str,
-        *,
-        checkpoint_ns: str = "",
-        limit: int = 50,
-        before: str | Older | None = None,
-    ) -> History:
-        """As `history`."""
-        return await self._script_runner.arun(
-            read_history(self._context, self.serde, thread_id, checkpoint_ns, limit, before)
-        )
+    ahistory = awaited(history)
 
     def diff(
         self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
@@ -86,17 +74,9 @@ class InspectionMethods:
             CheckpointNotFoundError: The thread has no such checkpoint.
             CorruptBlobError: A checkpoint's row cannot be decoded.
         """
-        return self._script_runner.run(
-            read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns)
-        )
+        return self._run(read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns))
 
-    async def adiff(
-        self, thread_id: str, a: str, b: str | None = None, *, checkpoint_ns: str = ""
-    ) -> Diff:
-        """As `diff`."""
-        return await self._script_runner.arun(
-            read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns)
-        )
+    adiff = awaited(diff)
 
     def health(self, *, sizes: bool = True) -> Health:
         """Check the connection and the schema, and measure the tables.
