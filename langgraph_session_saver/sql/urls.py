@@ -204,9 +204,11 @@ def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     class BinaryCursor(base):  # type: ignore[misc]
         """Asks for values in PostgreSQL's binary format: bytes as they are, not as digits."""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.format = psycopg.pq.Format.BINARY
+        def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+            # psycopg reads some types of the catalog, such as int2vector, as text only.
+            is_reflection = "pg_catalog." in str(query)
+            self.format = psycopg.pq.Format.TEXT if is_reflection else psycopg.pq.Format.BINARY
+            return super().execute(query, *args, **options)
 
     connect: dict[str, Any] = {"cursor_factory": BinaryCursor}
     if "prepare_threshold" not in url.query:
