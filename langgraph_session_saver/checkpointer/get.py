@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -29,14 +29,13 @@ from langgraph_session_saver.encoding.task_writes import held_keys, unframe_writ
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.retention.lineage import Origin, origin_of
 from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.storage.checkpoints import BlobKey
 
 ANCESTORS = 512
 """Checkpoints on a path that one query walks."""
 
-BlobId: TypeAlias = tuple[bytes, bytes]
-"""The primary key of a blob: thread key and blob key."""
-
-Values: TypeAlias = dict[BlobId, Value]
+Values = dict[BlobKey, Value]
+"""The values of blobs."""
 
 
 @dataclass(slots=True)
@@ -133,7 +132,7 @@ class CheckpointReader:
 
     def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]
-    ) -> dict[BlobId, tuple[DecodedCheckpoint, str]]:
+    ) -> dict[BlobKey, tuple[DecodedCheckpoint, str]]:
         """The blobs that checkpoints refer to, but for those known not to exist.
 
         Returns:
@@ -146,7 +145,7 @@ class CheckpointReader:
             if not self._context.blob_cache.is_empty(decoded.place.thread.key, key)
         }
 
-    def read_values(self, blobs: Iterable[BlobId]) -> Script[Values]:
+    def read_values(self, blobs: Iterable[BlobKey]) -> Script[Values]:
         """The values of blobs, from the cache or the database; missing blobs are left out."""
         cache = self._context.blob_cache
         wanted = set(blobs)
@@ -163,7 +162,7 @@ class CheckpointReader:
             cache.put(at[0], value)
         return values
 
-    def _resolve(self, at: BlobId, rows: Mapping[BlobId, Row[Any]], values: Values) -> Value:
+    def _resolve(self, at: BlobKey, rows: Mapping[BlobKey, Row[Any]], values: Values) -> Value:
         """Rebuild a value from the rows of its chain, down to one that is known."""
         thread_key, key = at
 
@@ -189,7 +188,7 @@ class CheckpointReader:
         self,
         serde: SerializerProtocol,
         decoded: DecodedCheckpoint,
-        values: Mapping[BlobId, Value],
+        values: Mapping[BlobKey, Value],
         pending_writes: list[PendingWrite],
     ) -> CheckpointTuple:
         """Deserialise a checkpoint's values and metadata."""
@@ -247,7 +246,7 @@ class CheckpointReader:
         self,
         serde: SerializerProtocol,
         decoded: DecodedCheckpoint,
-        values: Mapping[BlobId, Value],
+        values: Mapping[BlobKey, Value],
     ) -> dict[str, Any]:
         thread_key, messages = decoded.place.thread.key, self._context.message_decoder
         return {
@@ -390,12 +389,18 @@ class DeltaHistoryReader:
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
         storage, thread_key = self._context.storage, path[0].place.thread.key
-        blobs = {(thread_key, key) for decoded in path for key in decoded.blobs.values()}
+        unseeded = {channel: found for channel, found in history.items() if "seed" not in found}
+        blobs = {
+            (thread_key, key)
+            for decoded in path
+            for channel, key in decoded.blobs.items()
+            if channel in unseeded
+        }
         stored = yield Request.read(partial(storage.checkpoints.existing_blobs, keys=blobs))
         rows = [decoded.row for decoded in path]
         writes = yield Request.read(partial(storage.checkpoints.get_writes, checkpoints=rows))
-        for channel, found in history.items():
-            for decoded in path if "seed" not in found else ():
+        for channel, found in unseeded.items():
+            for decoded in path:
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])
                 mine = [row for row in written if row.channel == channel]
                 keys = held_keys(row.data for row in mine)
@@ -411,7 +416,7 @@ class DeltaHistoryReader:
                     break
 
     def _load(
-        self, serde: SerializerProtocol, decoded: DecodedCheckpoint, channel: str, at: BlobId
+        self, serde: SerializerProtocol, decoded: DecodedCheckpoint, channel: str, at: BlobKey
     ) -> Script[Any]:
         values, what = (yield from self._reader.read_values([at])), decoded.channel_name(channel)
         if at not in values:

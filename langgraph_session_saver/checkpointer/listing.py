@@ -21,7 +21,6 @@ from sqlalchemy import Connection, Row
 from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import (
-    BlobId,
     CheckpointReader,
     DecodedCheckpoint,
     Values,
@@ -34,6 +33,7 @@ from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRe
 from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
+from langgraph_session_saver.storage.checkpoints import BlobKey
 from langgraph_session_saver.validation import check_filter
 
 LARGEST_PAGE = 128
@@ -67,7 +67,7 @@ class Listing:
     """Checkpoints on the next page; 0 after the last one."""
     waiting: deque[DecodedCheckpoint] = field(default_factory=deque)
     writes: Writes = field(default_factory=dict)
-    parts: dict[BlobId, Part] = field(default_factory=dict)
+    parts: dict[BlobKey, Part] = field(default_factory=dict)
     cached: Values = field(default_factory=dict)
     last: Values = field(default_factory=dict)
     """The values of the checkpoint assembled last: the next one shares most of them."""
@@ -137,16 +137,16 @@ class CheckpointLister:
         """
         while not listing.waiting and listing.page_size and listing.has_room:
             try:
-                yield from self._turn(serde, listing)
+                yield from self._read_page(serde, listing)
             except HistoryLostError:
                 # Most likely pruned between two queries: the next one no longer finds it.
-                yield from self._turn(serde, listing)
+                yield from self._read_page(serde, listing)
         if not listing.waiting:
             return []
         assembled: list[CheckpointTuple] = yield Aside(partial(self._assemble, serde, listing))
         return assembled
 
-    def _turn(self, serde: SerializerProtocol, listing: Listing) -> Script[None]:
+    def _read_page(self, serde: SerializerProtocol, listing: Listing) -> Script[None]:
         """Read the next page."""
         size = listing.page_size
         if listing.left is not None and not listing.filter:
@@ -195,12 +195,10 @@ class CheckpointLister:
         listing.parts = {at: part_of(row) for at, row in blobs.items()}
 
     def _blobs_and_writes(
-        self, conn: Connection, keys: Iterable[BlobId], checkpoints: Iterable[Row[Any]]
-    ) -> tuple[dict[BlobId, Row[Any]], Writes]:
-        storage = self._context.storage
-        return storage.checkpoints.get_chains(conn, keys), storage.checkpoints.get_writes(
-            conn, checkpoints
-        )
+        self, conn: Connection, keys: Iterable[BlobKey], checkpoints: Iterable[Row[Any]]
+    ) -> tuple[dict[BlobKey, Row[Any]], Writes]:
+        statements = self._context.storage.checkpoints
+        return statements.get_chains(conn, keys), statements.get_writes(conn, checkpoints)
 
     def _assemble(self, serde: SerializerProtocol, listing: Listing) -> list[CheckpointTuple]:
         """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""
