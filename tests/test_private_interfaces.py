@@ -29,7 +29,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Send
-from sqlalchemy import QueuePool, column, create_engine, select
+from sqlalchemy import QueuePool, column, create_engine, event, select
 
 import langgraph_session_saver
 from langgraph_session_saver.migrate import _scripts
@@ -54,6 +54,19 @@ class Use(NamedTuple):
 
 
 # -- SQLAlchemy ---------------------------------------------------------------------------------
+
+
+def has_events() -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as conn:
+        for target, name in (
+            (conn, "before_cursor_execute"),
+            (engine, "before_cursor_execute"),
+            (engine.dialect, "do_execute"),
+        ):
+            assert not target._has_events, target
+            event.listen(target, name, lambda *_rest: None)
+            assert target._has_events, target
 
 
 def result_columns() -> None:
@@ -210,6 +223,10 @@ def channels_of_edges() -> None:
 # -- the list -----------------------------------------------------------------------------------
 
 USES = (
+    Use(
+        "sqlalchemy", "Engine, Connection, Dialect", "_has_events", ("sql",),
+        "to run a statement past `Connection` only where nobody listens", has_events,
+    ),
     Use(
         "sqlalchemy", "SQLCompiler", "_result_columns", ("sql",),
         "to name and convert the columns of a compiled statement's rows", result_columns,

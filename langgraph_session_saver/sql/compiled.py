@@ -260,20 +260,16 @@ def is_observed(conn: Connection) -> bool:
 
     Listeners to connects and checkouts hear of no statement, and do not count.
     """
-    dispatch, of_dialect = conn.dispatch, conn.dialect.dispatch
-    return (
-        any(getattr(dispatch, name) for name in _CONNECTION_EVENTS)
-        or any(getattr(of_dialect, name) for name in _DIALECT_EVENTS)
-        or conn.engine.logger.isEnabledFor(logging.INFO)
-    )
+    engine, dialect = conn.engine, conn.dialect
+    if conn._has_events or engine._has_events:  # noqa: SLF001
+        return True
+    if dialect._has_events and any(getattr(dialect.dispatch, name) for name in _DIALECT_EVENTS):  # noqa: SLF001
+        return True
+    return engine.logger.isEnabledFor(logging.INFO)
 
 
-_CONNECTION_EVENTS = (
-    "before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute", "begin",
-    "commit", "rollback",
-)  # fmt: skip
 _DIALECT_EVENTS = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
-"""SQLAlchemy's events that happen with a statement: of connections, and of dialects."""
+"""SQLAlchemy's events of a dialect that happen with a statement."""
 
 
 def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
