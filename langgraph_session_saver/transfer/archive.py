@@ -38,7 +38,7 @@ from langgraph_session_saver.errors import (
 )
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
-from langgraph_session_saver.transfer.records import Digest, Records, Values
+from langgraph_session_saver.transfer.records import Records, Values
 
 FORMAT = 1
 _NAME = b"langgraph-session-saver backup "
@@ -48,6 +48,25 @@ _HASH_BYTES = 32
 _LONGEST_LINE = 64
 
 PathLike = str | os.PathLike[str]
+
+
+class Digests:
+    """The number of rows of each table, and a hash of their content in any order."""
+
+    def __init__(self, every: Sequence[Records]) -> None:
+        self.rows = {records.name: 0 for records in every}
+        self._sums = self.rows.copy()
+
+    def add(self, records: Records, rows: list[Values]) -> None:
+        """Add a page of a table's rows."""
+        hashes = (int.from_bytes(records.fingerprint(values), "big") for values in rows)
+        self.rows[records.name] += len(rows)
+        self._sums[records.name] += sum(hashes)
+
+    def end(self) -> dict[str, Any]:
+        """The content of a file's end."""
+        sums = {name: f"{total % (1 << 128):032x}" for name, total in self._sums.items()}
+        return {"rows": self.rows, "digests": sums}
 
 
 @contextmanager
@@ -99,7 +118,7 @@ class ArchiveWriter:
         self._target = target
         self._hash = sha256()
         self._index = {records.name: at for at, records in enumerate(every)}
-        self.digests = {records.name: Digest() for records in every}
+        self.digests = Digests(every)
         self._write(b"%s%d\n" % (_NAME, FORMAT))
         tables = [[records.name, list(records.columns)] for records in every]
         made_at = utc_now().isoformat()
@@ -107,15 +126,12 @@ class ArchiveWriter:
 
     def add(self, records: Records, rows: list[Values]) -> None:
         """Write a page of a table's rows."""
-        digest = self.digests[records.name]
-        for values in rows:
-            digest.add(records.fingerprint(values))
+        self.digests.add(records, rows)
         self._add(_ROWS, [self._index[records.name], rows])
 
     def finish(self) -> None:
         """Write the end, and wait until it is on the disk."""
-        rows, digests = summary(self.digests)
-        self._add(_END, {"rows": rows, "digests": digests})
+        self._add(_END, self.digests.end())
         self._write(self._hash.digest())
         with _file_errors(self._target, "written"):
             self._file.flush()
@@ -129,12 +145,6 @@ class ArchiveWriter:
         with _file_errors(self._target, "written"):
             self._file.write(data)
         self._hash.update(data)
-
-
-def summary(digests: dict[str, Digest]) -> tuple[dict[str, int], dict[str, str]]:
-    """The number of rows and the digest of each table, as the end of a file has them."""
-    rows = {name: digest.rows for name, digest in digests.items()}
-    return rows, {name: str(digest) for name, digest in digests.items()}
 
 
 def _sync_directory(directory: Path) -> None:
@@ -192,14 +202,13 @@ class Archive:
         Raises:
             NotABackupError: It is something else, damaged, or made by a newer version.
         """
-        digests = {name: Digest() for name in self.known}
+        digests = Digests(list(self.known.values()))
         with self._decoding():
             for records, rows in self._pages():
-                for values in rows:
-                    digests[records.name].add(records.fingerprint(values))
-                    sizes = [len(value) for value in values if isinstance(value, str | bytes)]
-                    self.largest = max(self.largest, (max(sizes, default=0), records.name))
-        if summary(digests) != (self.rows, self.digests):
+                digests.add(records, rows)
+                sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
+                self.largest = max(self.largest, (max(sizes, default=0), records.name))
+        if digests.end() != {"rows": self.rows, "digests": self.digests}:
             raise self._damaged("its rows are not those that its end counts")
 
     def pages(self) -> Iterator[tuple[Records, list[Values]]]:

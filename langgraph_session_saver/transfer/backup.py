@@ -30,7 +30,7 @@ def backup(context: Context, path: PathLike, progress: OnProgress | None) -> Scr
                 for page in stream(conn, records):
                     archive.add(records, page)
                     meter.advance(len(page), records.name)
-        return {name: digest.rows for name, digest in archive.digests.items()}
+        return archive.digests.rows
 
     return (yield Request.read(write_rows))  # type: ignore[no-any-return]
 

@@ -174,22 +174,6 @@ def all_records(tables: Tables) -> tuple[Records, ...]:
     )  # fmt: skip
 
 
-class Digest:
-    """The number of rows and a hash of their content, whatever their order."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._sum = 0
-
-    def add(self, fingerprint: bytes) -> None:
-        """Count a row."""
-        self.rows += 1
-        self._sum = (self._sum + int.from_bytes(fingerprint, "big")) % (1 << 128)
-
-    def __str__(self) -> str:
-        return f"{self._sum:032x}"
-
-
 def count(conn: Connection, every: Iterable[Records]) -> int:
     """The number of rows of all tables."""
     tables = [records.table for records in every]
