@@ -204,8 +204,10 @@ class History:
         """The checkpoints as a table in lines of a width."""
         if not self.entries:
             return ""
-        rows = [entry.cells(self.id_length) for entry in self.entries]
-        widths, gap = _column_widths([*rows, {title: title for title in COLUMNS}], width)
+        id_length = self.id_length
+        rows = [entry.cells(id_length) for entry in self.entries]
+        heads = {title: title for title in COLUMNS}
+        widths, gap = _column_widths([heads, *rows], width)
 
         def line(cells: Mapping[str, str]) -> str:
             return gap.join(
@@ -215,7 +217,7 @@ class History:
                 for title, room in widths.items()
             )
 
-        lines = [line({title: title for title in COLUMNS})]
+        lines = [line(heads)]
         day = None
         for entry, row in zip(self.entries, rows, strict=True):
             if entry.time is not None and entry.time.date() != day:
@@ -228,7 +230,8 @@ class History:
         heads = "".join(
             _html_cell("th", title, "time (UTC)" if title == "time" else title) for title in COLUMNS
         )
-        rows = "".join(_html_row(entry, self.id_length) for entry in self.entries)
+        id_length = self.id_length
+        rows = "".join(_html_row(entry, id_length) for entry in self.entries)
         return (
             f'{STYLE}<div class="lgss"><p>{escape(self.title)}</p>'
             f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
@@ -243,13 +246,12 @@ def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[
         for title, least in COLUMNS.items()
         if width >= WIDTH or title not in ONLY_WIDE
     }
-    excess = sum(widths.values()) + 2 * (len(widths) - 1) - width
-    gap = "  " if excess <= 0 else " "
-    if excess > 0:
-        excess -= len(widths) - 1
+    total, gaps = sum(widths.values()), len(widths) - 1
+    gap = "  " if total + 2 * gaps <= width else " "
+    excess = total + len(gap) * gaps - width
     for title in ("changed", "ran", "status", "source"):
-        cut = max(0, min(excess, widths.get(title, 0) - NARROWEST))
-        if cut:
+        if excess > 0 and widths.get(title, 0) > NARROWEST:
+            cut = min(excess, widths[title] - NARROWEST)
             widths[title] -= cut
             excess -= cut
     return widths, gap
