@@ -46,15 +46,9 @@ def _to_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def table(*columns: str, show_header: bool = True) -> Table:
+def table(*columns: str) -> Table:
     """A table without lines; `>` before a column's name aligns it right."""
-    made = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
-        show_header=show_header,
-    )
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         made.add_column(column.removeprefix(">"), justify="right" if column[:1] == ">" else "left")
     return made
@@ -93,7 +87,7 @@ def status_cell(status: str | None, node: str | None = None) -> Text:
 
 def properties(pairs: Iterable[tuple[str, Any]]) -> Table:
     """Names and values, one pair a line, without those that are None."""
-    made = table("", "", show_header=False)
+    made = Table.grid("", "", padding=(0, 2, 0, 0))
     made.columns[0].style = "dim"
     for name, value in pairs:
         if value is not None:
