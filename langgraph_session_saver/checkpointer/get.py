@@ -153,9 +153,7 @@ class CheckpointReader:
         missing = wanted - values.keys()
         if not missing:
             return values
-        rows = yield Request.read(
-            partial(self._context.storage.checkpoints.get_chains, keys=missing)
-        )
+        rows = yield Request.read(self._context.storage.checkpoints.get_chains, missing)
         # Shortest chain first: a longer one then ends at a value that is already resolved.
         for at in sorted(missing & rows.keys(), key=lambda at: rows[at].depth):
             values[at] = value = self._resolve(at, rows, values)
@@ -204,14 +202,8 @@ class CheckpointReader:
         )
 
     def _request(self, place: Place) -> Request:
-        return Request.read(
-            partial(
-                self._context.storage.checkpoints.get,
-                thread_key=place.thread.key,
-                ns_key=place.ns_key,
-                checkpoint_id=place.checkpoint_id,
-            )
-        )
+        get = self._context.storage.checkpoints.get
+        return Request.read(get, place.thread.key, place.ns_key, place.checkpoint_id)
 
     def _read(
         self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
@@ -370,15 +362,8 @@ class DeltaHistoryReader:
         self, serde: SerializerProtocol, place: Place, start: str | None
     ) -> Script[list[DecodedCheckpoint]]:
         """A checkpoint (the newest without `start`) and its ancestors, newest first."""
-        rows = yield Request.read(
-            partial(
-                self._context.storage.checkpoints.get_ancestors,
-                thread_key=place.thread.key,
-                ns_key=place.ns_key,
-                start=start,
-                limit=ANCESTORS,
-            )
-        )
+        get_ancestors = self._context.storage.checkpoints.get_ancestors
+        rows = yield Request.read(get_ancestors, place.thread.key, place.ns_key, start, ANCESTORS)
         return [decode(serde, place, row) for row in rows]
 
     def _collect(
@@ -396,9 +381,9 @@ class DeltaHistoryReader:
             for channel, key in decoded.blobs.items()
             if channel in unseeded
         }
-        stored = yield Request.read(partial(storage.checkpoints.existing_blobs, keys=blobs))
+        stored = yield Request.read(storage.checkpoints.existing_blobs, blobs)
         rows = [decoded.row for decoded in path]
-        writes = yield Request.read(partial(storage.checkpoints.get_writes, checkpoints=rows))
+        writes = yield Request.read(storage.checkpoints.get_writes, rows)
         for channel, found in unseeded.items():
             for decoded in path:
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])

@@ -151,9 +151,8 @@ class CheckpointLister:
         size = listing.page_size
         if listing.left is not None and not listing.filter:
             size = min(size, listing.left)
-        rows = yield Request.read(
-            partial(self._context.storage.checkpoints.get_page, wanted=listing.wanted, limit=size)
-        )
+        get_page = self._context.storage.checkpoints.get_page
+        rows = yield Request.read(get_page, listing.wanted, size)
         matching = [row for row in rows if _matches(serde, row, listing.filter)]
         page = [decode(serde, _place_of(row), row) for row in matching[: listing.left]]
         yield from self._fill(listing, page)
@@ -175,9 +174,7 @@ class CheckpointLister:
         cached = {at: value for at in wanted if (value := cache.get(*at)) is not None}
         missing = wanted.keys() - cached.keys()
         rows = [decoded.row for decoded in page]
-        blobs, writes = yield Request.read(
-            partial(self._blobs_and_writes, keys=missing, checkpoints=rows)
-        )
+        blobs, writes = yield Request.read(self._blobs_and_writes, missing, rows)
         for at in missing - blobs.keys():
             self._reader.note_empty(*wanted[at])
         # A checkpoint that was put again has writes that are changes of its former values.
@@ -187,9 +184,7 @@ class CheckpointLister:
             for base in held_keys(row.data for row in found)
         }
         if former := bases - wanted.keys():
-            blobs |= yield Request.read(
-                partial(self._context.storage.checkpoints.get_chains, keys=former)
-            )
+            blobs |= yield Request.read(self._context.storage.checkpoints.get_chains, former)
         listing.waiting.extend(page)
         listing.writes, listing.cached, listing.last = writes, cached, {}
         listing.parts = {at: part_of(row) for at, row in blobs.items()}

@@ -86,17 +86,11 @@ class ThreadMaintenance:
         Returns:
             Whether the thread no longer exists.
         """
+        delete_piece = self._context.storage.thread_data.delete_thread
         pace, start = Pace(self._context.dialect.first_piece), None
         while True:
-            delete_piece = partial(
-                self._context.storage.thread_data.delete_thread,
-                thread_key=key,
-                most=pace.most,
-                only_if=only_if,
-                start=start,
-            )
             with pace.timed():
-                left: Left = yield Request.write(delete_piece)
+                left: Left = yield Request.write(delete_piece, key, pace.most, only_if, start)
             self._context.forget_thread(key)
             if left.what != "rest":
                 return left.what == "nothing"
@@ -107,8 +101,8 @@ class ThreadMaintenance:
         doomed = {str(run_id) for run_id in _check_ids("run_ids", run_ids)}
         if not doomed:
             return
-        whole = self._context.storage.thread_data
-        for key in (yield Request.read(partial(whole.threads_of_runs, run_ids=sorted(doomed)))):
+        threads_of_runs = self._context.storage.thread_data.threads_of_runs
+        for key in (yield Request.read(threads_of_runs, sorted(doomed))):
             yield from self._prune_thread(serde, key, partial(keep_other_runs, run_ids=doomed))
 
     def prune(
@@ -161,7 +155,7 @@ class ThreadMaintenance:
         now, page = utc_now(), self._context.storage.threads.get_page
         counts, after = Counts(), b""
         while True:
-            threads = yield Request.read(partial(page, after=after, limit=PAGE))
+            threads = yield Request.read(page, after, PAGE)
             for thread in threads:
                 key = thread.thread_key
                 if idle_for is not None and thread.updated_at < now - idle_for:
@@ -185,8 +179,8 @@ class ThreadMaintenance:
         target = ThreadRef(thread_key(target_text), target_text)
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
-        copy = partial(self._context.storage.thread_data.copy_thread, source=source, target=target)
-        if (yield Request.write(copy)):
+        copy_thread = self._context.storage.thread_data.copy_thread
+        if (yield Request.write(copy_thread, source, target)):
             self._context.forget_thread(target.key)
             yield from self._project_again(serde, target, keeps_status=True)
 
@@ -207,7 +201,7 @@ class ThreadMaintenance:
         """
         total = Counts()
         for _ in range(ATTEMPTS - 1):
-            thread_id, thinned = yield Request.read(partial(self._plan, key, choose))
+            thread_id, thinned = yield Request.read(self._plan, key, choose)
             if thinned is None:
                 return total
             if dry_run:
@@ -221,16 +215,15 @@ class ThreadMaintenance:
             if is_done:
                 break
         else:
-            locked = partial(self._plan_and_carry_out, key, choose)
-            counts, thread_id = yield Request.write(locked)
+            counts, thread_id = yield Request.write(self._plan_and_carry_out, key, choose)
             total += counts
         self._context.forget_thread(key)
         thread = ThreadRef(key, thread_id)
-        if (yield Request.read(partial(self._shows_deleted, thread))):
+        if (yield Request.read(self._shows_deleted, thread)):
             yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(self, key: bytes, choose: Choose, conn: Connection) -> tuple[str, Thinned | None]:
+    def _plan(self, conn: Connection, key: bytes, choose: Choose) -> tuple[str, Thinned | None]:
         """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
         thread = storage.threads.get(conn, key)
@@ -250,9 +243,10 @@ class ThreadMaintenance:
         by_order = len(thinned.contents.blobs) <= BATCH < len(thinned.unused)
         for piece in in_pieces(thinned, pace):
             following = new_revision(revision)
-            delete_piece = partial(self._delete_piece, key, piece, revision, following, by_order)
             with pace.timed():
-                is_unchanged = yield Request.write(delete_piece)
+                is_unchanged = yield Request.write(
+                    self._delete_piece, key, piece, revision, following, by_order=by_order
+                )
             if not is_unchanged:
                 return total, False
             revision = following
@@ -261,12 +255,13 @@ class ThreadMaintenance:
 
     def _delete_piece(
         self,
+        conn: Connection,
         key: bytes,
         piece: Thinned,
         revision: int,
         following: int,
-        by_order: bool,  # noqa: FBT001
-        conn: Connection,
+        *,
+        by_order: bool,
     ) -> bool:
         """Delete a piece of a thread; False, and nothing is deleted, if the revision differs."""
         storage = self._context.storage
@@ -280,12 +275,12 @@ class ThreadMaintenance:
         return True
 
     def _plan_and_carry_out(
-        self, key: bytes, choose: Choose, conn: Connection
+        self, conn: Connection, key: bytes, choose: Choose
     ) -> tuple[Counts, str]:
         """Plan and delete in one transaction; returns what was deleted, and the thread's id."""
         storage = self._context.storage
         thread = storage.threads.lock_existing(conn, key)
-        thread_id, thinned = self._plan(key, choose, conn)
+        thread_id, thinned = self._plan(conn, key, choose)
         if thinned is None:
             return Counts(), ""
         carry_out(storage, conn, key, thinned)
@@ -294,7 +289,7 @@ class ThreadMaintenance:
 
     # -- projecting again -------------------------------------------------------------------
 
-    def _shows_deleted(self, thread: ThreadRef, conn: Connection) -> bool:
+    def _shows_deleted(self, conn: Connection, thread: ThreadRef) -> bool:
         """Whether a thread's projected rows show another checkpoint than its newest."""
         storage = self._context.storage
         row = storage.threads.get(conn, thread.key)
@@ -318,15 +313,15 @@ class ThreadMaintenance:
         if not context.records_errors:
             changes.problems = []
         columns = {"checkpoint_id": step.checkpoint_id} if keeps_status else _status_of(newest)
-        yield Request.write(partial(self._apply, thread, step, changes, columns))
+        yield Request.write(self._apply, thread, step, changes, columns)
 
     def _apply(
         self,
+        conn: Connection,
         thread: ThreadRef,
         step: Step,
         changes: Changes,
         columns: dict[str, Any],
-        conn: Connection,
     ) -> None:
         storage = self._context.storage
         head = storage.threads.lock(conn, thread)

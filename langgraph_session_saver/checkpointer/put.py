@@ -7,7 +7,6 @@ checkpoint's tasks without waiting for its put, and scripts may run in worker th
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -117,7 +116,7 @@ class CheckpointWriter:
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request.batch(partial(context.storage.batches.run, batch=batch))
+            stored = yield Request.batch(context.storage.batches.run, batch)
         except BrokenReferenceError:
             stored = False
         if not stored:
@@ -150,7 +149,7 @@ class CheckpointWriter:
         thread = new.place.thread
         for attempt in range(ATTEMPTS):
             try:
-                head, contents = yield Request.step(partial(self._run_locked, put))
+                head, contents = yield Request.step(self._run_locked, put)
                 break
             except ParentGoneError:
                 if _starts_from_given_parent(new):
@@ -177,7 +176,7 @@ class CheckpointWriter:
             context.known_threads.contents.put(thread.key, contents)
         return put
 
-    def _run_locked(self, put: _Put, conn: Connection) -> tuple[Head, Contents | None]:
+    def _run_locked(self, conn: Connection, put: _Put) -> tuple[Head, Contents | None]:
         """Lock a thread and store a step of it.
 
         Returns:
@@ -377,13 +376,7 @@ def check_parent(
             continue
         if new_key is not None:
             known.missing_ancestor.put(new_key, key)
-        request = partial(
-            context.storage.checkpoints.get,
-            thread_key=key.thread_key,
-            ns_key=key.ns_key,
-            checkpoint_id=key.checkpoint_id,
-        )
-        if not (yield Request.read(request)):
+        if not (yield Request.read(context.storage.checkpoints.get, *key)):
             raise _unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
         known.note_found(key)
 

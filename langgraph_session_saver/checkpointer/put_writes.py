@@ -91,12 +91,10 @@ class TaskWritesWriter:
             try:
                 if known is not None and known.agrees_with(thread) and not task.sets_status:
                     if batch.upserts:
-                        yield Request.batch(
-                            partial(context.storage.batches.run, batch=batch),
-                            is_one_insert=batch.is_one_insert,
-                        )
+                        request = Request.statement if batch.is_one_insert else Request.batch
+                        yield request(context.storage.batches.run, batch)
                     return
-                was, head = yield Request.step(partial(self._run_locked, task, batch))
+                was, head = yield Request.step(self._run_locked, task, batch)
             except BrokenReferenceError:
                 context.known_threads.forget_row(thread.key)
                 if attempt == ATTEMPTS - 1:
@@ -106,7 +104,7 @@ class TaskWritesWriter:
                 context.known_threads.keep_contents(thread.key, was.revision, head.revision)
                 return
 
-    def _run_locked(self, task: _TaskWrites, batch: Batch, conn: Connection) -> tuple[Head, Head]:
+    def _run_locked(self, conn: Connection, task: _TaskWrites, batch: Batch) -> tuple[Head, Head]:
         """Store writes and their status under the lock of the thread's row.
 
         Returns:

@@ -23,39 +23,44 @@ T = TypeVar("T")
 P = ParamSpec("P")
 M = TypeVar("M", bound="ScriptMethods")
 
+Operation: TypeAlias = Callable[Concatenate[Connection, P], Any]
+
 
 class Request(NamedTuple):
-    """An operation that a script wants run on a connection."""
+    """An operation that a script wants run on a connection: `operation(conn, *args, **kwargs)`."""
 
     operation: Callable[[Connection], Any]
     kind: Kind
 
     @classmethod
-    def read(cls, operation: Callable[[Connection], Any]) -> Request:
+    def read(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
         """Request a read-only operation."""
-        return cls(operation, "read")
+        return cls(lambda conn: operation(conn, *args, **kwargs), "read")
 
     @classmethod
-    def probe(cls, operation: Callable[[Connection], Any]) -> Request:
+    def probe(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
         """Request a read-only operation that is not retried."""
-        return cls(operation, "probe")
+        return cls(lambda conn: operation(conn, *args, **kwargs), "probe")
 
     @classmethod
-    def write(cls, operation: Callable[[Connection], Any]) -> Request:
+    def write(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
         """Request an operation in a transaction of its own."""
-        return cls(operation, "write")
+        return cls(lambda conn: operation(conn, *args, **kwargs), "write")
 
     @classmethod
-    def step(cls, operation: Callable[[Connection], Any]) -> Request:
+    def step(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
         """Request the operation of one graph step, in a transaction that steps may share."""
-        return cls(operation, "step")
+        return cls(lambda conn: operation(conn, *args, **kwargs), "step")
 
     @classmethod
-    def batch(
-        cls, operation: Callable[[Connection], Any], *, is_one_insert: bool = False
-    ) -> Request:
-        """Request an operation that runs one batch: a transaction only if that takes several."""
-        return cls(operation, "statement" if is_one_insert else "batch")
+    def batch(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
+        """Request an operation of one batch, in a transaction if it takes several statements."""
+        return cls(lambda conn: operation(conn, *args, **kwargs), "batch")
+
+    @classmethod
+    def statement(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
+        """Request an operation of one batch that is one INSERT on every database."""
+        return cls(lambda conn: operation(conn, *args, **kwargs), "statement")
 
 
 class Aside(NamedTuple):
