@@ -19,7 +19,9 @@ from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transfe
 from langgraph_session_saver.transfer.records import all_records, count, stream
 
 
-def backup(context: Context, path: PathLike, progress: OnProgress | None) -> Script[dict[str, int]]:
+def write_backup(
+    context: Context, path: PathLike, progress: OnProgress | None
+) -> Script[dict[str, int]]:
     """Write the database to a file, and return the number of rows by table."""
     every = all_records(context.tables)
 
@@ -35,7 +37,9 @@ def backup(context: Context, path: PathLike, progress: OnProgress | None) -> Scr
     return (yield Request.read(write_rows))  # type: ignore[no-any-return]
 
 
-def restore(context: Context, archive: Archive, progress: OnProgress | None) -> Script[Transferred]:
+def restore_backup(
+    context: Context, archive: Archive, progress: OnProgress | None
+) -> Script[Transferred]:
     """Add a file's rows to the database."""
     _refuse_too_large(archive, context.value_limit)
 

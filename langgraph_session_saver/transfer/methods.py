@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from langgraph_session_saver.sql.scripts import Script, ScriptMethods, awaited
 from langgraph_session_saver.transfer.archive import PathLike, open_archive
-from langgraph_session_saver.transfer.backup import backup, restore
+from langgraph_session_saver.transfer.backup import restore_backup, write_backup
 from langgraph_session_saver.transfer.importing import Imported, import_threads
 from langgraph_session_saver.transfer.other_savers import Reader, reader_for
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
@@ -19,14 +20,12 @@ from langgraph_session_saver.transfer.records import all_records
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
     from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
-    from langgraph_session_saver.sql.scripts import Script, ScriptRunner
 
 
-class TransferMethods:
+class TransferMethods(ScriptMethods):
     """Backup, restore and import, as `SessionSaver` has them."""
 
     _context: Context
-    _script_runner: ScriptRunner
     _maintenance: ThreadMaintenance
     serde: Any
 
@@ -46,11 +45,9 @@ class TransferMethods:
         Raises:
             BackupFileError: The file cannot be written, for example because the disk is full.
         """
-        return self._script_runner.run(backup(self._context, path, progress))
+        return self._run(write_backup(self._context, path, progress))
 
-    async def abackup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:
-        """As `backup`."""
-        return await self._script_runner.arun(backup(self._context, path, progress))
+    abackup = awaited(backup)
 
     def restore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """Add the rows of a backup to this database, of whatever kind it is.
@@ -73,13 +70,13 @@ class TransferMethods:
         """
         # Before the first connection: a file that is no backup sets up no database.
         with closing(open_archive(path, all_records(self._context.tables))) as archive:
-            return self._script_runner.run(restore(self._context, archive, progress))
+            return self._run(restore_backup(self._context, archive, progress))
 
     async def arestore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """As `restore`."""
         every = all_records(self._context.tables)
         with closing(await asyncio.to_thread(open_archive, path, every)) as archive:
-            return await self._script_runner.arun(restore(self._context, archive, progress))
+            return await self._script_runner.arun(restore_backup(self._context, archive, progress))
 
     def import_from(
         self,
@@ -105,7 +102,7 @@ class TransferMethods:
             WrongFaceError: It can only be read with await: use `aimport_from`.
         """
         reader = reader_for(other, async_face=False)
-        return self._script_runner.run(self._import_threads(reader, progress, thread_ids))
+        return self._run(self._import_threads(reader, progress, thread_ids))
 
     async def aimport_from(
         self,
