@@ -6,7 +6,6 @@ SQLAlchemy raised it: only the caller can run the whole transaction again.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from sqlalchemy import Connection
 
 from langgraph_session_saver.errors import InvalidConfigError, WrongFaceError
+from langgraph_session_saver.sql.cancellation import finish, in_thread
 from langgraph_session_saver.sql.runner import Kind, Operation
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ async def arunner_on(given: Any, check: Check) -> ARun:
     conn = cast("AsyncConnection", given)
 
     async def run(operation: Operation[Any], _kind: Kind) -> Any:
-        return await conn.run_sync(operation)
+        return await finish(conn.run_sync(operation))
 
-    await conn.run_sync(lambda sync_conn: _begin(sync_conn, check))
+    await finish(conn.run_sync(lambda sync_conn: _begin(sync_conn, check)))
     return run
 
 
@@ -83,9 +83,9 @@ async def _in_threads(conn: Connection, check: Check) -> ARun:
         )
 
     async def run(operation: Operation[Any], _kind: Kind) -> Any:
-        return await asyncio.to_thread(operation, conn)
+        return await in_thread(operation, conn)
 
-    await asyncio.to_thread(_begin, conn, check)
+    await in_thread(_begin, conn, check)
     return run
 
 

@@ -2,15 +2,17 @@
 
 A driver that is cancelled in mid-statement leaves its connection in an unknown state: in a
 transaction, or with an answer still on its way. So the operation goes on, and the cancelled task
-waits for its end.
+waits for its end. An operation that still waits for a connection is given up at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,19 +23,73 @@ PATIENCE_SECONDS = 5.0
 """How long a cancelled task waits for its operation, before it cancels that and waits again."""
 
 
-async def finish(operation: Coroutine[Any, Any, T]) -> T:
+class Call:
+    """An operation that a task awaits: whether it may be left where it is."""
+
+    def __init__(self, *, is_waiting: bool = True) -> None:
+        self._is_waiting = is_waiting
+        self._is_given_up = False
+        self._lock = threading.Lock()
+
+    def set_waiting(self, *, is_waiting: bool) -> None:
+        """Note whether the operation waits for a turn or a connection, or uses one.
+
+        Raises:
+            CancelledError: Its task was cancelled, and has left.
+        """
+        with self._lock:
+            if self._is_given_up:
+                raise asyncio.CancelledError
+            self._is_waiting = is_waiting
+
+    def give_up(self, *, at_any_point: bool = False) -> bool:
+        """Let the operation go no further if it waits; whether it does."""
+        with self._lock:
+            self._is_given_up = self._is_waiting or at_any_point
+            return self._is_given_up
+
+
+_of_thread: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+def set_waiting(*, is_waiting: bool) -> None:
+    """As `Call.set_waiting`, for the operation that this thread runs for a task."""
+    call = _of_thread.get()
+    if call is not None:
+        call.set_waiting(is_waiting=is_waiting)
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Await a blocking function in a worker thread, to its end as `finish` does."""
+    call = Call()
+
+    def run() -> T:
+        _of_thread.set(call)  # in the thread's copy of the context
+        set_waiting(is_waiting=False)
+        return function(*args)
+
+    return await finish(asyncio.to_thread(run), call)
+
+
+async def finish(operation: Coroutine[Any, Any, T], call: Call | None = None) -> T:
     """Await an operation to its end, also if the awaiting task is cancelled meanwhile.
 
+    Args:
+        operation: The operation.
+        call: Knows whether the operation waits; without it, it never does.
+
     Raises:
-        CancelledError: The task was cancelled. The operation has ended, or was cancelled after
-            `PATIENCE_SECONDS` because it had not.
+        CancelledError: The task was cancelled. The operation has ended, or was cancelled: at once
+            if it waited, else after `PATIENCE_SECONDS`.
     """
+    call = call or Call(is_waiting=False)
     task = asyncio.ensure_future(operation)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not task.done():
+        if not call.give_up():
             await settle(task)
+            call.give_up(at_any_point=True)
         if not task.done():
             task.cancel()
             await settle(task)

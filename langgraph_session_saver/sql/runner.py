@@ -35,7 +35,7 @@ from langgraph_session_saver.errors import (
     WrongFaceError,
     WrongLoopError,
 )
-from langgraph_session_saver.sql.cancellation import finish
+from langgraph_session_saver.sql.cancellation import Call, finish, in_thread, set_waiting
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.urls import address_of, is_file, said_by
@@ -168,7 +168,7 @@ class Runner:
         if not self.is_async:
             if queue is not None and self.groups_writes and kind in _SHARING:
                 return await queue.arun((operation, kind), self._run_together)  # type: ignore[no-any-return]
-            return await finish(asyncio.to_thread(self._attempt, operation, kind))
+            return await in_thread(self._attempt, operation, kind)
         if queue is None or (kind in _READS and not self._shares_connection):
             return await self._aconnected(operation, kind)
         async with queue.aturn():
@@ -192,12 +192,14 @@ class Runner:
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         self._refuse_closed()
+        set_waiting(is_waiting=True)
         try:
             conn = self.sync_engine.connect()
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from _cause(exc)
         self._reached = True
         with conn:
+            set_waiting(is_waiting=False)
             self._keep_schemas(conn)
             return self._execute(conn, operation, kind)
 
@@ -205,24 +207,27 @@ class Runner:
         """As `_connected`. A task that is cancelled waits for the operation, not for the pool."""
         self._refuse_closed()
         self._refuse_other_loop()
-        engine = cast("AsyncEngine", self.engine)
-        try:
-            conn = await engine.connect()
-        except (SQLAlchemyError, OSError) as exc:
-            raise self._unreachable(exc) from _cause(exc)
-        self._reached = True
+        call = Call()
 
         def execute(sync_conn: Connection) -> T:
             self._keep_schemas(sync_conn)
             return self._execute(sync_conn, operation, kind)
 
         async def use() -> T:
+            # A connection that is being made is waited for: left half made, it would stay open.
+            call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
             try:
+                conn = await cast("AsyncEngine", self.engine).connect()
+            except (SQLAlchemyError, OSError) as exc:
+                raise self._unreachable(exc) from _cause(exc)
+            self._reached = True
+            try:
+                call.set_waiting(is_waiting=False)
                 return await conn.run_sync(execute)
             finally:
                 await conn.close()
 
-        return await finish(use())
+        return await finish(use(), call)
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind in _READS:
@@ -444,8 +449,18 @@ def _cause(exc: BaseException) -> BaseException:
 
 
 def _holds_several(pool: Pool) -> bool:
-    most = getattr(pool, "_max_overflow", 0)
-    return isinstance(pool, QueuePool) and (pool.size() != 1 or most != 0)
+    return isinstance(pool, QueuePool) and (pool.size() != 1 or _max_overflow(pool) != 0)
+
+
+def _is_exhausted(pool: Pool) -> bool:
+    """Whether the next caller waits until a connection is returned."""
+    if not isinstance(pool, QueuePool) or _max_overflow(pool) < 0:
+        return False
+    return pool.checkedout() >= pool.size() + _max_overflow(pool)
+
+
+def _max_overflow(pool: QueuePool) -> int:
+    return getattr(pool, "_max_overflow", 0)
 
 
 def _has_connections(engine: Engine) -> bool:

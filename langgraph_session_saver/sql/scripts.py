@@ -16,7 +16,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias,
 from sqlalchemy import Connection
 
 from langgraph_session_saver.sql.borrowed import ARun, Run, arunner_on, runner_on
-from langgraph_session_saver.sql.cancellation import finish
+from langgraph_session_saver.sql.cancellation import in_thread
 from langgraph_session_saver.sql.runner import Kind, Runner
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class ScriptRunner:
             run = await arunner_on(connection, self._check_borrowed)
             return await self._adrive(script, run)
         if not self._runner.is_async and not self._runner.groups_writes:
-            return await finish(asyncio.to_thread(self.run, script))
+            return await in_thread(self.run, script)
         if not self._tables.is_ready:
             await self._adrive(self._tables.prepare())
         return await self._adrive(script)
@@ -140,7 +140,7 @@ class ScriptRunner:
         """As `probe`."""
         if self._runner.is_async:
             return await self._adrive(script)
-        return await finish(asyncio.to_thread(self.probe, script))
+        return await in_thread(self.probe, script)
 
     async def arun_here(self, script: Script[T]) -> T:
         """As `arun`, but await asides on this event loop over a plain engine too."""
@@ -157,7 +157,7 @@ class ScriptRunner:
         if self._runner.is_async:
             await self._adrive(self._tables.set_up())
         else:
-            await finish(asyncio.to_thread(self.set_up))
+            await in_thread(self.set_up)
 
     def _check_borrowed(self, conn: Connection) -> None:
         self._runner.check_borrowed(conn)

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
-from langgraph_session_saver.sql.cancellation import settle
+from langgraph_session_saver.sql.cancellation import set_waiting, settle
 
 GROUP_SIZE = 32
 """Most writes of one transaction: the first of them waits for the last."""
@@ -65,6 +65,7 @@ class _Waiter:
 
     def wait(self) -> None:
         """Block until the caller is woken."""
+        set_waiting(is_waiting=True)
         self._asleep.acquire()
 
     def get(self) -> Any:

@@ -111,6 +111,10 @@ class Child:
             if self._status is not None or not self._read(deadline):
                 raise ZygoteError(f"the child ended without {fragment!r}; it said:\n{self.text}")
 
+    def reads_on(self, seconds: float = DEFAULT_SECONDS) -> bool:
+        """Read some more output; False at its end."""
+        return self._read(time.monotonic() + seconds)
+
     def close(self) -> None:
         """Stop reading the output: only for a child that is not waited for."""
         if self._output >= 0:
