@@ -87,7 +87,7 @@ class ThreadMaintenance:
             Whether the thread no longer exists.
         """
         delete_piece = self._context.storage.thread_data.delete_thread
-        pace, start = Pace(self._context.dialect.first_piece), None
+        pace, start = Pace(self._context.dialect.first_piece_factor), None
         while True:
             with pace.timed():
                 left: Left = yield Request.write(delete_piece, key, pace.most, only_if, start)
@@ -268,7 +268,7 @@ class ThreadMaintenance:
         thread = storage.threads.lock_existing(conn, key)
         if thread is None or thread.revision != revision:
             return False
-        with storage.dialect.in_bulk(conn):
+        with storage.dialect.tuned_for_bulk_deletes(conn):
             carry_out(storage, conn, key, piece, by_order=by_order)
         kept = {"revision": following, "updated_at": thread.updated_at}
         storage.threads.change(conn, key, kept)

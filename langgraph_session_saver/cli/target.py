@@ -55,7 +55,7 @@ class Database(SessionSaver):
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""
         return self.read(
-            lambda conn: (self.queries.faults(conn), self._context.dialect.faults(conn))
+            lambda conn: (self.queries.find_damage(conn), self._context.dialect.find_damage(conn))
         )
 
     def view(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:

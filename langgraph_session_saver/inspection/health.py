@@ -129,7 +129,7 @@ def _look(context: Context, unreachable: Health, conn: Connection, *, sizes: boo
     latency = min(_select_seconds(conn) for _ in range(2))
     names = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
     present = [table for table in tables if table.name in names]
-    measured, bytes_by_table = dialect.bytes_of(conn, present) if sizes else (None, {})
+    measured, bytes_by_table = dialect.table_sizes(conn, present) if sizes else (None, {})
     return replace(
         unreachable,
         reachable=True,

@@ -228,7 +228,7 @@ class DatabaseQueries:
         )
         return conn.execute(query.limit(limit)).all()
 
-    def faults(self, conn: Connection) -> list[tuple[str, int, str]]:
+    def find_damage(self, conn: Connection) -> list[tuple[str, int, str]]:
         """Count rows whose other half is missing: where, how many, and what they are."""
         t = self._tables
         b, w, c = t.blobs.c, t.writes.c, t.checkpoints.c

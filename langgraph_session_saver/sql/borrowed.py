@@ -37,12 +37,12 @@ Check = Callable[[Connection], None]
 
 
 def runner_on(given: Any, check: Check) -> Run:
-    """What runs operations on a `Connection` or an ORM `Session`; sync.
+    """Return a function that runs operations on a `Connection` or an ORM `Session`.
 
     Raises:
-        WrongFaceError: It is an async one.
-        InvalidConfigError: It is neither, or leads to another kind of database.
-        SchemaError: The database lacks the tables, which are not made in a caller's transaction.
+        WrongFaceError: The connection is async.
+        InvalidConfigError: It is no connection, or leads to another database than the saver's.
+        SchemaError: The tables are missing; they are not created in a caller's transaction.
     """
     if _is_async(given):
         raise WrongFaceError(
@@ -54,12 +54,12 @@ def runner_on(given: Any, check: Check) -> Run:
 
 
 async def arunner_on(given: Any, check: Check) -> ARun:
-    """As `runner_on`, for async calls: `AsyncConnection`, `AsyncSession`, or a sync one.
+    """As `runner_on`, for an `AsyncConnection`, an `AsyncSession` or a sync connection.
 
     Raises:
-        WrongFaceError: It is a sync one that belongs to an async engine.
-        InvalidConfigError: It is none of these, or leads to another kind of database.
-        SchemaError: The database lacks the tables, which are not made in a caller's transaction.
+        WrongFaceError: A sync connection belongs to an AsyncEngine.
+        InvalidConfigError: It is no connection, or leads to another database than the saver's.
+        SchemaError: The tables are missing; they are not created in a caller's transaction.
     """
     if not _is_async(given):
         return await _in_threads(_connection_of(given), check)
@@ -95,9 +95,9 @@ def _is_async(given: Any) -> bool:
 
 
 def _is_one_of(given: Any, module: str, names: Sequence[str]) -> bool:
-    """Whether it is an instance of one of a module's classes, without importing that.
+    """Whether an object is an instance of some classes of a module that may not be imported yet.
 
-    Who has such an object has imported it; for others it would be slow, or need greenlet.
+    Importing it would be slow, or need greenlet, and nobody has an instance before that.
     """
     found = sys.modules.get(module)
     return found is not None and isinstance(given, tuple(getattr(found, name) for name in names))
@@ -105,7 +105,7 @@ def _is_one_of(given: Any, module: str, names: Sequence[str]) -> bool:
 
 def _connection_of(given: Any) -> Connection:
     if _is_one_of(given, "sqlalchemy.orm", ("Session", "scoped_session")):
-        given.flush()  # what the session holds back may be the rows that ours refer to
+        given.flush()  # our rows may refer to rows that the session has not sent yet
         conn: Connection = given.connection()
         return conn
     if isinstance(given, Connection):

@@ -1,8 +1,8 @@
 """The one way an operation runs on an engine, for both faces.
 
-An operation is a plain function of a connection: it never opens, commits or retries. Everything
-around it is here: the writers' queue, the transaction, retry on a fresh connection, and turning
-the driver's errors into ours.
+An operation is a plain function of a connection: it never opens, commits or retries. This module
+adds the turn in the writer queue, the transaction, retries on a fresh connection, and the
+translation of the driver's errors into ours.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _Write = tuple[Operation[Any], Kind]
 logger = logging.getLogger("langgraph_session_saver")
 
 RETRY_SECONDS = 30.0
-"""How long a transient failure is retried: a failover takes seconds, a busy file less."""
+"""How long a transient failure, such as a failover, is retried."""
 
 _READS: frozenset[Kind] = frozenset(("read", "probe"))
 _SHARING: frozenset[Kind] = frozenset(("step", "batch", "statement"))
@@ -94,7 +94,7 @@ class Runner:
         _all_runners.add(self)
 
     def own(self) -> None:
-        """Take over an engine that was made for this saver alone."""
+        """Take over an engine that was made for this saver: it is disposed of with the saver."""
         self.owned = True
 
     @property
@@ -117,10 +117,10 @@ class Runner:
             )
         return WriterQueue()
 
-    # -- the one way per face ---------------------------------------------------------------
+    # -- running operations -----------------------------------------------------------------
 
     def run(self, operation: Operation[T], kind: Kind) -> T:
-        """Run an operation, in a transaction of its own if it writes; sync."""
+        """Run an operation, blocking; in a transaction if it writes."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
         with self._translating(kind):
@@ -134,7 +134,7 @@ class Runner:
             return retrying(self._attempt, operation, kind)  # type: ignore[no-any-return]
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
-        """Run an operation, in a transaction of its own if it writes; async."""
+        """As `run`, on the event loop, or over a plain engine in a thread."""
         with self._translating(kind):
             try:
                 return await self._aattempt(operation, kind)
@@ -231,12 +231,12 @@ class Runner:
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind in _READS:
-            self.dialect.leave_transactions(conn)
+            self.dialect.use_autocommit(conn)
             return operation(conn)
         if kind == "schema":
             return self.dialect.in_schema_transaction(conn, operation)
         if kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
-            return self.dialect.alone(conn, operation)
+            return self.dialect.as_one_statement(conn, operation)
         return self.dialect.in_transaction(conn, operation)
 
     # -- schemas ----------------------------------------------------------------------------
@@ -375,21 +375,21 @@ class Runner:
             future.cancel()
             raise
 
-    # -- the end ----------------------------------------------------------------------------
+    # -- closing ----------------------------------------------------------------------------
 
     def _refuse_closed(self) -> None:
         if self.closed:
             raise InvalidConfigError("this SessionSaver is closed: create another one")
 
     def close(self) -> None:
-        """Dispose of the engine if it was made here."""
+        """Dispose of the engine if the saver made it."""
         self.closed = True
         if self.owned:
             # Without a running loop the connections of an AsyncEngine can only be dropped.
             self.sync_engine.dispose(close=not self.is_async)
 
     async def aclose(self) -> None:
-        """Dispose of the engine if it was made here."""
+        """Dispose of the engine if the saver made it."""
         self.closed = True
         if not self.owned:
             return
@@ -399,9 +399,9 @@ class Runner:
             await asyncio.to_thread(self.sync_engine.dispose)
 
     def forget_connections(self) -> None:
-        """Leave the connections of an own engine to the process that this one was forked from."""
+        """After a fork, leave the connections of the saver's engine to the parent process."""
         if not self.owned or (self.dialect.single_writer and not self._has_file):
-            return  # a memory database was copied with the process, and is this one's own now
+            return  # a memory database was copied with the process
         _inherited.append(self.sync_engine.pool)
         self.sync_engine.dispose(close=False)
         self._loop = None
@@ -410,7 +410,7 @@ class Runner:
 _all_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 _inherited: list[Pool] = []
-"""Pools of the parent process: a driver may end the parent's connection when it is collected."""
+"""Pools of the parent process, kept alive: a driver may end a connection that is collected."""
 
 
 def _forget_in_child() -> None:
@@ -423,7 +423,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class UnreachableError(DatabaseUnavailableError):
-    """No connection could be made: worth another try only where there was one before."""
+    """No connection could be made; transient if there was one before."""
 
     def __init__(self, message: str, *, transient: bool) -> None:
         super().__init__(message)
@@ -431,7 +431,7 @@ class UnreachableError(DatabaseUnavailableError):
 
 
 class BrokenReferenceError(SessionSaverError):
-    """A row refers to one that another process deleted; the caller knows what to do about it."""
+    """A row refers to one that another process deleted; callers handle it."""
 
 
 def translated(bind: Engine | Connection, schema: str | None) -> str | None:

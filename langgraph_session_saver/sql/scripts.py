@@ -170,7 +170,7 @@ class ScriptRunner:
             while True:
                 try:
                     result = request.call() if isinstance(request, Aside) else run(*request)
-                except Exception as exc:  # noqa: BLE001 - the script decides what to do about it
+                except Exception as exc:  # noqa: BLE001 - the script handles it
                     request = script.throw(exc)
                 else:
                     request = script.send(result)

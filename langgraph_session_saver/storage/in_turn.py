@@ -152,7 +152,7 @@ class InTurn:
             conditions += dependency_conditions(self._tables, thread_key, dependencies)
         if not conditions:
             return Statement(insert.values(rows))
-        given = self._dialect.given
+        given = self._dialect.select_parameter
         selects = (select(*(given(p).label(name) for name, p in row.items())) for row in rows)
         # One condition for all rows: MariaDB would evaluate one of each row each time.
         given_rows = union_all(*selects).subquery("given")

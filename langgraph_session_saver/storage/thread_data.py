@@ -134,7 +134,7 @@ class ThreadData:
             return Left("nothing")
         if only_if is not None and not only_if(row):
             return Left("thread")
-        with self.dialect.in_bulk(conn):
+        with self.dialect.tuned_for_bulk_deletes(conn):
             left = self._delete_piece(conn, thread_key, most, start)
             if left is not None:
                 self.threads.change(conn, thread_key, {"updated_at": row.updated_at})
@@ -210,7 +210,7 @@ class ThreadData:
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
-        stored = () if self.dialect.leaves_it_to_references else (t.writes, t.checkpoints, t.blobs)
+        stored = () if self.dialect.cascades_thread_deletes else (t.writes, t.checkpoints, t.blobs)
         for table in (*stored, *self.threads.child_tables(), t.threads):
             conn.execute(delete(table).where(table.c.thread_key == thread_key))
         if row.is_first:

@@ -128,13 +128,13 @@ class Threads:
             "is_first": is_first,
             "revision": revision,
         }
-        is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.tells_inserts
+        is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.reports_inserts
         return Head(session_id, is_first, None, None, revision, None) if is_made else None
 
     def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> bool:
         """Create a session if there is none; returns whether the database says it was created."""
         row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
-        return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.tells_inserts
+        return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.reports_inserts
 
     def _count_in(self, conn: Connection, session_id: str) -> int:
         count: int = self._count_threads.scalar(conn, {"session": session_id})

@@ -224,7 +224,7 @@ async def test_a_delta_channel_replays_writes_stored_against_its_snapshot(
 
 def damaged_writes(backend: Backend) -> int:
     with backend.outside.connect() as connection:
-        found = DatabaseQueries(build_tables()).faults(connection)
+        found = DatabaseQueries(build_tables()).find_damage(connection)
     return {what: count for what, count, _ in found}["writes"]
 
 

@@ -33,7 +33,7 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_data, "PIECE", PIECE)
     monkeypatch.setattr(thread_data, "LARGEST", PIECE)
     monkeypatch.setattr(apply, "PIECE", PIECE)
-    monkeypatch.setattr(PostgreSQL, "first_piece", 1)
+    monkeypatch.setattr(PostgreSQL, "first_piece_factor", 1)
 
 
 def note(number: int) -> str:
@@ -174,7 +174,7 @@ def test_the_larger_cache_is_used_only_for_the_deletion(before: int, within: int
     engine = create_engine("sqlite://")
     with engine.connect() as conn:
         conn.exec_driver_sql(f"PRAGMA cache_size={before}")
-        with suppress(LookupError), dialect_for(engine.dialect).in_bulk(conn):
+        with suppress(LookupError), dialect_for(engine.dialect).tuned_for_bulk_deletes(conn):
             found = conn.exec_driver_sql("PRAGMA cache_size").scalar()
             raise LookupError
 

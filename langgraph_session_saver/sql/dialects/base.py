@@ -1,4 +1,4 @@
-"""What every database does; each subclass overrides what its database does differently."""
+"""The behaviour that databases share; a subclass for each overrides what differs."""
 
 from __future__ import annotations
 
@@ -36,81 +36,81 @@ SETUP_WAIT = 60.0
 
 
 class Dialect:
-    """The behaviour of the SQL standard."""
+    """How a database runs transactions and statements; this class follows the SQL standard."""
 
     batches_as: Literal["turns", "statement", "block"] = "turns"
-    """How a batch of changes to several tables is run."""
+    """How a batch is stored: statement by statement, as one statement, or as one block."""
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
     single_writer = False
     keeps_types = True
-    """Whether a column holds only what its type says."""
+    """Whether a column holds only values of its declared type."""
     alters_referenced = True
-    """Whether a column to which other tables refer can be altered."""
-    tells_inserts = False
-    """Whether it says if `insert_ignore` inserted: MySQL counts a row that stays as it is, too."""
-    first_piece = 1
-    """Times as much as elsewhere that the first transaction deletes of a thread."""
-    leaves_it_to_references = False
-    """Whether a thread's foreign keys delete what it stores; a caller's SQLite may ignore them."""
+    """Whether a column that a foreign key refers to can be altered."""
+    reports_inserts = False
+    """Whether the row count of `insert_ignore` tells if it inserted."""
+    first_piece_factor = 1
+    """How many times the usual number of rows the first transaction of a delete takes."""
+    cascades_thread_deletes = False
+    """Whether deleting a thread's row deletes its checkpoints, blobs and writes."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Run an operation in a real transaction, whatever the engine's isolation level."""
+        """Run an operation in a transaction, whatever the engine's isolation level."""
         with conn.begin():
             return operation(conn)
 
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
-        """A transaction on a fresh checkout that reads the database as it is at one moment."""
+        """Read the database as of one moment, on a connection fresh from the pool."""
         conn.execution_options(isolation_level="REPEATABLE READ")
         with conn.begin():
             yield
 
     def continue_ids(self, conn: Connection, table: Table) -> None:
-        """Let a table's generated ids go on after the greatest that was inserted."""
+        """Continue a table's generated ids after the greatest one that was inserted."""
 
     def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """As `in_transaction`, in one in which tables may be rebuilt."""
+        """Run an operation in a transaction that may rebuild tables."""
         return self.in_transaction(conn, operation)
 
-    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Run an operation that is one statement, in no transaction but that one's own."""
+    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Run an operation of one statement, which needs no transaction around it."""
         return self.in_transaction(conn, operation)
 
     def takes_batches(self, conn: Connection) -> bool:
-        """Whether a batch is one statement here, and its own transaction."""
+        """Whether a batch is stored in one round trip, without a transaction around it."""
         del conn
         return self.batches_as == "statement"
 
     def join_transaction(self, conn: Connection) -> None:
-        """Make the transaction that the caller began one that the database knows of."""
+        """Begin the caller's transaction in the database, if the driver has not yet."""
 
     def can_rebuild(self, conn: Connection) -> bool:
-        """Whether a table can be replaced without losing the rows that refer to it."""
+        """Whether a table can be rebuilt without losing the rows that refer to it."""
         del conn
         return True
 
     def script(self, statements: str) -> str:
-        """A script of changes to tables, from its statements."""
+        """Wrap the statements of a schema script."""
         return statements
 
-    def leave_transactions(self, conn: Connection) -> None:
-        """Make single statements transactions of their own, where that costs no round trip."""
+    def use_autocommit(self, conn: Connection) -> None:
+        """Switch to autocommit, if that costs no round trip."""
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
-        """Insert rows; one whose key is there already stays as it is."""
+        """Insert rows, and leave those that exist unchanged."""
         raise NotImplementedError
 
     def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
-        """Insert rows; one whose key is there already gets these columns' new values."""
+        """Insert rows, and update these columns of those that exist."""
         raise NotImplementedError
 
-    def given(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
-        """A parameter as a column of a SELECT from which an INSERT takes its rows."""
+    def select_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A parameter as a column of an INSERT's SELECT."""
         return parameter
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """Select and lock a table's rows, so that other writers of them wait."""
+        """Lock the selected rows of a table against other writers."""
         return select.with_for_update(of=table, key_share=True)
 
     def day(self, moment: Any) -> ColumnElement[date]:
@@ -118,9 +118,9 @@ class Dialect:
         return func.date(moment, type_=Date())
 
     def is_transient(self, exc: BaseException) -> bool:
-        """Whether the same transaction may well succeed on a fresh connection."""
+        """Whether a retry on a fresh connection may succeed."""
         if isinstance(exc, DBAPIError):
-            state, code = _sqlstate(exc.orig), _code(exc.orig)
+            state, code = sqlstate(exc.orig), _code(exc.orig)
             return (
                 exc.connection_invalidated
                 or state in self.transient_states
@@ -145,44 +145,46 @@ class Dialect:
         raise NotImplementedError
 
     def value_limit(self, conn: Connection) -> int:
-        """Bytes that one value may have."""
+        """The size limit of one value, in bytes."""
         raise NotImplementedError
 
     def server_version(self, conn: Connection) -> str:
-        """What the database says that it is."""
+        """The name and version of the database server."""
         return str(conn.execute(text("SELECT version()")).scalar_one())
 
     def journal_mode(self, conn: Connection) -> str | None:
-        """How SQLite keeps a transaction that is not over; None for servers."""
+        """SQLite's journal mode; None for servers."""
         del conn
         return None
 
-    def faults(self, conn: Connection) -> str | None:
-        """What the database says is damaged; servers look after that themselves."""
+    def find_damage(self, conn: Connection) -> str | None:
+        """The damage that SQLite's own check finds; None for servers."""
         del conn
         return None
 
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """What tables take with their indexes, by name, and how that was found."""
+    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
+        """How the sizes were found, and the bytes of each table with its indexes, by name."""
         raise NotImplementedError
 
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """Delete blobs of a thread, each before what it is a change of.
+        """Delete up to `most` blobs of a thread, each before its delta base.
 
-        As many as are asked for if some stay, else at most as many.
+        Args:
+            blobs: The table.
+            but_some: Whether the blobs of the parameter `staying` are kept.
         """
         raise NotImplementedError
 
-    def in_bulk(self, conn: Connection) -> AbstractContextManager[None]:
-        """Within a transaction: make ready to delete many rows."""
+    def tuned_for_bulk_deletes(self, conn: Connection) -> AbstractContextManager[None]:
+        """Tune the connection for deleting many rows in the current transaction."""
         del conn
         return nullcontext()
 
 
-class _OnConflict(Dialect):
-    """The databases that share INSERT … ON CONFLICT."""
+class OnConflictDialect(Dialect):
+    """A database with INSERT … ON CONFLICT."""
 
-    tells_inserts = True
+    reports_inserts = True
     insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
@@ -197,14 +199,15 @@ class _OnConflict(Dialect):
 
 
 def setup_locked(advice: str) -> DatabaseUnavailableError:
-    """The error for a setup that has waited `SETUP_WAIT` seconds for another one."""
+    """The error for a setup that waited `SETUP_WAIT` seconds for another process."""
     return DatabaseUnavailableError(
         f"another process has held the lock for setting up this database for {SETUP_WAIT:g} "
         f"seconds: wait for it to finish, or end it, then try again ({advice})"
     )
 
 
-def _sqlstate(orig: Any) -> str | None:
+def sqlstate(orig: Any) -> str | None:
+    """The SQLSTATE of a driver's error."""
     return getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
 
 
@@ -213,14 +216,15 @@ def _code(orig: Any) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def _sum_of_lengths(conn: Connection, table: Table) -> int:
+def sum_of_lengths(conn: Connection, table: Table) -> int:
+    """The bytes of all values in a table."""
     lengths = (func.coalesce(func.length(cast(c, LargeBinary)), 0) for c in table.c)
     total = conn.execute(select(func.sum(reduce(operator.add, lengths))).select_from(table))
     return int(total.scalar() or 0)
 
 
-def _doomed(blobs: Any, *, but_some: bool) -> list[ColumnElement[bool]]:
-    """Which are a thread's blobs, without those that stay."""
+def blobs_to_delete(blobs: Any, *, but_some: bool) -> list[ColumnElement[bool]]:
+    """The condition for a thread's blobs, without those that are kept."""
     staying: Any = bindparam("staying", expanding=True)
     of_thread = blobs.c.thread_key == bindparam("thread")
     return [of_thread, blobs.c.blob_key.not_in(staying)] if but_some else [of_thread]

@@ -37,7 +37,7 @@ class MySQL(Dialect):
 
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
-        """WITH CONSISTENT SNAPSHOT: else it begins with the first row that is read."""
+        """WITH CONSISTENT SNAPSHOT: without it, the snapshot is made at the first read."""
         execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         execute(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
         try:
@@ -47,7 +47,7 @@ class MySQL(Dialect):
                 execute(conn, "ROLLBACK")
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """BEGIN, unless the drivers did: setting an isolation level costs round trips."""
+        """BEGIN on an autocommit connection: to change its isolation level costs round trips."""
         if not _autocommits(conn):
             return super().in_transaction(conn, operation)
         execute(conn, "BEGIN")
@@ -60,16 +60,16 @@ class MySQL(Dialect):
             raise
         return result
 
-    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Under autocommit, if that is on: one round trip and not three."""
+    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """In autocommit mode, if that is on: one round trip instead of three."""
         return operation(conn) if _autocommits(conn) else self.in_transaction(conn, operation)
 
     def takes_batches(self, conn: Connection) -> bool:
-        """MariaDB has anonymous blocks, MySQL has none; one in a transaction would commit it."""
+        """MariaDB only, as an anonymous block, which would commit an open transaction."""
         return bool(getattr(conn.dialect, "is_mariadb", False)) and _autocommits(conn)
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
-        """ON DUPLICATE KEY UPDATE to what it is: INSERT IGNORE would hide broken references."""
+        """ON DUPLICATE KEY UPDATE without a change: INSERT IGNORE would hide broken references."""
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update({key[0]: table.c[key[0]]})
 
@@ -79,13 +79,13 @@ class MySQL(Dialect):
         insert = mysql.insert(table)
         return insert.on_duplicate_key_update({name: insert.inserted[name] for name in columns})
 
-    def given(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Bytes that stay bytes: PyMySQL before 1.2 sends them as if they were text."""
+    def select_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Bytes are cast, because PyMySQL before 1.2 sends them as text."""
         is_bytes = isinstance(parameter.type, LargeBinary)
         return cast(parameter, LargeBinary) if is_bytes else parameter
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """FOR UPDATE: MariaDB has no FOR NO KEY UPDATE, nor OF."""
+        """FOR UPDATE: MariaDB has neither FOR NO KEY UPDATE nor OF."""
         del table
         return select.with_for_update()
 
@@ -104,12 +104,12 @@ class MySQL(Dialect):
                 conn.execute(text("SELECT RELEASE_LOCK(:name)"), name)
 
     def value_limit(self, conn: Connection) -> int:
-        """Half a packet: some drivers send bytes as hexadecimal digits."""
+        """Half of `max_allowed_packet`: some drivers send bytes as hexadecimal digits."""
         packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
         return packet // 2 - (64 << 10)
 
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Estimated by the server, which does not look again at every question."""
+    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
+        """Estimates of the server, which it updates from time to time."""
         sizes = text(
             "SELECT table_name, data_length + index_length FROM information_schema.tables "
             "WHERE table_schema = coalesce(:schema, database())"
@@ -121,7 +121,7 @@ class MySQL(Dialect):
         }
 
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The deepest."""
+        """The deepest of their delta chains first."""
         name = mysql.dialect().identifier_preparer.format_table(blobs)
         of_thread = "thread_key = :thread" + (" AND blob_key NOT IN :staying" if but_some else "")
         sql = f"DELETE FROM {name} WHERE {of_thread} ORDER BY depth DESC LIMIT :most"  # noqa: S608

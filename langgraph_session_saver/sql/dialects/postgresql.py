@@ -29,43 +29,41 @@ from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import _doomed, _OnConflict, _sqlstate
+from langgraph_session_saver.sql.dialects.base import OnConflictDialect, blobs_to_delete, sqlstate
 
 T = TypeVar("T")
 GIB = 1 << 30
 
 
-class PostgreSQL(_OnConflict):
+class PostgreSQL(OnConflictDialect):
     """PostgreSQL, and databases that speak its protocol."""
 
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     _setup_lock = 0x6C67_7373  # "lgss"
-    # Who looks for what is gone passes it again: 100,000 checkpoints and 300,000 writes go in 0.35
-    # s, in 0.42 if they are deleted before the foreign keys look for them, and in pieces in 0.65.
-    # Nobody waits but who writes to the same thread.
-    first_piece = 15
-    leaves_it_to_references = True
+    # Each piece scans the dead rows of the pieces before it, and blocks only this thread's writers.
+    first_piece_factor = 15
+    cascades_thread_deletes = True
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """READ COMMITTED: its drivers send it with BEGIN, so it costs no round trip."""
+        """READ COMMITTED, which the drivers send with BEGIN, at no extra round trip."""
         conn.execution_options(isolation_level="READ COMMITTED")
         return super().in_transaction(conn, operation)
 
-    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Under autocommit."""
-        self.leave_transactions(conn)
+    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """In autocommit mode."""
+        self.use_autocommit(conn)
         return operation(conn)
 
-    def leave_transactions(self, conn: Connection) -> None:
-        """Autocommit is a setting of the drivers, of which the server hears nothing."""
+    def use_autocommit(self, conn: Connection) -> None:
+        """Autocommit is a setting of the driver, which tells the server nothing."""
         driver: Any = conn.connection.dbapi_connection
         if not driver.autocommit:
             conn.execution_options(isolation_level="AUTOCOMMIT")
 
     def continue_ids(self, conn: Connection, table: Table) -> None:
-        """Explicit ids leave a sequence where it was: move it, but never back."""
+        """Inserted ids do not advance the sequence: move it forward, never back."""
         greatest = select(func.max(table.c.id)).scalar_subquery()
         name = conn.dialect.identifier_preparer.format_table(table)
         sequence = conn.scalar(select(func.pg_get_serial_sequence(name, "id")))
@@ -84,7 +82,7 @@ class PostgreSQL(_OnConflict):
         try:
             conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
         except DBAPIError as exc:
-            if _sqlstate(exc.orig) != "55P03":  # lock_not_available
+            if sqlstate(exc.orig) != "55P03":  # lock_not_available
                 raise
             raise base.setup_locked(
                 f"its pid is in pg_locks, with objid {self._setup_lock}"
@@ -93,20 +91,20 @@ class PostgreSQL(_OnConflict):
         yield
 
     def day(self, moment: Any) -> ColumnElement[date]:
-        """The session's time zone may be any."""
+        """In UTC, whatever the time zone of the connection."""
         return cast(func.timezone("UTC", moment), Date)
 
     def value_limit(self, conn: Connection) -> int:
-        """A field holds 1 GiB, and text protocols double it on the way."""
+        """Half of the 1 GiB that a field holds: a text protocol doubles its size."""
         del conn
         return GIB // 2 - (1 << 20)
 
     def server_version(self, conn: Connection) -> str:
-        """Without the compiler that `version()` names."""
+        """Without the compiler's name, which `version()` has."""
         return f"PostgreSQL {conn.execute(text('SHOW server_version')).scalar_one()}"
 
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Files with TOAST and indexes; deleted rows count until a VACUUM makes room of them."""
+    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
+        """Files with TOAST and indexes; deleted rows count until a VACUUM."""
         sizes = text(
             "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c "
             "JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -117,20 +115,20 @@ class PostgreSQL(_OnConflict):
         return "files, by pg_total_relation_size", found
 
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The deepest, by where they are."""
+        """The deepest of their delta chains first, by physical location."""
         old = blobs.alias("old")
         some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
-        some = some.where(*_doomed(old, but_some=but_some)).order_by(old.c.depth.desc())
+        some = some.where(*blobs_to_delete(old, but_some=but_some)).order_by(old.c.depth.desc())
         some = some.limit(bindparam("most", type_=Integer))
         return delete(blobs).where(
             literal_column("ctid") == any_(func.array(some.scalar_subquery()))
         )
 
     @contextmanager
-    def in_bulk(self, conn: Connection) -> Iterator[None]:
-        """Plan for the rows at hand: else each of many pieces reads the whole of a small database.
+    def tuned_for_bulk_deletes(self, conn: Connection) -> Iterator[None]:
+        """Plan each statement for its parameters, unlike the steps of an engine of ours.
 
-        What `urls.py` asks for suits steps, of which the plan is always the same.
+        A generic plan would scan all of a small database for each piece.
         """
         execute(conn, "SET LOCAL plan_cache_mode = force_custom_plan")
         yield

@@ -25,20 +25,24 @@ from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import _doomed, _OnConflict, _sum_of_lengths
+from langgraph_session_saver.sql.dialects.base import (
+    OnConflictDialect,
+    blobs_to_delete,
+    sum_of_lengths,
+)
 
 T = TypeVar("T")
 _BUSY, _LOCKED = 5, 6
 _ON_OFF = {True: "ON", False: "OFF"}
 ENFORCES_REFERENCES = "session_saver_enforces_references"
-"""Marks, in a pool's record of it, a SQLite connection with foreign keys switched on for good."""
+"""Key in `Connection.info` of connections on which foreign keys are always enforced."""
 
 BULK_CACHE = 32_000
-"""KiB of pages that SQLite may hold while it deletes many rows."""
+"""KiB of SQLite's page cache during bulk deletes."""
 
 
-class SQLite(_OnConflict):
-    """SQLite has one writer: a transaction takes its place at once, with BEGIN IMMEDIATE."""
+class SQLite(OnConflictDialect):
+    """SQLite: one writer at a time, so transactions start with BEGIN IMMEDIATE."""
 
     insert = staticmethod(sqlite.insert)
     single_writer = True
@@ -46,19 +50,19 @@ class SQLite(_OnConflict):
     _limit = 1_000_000_000
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """BEGIN IMMEDIATE with foreign keys on; what was set is put back."""
+        """BEGIN IMMEDIATE with foreign keys enforced; the connection's settings are restored."""
         if ENFORCES_REFERENCES in conn.info:
             return _immediately(conn, operation)
         return self._with_references(conn, operation, enforced=True)
 
-    def alone(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """On a connection of our own, with foreign keys on and no BEGIN of the driver's."""
+    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+        """Without BEGIN on a connection of our own, whose driver begins no transaction."""
         if ENFORCES_REFERENCES in conn.info:
             return operation(conn)
         return self.in_transaction(conn, operation)
 
     def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Foreign keys are off: dropping a table would cascade."""
+        """Without foreign keys, because dropping a table would cascade."""
         return self._with_references(conn, operation, enforced=False)
 
     def _with_references(
@@ -84,7 +88,7 @@ class SQLite(_OnConflict):
 
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
-        """BEGIN: what the first SELECT sees, all the others do."""
+        """BEGIN: all statements see what the first SELECT sees."""
         driver: Any = conn.connection.dbapi_connection
         file: Any = conn.connection.driver_connection
         if file.in_transaction:
@@ -104,7 +108,7 @@ class SQLite(_OnConflict):
                 driver.isolation_level = level
 
     def join_transaction(self, conn: Connection) -> None:
-        """The driver begins one at the first INSERT or UPDATE only."""
+        """The driver would begin it at the first INSERT or UPDATE only."""
         if not _is_in_transaction(conn):
             _begin_setup(conn)
 
@@ -120,12 +124,12 @@ class SQLite(_OnConflict):
         )
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """BEGIN IMMEDIATE has locked everything already."""
+        """BEGIN IMMEDIATE has locked the database already."""
         del table
         return select
 
     def is_transient(self, exc: BaseException) -> bool:
-        """Busy and locked are: another process writes, or a reader holds a checkpoint back."""
+        """SQLITE_BUSY and SQLITE_LOCKED: another process writes."""
         return _sqlite_code(exc) in {_BUSY, _LOCKED}
 
     def cannot_open(self, exc: BaseException) -> bool:
@@ -138,25 +142,25 @@ class SQLite(_OnConflict):
         return nullcontext()
 
     def value_limit(self, conn: Connection) -> int:
-        """SQLITE_MAX_LENGTH as it is compiled by default."""
+        """The default of SQLITE_MAX_LENGTH."""
         del conn
         return self._limit
 
     def server_version(self, conn: Connection) -> str:
-        """The library's version: there is no server."""
+        """The version of the SQLite library."""
         return f"SQLite {conn.execute(text('SELECT sqlite_version()')).scalar_one()}"
 
     def journal_mode(self, conn: Connection) -> str | None:
-        """Write-ahead log or rollback journal."""
+        """Usually `wal`, the write-ahead log."""
         return str(conn.execute(text("PRAGMA journal_mode")).scalar_one())
 
-    def faults(self, conn: Connection) -> str | None:
-        """The first of what `quick_check` finds."""
+    def find_damage(self, conn: Connection) -> str | None:
+        """The first finding of `quick_check`."""
         said = str(conn.execute(text("PRAGMA quick_check(1)")).scalar())
         return None if said == "ok" else said
 
-    def bytes_of(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Pages by `dbstat`; a library built without it leaves only the values' lengths."""
+    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
+        """Pages counted by `dbstat`, or lengths of values if SQLite was built without it."""
         schema = (tables[0].schema if tables else None) or "main"
         owners = text(
             f"SELECT m.tbl_name, sum(s.pgsize) FROM dbstat('{schema}', 1) s "  # noqa: S608
@@ -168,28 +172,28 @@ class SQLite(_OnConflict):
         except DBAPIError:
             return (
                 "lengths of the values: this SQLite has no dbstat",
-                {table.name: _sum_of_lengths(conn, table) for table in tables},
+                {table.name: sum_of_lengths(conn, table) for table in tables},
             )
 
     def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """The newest rows: none is a change of one that came later, and a page holds many.
+        """In reverse order of insertion: a delta base is older than its deltas.
 
-        By key they are strewn, and each transaction writes most pages: 300,000 blobs in 60 of them
-        took 8.5 s to delete and as long to commit. Within a range of row numbers they need not be
-        sorted: 0.25 s for 100,000, and not 0.35 s.
+        Neighbouring rows share pages. In key order each transaction would write most pages.
         """
         old, number = blobs.alias("old"), literal_column("rowid", Integer)
         newest, most = literal_column("old.rowid", Integer), bindparam("most", type_=Integer)
         if but_some:
-            some = select(newest).select_from(old).where(*_doomed(old, but_some=True))
+            some = select(newest).select_from(old).where(*blobs_to_delete(old, but_some=True))
             return delete(blobs).where(number.in_(some.order_by(newest.desc()).limit(most)))
-        last = select(func.max(newest)).select_from(old).where(*_doomed(old, but_some=False))
+        last = (
+            select(func.max(newest)).select_from(old).where(*blobs_to_delete(old, but_some=False))
+        )
         in_range = number > last.scalar_subquery() - most
-        return delete(blobs).where(*_doomed(blobs, but_some=False), in_range)
+        return delete(blobs).where(*blobs_to_delete(blobs, but_some=False), in_range)
 
     @contextmanager
-    def in_bulk(self, conn: Connection) -> Iterator[None]:
-        """A larger cache: with the default 2 MB a page is written many times before a commit."""
+    def tuned_for_bulk_deletes(self, conn: Connection) -> Iterator[None]:
+        """A larger page cache: with the default one, pages are written several times a commit."""
         before = int(execute(conn, "PRAGMA cache_size")[0][0][0])  # pages, or KiB below zero
         if (-before if before < 0 else 4 * before) >= BULK_CACHE:
             yield
@@ -207,14 +211,14 @@ def _begin(conn: Connection) -> None:
 
 
 def _begin_setup(conn: Connection) -> None:
-    """Take the write lock, for which to wait is to wait for the setup of another process.
+    """Take the write lock, which another process holds while it sets up the database.
 
     Raises:
         DatabaseUnavailableError: Another connection held it for `SETUP_WAIT` seconds.
     """
     deadline = time.monotonic() + base.SETUP_WAIT
     timeout = execute(conn, "PRAGMA busy_timeout")[0][0][0]
-    # Python handles an interrupt only between two waits inside SQLite.
+    # In waits of at most one second, because Python handles an interrupt only between them.
     execute(conn, f"PRAGMA busy_timeout={min(base.SETUP_WAIT, 1.0) * 1000:.0f}")
     try:
         while True:
@@ -252,6 +256,6 @@ def _is_in_transaction(conn: Connection) -> bool:
 
 
 def _sqlite_code(exc: BaseException) -> int | None:
-    """The primary result code, without what an extended one adds."""
+    """The primary result code of SQLite (https://www.sqlite.org/rescode.html)."""
     code = getattr(exc.orig if isinstance(exc, DBAPIError) else exc, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
