@@ -197,20 +197,10 @@ def _how_to_install(url: URL, exc: ImportError) -> str:
 def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:
     import psycopg  # noqa: PLC0415 - need not be installed
 
-    # In PostgreSQL's own parameter style: psycopg parses statements of over 4,096 characters or 50
-    # parameters at every use (_queries.py, MAX_CACHED_STATEMENT_LENGTH), and a step's has more.
-    base: Any = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
-
-    class BinaryCursor(base):  # type: ignore[misc]
-        """Asks for values in PostgreSQL's binary format: bytes as they are, not as digits."""
-
-        def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-            # psycopg reads some types of the catalog, such as int2vector, as text only.
-            is_reflection = "pg_catalog." in str(query)
-            self.format = psycopg.pq.Format.TEXT if is_reflection else psycopg.pq.Format.BINARY
-            return super().execute(query, *args, **options)
-
-    connect: dict[str, Any] = {"cursor_factory": BinaryCursor}
+    # Raw cursors take PostgreSQL's own parameters. The others parse a statement of over 4,096
+    # characters or 50 parameters at every use (MAX_CACHED_STATEMENT_LENGTH in _queries.py).
+    cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
+    connect: dict[str, Any] = {"cursor_factory": cursor}
     if "prepare_threshold" not in url.query:
         connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
     return {"paramstyle": "numeric_dollar", "connect_args": connect}
