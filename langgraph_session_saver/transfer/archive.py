@@ -85,11 +85,7 @@ def _file_errors(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def new_archive(path: PathLike, every: Sequence[Records]) -> Iterator[ArchiveWriter]:
-    """Write a backup to a temporary file in the same directory, and rename it when it is whole.
-
-    Raises:
-        BackupFileError: The disk is full, or the directory cannot be written; no file is left.
-    """
+    """Write a backup to a temporary file in the same directory, and rename it when it is whole."""
     target = Path(path).absolute()
     with _file_errors(target, "written"):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
@@ -197,11 +193,7 @@ class Archive:
         self._file.close()
 
     def verify(self) -> None:
-        """Read the whole file, and check that its rows can be restored.
-
-        Raises:
-            NotABackupError: It is something else, damaged, or made by a newer version.
-        """
+        """Read the whole file, and check that its rows can be restored."""
         digests = Digests(list(self.known.values()))
         with self._decoding():
             for records, rows in self._pages():
@@ -212,11 +204,7 @@ class Archive:
             raise self._damaged("its rows are not those that its end counts")
 
     def pages(self) -> Iterator[tuple[Records, list[Values]]]:
-        """Read the pages of rows, each with its table.
-
-        Raises:
-            DamagedBackupError: The file was changed meanwhile.
-        """
+        """Read the pages of rows, each with its table."""
         with self._decoding():
             yield from self._pages()
 

@@ -26,9 +26,7 @@ class Versions(NamedTuple):
 def unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:
     """A checkpoint's versions, with unique ones in place of numbers.
 
-    Args:
-        checkpoint: As the other saver has it.
-        parent: The versions that its parent is stored with.
+    A version that the parent has is the one that the parent is stored with.
     """
 
     def unique(version: Any, channel: str, *known: Any) -> Any:

@@ -40,7 +40,7 @@ from langgraph_session_saver.validation import check_thread_id
 logger = logging.getLogger("langgraph_session_saver")
 
 REMEMBERED = 64
-"""Checkpoints of a thread whose versions are cached; a fork of an older one reads it again."""
+"""Checkpoints whose versions are cached; a fork of an older one reads it again."""
 
 
 @dataclass(slots=True)
@@ -61,24 +61,6 @@ class _Different(Exception):  # noqa: N818 - it ends a thread's import, and neve
     """This saver has another thread of the same id, or the thread has continued here."""
 
 
-class _Thread:
-    """What is stored of a thread while it is imported."""
-
-    def __init__(self, stored: set[tuple[str, str]]) -> None:
-        self.stored = stored
-        """Namespaces and ids of its stored checkpoints."""
-        self.versions: LRUCache[tuple[str, str], Versions] = LRUCache(REMEMBERED)
-
-    def has(self, ref: CheckpointRef) -> bool:
-        """Whether a checkpoint is stored."""
-        return ref[1:] in self.stored
-
-    def add(self, ref: CheckpointRef, versions: Versions) -> None:
-        """Note that a checkpoint is stored with these versions."""
-        self.stored.add(ref[1:])
-        self.versions.put(ref[1:], versions)
-
-
 def import_threads(
     context: Context,
     serde: SerializerProtocol,
@@ -91,6 +73,7 @@ def import_threads(
     done = Imported()
     with closing(CheckpointRefs()) as refs:
         yield from _list_refs(reader, refs, thread_ids)
+        # Not before the script runs: the context then knows the limits of the database.
         work = _Import(context, serde, maintenance, reader, Meter(progress, len(refs)))
         for thread_id in refs.threads():
             try:
@@ -136,6 +119,7 @@ class _Import:
         self._task_writes = TaskWritesWriter(context)
         self._reader = reader
         self._meter = meter
+        self._versions: LRUCache[CheckpointRef, Versions] = LRUCache(REMEMBERED)
 
     def import_thread(self, refs: Sequence[CheckpointRef], done: Imported) -> Script[None]:
         """Import a thread, or continue an import that was interrupted.
@@ -144,37 +128,37 @@ class _Import:
             _Different: Nothing was written.
         """
         thread_id = refs[0].thread_id
-        thread = _Thread((yield from self._stored_checkpoints(thread_id)))
-        if more := thread.stored - {ref[1:] for ref in refs}:
+        stored = yield from self._stored_checkpoints(thread_id)
+        if more := stored - set(refs):
             raise _Different(
                 f"it has {len(more)} checkpoints here that the other saver has not (it continued "
                 "here, or is another thread). Delete it here first to import it again"
             )
-        kept = [ref for ref in refs if thread.has(ref)]
+        kept = [ref for ref in refs if ref in stored]
         for ref in kept:
-            yield from self._compare(ref, thread)
+            yield from self._compare(ref)
             self._meter.advance(1, thread_id)
         done.kept += len(kept)
         oldest = min((ref.checkpoint_id for ref in kept if not ref.checkpoint_ns), default="")
-        stored = 0
+        written = 0
         for ref in refs:
-            if thread.has(ref):
+            if ref in stored:
                 continue
             if self._keep_last is None or ref.checkpoint_id > oldest:  # else it was pruned here
-                stored += yield from self._store(ref, thread)
+                written += yield from self._store(ref, stored)
             self._meter.advance(1, thread_id)
-        done.checkpoints += stored
-        if self._keep_last is not None and stored:
+        done.checkpoints += written
+        if self._keep_last is not None and written:
             yield from self._maintenance.prune(
                 self._serde, [thread_id], "keep_last", self._keep_last
             )
 
-    def _stored_checkpoints(self, thread_id: str) -> Script[set[tuple[str, str]]]:
+    def _stored_checkpoints(self, thread_id: str) -> Script[set[CheckpointRef]]:
         key = thread_key(check_thread_id(thread_id))
         rows = yield Request.read(
             lambda conn: self._context.storage.thread_data.checkpoint_rows(conn, key)
         )
-        return {(row.checkpoint_ns, row.checkpoint_id) for row in rows}
+        return {CheckpointRef(thread_id, row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
         """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
@@ -185,13 +169,13 @@ class _Import:
 
     # -- stored checkpoints -------------------------------------------------------------------
 
-    def _compare(self, ref: CheckpointRef, thread: _Thread) -> Script[None]:
+    def _compare(self, ref: CheckpointRef) -> Script[None]:
         """Check that a stored checkpoint is the same, and add the writes that it got since."""
         found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
-        stored = yield from self._read(ref)
-        if found is None or stored is None:
+        read = yield from self._read(ref)
+        if found is None or read is None:
             return
-        ours, rows = stored
+        ours, rows = read
         versions = unique_versions(found.checkpoint, _versions_of(ours))
         same_parent = _parent_id(found) == rows[0].parent_checkpoint_id
         if not same_parent or _without_values(found, versions) != ours:
@@ -199,22 +183,22 @@ class _Import:
                 f"its checkpoint {ref.checkpoint_id!r} has other content here. Delete the thread "
                 "here first to import it again"
             )
-        thread.add(ref, versions)
+        self._versions.put(ref, versions)
         known = Counter((row.task_id, row.channel) for row in rows if row.task_id is not None)
         if Counter((task, channel) for task, channel, _ in found.pending_writes or ()) - known:
             yield from self._store_writes(ref, found)
 
     # -- missing checkpoints ------------------------------------------------------------------
 
-    def _store(self, ref: CheckpointRef, thread: _Thread) -> Script[int]:
+    def _store(self, ref: CheckpointRef, stored: set[CheckpointRef]) -> Script[int]:
         """Store a checkpoint with its writes, and return 1; 0 if the other saver deleted it."""
         found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
         if found is None:
             return 0
         parent_id = _parent_id(found)
         parent = ref._replace(checkpoint_id=parent_id or "")
-        is_orphan = parent_id is not None and not thread.has(parent)
-        before = yield from self._versions(parent, thread)
+        is_orphan = parent_id is not None and parent not in stored
+        before = (yield from self._stored_versions(parent)) if parent in stored else Versions()
         versions = unique_versions(found.checkpoint, before)
         values = found.checkpoint["channel_values"]
         checkpoint: Any = {**_without_values(found, versions), "channel_values": values}
@@ -226,20 +210,19 @@ class _Import:
         yield from self._writer.put(
             self._serde, parent.config(), checkpoint, found.metadata, new, is_orphan=is_orphan
         )
-        thread.add(ref, versions)
+        stored.add(ref)
+        self._versions.put(ref, versions)
         if found.pending_writes:
             yield from self._store_writes(ref, found)
         return 1
 
-    def _versions(self, ref: CheckpointRef, thread: _Thread) -> Script[Versions]:
-        """The versions of a checkpoint; none if it is not stored."""
-        if not thread.has(ref):
-            return Versions()
-        known = thread.versions.get(ref[1:])
+    def _stored_versions(self, ref: CheckpointRef) -> Script[Versions]:
+        """The versions of a stored checkpoint."""
+        known = self._versions.get(ref)
         if known is not None:
             return known
-        stored = yield from self._read(ref)
-        return _versions_of(stored[0]) if stored else Versions()
+        read = yield from self._read(ref)
+        return _versions_of(read[0]) if read else Versions()
 
     def _store_writes(self, ref: CheckpointRef, found: CheckpointTuple) -> Script[None]:
         config, metadata = ref.config(), found.metadata
@@ -259,12 +242,7 @@ PendingWrites = Sequence[tuple[str, str, Any]]
 def writes_by_task(
     pending: PendingWrites, stored: StoredWrites | None
 ) -> dict[tuple[str, str], list[tuple[str, Any]]]:
-    """Channels and values by task path and task, with paths that keep the order of the writes.
-
-    Args:
-        pending: The writes.
-        stored: What the saver stores of them, in any order; None if it cannot be asked.
-    """
+    """Channels and values by task path and task, with paths that keep the order of the writes."""
     paths = _stored_paths(pending, stored)
     if paths is None:
         order = {task: n for n, task in enumerate(dict.fromkeys(task for task, _, _ in pending))}

@@ -20,14 +20,9 @@ def is_empty(conn: Connection, records: Records) -> bool:
 def add(
     conn: Connection, dialect: Dialect, records: Records, rows: list[Values], *, was_empty: bool
 ) -> int:
-    """Insert the rows that the database lacks, and return their number.
+    """Insert the rows of a page that the database lacks, and return their number.
 
-    Args:
-        conn: A connection in a transaction.
-        dialect: The dialect of its database.
-        records: The table.
-        rows: A page of its rows.
-        was_empty: Whether the table had no rows before the first page: none are compared then.
+    If the table was empty before the first page, no rows are compared.
 
     Raises:
         TransferConflictError: A row with the same key has other content.
