@@ -35,7 +35,7 @@ from langgraph_session_saver.projection.rules import Policy
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sql.runner import Runner, translated
-from langgraph_session_saver.sql.scripts import ScriptRunner
+from langgraph_session_saver.sql.scripts import ScriptRunner, awaited
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.storage.storage import storage_on
 from langgraph_session_saver.transfer.methods import TransferMethods
@@ -196,21 +196,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             ValueTooLargeError: A channel's value exceeds the database's limit.
             ProjectionError: A value does not validate, with `on_projection_error="raise"`.
         """
-        return self._script_runner.run(
-            self._writer.put(self.serde, config, checkpoint, metadata, new_versions)
-        )
+        return self._run(self._writer.put(self.serde, config, checkpoint, metadata, new_versions))
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """As `put`."""
-        return await self._script_runner.arun(
-            self._writer.put(self.serde, config, checkpoint, metadata, new_versions)
-        )
+    aput = awaited(put)
 
     def put_writes(
         self,
@@ -232,21 +220,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             SerializationError: The serde cannot serialise a value.
             ProjectionError: A value does not validate, with `on_projection_error="raise"`.
         """
-        self._script_runner.run(
+        return self._run(
             self._task_writes.put_writes(self.serde, config, writes, task_id, task_path)
         )
 
-    async def aput_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """As `put_writes`."""
-        await self._script_runner.arun(
-            self._task_writes.put_writes(self.serde, config, writes, task_id, task_path)
-        )
+    aput_writes = awaited(put_writes)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -258,11 +236,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             HistoryLostError: Rows that the checkpoint needs were deleted.
             SerializationError: A type is not allowed to be rebuilt, or the serde has another key.
         """
-        return self._script_runner.run(self._reader.get_tuple(self.serde, config))
+        return self._run(self._reader.get_tuple(self.serde, config))
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """As `get_tuple`."""
-        return await self._script_runner.arun(self._reader.get_tuple(self.serde, config))
+    aget_tuple = awaited(get_tuple)
 
     def list(
         self,
@@ -308,15 +284,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Read the writes, oldest first, that `DeltaChannel`s replay to rebuild their values."""
-        return self._script_runner.run(self._delta_history.read(self.serde, config, channels))
+        return self._run(self._delta_history.read(self.serde, config, channels))
 
-    async def aget_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """As `get_delta_channel_history`."""
-        return await self._script_runner.arun(
-            self._delta_history.read(self.serde, config, channels)
-        )
+    aget_delta_channel_history = awaited(get_delta_channel_history)
 
     # -- sessions ---------------------------------------------------------------------------
 
@@ -334,31 +304,23 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread, its projected rows, and the session if it was made for the thread."""
-        self._script_runner.run(self._maintenance.delete_thread(thread_id))
+        return self._run(self._maintenance.delete_thread(thread_id))
 
-    async def adelete_thread(self, thread_id: str) -> None:
-        """As `delete_thread`."""
-        await self._script_runner.arun(self._maintenance.delete_thread(thread_id))
+    adelete_thread = awaited(delete_thread)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints of these runs and their writes, in every thread."""
-        self._script_runner.run(self._maintenance.delete_for_runs(self.serde, run_ids))
+        return self._run(self._maintenance.delete_for_runs(self.serde, run_ids))
 
-    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """As `delete_for_runs`."""
-        await self._script_runner.arun(self._maintenance.delete_for_runs(self.serde, run_ids))
+    adelete_for_runs = awaited(delete_for_runs)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, history and pending writes included; a missing source copies nothing."""
-        self._script_runner.run(
+        return self._run(
             self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)
         )
 
-    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """As `copy_thread`."""
-        await self._script_runner.arun(
-            self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)
-        )
+    acopy_thread = awaited(copy_thread)
 
     def prune(
         self,
@@ -380,9 +342,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: The strategy is unknown, or the number missing or invalid.
         """
-        self._script_runner.run(
-            self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
-        )
+        self._run(self._maintenance.prune(self.serde, thread_ids, strategy, keep_last))
 
     async def aprune(
         self,
@@ -392,9 +352,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         keep_last: int | None = None,
     ) -> None:
         """As `prune`."""
-        await self._script_runner.arun(
-            self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
-        )
+        script = self._maintenance.prune(self.serde, thread_ids, strategy, keep_last)
+        await self._script_runner.arun(script)
 
     def sweep(
         self,
@@ -415,21 +374,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: There is no limit, or one is not a positive `timedelta`.
         """
-        return self._script_runner.run(
-            self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
-        )
+        return self._run(self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run))
 
-    async def asweep(
-        self,
-        *,
-        older_than: timedelta | None = None,
-        idle_for: timedelta | None = None,
-        dry_run: bool = False,
-    ) -> Counts:
-        """As `sweep`."""
-        return await self._script_runner.arun(
-            self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run)
-        )
+    asweep = awaited(sweep)
 
     # -- versions ---------------------------------------------------------------------------
 
