@@ -15,7 +15,7 @@ from langgraph_session_saver import SessionSaver
 
 CHILDREN = 3
 THREADS = 4
-TURNS = 8
+TURNS = 5
 SECONDS = 60.0
 
 
