@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from langgraph_session_saver.encoding.chains import Value
 
@@ -29,6 +31,11 @@ class LRUCache(Generic[K, V]):
     def __init__(self, limit: int, size_of: Callable[[V], int] = _one) -> None:
         self.limit = limit
         self._size_of = size_of
+        self.reset()
+        _all_caches.add(self)
+
+    def reset(self) -> None:
+        """Start anew, whoever holds the lock: after a fork that may be a thread of the parent."""
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
@@ -68,6 +75,18 @@ class LRUCache(Generic[K, V]):
     def _remove(self, key: K) -> None:
         _, size = self._entries.pop(key, (None, 0))
         self._size -= size
+
+
+_all_caches: WeakSet[LRUCache[Any, Any]] = WeakSet()
+
+
+def _reset_in_child() -> None:
+    for cache in list(_all_caches):
+        cache.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
 CACHE_BYTES = 64 << 20
