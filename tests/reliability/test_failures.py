@@ -383,6 +383,24 @@ async def test_two_writers_of_one_thread_leave_the_newest_checkpoint_in_the_rows
     assert sorted(row["content"] for row in shown) == sorted(m.content for m in messages)
 
 
+@pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
+async def test_what_is_stored_under_a_threads_lock_is_seen_when_all_of_it_is(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    engine = own_engine(make_saver, isolation_level="AUTOCOMMIT")
+    saver = make_saver(engine=engine)
+    seen: list[dict[str, Any]] = []
+
+    def look(_conn: Connection) -> None:
+        seen.extend(sql("SELECT thread_id FROM session_threads"))
+
+    with hook(engine, "COMMIT", look) as commits:
+        await put(saver, "1", messages=[HumanMessage("hello", id="h")])
+    assert commits == [1]
+    assert seen == []
+    assert sql("SELECT content FROM messages") == [{"content": "hello"}]
+
+
 # -- cancelled -----------------------------------------------------------------------------------
 
 

@@ -26,6 +26,9 @@ from langgraph_session_saver.sql.dialects.base import Dialect
 
 T = TypeVar("T")
 
+_IN_TRANSACTION = 1
+"""SERVER_STATUS_IN_TRANS of the protocol."""
+
 
 class MySQL(Dialect):
     """MySQL, MariaDB, and clusters of them."""
@@ -66,7 +69,8 @@ class MySQL(Dialect):
 
     def takes_batches(self, conn: Connection) -> bool:
         """MariaDB only, as an anonymous block, which would commit an open transaction."""
-        return bool(getattr(conn.dialect, "is_mariadb", False)) and _autocommits(conn)
+        is_mariadb = bool(getattr(conn.dialect, "is_mariadb", False))
+        return is_mariadb and _autocommits(conn) and not _is_in_transaction(conn)
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """ON DUPLICATE KEY UPDATE without a change: INSERT IGNORE would hide broken references."""
@@ -130,3 +134,12 @@ class MySQL(Dialect):
 
 def _autocommits(conn: Connection) -> bool:
     return bool(driver_of(conn).get_autocommit())
+
+
+def _is_in_transaction(conn: Connection) -> bool:
+    """Whether the server said so; true for a driver that does not tell what it said.
+
+    In a transaction that BEGIN has begun, the drivers still call the connection an autocommitting
+    one.
+    """
+    return bool(getattr(driver_of(conn), "server_status", _IN_TRANSACTION) & _IN_TRANSACTION)
