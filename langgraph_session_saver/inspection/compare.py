@@ -247,25 +247,22 @@ def _changed_ranges(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[int, i
         return [(0, len(old), 0, len(new))]
     if max(len(old), len(new)) > MOST_MATCHED:
         return [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
-    number = _Numbering().number
+    known: list[Any] = []
     matcher = difflib.SequenceMatcher(
-        None, [number(v) for v in old], [number(v) for v in new], autojunk=False
+        None, _numbers(old, known), _numbers(new, known), autojunk=False
     )
     return [ranges for tag, *ranges in matcher.get_opcodes() if tag != "equal"]  # type: ignore[misc]
 
 
-class _Numbering:
-    """Numbers values so that equal ones get the same number; they need not be hashable."""
-
-    def __init__(self) -> None:
-        self._known: list[Any] = []
-
-    def number(self, value: Any) -> int:
-        for n, known in enumerate(self._known):
-            if _is_same(known, value):
-                return n
-        self._known.append(value)
-        return len(self._known) - 1
+def _numbers(values: Sequence[Any], known: list[Any]) -> list[int]:
+    """Numbers that stand for values, which need not be hashable; equal values have the same."""
+    numbers = []
+    for value in values:
+        n = next((n for n, one in enumerate(known) if _is_same(one, value)), len(known))
+        if n == len(known):
+            known.append(value)
+        numbers.append(n)
+    return numbers
 
 
 # -- text ---------------------------------------------------------------------------------------

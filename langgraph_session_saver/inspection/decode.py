@@ -32,14 +32,12 @@ SNAPSHOT = "DeltaChannel snapshot"
 DEEPEST = 64
 """Levels of nested stored types that are decoded."""
 
-# LangGraph's MessagePack extension codes. Codes 0 to 5 hold (module, name, arguments, …).
-_POSITIONAL_CODE = 1
+# LangGraph's MessagePack extension codes. Codes 0 to 5 hold (module, name, argument, …).
+_EXTENSION_CODES = range(8)
+
+_POSITIONAL_CODE, _ARRAY_CODE, _SNAPSHOT_CODE = 1, 6, 7
 
 _FIELD_CODES = {2, 4, 5}
-
-_TYPE_CODES = {0, 1, 2, 3, 4, 5}
-
-_ARRAY_CODE, _SNAPSHOT_CODE = 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,53 +110,44 @@ def _decode(typ: str, data: bytes) -> Any:
     if typ in {"bytes", "bytearray"}:
         return data
     if typ == "msgpack":
-        return _Unpacker().run(data)
+        problems: list[str] = []
+        try:
+            return _unpack(data, problems)
+        except ValueError as exc:
+            raise ValueError(problems[0] if problems else str(exc)) from exc
     if typ == "json":
         return json.loads(data, object_hook=_json_object)
     raise ValueError(f"format {typ!r} is not decoded here, because reading it may run stored code")
 
 
-class _Unpacker:
-    """Unpacks one value, and keeps its first error, which ormsgpack does not report."""
+def _unpack(data: bytes, problems: list[str], depth: int = 0) -> Any:
+    """Unpack MessagePack; ormsgpack hides the errors of extensions, so they go to `problems`."""
 
-    def __init__(self) -> None:
-        self._depth = 0
-        self._problem: str | None = None
-
-    def run(self, data: bytes) -> Any:
+    def hook(code: int, inner: bytes) -> Any:
         try:
-            return self._unpack(data)
-        except ValueError as exc:
-            raise ValueError(self._problem or str(exc)) from exc
-
-    def _unpack(self, data: bytes) -> Any:
-        return ormsgpack.unpackb(data, ext_hook=self._hook, option=ormsgpack.OPT_NON_STR_KEYS)
-
-    def _hook(self, code: int, data: bytes) -> Any:
-        self._depth += 1
-        try:
-            if self._depth > DEEPEST:
-                raise ValueError("it is nested too deeply")  # noqa: TRY301 - kept as the others
-            return self._extension(code, data)
+            if depth == DEEPEST:
+                raise ValueError("it is nested too deeply")  # noqa: TRY301 - noted as the others
+            return _extension(code, inner, problems, depth + 1)
         except Exception as exc:
-            self._problem = self._problem or str(exc)
+            problems.append(str(exc))
             raise
-        finally:
-            self._depth -= 1
 
-    def _extension(self, code: int, data: bytes) -> Any:
-        if code == _SNAPSHOT_CODE:
-            return {TYPE: SNAPSHOT, "value": self._unpack(data)}
-        if code == _ARRAY_CODE:
-            return _array(*self._unpack(data))
-        if code not in _TYPE_CODES:
-            return {TYPE: f"msgpack extension {code}", "value": data}
-        module, name, argument, *_ = self._unpack(data)
-        if code in _FIELD_CODES and isinstance(argument, Mapping):
-            fields = {key: item for key, item in argument.items() if key != TYPE}
-            return {TYPE: f"{module}.{name}", **fields}
-        key = "args" if code == _POSITIONAL_CODE else "value"
-        return {TYPE: f"{module}.{name}", key: argument}
+    return ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
+
+
+def _extension(code: int, data: bytes, problems: list[str], depth: int) -> Any:
+    if code not in _EXTENSION_CODES:
+        return {TYPE: f"msgpack extension {code}", "value": data}
+    content = _unpack(data, problems, depth)
+    if code == _SNAPSHOT_CODE:
+        return {TYPE: SNAPSHOT, "value": content}
+    if code == _ARRAY_CODE:
+        return _array(*content)
+    module, name, argument, *_ = content
+    if code in _FIELD_CODES and isinstance(argument, Mapping):
+        fields = {key: item for key, item in argument.items() if key != TYPE}
+        return {TYPE: f"{module}.{name}", **fields}
+    return {TYPE: f"{module}.{name}", "args" if code == _POSITIONAL_CODE else "value": argument}
 
 
 def _array(dtype: str, shape: Any, order: str, data: bytes) -> dict[str, Any]:
