@@ -42,6 +42,7 @@ Values = dict[BlobKey, Value]
 class DecodedCheckpoint:
     """A checkpoint's row, decoded but for the values in `session_blobs`."""
 
+    serde: SerializerProtocol
     place: Place
     row: Row[Any]
     checkpoint: dict[str, Any]
@@ -82,7 +83,7 @@ def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> DecodedChe
         raise CorruptBlobError(f"{what}: {exc}") from exc
     blobs |= {channel: blob_key(ns, channel, versions[channel]) for channel in empty}
     return DecodedCheckpoint(
-        place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
+        serde, place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
     )
 
 
@@ -128,7 +129,7 @@ class CheckpointReader:
         decoded.blobs = {name: key for name, key in decoded.blobs.items() if wanted(name)}
         decoded.inline = {name: value for name, value in decoded.inline.items() if wanted(name)}
         values = yield from self._values_of(decoded)
-        return self._channel_values(serde, decoded, values)
+        return self._channel_values(decoded, values)
 
     def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]
@@ -183,22 +184,18 @@ class CheckpointReader:
         self._context.blob_cache.set_empty(decoded.place.thread.key, decoded.blobs[channel])
 
     def assemble(
-        self,
-        serde: SerializerProtocol,
-        decoded: DecodedCheckpoint,
-        values: Mapping[BlobKey, Value],
-        pending_writes: list[PendingWrite],
+        self, decoded: DecodedCheckpoint, values: Values, writes: Iterable[StoredWrite | Row[Any]]
     ) -> CheckpointTuple:
-        """Deserialise a checkpoint's values and metadata."""
-        channel_values = self._channel_values(serde, decoded, values)
-        place, row = decoded.place, decoded.row
+        """Deserialise a checkpoint's values, metadata and writes."""
+        place, row, serde = decoded.place, decoded.row, decoded.serde
+        channel_values = self._channel_values(decoded, values)
         parent_id = row.parent_checkpoint_id
         return CheckpointTuple(
             place.at(row.checkpoint_id),
             {**decoded.checkpoint, "channel_values": channel_values},  # type: ignore[typeddict-item]
             load_metadata(serde, decoded.name, row),
             place.at(parent_id) if parent_id else None,
-            pending_writes,
+            _load_writes(serde, writes, of_thread(values, place.thread.key)),
         )
 
     def _request(self, place: Place) -> Request:
@@ -216,13 +213,12 @@ class CheckpointReader:
             return None
         decoded = decode(serde, place, rows[0])
         values = yield from self._values_of(decoded)
-        context.blob_cache.set_tips(thread_key, place.ns_key, unpack(rows[0].refs).blobs)
+        context.blob_cache.set_tips(thread_key, place.ns_key, decoded.blobs)
         writes = [_joined_write(row) for row in rows if row.task_id is not None]
         # Most are values of this checkpoint, but not if it was put again since.
         bases = {(thread_key, key) for key in held_keys(write.data for write in writes)}
         values |= yield from self.read_values(bases - values.keys())
-        pending = load_writes(serde, writes, of_thread(values, thread_key))
-        found = self.assemble(serde, decoded, values, pending)
+        found = self.assemble(decoded, values, writes)
         self._remember(place.key_of(rows[0].checkpoint_id), decoded, found)
         return found
 
@@ -234,21 +230,15 @@ class CheckpointReader:
             self.note_empty(*blobs[at])
         return values
 
-    def _channel_values(
-        self,
-        serde: SerializerProtocol,
-        decoded: DecodedCheckpoint,
-        values: Mapping[BlobKey, Value],
-    ) -> dict[str, Any]:
+    def _channel_values(self, decoded: DecodedCheckpoint, values: Values) -> dict[str, Any]:
         thread_key, messages = decoded.place.thread.key, self._context.message_decoder
-        return {
-            **decoded.inline,
-            **{
-                channel: load(serde, value.typed, partial(decoded.channel_name, channel), messages)
-                for channel, key in decoded.blobs.items()
-                if (value := values.get((thread_key, key))) is not None
-            },
-        }
+        found = dict(decoded.inline)
+        for channel, key in decoded.blobs.items():
+            value = values.get((thread_key, key))
+            if value is not None:
+                what = partial(decoded.channel_name, channel)
+                found[channel] = load(decoded.serde, value.typed, what, messages)
+        return found
 
     def _remember(
         self, key: CheckpointKey, decoded: DecodedCheckpoint, found: CheckpointTuple
@@ -300,7 +290,7 @@ def _joined_write(row: Row[Any]) -> StoredWrite:
     )
 
 
-def load_writes(
+def _load_writes(
     serde: SerializerProtocol,
     writes: Iterable[StoredWrite | Row[Any]],
     base_of: Callable[[bytes], Value | None],
@@ -349,7 +339,7 @@ class DeltaHistoryReader:
         history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         path = (yield from self._path(serde, place, place.checkpoint_id))[1:]
         while path and any("seed" not in found for found in history.values()):
-            yield from self._collect(serde, path, history)
+            yield from self._collect(path, history)
             parent_id = path[-1].row.parent_checkpoint_id
             if parent_id is None:
                 break
@@ -367,10 +357,7 @@ class DeltaHistoryReader:
         return [decode(serde, place, row) for row in rows]
 
     def _collect(
-        self,
-        serde: SerializerProtocol,
-        path: Sequence[DecodedCheckpoint],
-        history: dict[str, DeltaChannelHistory],
+        self, path: Sequence[DecodedCheckpoint], history: dict[str, DeltaChannelHistory]
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
         storage, thread_key = self._context.storage, path[0].place.thread.key
@@ -390,20 +377,18 @@ class DeltaHistoryReader:
                 mine = [row for row in written if row.channel == channel]
                 keys = held_keys(row.data for row in mine)
                 bases = yield from self._reader.read_values((thread_key, key) for key in keys)
-                pending = load_writes(serde, mine, of_thread(bases, thread_key))
+                pending = _load_writes(decoded.serde, mine, of_thread(bases, thread_key))
                 found["writes"] += reversed(pending)
                 at = (thread_key, decoded.blobs.get(channel, b""))
                 if channel in decoded.inline:
                     found["seed"] = decoded.inline[channel]
                 elif at in stored:
-                    found["seed"] = yield from self._load(serde, decoded, channel, at)
+                    found["seed"] = yield from self._load(decoded, channel, at)
                 if "seed" in found:
                     break
 
-    def _load(
-        self, serde: SerializerProtocol, decoded: DecodedCheckpoint, channel: str, at: BlobKey
-    ) -> Script[Any]:
+    def _load(self, decoded: DecodedCheckpoint, channel: str, at: BlobKey) -> Script[Any]:
         values, what = (yield from self._reader.read_values([at])), decoded.channel_name(channel)
         if at not in values:
             raise HistoryLostError(f"{what} is not in the database")
-        return load(serde, values[at].typed, what)
+        return load(decoded.serde, values[at].typed, what)

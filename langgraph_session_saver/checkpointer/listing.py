@@ -26,7 +26,6 @@ from langgraph_session_saver.checkpointer.get import (
     Values,
     decode,
     load_metadata,
-    load_writes,
 )
 from langgraph_session_saver.encoding.chains import Part, follow, of_thread, part_of
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
@@ -143,7 +142,7 @@ class CheckpointLister:
                 yield from self._read_page(serde, listing)
         if not listing.waiting:
             return []
-        assembled: list[CheckpointTuple] = yield Aside(partial(self._assemble, serde, listing))
+        assembled: list[CheckpointTuple] = yield Aside(partial(self._assemble, listing))
         return assembled
 
     def _read_page(self, serde: SerializerProtocol, listing: Listing) -> Script[None]:
@@ -195,17 +194,16 @@ class CheckpointLister:
         statements = self._context.storage.checkpoints
         return statements.get_chains(conn, keys), statements.get_writes(conn, checkpoints)
 
-    def _assemble(self, serde: SerializerProtocol, listing: Listing) -> list[CheckpointTuple]:
+    def _assemble(self, listing: Listing) -> list[CheckpointTuple]:
         """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""
         assembled: list[CheckpointTuple] = []
         taken = 0
         while listing.waiting and taken < ASSEMBLED_BYTES:
             decoded = listing.waiting.popleft()
-            thread_key, row = decoded.place.thread.key, decoded.row
+            row = decoded.row
             writes = listing.writes.get(decoded.place.key_of(row.checkpoint_id), ())
             values = listing.values_of(decoded, writes)
-            pending = load_writes(serde, writes, of_thread(values, thread_key))
-            assembled.append(self._reader.assemble(serde, decoded, values, pending))
+            assembled.append(self._reader.assemble(decoded, values, writes))
             taken += len(row.data) + sum(value.size for value in values.values())
             taken += sum(len(write.data) for write in writes)
         return assembled
