@@ -112,7 +112,7 @@ class CheckpointWriter:
         values = _thread_values(new, head, revision)
         batch = self._batch(put, head, values)
         if thinned is not None:
-            batch.deletes = deletes_of(context.storage, thread.key, thinned)
+            batch.deletes = deletes_of(context.tables, thread.key, thinned)
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.retention.lineage import Stored
-from langgraph_session_saver.storage.batch import DeleteByKey
+from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.storage import Storage
 from langgraph_session_saver.storage.thread_data import PIECE, Pace
@@ -23,21 +23,16 @@ def read_contents(storage: Storage, conn: Connection, thread_key: bytes, revisio
     return Contents(revision, {row.key: row for row in rows}, blobs)
 
 
-def deletes_of(
-    storage: Storage, thread_key: bytes, thinned: Thinned
-) -> list[tuple[DeleteByKey, Rows]]:
+def deletes_of(tables: Tables, thread_key: bytes, thinned: Thinned) -> list[tuple[Table, Rows]]:
     """The deletes of a batch: checkpoints and their writes, and unused blobs."""
-    checkpoints = [
+    checkpoints: Rows = [
         {"thread_key": thread_key, "ns_key": row.ns_key, "checkpoint_id": row.checkpoint_id}
         for row in thinned.gone
     ]
-    blobs = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
-    deletes: list[tuple[DeleteByKey, Rows]] = [
-        (storage.checkpoints.delete_writes, checkpoints),
-        (storage.checkpoints.delete_checkpoints, checkpoints),
-        (storage.checkpoints.delete_blobs, blobs),
-    ]
-    return [(by_key, rows) for by_key, rows in deletes if rows]
+    blobs: Rows = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
+    t = tables
+    deletes = [(t.writes, checkpoints), (t.checkpoints, checkpoints), (t.blobs, blobs)]
+    return [(table, rows) for table, rows in deletes if rows]
 
 
 def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:

@@ -173,17 +173,6 @@ class Upsert:
         return self.large is None or sum(len(row[self.large]) for row in rows) <= BYTES_AT_ONCE
 
 
-@dataclass(frozen=True, eq=False)
-class DeleteByKey:
-    """A DELETE of rows of one table by their keys.
-
-    The first column of the key has the same value in all rows: MariaDB is slow without that.
-    """
-
-    table: Table
-    key: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class Batch:
     """Everything that a step stores, or that a task's writes do."""
@@ -192,7 +181,8 @@ class Batch:
     revision_check: RevisionCheck | None = None
     session: tuple[str, dict[str, Any]] | None = None
     """A session's id, and new values of its row."""
-    deletes: list[tuple[DeleteByKey, Rows]] = field(default_factory=list)
+    deletes: list[tuple[Table, Rows]] = field(default_factory=list)
+    """Keys of rows to delete, of which the thread's is the first column."""
     orphans_before: tuple[bytes, str] | None = None
     """A thread key and a checkpoint id: older writes without a checkpoint are deleted."""
     unless_pruned: CheckpointKey | None = None
@@ -208,9 +198,9 @@ class Batch:
             and not (self.session or self.deletes or self.orphans_before)
         )
 
-    def deletes_only_orphans(self, delete: DeleteByKey, rows: Rows, writes: Table) -> bool:
+    def deletes_only_orphans(self, table: Table, rows: Rows, writes: Table) -> bool:
         """Whether these rows are writes that will be deleted as orphans of deleted checkpoints."""
-        if self.orphans_before is None or delete.table is not writes:
+        if self.orphans_before is None or table is not writes:
             return False
         before = self.orphans_before[1]
         return all(row["checkpoint_id"] < before for row in rows)

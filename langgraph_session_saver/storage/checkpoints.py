@@ -26,7 +26,6 @@ from langgraph_session_saver.sql.compiled import Statement, batches
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.storage.batch import (
     Batch,
-    DeleteByKey,
     Dependencies,
     Upsert,
     column_names,
@@ -80,9 +79,6 @@ class Checkpoints:
         self._insert_writes = Upsert(t.writes, write_key, columns, large="data")
         replaced = ("channel", "type", "data", "task_path")
         self._replace_writes = Upsert(t.writes, write_key, columns, replaced, large="data")
-        self.delete_writes = DeleteByKey(t.writes, _CHECKPOINT_KEY)
-        self.delete_checkpoints = DeleteByKey(t.checkpoints, _CHECKPOINT_KEY)
-        self.delete_blobs = DeleteByKey(t.blobs, blob_key)
 
         self._select = cache(self._build_select)
         self._select_chains = cache(self._build_chains)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Delete,
+    Table,
     Text,
     and_,
     bindparam,
@@ -33,7 +34,6 @@ from langgraph_session_saver.sql.compiled import Statement, Statements, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
     Batch,
-    DeleteByKey,
     Dependencies,
     RevisionCheck,
     Shape,
@@ -112,10 +112,11 @@ class InTurn:
         if batch.session is not None:
             session_id, values = batch.session
             yield self._update_session.of(values), [{"session": session_id, **values}]
-        for by_key, rows in batch.deletes:
-            if not batch.deletes_only_orphans(by_key, rows, self._tables.writes):
+        for table, rows in batch.deletes:
+            if not batch.deletes_only_orphans(table, rows, self._tables.writes):
+                key = tuple(rows[0])
                 for some in map(padded, batches(rows, KEYS_OF_ONE_DELETE)):
-                    yield self._delete(by_key, len(some)), [row_params("row", by_key.key, some)]
+                    yield self._delete(table, key, len(some)), [row_params("row", key, some)]
         if batch.orphans_before is not None:
             yield self._delete_orphans, [batch.orphan_params()]
 
@@ -164,8 +165,8 @@ class InTurn:
             )
         )
 
-    def _build_delete(self, by_key: DeleteByKey, count: int) -> Statement:
-        return Statement(delete(by_key.table).where(has_one_key("row", by_key, count)))
+    def _build_delete(self, table: Table, key: tuple[str, ...], count: int) -> Statement:
+        return Statement(delete(table).where(has_one_key("row", table, key, count)))
 
 
 def delete_orphaned_writes(tables: Tables, *others: ColumnElement[bool]) -> Delete:
@@ -184,11 +185,11 @@ def delete_orphaned_writes(tables: Tables, *others: ColumnElement[bool]) -> Dele
     return delete(tables.writes).where(of_thread, or_(is_orphan, *others))
 
 
-def has_one_key(name: str, by_key: DeleteByKey, count: int) -> ColumnElement[bool]:
+def has_one_key(name: str, table: Table, key: Sequence[str], count: int) -> ColumnElement[bool]:
     """A condition: a row has one of several keys, all of one thread."""
-    c, (thread, *rest) = by_key.table.c, by_key.key
-    rows = row_binds(name, by_key.table, by_key.key, count)
-    of_thread = c[thread] == rows[0][thread]
+    c, (thread, *rest) = table.c, key
+    rows = row_binds(name, table, key, count)
+    of_thread = c[thread] == rows[0][thread]  # once: MariaDB is slow if every key has it
     if len(rest) == 1:
         return and_(of_thread, c[rest[0]].in_([row[rest[0]] for row in rows]))
     return and_(of_thread, or_(*(and_(*(c[n] == row[n] for n in rest)) for row in rows)))

@@ -34,7 +34,6 @@ from langgraph_session_saver.sql.compiled import Statement
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
     Batch,
-    DeleteByKey,
     Upsert,
     is_not_pruned,
     not_pruned_params,
@@ -74,8 +73,8 @@ class SingleStatement(InTurn):
             params |= {"in_session": session_id, **_prefixed("session", new)}
         for number, (upsert, rows) in enumerate(batch.upserts):
             params |= _params(f"upsert{number}", upsert.columns, rows)
-        for number, (by_key, rows) in enumerate(batch.deletes):
-            params |= _params(f"delete{number}", by_key.key, rows)
+        for number, (_, rows) in enumerate(batch.deletes):
+            params |= _params(f"delete{number}", tuple(rows[0]), rows)
         # The count is that of the last upsert, which always has a row.
         return statement.run(conn, params) > 0 or batch.revision_check is None
 
@@ -95,13 +94,13 @@ class SingleStatement(InTurn):
         if batch.session is not None:
             ctes.append(self._session_cte(batch.session[1], checked))
         others: list[ColumnElement[bool]] = []
-        for number, (by_key, rows) in enumerate(batch.deletes):
+        for number, (table, rows) in enumerate(batch.deletes):
             name = f"delete{number}"
-            is_deleted = _has_given_key(name, by_key, len(rows))
-            if batch.orphans_before is not None and by_key.table is self._tables.writes:
+            is_deleted = _has_given_key(name, table, tuple(rows[0]), len(rows))
+            if batch.orphans_before is not None and table is self._tables.writes:
                 others.append(is_deleted)
             else:
-                ctes.append(delete(by_key.table).where(is_deleted, checked).cte(name))
+                ctes.append(delete(table).where(is_deleted, checked).cte(name))
         if batch.orphans_before is not None:
             # The deleted checkpoints still seem to be there, so their writes are named.
             orphans = delete_orphaned_writes(self._tables, *others)
@@ -138,7 +137,7 @@ def _shape(batch: Batch) -> Any:
         None if check is None else (tuple(check.values), check.dependencies.shape),
         tuple((upsert, min(len(rows), FEW + 1)) for upsert, rows in batch.upserts),
         None if batch.session is None else tuple(batch.session[1]),
-        tuple((by_key, min(len(rows), FEW + 1)) for by_key, rows in batch.deletes),
+        tuple((table, tuple(rows[0]), min(len(rows), FEW + 1)) for table, rows in batch.deletes),
         batch.unless_pruned is not None,
         batch.orphans_before is not None,
     )
@@ -154,12 +153,11 @@ def _prefixed(name: str, new: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}_{column}": value for column, value in new.items()}
 
 
-def _has_given_key(name: str, by_key: DeleteByKey, count: int) -> ColumnElement[bool]:
+def _has_given_key(name: str, table: Table, key: Sequence[str], count: int) -> ColumnElement[bool]:
     """A condition: a row has one of several keys."""
     if count <= FEW:
-        return has_one_key(name, by_key, count)
-    columns = [by_key.table.c[column] for column in by_key.key]
-    return tuple_(*columns).in_(_given(name, by_key.table, by_key.key, count))
+        return has_one_key(name, table, key, count)
+    return tuple_(*(table.c[column] for column in key)).in_(_given(name, table, key, count))
 
 
 def _given(name: str, table: Table, names: Sequence[str], count: int) -> Select[Any]:
