@@ -14,7 +14,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -38,7 +37,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.sql.cancellation import Call, finish, in_thread, set_waiting
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
-from langgraph_session_saver.sql.urls import address_of, is_file, said_by
+from langgraph_session_saver.sql.urls import address_of, said_by
 from langgraph_session_saver.sql.writer_queue import Outcome, WriterQueue, queue_for
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ class Runner:
         self.closed = False
         self._reached = False
         self._schema_names = _schema_names(self.sync_engine)
-        database = self.sync_engine.url.database
-        self._has_file = self.dialect.single_writer and is_file(database)
+        self._file = self.dialect.database_file(self.sync_engine.url)
         self._queue = self._writer_queue()
         # Over one shared connection readers take turns with the writers.
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
@@ -100,13 +98,13 @@ class Runner:
     @property
     def groups_writes(self) -> bool:
         """Whether short writes that wait for the file's one writer share a transaction."""
-        return self.owned and self._has_file and not self.is_async
+        return self.owned and self._file is not None and not self.is_async
 
     def _writer_queue(self) -> WriterQueue | None:
         if not self.dialect.single_writer:
             return None
-        if self._has_file:
-            return queue_for(str(Path(str(self.sync_engine.url.database)).absolute()))
+        if self._file is not None:
+            return queue_for(str(self._file))
         pool = self.sync_engine.pool
         if isinstance(pool, SingletonThreadPool | NullPool) or _holds_several(pool):
             raise InvalidConfigError(
@@ -400,7 +398,7 @@ class Runner:
 
     def forget_connections(self) -> None:
         """After a fork, leave the connections of the saver's engine to the parent process."""
-        if not self.owned or (self.dialect.single_writer and not self._has_file):
+        if not self.owned or (self.dialect.single_writer and self._file is None):
             return  # a memory database was copied with the process
         _inherited.append(self.sync_engine.pool)
         self.sync_engine.dispose(close=False)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.errors import (
     DriverNotInstalledError,
     InvalidConfigError,
     StoragePermissionError,
 )
-from langgraph_session_saver.sql.dialects.sqlite import ENFORCES_REFERENCES
+from langgraph_session_saver.sql.dialects import dialect_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 URL_VARIABLE = "LANGGRAPH_SESSION_SAVER_URL"
 
 APP_NAME = "langgraph-session-saver"
-
-POOL_SIZE = 16
-"""Most connections of an engine made here; each is opened when it is first needed."""
-
-# Without overflow: such a connection would be closed when it is returned, and opened anew.
-_POOL = {"pool_size": POOL_SIZE, "max_overflow": 0}
 
 _POSTGRESQL = {"psycopg": "postgres", "psycopg_async": "postgres", "asyncpg": "asyncpg"}
 _MYSQL = {"pymysql": "mysql", "asyncmy": "mysql"}
@@ -155,18 +148,20 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         DriverNotInstalledError: Names the extra to install.
         StoragePermissionError: The directory of a database file cannot be made or written.
     """
-    backend, is_async = url.get_backend_name(), url.get_dialect().is_async
-    # Operations end their own transactions; ending one at every return to the pool as well would
-    # cost MySQL a round trip.
-    options: dict[str, Any] = {"hide_parameters": True, "pool_reset_on_return": None}
-    if backend == "sqlite":
-        options |= _sqlite_options(url, is_async=is_async)
-    else:
-        options["isolation_level"] = "AUTOCOMMIT"
-        options |= _POOL
+    dialect, is_async = dialect_for(url.get_dialect()), url.get_dialect().is_async
+    file = dialect.database_file(url)
+    if file is not None:
+        _make_directory(file.parent)
+        if not os.access(file.parent, os.W_OK):
+            raise StoragePermissionError(f"the directory {file.parent} cannot be written")
     try:
-        if url.get_driver_name() in {"psycopg", "psycopg_async"}:
-            options |= _psycopg_options(url, is_async=is_async)
+        options = {
+            "hide_parameters": True,
+            # Operations end their own transactions; ending one at every return to the pool as well
+            # would cost MySQL a round trip.
+            "pool_reset_on_return": None,
+            **dialect.engine_options(url, is_async=is_async),
+        }
         if is_async:
             import_module("greenlet")  # create_async_engine does not say that it is missing
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
@@ -178,8 +173,7 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         raise DriverNotInstalledError(_how_to_install(url, exc)) from exc
     except (ArgumentError, ValueError):
         raise InvalidConfigError(_UNREADABLE) from None
-    if backend in _CONFIGURE:
-        event.listen(getattr(engine, "sync_engine", engine), "connect", _CONFIGURE[backend])
+    event.listen(getattr(engine, "sync_engine", engine), "connect", dialect.configure)
     return engine  # type: ignore[no-any-return]
 
 
@@ -192,66 +186,6 @@ def _how_to_install(url: URL, exc: ImportError) -> str:
     if driver not in extras:
         how = f"install it, or use {backend}+{default}:// ({how or 'which needs no driver'})"
     return f"the driver {driver!r} cannot be imported ({exc}): {how}"
-
-
-def _psycopg_options(url: URL, *, is_async: bool) -> dict[str, Any]:
-    import psycopg  # noqa: PLC0415 - need not be installed
-
-    # Raw cursors take PostgreSQL's own parameters. The others parse a statement of over 4,096
-    # characters or 50 parameters at every use (MAX_CACHED_STATEMENT_LENGTH in _queries.py).
-    cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
-    connect: dict[str, Any] = {"cursor_factory": cursor}
-    if "prepare_threshold" not in url.query:
-        connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
-    return {"paramstyle": "numeric_dollar", "connect_args": connect}
-
-
-def _sqlite_options(url: URL, *, is_async: bool) -> dict[str, Any]:
-    if not is_file(url.database):
-        # A memory database lives as long as its one connection, which all callers share.
-        pool = AsyncAdaptedQueuePool if is_async else QueuePool
-        connect = {} if is_async else {"check_same_thread": False}
-        return {
-            "poolclass": pool, "pool_size": 1, "max_overflow": 0, "connect_args": connect,
-        }  # fmt: skip
-    directory = Path(str(url.database)).absolute().parent
-    _make_directory(directory)
-    if not os.access(directory, os.W_OK):
-        raise StoragePermissionError(f"the directory {directory} cannot be written")
-    return _POOL
-
-
-def is_file(database: str | None) -> bool:
-    """Whether a SQLite database is a file, not in memory."""
-    return bool(database) and database != ":memory:" and "mode=memory" not in str(database)
-
-
-def _configure_sqlite(dbapi_connection: Any, record: Any) -> None:
-    cursor = dbapi_connection.cursor()
-    # As durable as the official saver: WAL, with synchronous left at FULL.
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-    # The connection is the saver's alone: its transactions need not check these settings again.
-    dbapi_connection.isolation_level = None
-    record.info[ENFORCES_REFERENCES] = True
-
-
-def _configure_postgresql(dbapi_connection: Any, _record: Any) -> None:
-    """Plan a prepared statement once instead of at each of its first five uses.
-
-    Rows are found by key, so that no parameters need another plan. The setting is looked up
-    because servers that only speak PostgreSQL's protocol may not have it.
-    """
-    cursor = dbapi_connection.cursor()
-    cursor.execute(
-        "SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings "
-        "WHERE name = 'plan_cache_mode'"
-    )
-    cursor.close()
-
-
-_CONFIGURE = {"sqlite": _configure_sqlite, "postgresql": _configure_postgresql}
 
 
 def address_of(url: URL) -> str:

@@ -26,6 +26,14 @@ GROUP_SIZE = 32
 """Most writes of one transaction: the first of them waits for the last."""
 
 
+FORK_PATIENCE = 5.0
+"""Seconds that a fork waits for the transaction of another thread to end.
+
+SQLite keeps its locks for the whole process. The child would inherit those of an open transaction,
+which nobody in the child can end.
+"""
+
+
 class Outcome(NamedTuple):
     """What a write returned, or the exception that it raised."""
 
@@ -63,10 +71,10 @@ class _Waiter:
             self._asleep.release()
         return True
 
-    def wait(self) -> None:
-        """Block until the caller is woken."""
+    def wait(self, seconds: float = -1) -> None:
+        """Block until the caller is woken, or for some seconds."""
         set_waiting(is_waiting=True)
-        self._asleep.acquire()
+        self._asleep.acquire(timeout=seconds)
 
     def get(self) -> Any:
         """Return what the write returned, or raise what it raised."""
@@ -144,9 +152,21 @@ class WriterQueue:
 
     def reset(self) -> None:
         """Forget all waiters: after a fork they are threads of the parent."""
+        self._pauses: list[_Waiter] = []
         self._lock = threading.Lock()
         self._holder: _Waiter | None = None
         self._line: deque[_Waiter] = deque()
+
+    def pause(self) -> None:
+        """Take the turn before a fork, so that no transaction is open then."""
+        waiter = _Waiter()
+        self._pauses.append(waiter)
+        self._enter(waiter)
+        waiter.wait(FORK_PATIENCE)
+
+    def resume(self) -> None:
+        """End a pause, in the parent process."""
+        self.leave(self._pauses.pop())
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -285,6 +305,16 @@ def queue_for(database: str) -> WriterQueue:
         return queue
 
 
+def _pause_before_fork() -> None:
+    for queue in list(_all_queues):
+        queue.pause()
+
+
+def _resume_in_parent() -> None:
+    for queue in list(_all_queues):
+        queue.resume()
+
+
 def _reset_in_child() -> None:
     global _queues_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _queues_lock = threading.Lock()
@@ -293,4 +323,8 @@ def _reset_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_in_child)
+    os.register_at_fork(
+        before=_pause_before_fork,
+        after_in_parent=_resume_in_parent,
+        after_in_child=_reset_in_child,
+    )

@@ -24,7 +24,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.sql.urls import POOL_SIZE
+from langgraph_session_saver.sql.dialects.base import POOL_SIZE
 from tests.benchmarks.databases import Database, Kind
 
 Saver: TypeAlias = BaseCheckpointSaver[Any]

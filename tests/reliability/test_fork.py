@@ -55,9 +55,6 @@ def test_parent_and_forked_children_run_a_graph_at_once(
     assert_parent_and_children_run(backend, zygote, program)
 
 
-# Not SQLite: its library counts a transaction that is open at the fork as one of the child's own,
-# which never ends (https://www.sqlite.org/howtocorrupt.html, 2.6).
-@pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
 def test_children_can_be_forked_while_another_thread_of_the_parent_runs_a_graph(
     backend: Backend, zygote: Zygote
 ) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
+    URL,
     ColumnElement,
     Connection,
     Date,
@@ -35,6 +37,13 @@ SETUP_WAIT = 60.0
 """Seconds to wait for another process that sets up the same database."""
 
 
+POOL_SIZE = 16
+"""Most connections of an engine made here; each is opened when it is first needed."""
+
+# Without overflow: such a connection would be closed when it is returned, and opened anew.
+POOL = {"pool_size": POOL_SIZE, "max_overflow": 0}
+
+
 class Dialect:
     """How a database runs transactions and statements; this class follows the SQL standard."""
 
@@ -53,6 +62,19 @@ class Dialect:
     """How many times the usual number of rows the first transaction of a delete takes."""
     cascades_thread_deletes = False
     """Whether deleting a thread's row deletes its checkpoints, blobs and writes."""
+
+    def database_file(self, url: URL) -> Path | None:
+        """The file that a URL names; None for memory databases and servers."""
+        del url
+        return None
+
+    def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
+        """The options of an engine of the saver's own, beside those that all databases share."""
+        del url, is_async
+        return {"isolation_level": "AUTOCOMMIT", **POOL}
+
+    def configure(self, dbapi_connection: Any, record: Any) -> None:
+        """Configure a new connection of an engine of the saver's own."""
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """Run an operation in a transaction, whatever the engine's isolation level."""

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    URL,
     ColumnElement,
     Connection,
     Date,
@@ -45,6 +46,37 @@ class PostgreSQL(OnConflictDialect):
     # Each piece scans the dead rows of the pieces before it, and blocks only this thread's writers.
     first_piece_factor = 15
     cascades_thread_deletes = True
+
+    def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
+        """With psycopg's raw cursors, which take PostgreSQL's own parameters.
+
+        The others parse a statement of over 4,096 characters or 50 parameters at every use
+        (MAX_CACHED_STATEMENT_LENGTH in psycopg's _queries.py).
+        """
+        options = super().engine_options(url, is_async=is_async)
+        if url.get_driver_name() not in {"psycopg", "psycopg_async"}:
+            return options
+        import psycopg  # noqa: PLC0415 - need not be installed
+
+        cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
+        connect: dict[str, Any] = {"cursor_factory": cursor}
+        if "prepare_threshold" not in url.query:
+            connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
+        return options | {"paramstyle": "numeric_dollar", "connect_args": connect}
+
+    def configure(self, dbapi_connection: Any, record: Any) -> None:
+        """Plan a prepared statement once instead of at each of its first five uses.
+
+        Rows are found by key, so that no parameters need another plan. The setting is looked up
+        because servers that only speak PostgreSQL's protocol may not have it.
+        """
+        del record
+        cursor = dbapi_connection.cursor()
+        cursor.execute(
+            "SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings "
+            "WHERE name = 'plan_cache_mode'"
+        )
+        cursor.close()
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """READ COMMITTED, which the drivers send with BEGIN, at no extra round trip."""

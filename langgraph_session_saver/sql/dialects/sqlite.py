@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    URL,
     Connection,
     Executable,
     Integer,
@@ -22,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
@@ -48,6 +51,33 @@ class SQLite(OnConflictDialect):
     single_writer = True
     keeps_types = False
     _limit = 1_000_000_000
+
+    def database_file(self, url: URL) -> Path | None:
+        """A path, unless the URL names a memory database."""
+        name = url.database
+        is_memory = not name or name == ":memory:" or "mode=memory" in name
+        return None if is_memory else Path(str(name)).absolute()
+
+    def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
+        """A memory database lives as long as its one connection, which all callers share."""
+        if self.database_file(url) is not None:
+            return dict(base.POOL)
+        options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
+        if is_async:
+            return options | {"poolclass": AsyncAdaptedQueuePool}
+        return options | {
+            "poolclass": QueuePool, "connect_args": {"check_same_thread": False},
+        }  # fmt: skip
+
+    def configure(self, dbapi_connection: Any, record: Any) -> None:
+        """As durable as the official saver: WAL, with `synchronous` left at FULL."""
+        cursor = dbapi_connection.cursor()
+        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+        # The connection is the saver's alone: its transactions need not check these settings again.
+        dbapi_connection.isolation_level = None
+        record.info[ENFORCES_REFERENCES] = True
 
     def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
         """BEGIN IMMEDIATE with foreign keys enforced; the connection's settings are restored."""
