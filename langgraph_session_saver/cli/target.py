@@ -24,7 +24,7 @@ from langgraph_session_saver.errors import (
     ThreadNotFoundError,
 )
 from langgraph_session_saver.inspection.queries import DatabaseQueries
-from langgraph_session_saver.inspection.values import CheckpointView, view_checkpoint
+from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sql.scripts import read_script
 from langgraph_session_saver.sql.urls import (
@@ -50,7 +50,7 @@ class Database(SessionSaver):
 
     def read(self, operation: Callable[[Connection], T]) -> T:
         """Run a read-only operation, after the schema has been verified."""
-        return self._script_runner.run(read_script(operation))
+        return self._run(read_script(operation))
 
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""
@@ -60,15 +60,13 @@ class Database(SessionSaver):
 
     def view(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
         """A checkpoint with its values."""
-        return self._script_runner.run(
-            view_checkpoint(self._context, self.serde, thread_id, checkpoint_id, namespace)
-        )
+        return self._run(self._namespace(thread_id, namespace).view(checkpoint_id))
 
     def prune_or_count(
         self, thread_ids: list[str], strategy: str, keep_last: int | None, *, dry_run: bool
     ) -> Counts:
         """As `prune`, but with a dry run and with counts."""
-        return self._script_runner.run(
+        return self._run(
             self._maintenance.prune(self.serde, thread_ids, strategy, keep_last, dry_run=dry_run)
         )
 

@@ -33,7 +33,7 @@ from langgraph_session_saver.inspection.text import (
     format_names,
     is_internal,
     quantity,
-    to_dict,
+    record_to_dict,
 )
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
 
@@ -130,7 +130,7 @@ def show(
     """
     with call.target.reading() as database:
         found = database.view(database.find_id("thread", thread), checkpoint, namespace)
-    call.answer(to_dict(found), *_checkpoint(found, call.out.width))
+    call.answer(record_to_dict(found), *_checkpoint(found, call.out.width))
 
 
 def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:

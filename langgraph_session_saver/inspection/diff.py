@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any, Literal, TypeAlias
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
-
-from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.compare import Change, Comparison, compare
 from langgraph_session_saver.inspection.decode import Undecodable
 from langgraph_session_saver.inspection.text import (
-    STYLE,
     WIDTH,
     brief,
     escape,
     format_bytes,
+    html_table,
     is_internal,
     printable,
     quantity,
-    to_dict,
+    record_to_dict,
 )
 from langgraph_session_saver.inspection.values import ChannelValue, NamespaceReader
 from langgraph_session_saver.sql.scripts import Script
@@ -99,7 +96,7 @@ class Diff:
 
     def to_dict(self) -> dict[str, Any]:
         """The differences as JSON data; of large values only their start."""
-        return to_dict(self)
+        return record_to_dict(self)
 
     @property
     def _shown(self) -> list[ChannelDiff]:
@@ -134,11 +131,7 @@ class Diff:
             for found in self._shown
         )
         heads = "<th>channel</th><th></th><th class='n'>size</th><th>difference</th>"
-        return (
-            f'{STYLE}<div class="lgss"><pre>{escape(self._title())}</pre>'
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            f'<p class="quiet">{escape(self._footer())}</p></div>'
-        )
+        return html_table(self._title(), heads, rows, self._footer())
 
 
 def _sizes(found: ChannelDiff) -> str:
@@ -175,16 +168,8 @@ def _change_lines(change: Change) -> Iterator[str]:
         yield f"{start}{brief(value, max(40, WIDTH - 2 - len(start)))}"
 
 
-def read_diff(
-    context: Context,
-    serde: SerializerProtocol,
-    thread_id: Any,
-    a: Any,
-    b: Any,
-    checkpoint_ns: Any,
-) -> Script[Diff]:
-    """Compare two checkpoints of a thread."""
-    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
+def read_diff(reader: NamespaceReader, a: Any, b: Any) -> Script[Diff]:
+    """Compare two checkpoints of a namespace."""
     if a is None:
         raise InvalidConfigError("a is None: pass a checkpoint id, or the start of one")
     old = yield from reader.find("a", a)

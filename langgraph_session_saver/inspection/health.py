@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import DatabaseUnavailableError, SessionSaverError
-from langgraph_session_saver.inspection.text import to_dict
+from langgraph_session_saver.inspection.text import record_to_dict
 from langgraph_session_saver.schema.setup import version_of
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -98,7 +98,7 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """The state as dicts, lists, text and numbers."""
-        return to_dict(self) | {"is_current": self.is_current, "bytes": self.bytes}
+        return record_to_dict(self) | {"is_current": self.is_current, "bytes": self.bytes}
 
 
 def read_health(context: Context, engine: Engine, *, sizes: bool) -> Script[Health]:

@@ -8,10 +8,8 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.checkpoint import (
     DecodedCheckpoint,
@@ -19,15 +17,15 @@ from langgraph_session_saver.inspection.checkpoint import (
     decode_checkpoint,
 )
 from langgraph_session_saver.inspection.text import (
-    STYLE,
     WIDTH,
     escape,
     format_bytes,
     format_names,
+    html_table,
     is_internal,
     printable,
     quantity,
-    to_dict,
+    record_to_dict,
 )
 from langgraph_session_saver.inspection.values import NamespaceReader, Sizes
 from langgraph_session_saver.projection.plain_json import shorten
@@ -174,7 +172,7 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """The page as dicts, lists, text and numbers."""
-        return to_dict(self)
+        return record_to_dict(self)
 
     @property
     def title(self) -> str:
@@ -232,11 +230,7 @@ class History:
         )
         id_length = self.id_length
         rows = "".join(_html_row(entry, id_length) for entry in self.entries)
-        return (
-            f'{STYLE}<div class="lgss"><p>{escape(self.title)}</p>'
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<p>{escape(self._footer())}</p></div>"
-        )
+        return html_table(self.title, heads, rows, self._footer())
 
 
 def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[str, int], str]:
@@ -334,17 +328,9 @@ class Tree:
 # -- reading ------------------------------------------------------------------------------------
 
 
-def read_history(
-    context: Context,
-    serde: SerializerProtocol,
-    thread_id: Any,
-    checkpoint_ns: Any,
-    limit: Any,
-    before: Any,
-) -> Script[History]:
-    """Read a page of a thread's history."""
-    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
-    queries = reader.queries
+def read_history(reader: NamespaceReader, limit: Any, before: Any) -> Script[History]:
+    """Read a page of the history of a namespace."""
+    queries, serde = reader.queries, reader.serde
     _check_limit(limit)
     start = _check_before(before)
     last = start.checkpoint_id if start else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph_session_saver.inspection.diff import Diff, read_diff
 from langgraph_session_saver.inspection.health import Health, read_health
 from langgraph_session_saver.inspection.history import History, Older, read_history
+from langgraph_session_saver.inspection.values import NamespaceReader
 from langgraph_session_saver.sql.scripts import ScriptMethods, awaited
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ class InspectionMethods(ScriptMethods):
     _context: Context
     _runner: Runner
     serde: Any
+
+    def _namespace(self, thread_id: str, checkpoint_ns: str) -> NamespaceReader:
+        return NamespaceReader(self._context, self.serde, thread_id, checkpoint_ns)
 
     def history(
         self,
@@ -46,9 +50,7 @@ class InspectionMethods(ScriptMethods):
             ThreadNotFoundError: The thread does not exist.
             CheckpointNotFoundError: The namespace has no checkpoints.
         """
-        return self._run(
-            read_history(self._context, self.serde, thread_id, checkpoint_ns, limit, before)
-        )
+        return self._run(read_history(self._namespace(thread_id, checkpoint_ns), limit, before))
 
     ahistory = awaited(history)
 
@@ -74,7 +76,7 @@ class InspectionMethods(ScriptMethods):
             CheckpointNotFoundError: The thread has no such checkpoint.
             CorruptBlobError: A checkpoint's row cannot be decoded.
         """
-        return self._run(read_diff(self._context, self.serde, thread_id, a, b, checkpoint_ns))
+        return self._run(read_diff(self._namespace(thread_id, checkpoint_ns), a, b))
 
     adiff = awaited(diff)
 

@@ -39,6 +39,15 @@ def escape(value: object) -> str:
     return html.escape(printable(str(value), keep="\n"), quote=True)
 
 
+def html_table(title: str, heads: str, rows: str, footer: str) -> str:
+    """A table for notebooks; `heads` and `rows` are HTML, `title` and `footer` are text."""
+    return (
+        f'{STYLE}<div class="lgss"><pre>{escape(title)}</pre>'
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<p class="quiet">{escape(footer)}</p></div>'
+    )
+
+
 def printable(text: str, keep: str = "") -> str:
     """Escape control characters and others that are not printable."""
     if text.isprintable():
@@ -81,16 +90,16 @@ def is_internal(channel: str) -> bool:
     return channel.startswith(("branch:to:", "join:", "__")) and channel != "__root__"
 
 
-def to_dict(record: Any) -> dict[str, Any]:
+def record_to_dict(record: Any) -> dict[str, Any]:
     """A dataclass instance as JSON data; of large values only their start, as text."""
-    return {field.name: _to_json(getattr(record, field.name)) for field in fields(record)}
+    return {field.name: _field_to_json(getattr(record, field.name)) for field in fields(record)}
 
 
-def _to_json(value: Any) -> Any:
+def _field_to_json(value: Any) -> Any:
     if is_dataclass(value):
-        return to_dict(value)
+        return record_to_dict(value)
     if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
+        return [_field_to_json(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     try:

@@ -289,44 +289,38 @@ class NamespaceReader:
         bases = {key: value for key, value in found.items() if isinstance(value, Value)}
         return [decode_write(self.serde, row, bases) for row in rows]
 
+    # -- the whole checkpoint ---------------------------------------------------------------
+
+    def view(self, checkpoint_id: Any) -> Script[CheckpointView]:
+        """Read the checkpoint with an id or the start of one; None reads the newest."""
+        found = yield from self.find("checkpoint", checkpoint_id)
+        replayed = [channel for channel in found.versions if found.is_replayed(channel)]
+        channels = sorted({*found.valued, *replayed})
+        read = yield from self.read_values([found], channels)
+        values = [one for [one] in read if one is not None]
+        found.control.update(
+            {one.channel: one.value for one in values if one.channel in found.control_keys}
+        )
+        return CheckpointView(
+            thread_id=self.place.thread.thread_id,
+            checkpoint_ns=self.place.checkpoint_ns,
+            checkpoint_id=found.id,
+            parent_id=found.parent_id,
+            run_id=found.row.run_id,
+            step=found.step,
+            source=found.source,
+            time=found.time,
+            due=tuple(found.due),
+            metadata=found.metadata,
+            values=tuple(
+                ChannelValue(one.channel, one.size, None, str(one.value))
+                if isinstance(one.value, Undecodable)
+                else one
+                for one in values
+            ),
+            writes=(yield from self.read_writes(found)),
+        )
+
 
 def _write_order(row: Row[Any]) -> Any:
     return writes_sort_key(row.task_path, row.task_id, row.idx)
-
-
-def view_checkpoint(
-    context: Context,
-    serde: SerializerProtocol,
-    thread_id: Any,
-    checkpoint_id: Any,
-    checkpoint_ns: Any = "",
-) -> Script[CheckpointView]:
-    """Read the checkpoint with an id or the start of one; None reads the newest."""
-    reader = NamespaceReader(context, serde, thread_id, checkpoint_ns)
-    found = yield from reader.find("checkpoint", checkpoint_id)
-    replayed = [channel for channel in found.versions if found.is_replayed(channel)]
-    channels = sorted({*found.valued, *replayed})
-    read = yield from reader.read_values([found], channels)
-    values = [one for [one] in read if one is not None]
-    found.control.update(
-        {one.channel: one.value for one in values if one.channel in found.control_keys}
-    )
-    return CheckpointView(
-        thread_id=reader.place.thread.thread_id,
-        checkpoint_ns=reader.place.checkpoint_ns,
-        checkpoint_id=found.id,
-        parent_id=found.parent_id,
-        run_id=found.row.run_id,
-        step=found.step,
-        source=found.source,
-        time=found.time,
-        due=tuple(found.due),
-        metadata=found.metadata,
-        values=tuple(
-            ChannelValue(one.channel, one.size, None, str(one.value))
-            if isinstance(one.value, Undecodable)
-            else one
-            for one in values
-        ),
-        writes=(yield from reader.read_writes(found)),
-    )

@@ -21,7 +21,7 @@ from langgraph_session_saver.encoding.task_writes import (
     unframe_write,
 )
 from langgraph_session_saver.inspection.queries import DatabaseQueries
-from langgraph_session_saver.inspection.values import view_checkpoint
+from langgraph_session_saver.inspection.values import NamespaceReader
 from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import Delta, Log, ScriptRunner, line_of, thread, underlying
@@ -134,7 +134,7 @@ def written(found: list[Any]) -> list[list[tuple[str, Any]]]:
 async def shown(saver: SessionSaver, checkpoint_id: str) -> list[Any]:
     """The writes that the command `show` prints for a checkpoint."""
     inner: Any = underlying(saver)
-    script = view_checkpoint(inner._context, inner.serde, "t", checkpoint_id)
+    script = NamespaceReader(inner._context, inner.serde, "t", "").view(checkpoint_id)
     return [write.value for write in (await inner._script_runner.arun(script)).writes]
 
 
