@@ -32,8 +32,8 @@ SELECT t.thread_id,
        (SELECT max(c.checkpoint_id) FROM session_checkpoints c
         WHERE c.thread_key = t.thread_key AND c.checkpoint_ns = '') AS newest,
        s.checkpoint_id AS current,
-       (SELECT v.html FROM versions v WHERE v.session_id = s.id
-        ORDER BY v.version DESC LIMIT 1) AS html
+       (SELECT v.html FROM versions v
+        WHERE v.session_id = s.id AND v.version = s.current_version) AS html
 FROM session_threads t JOIN sessions s ON s.id = t.session_id
 """
 """Each thread's newest checkpoint and current page, as one statement sees them."""
@@ -134,5 +134,6 @@ def _agrees(reader: SessionSaver, row: Any) -> bool:
     found = reader.get_tuple(config)
     if found is None:
         return bool(row.newest is None)
-    html = found.checkpoint["channel_values"].get("html")
+    # A run that is resumed from before the first page has none: its session keeps that page.
+    html = found.checkpoint["channel_values"].get("html", row.html)
     return bool(row.newest == row.current and row.html == html)
