@@ -190,7 +190,7 @@ class Runner:
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         self._refuse_closed()
-        set_waiting(is_waiting=True)
+        set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
         try:
             conn = self.sync_engine.connect()
         except (SQLAlchemyError, OSError) as exc:
