@@ -70,19 +70,12 @@ def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
     Raises:
         ValueError: A change copies from outside its base.
     """
-    pieces: list[Segment] = list(newest_first[0])
-    ending: list[bytes] = []
+    pieces: Sequence[Segment] = newest_first[0]
     for change in newest_first[1:]:
-        while pieces and isinstance(literal := pieces[-1], bytes):
-            ending.append(literal)  # appended bytes need no more tracing
-            pieces.pop()
         pieces = _traced(pieces, change)
     target = b"".join(
-        [
-            piece if isinstance(piece, bytes) else base[piece[0] : piece[0] + piece[1]]
-            for piece in pieces
-        ]
-        + ending[::-1]
+        piece if isinstance(piece, bytes) else base[piece[0] : piece[0] + piece[1]]
+        for piece in pieces
     )
     if len(target) != target_length(newest_first[0]):
         raise ValueError("a change copies from outside its base")

@@ -205,11 +205,8 @@ class Batch:
         before = self.orphans_before[1]
         return all(row["checkpoint_id"] < before for row in rows)
 
-    def orphan_params(self) -> dict[str, Any]:
-        """Parameters of the statement that deletes orphaned writes; none without one."""
-        return {} if self.orphans_before is None else orphan_params(*self.orphans_before)
 
-
-def orphan_params(thread_key: bytes, before: str) -> dict[str, Any]:
-    """Parameters of the statement that deletes orphaned writes."""
-    return {"orphans_thread": thread_key, "orphans_before": before}
+def orphan_params(before: tuple[bytes, str] | None) -> dict[str, Any]:
+    """Parameters of the statement that deletes orphaned writes; none without `orphans_before`."""
+    names = ("orphans_thread", "orphans_before")
+    return {} if before is None else dict(zip(names, before, strict=True))

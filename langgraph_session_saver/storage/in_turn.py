@@ -99,7 +99,7 @@ class InTurn:
 
     def delete_orphans(self, conn: Connection, thread_key: bytes, before: str) -> None:
         """Delete writes that have no checkpoint and are older than the given one."""
-        self._delete_orphans.run(conn, orphan_params(thread_key, before))
+        self._delete_orphans.run(conn, orphan_params((thread_key, before)))
 
     def _check(self, check: RevisionCheck) -> tuple[Statement, dict[str, Any]]:
         statement = self._revision_check(check.dependencies.shape).of(check.values)
@@ -118,7 +118,7 @@ class InTurn:
                 for some in map(padded, batches(rows, KEYS_OF_ONE_DELETE)):
                     yield self._delete(table, key, len(some)), [row_params("row", key, some)]
         if batch.orphans_before is not None:
-            yield self._delete_orphans, [batch.orphan_params()]
+            yield self._delete_orphans, [orphan_params(batch.orphans_before)]
 
     def _upsert(
         self, upsert: Upsert, rows: Rows, unless_pruned: CheckpointKey | None = None

@@ -37,6 +37,7 @@ from langgraph_session_saver.storage.batch import (
     Upsert,
     is_not_pruned,
     not_pruned_params,
+    orphan_params,
     revision_check,
 )
 from langgraph_session_saver.storage.in_turn import InTurn, delete_orphaned_writes, has_one_key
@@ -64,7 +65,7 @@ class SingleStatement(InTurn):
         statement = self._statements.get(shape)
         if statement is None:
             statement = self._statements[shape] = Statement(self._build(batch))
-        params = not_pruned_params(batch.unless_pruned) | batch.orphan_params()
+        params = not_pruned_params(batch.unless_pruned) | orphan_params(batch.orphans_before)
         if batch.revision_check is not None:
             params |= batch.revision_check.params()
             params |= _prefixed("thread", batch.revision_check.values)
