@@ -24,6 +24,8 @@ class OverBudgetError(ValueError):
 
 def clean_text(text: str) -> str:
     """Replace NUL and lone surrogates, which databases refuse, by U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

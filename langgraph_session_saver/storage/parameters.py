@@ -8,6 +8,7 @@ its last key, so that few such statements are needed; a condition means the same
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Table, bindparam
@@ -44,6 +45,12 @@ def row_binds(
     ]
 
 
-def row_params(name: str, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
+def row_params(name: str, columns: tuple[str, ...], rows: Rows) -> dict[str, Any]:
     """The values of `row_binds`."""
-    return {f"{name}_{n}_{column}": row[column] for n, row in enumerate(rows) for column in columns}
+    values = (row[column] for row in rows for column in columns)
+    return dict(zip(_row_names(name, columns, len(rows)), values, strict=True))
+
+
+@lru_cache(maxsize=1_024)
+def _row_names(name: str, columns: tuple[str, ...], count: int) -> list[str]:
+    return [f"{name}_{n}_{column}" for n in range(count) for column in columns]

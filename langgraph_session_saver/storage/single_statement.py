@@ -178,7 +178,7 @@ def _given(name: str, table: Table, names: Sequence[str], count: int) -> Select[
     return select(*func.unnest(*arrays).table_valued(*columns).render_derived().c)
 
 
-def _params(name: str, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
+def _params(name: str, columns: tuple[str, ...], rows: Rows) -> dict[str, Any]:
     """The values of the parameters of `_given`."""
     if len(rows) <= FEW:
         return row_params(name, columns, rows)
