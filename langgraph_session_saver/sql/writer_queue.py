@@ -118,7 +118,7 @@ class _ServedWaiter(_LoopWaiter):
         if self._queue.claim(self):
             serve, given = self._queue.serve, (self, self.run_together)
             threading.Thread(target=serve, args=given, name="session-saver-writer").start()
-        return True
+        return self.is_running
 
 
 class _Place:
@@ -256,16 +256,18 @@ class WriterQueue:
             self._pass_on(following)
 
     def claim(self, waiter: _Waiter) -> bool:
-        """Take over the running of a waiter's write; whether nobody else has."""
+        """Take over the running of a waiter's write, unless somebody has or its caller left."""
         with self._lock:
-            is_free, waiter.is_running = not waiter.is_running, True
+            is_free = not (waiter.is_running or waiter.has_left)
+            waiter.is_running |= is_free
             return is_free
 
     def _withdraw(self, waiter: _Waiter) -> bool:
         """Leave the line if the waiter's write is not being run; whether it was not."""
         with self._lock:
-            waiter.has_left = not waiter.is_running
-            return waiter.has_left
+            if not waiter.is_running:
+                waiter.has_left = True
+            return not waiter.is_running
 
     def _run_group(self, leader: _Waiter, run_together: RunTogether) -> None:
         """Run the leader's write and those that wait behind it, and wake their callers."""

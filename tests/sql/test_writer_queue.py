@@ -122,6 +122,33 @@ async def test_a_write_that_is_cancelled_while_it_runs_is_waited_for() -> None:
     assert writer.batches == [["first"]]
 
 
+async def test_a_write_that_is_cancelled_when_another_has_run_it_does_not_take_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer = Writer()
+    first = await writer.held_back(in_thread=False)
+    second, third = await writer.in_line("second", "third")
+    has_run, go_on = threading.Event(), threading.Event()
+    leave = writer.queue.leave
+
+    def leave_late(waiter: Any) -> None:
+        if waiter.write == "second":  # which has run the third write too
+            has_run.set()
+            assert go_on.wait(WAIT)
+        leave(waiter)
+
+    monkeypatch.setattr(writer.queue, "leave", leave_late)
+    writer.go_on.set()
+    assert has_run.wait(WAIT)
+    third.cancel()
+    await asyncio.wait({third})
+    go_on.set()
+
+    assert [await first, await second] == ["first is done", "second is done"]
+    assert third.cancelled()
+    assert await asyncio.wait_for(writer.arun("fourth"), WAIT) == "fourth is done"
+
+
 @pytest.mark.parametrize("in_thread", [True, False])
 async def test_a_writer_that_is_interrupted_while_it_writes_leaves_nobody_waiting(
     *, in_thread: bool

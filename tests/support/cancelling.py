@@ -8,6 +8,7 @@ program: an error, a warning, a line in a log, a call that takes too long.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import hashlib
 import json
 import logging
@@ -132,7 +133,10 @@ async def _soon(work: Awaitable[T]) -> T:
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task}, timeout=SLOW_SECONDS)
     if not done:
-        fault(f"a call took more than {SLOW_SECONDS:.0f} s: {task.get_stack()}")
+        for each in asyncio.all_tasks():
+            each.print_stack()
+        faulthandler.dump_traceback()  # of all threads
+        fault(f"a call took more than {SLOW_SECONDS:.0f} s")
     return task.result()
 
 
