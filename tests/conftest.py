@@ -37,6 +37,7 @@ MISSING = pytest.StashKey[dict[str, str]]()
 MakeBackend: TypeAlias = Callable[[BackendName], Backend]
 SAVERS = frozenset({"make_saver", "saver", "sync_saver"})
 LONG = {
+    "test_cancelled_and_killed.py",
     "test_long_chat.py",
     "test_differential.py",
     "test_kill.py",

@@ -22,7 +22,7 @@ from tests.support.zygote import Zygote
 
 ROUNDS = 15
 HEAVY_ROUNDS = 150
-SAVED_BEFORE_KILL = 16
+SAVED_BEFORE_KILL = 10
 """A child is killed after so many checkpoints or fewer, drawn at random …"""
 SECONDS_MORE = 0.03
 """… and up to so long after that."""
