@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,18 +24,24 @@ class OneBlock(InTurn):
 
     def run(self, conn: Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
-        if not self._dialect.takes_batches(conn):
+        if not getattr(conn.dialect, "is_mariadb", False):
             return super().run(conn, batch)
         if batch.unless_pruned is not None and batch.is_one_insert:
             return self._insert_unless_pruned(conn, batch)
         if batch.revision_check is None:
             return super().run(conn, batch)
+        is_alone = self._dialect.takes_batches(conn)
         if not all(upsert.fits_one_statement(rows) for upsert, rows in batch.upserts):
-            return self._dialect.in_transaction(conn, lambda conn: InTurn.run(self, conn, batch))
+            store = partial(super().run, batch=batch)
+            return self._dialect.in_transaction(conn, store) if is_alone else store(conn)
         check, params = self._check(batch.revision_check)
         parts = [(check, params), *((part, rows[0]) for part, rows in self._parts(batch))]
         texts, bound = _joined([statement.bound(conn, given) for statement, given in parts])
-        rows, _ = execute(conn, _BLOCK.format(texts[0], "; ".join(texts[1:])), bound)
+        rows, _ = execute(
+            conn,
+            (_TRANSACTION if is_alone else _PART).format(texts[0], "; ".join(texts[1:])),
+            bound,
+        )
         return bool(rows[0][0])
 
     def _insert_unless_pruned(self, conn: Connection, batch: Batch) -> bool:
@@ -62,11 +69,14 @@ def _joined(parts: Sequence[tuple[str, Any]]) -> tuple[list[str], Any]:
     return texts, named
 
 
-_BLOCK = """\
+_TRANSACTION = """\
 BEGIN NOT ATOMIC
 DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; RESIGNAL; END;
 START TRANSACTION;
 {}; IF ROW_COUNT() > 0 THEN {}; COMMIT; SELECT 1; ELSE ROLLBACK; SELECT 0; END IF;
 END"""
+
+_PART = "BEGIN NOT ATOMIC {}; IF ROW_COUNT() > 0 THEN {}; SELECT 1; ELSE SELECT 0; END IF; END"
+"""For a transaction that the caller ends."""
 
 _CONDITION = "BEGIN NOT ATOMIC IF {} THEN {}; END IF; END"
