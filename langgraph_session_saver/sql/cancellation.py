@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class Call:
-    """An operation that a task awaits: whether it may be left where it is."""
+    """The state of an operation that a task awaits: it waits, uses a connection, or is given up."""
 
     def __init__(self, *, is_waiting: bool = True) -> None:
         self._is_waiting = is_waiting
@@ -43,7 +43,7 @@ class Call:
             self._is_waiting = is_waiting
 
     def give_up(self, *, at_any_point: bool = False) -> bool:
-        """Let the operation go no further if it waits; whether it does."""
+        """Give the operation up if it waits, or at any point; whether it was given up."""
         with self._lock:
             self._is_given_up = self._is_waiting or at_any_point
             return self._is_given_up
@@ -76,7 +76,7 @@ async def finish(operation: Coroutine[Any, Any, T], call: Call | None = None) ->
 
     Args:
         operation: The operation.
-        call: Knows whether the operation waits; without it, it never does.
+        call: Says whether the operation still waits for a connection; by default it does not.
 
     Raises:
         CancelledError: The task was cancelled. The operation has ended, or was cancelled: at once
