@@ -14,7 +14,7 @@ Prints:
       nobody comes
     Or the node's write is refused, and not stored:
       channel 'guests' holds 0, which is not a value that its function accepts: ValueError:
-      nobody comes. The write was not stored: mend the node and run the thread again
+      nobody comes. The write was not stored: correct the node and run the thread again
     … so the node, once mended, runs again:
       ada, complex
       bob, None

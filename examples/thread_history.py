@@ -24,24 +24,24 @@ Prints, with other ids, times and sizes:
       Summer fair: cake, games
 
     HISTORY: thread 'poster': 8 checkpoints, newest first
-        checkpoint    step  source  ran        changed      status       time         size   stored
-        2026-11-22 (UTC)
-    *   1f1e62ca-381     3  loop    draw       score, text  done         04:24:42     46 B    362 B
-    *   1f1e62ca-37d     2  update             wishes       → draw       04:24:42     39 B    335 B
-    | * 1f1e62ca-375     4  loop    draw       score, text  done         04:24:42     46 B    315 B
-    | * 1f1e62ca-374     3  loop    __start__  wishes       → draw       04:24:42     39 B    333 B
-    | * 1f1e62ca-373     2  input                           → __start__  04:24:42     48 B    310 B
+         checkpoint     step  source  ran        changed      status       time         size   stored
+         2026-11-27 (UTC)
+    *    1f1ea184-2520     3  loop    draw       score, text  done         04:08:53     46 B    689 B
+    *    1f1ea184-24fb     2  update             wishes       → draw       04:08:53     39 B    545 B
+    | *  1f1ea184-244c     4  loop    draw       score, text  done         04:08:53     46 B    511 B
+    | *  1f1ea184-2449     3  loop    __start__  wishes       → draw       04:08:53     39 B    565 B
+    | *  1f1ea184-243a     2  input                           → __start__  04:08:53     48 B    519 B
     |/
-    *   1f1e62ca-36e     1  loop    draw       score, text  done         04:24:42     33 B    309 B
-    *   1f1e62ca-36d     0  loop    __start__  wishes       → draw       04:24:42      6 B    284 B
-    *   1f1e62ca-36b    -1  input                           → __start__  04:24:41     14 B    244 B
+    *    1f1ea184-240f     1  loop    draw       score, text  done         04:08:53     33 B    504 B
+    *    1f1ea184-2409     0  loop    __start__  wishes       → draw       04:08:53      6 B    410 B
+    *    1f1ea184-23fa    -1  input                           → __start__  04:08:53     14 B    245 B
 
     LEFT BY keep_last=3: thread 'poster': 3 checkpoints, newest first
-      checkpoint    step  source  ran   changed              status  time         size   stored
-      2026-11-22 (UTC)
-    * 1f1e62ca-381     3  loop    draw  score, text          done    04:24:42     46 B    362 B
-    * 1f1e62ca-37d     2  update        score, text, wishes  → draw  04:24:42     39 B    364 B
-    * 1f1e62ca-375     4  loop          score, text          done    04:24:42     46 B    315 B
+       checkpoint    step  source  ran   changed              status  time         size   stored
+       2026-11-27 (UTC)
+    *  1f1ea184-252     3  loop    draw  score, text          done    04:08:53     46 B    689 B
+    *  1f1ea184-24f     2  update        score, text, wishes  → draw  04:08:53     39 B    545 B
+    *  1f1ea184-244     4  loop          score, text          done    04:08:53     46 B    511 B
 
     THE STATE, as it was:
       Summer fair: cake, games

@@ -177,7 +177,27 @@ def test_one_edit_of_a_large_value_costs_the_changed_bytes(
 
 @slow
 @given(seeds, st.lists(st.tuples(edits, st.integers(1, 2_000)), min_size=2, max_size=12))
-def test_several_edits_in_one_step_cost_their_changed_bytes(
+# Nearer together, the equal bytes between two edits may be taken for changed ones.
+def test_several_edits_far_apart_cost_their_changed_bytes(
+    seed: int, script: list[tuple[Edit, int]]
+) -> None:
+    rng = Random(seed)
+    base = target = b""
+    total = 0
+    for edit, size in script:
+        before, edited, after = (rng.randbytes(8_000) for _ in range(3))
+        base += before + edited + after
+        edited, changed = edit(rng, edited, size)
+        target += before + edited + after
+        total += changed
+
+    assert len(pack(diff(base, target))) <= total + PER_CHANGE * len(script)
+
+
+@slow
+@given(seeds, st.lists(st.tuples(edits, st.integers(1, 2_000)), min_size=2, max_size=12))
+@example(seed=592, script=[(insert, 513), (prepend, 465), (insert, 1)])
+def test_several_edits_cost_a_small_part_of_a_large_value(
     seed: int, script: list[tuple[Edit, int]]
 ) -> None:
     rng = Random(seed)
@@ -187,7 +207,9 @@ def test_several_edits_in_one_step_cost_their_changed_bytes(
         target, changed = edit(rng, target, size)
         total += changed
 
-    assert len(pack(diff(base, target))) <= total + PER_CHANGE * len(script)
+    # Of two edits, the bytes between them may count too if those are fewer than the longer's.
+    longest = max(size for _, size in script)
+    assert len(pack(diff(base, target))) <= total + (longest + PER_CHANGE) * len(script)
 
 
 def test_an_append_with_a_changed_length_header_costs_both_changes() -> None:
