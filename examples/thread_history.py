@@ -24,17 +24,17 @@ Prints, with other ids, times and sizes:
       Summer fair: cake, games
 
     HISTORY: thread 'poster': 8 checkpoints, newest first
-         checkpoint     step  source  ran        changed      status       time         size   stored
+         checkpoint     step  source  ran        changed      status       time        size   stored
          2026-11-27 (UTC)
-    *    1f1ea184-2520     3  loop    draw       score, text  done         04:08:53     46 B    689 B
-    *    1f1ea184-24fb     2  update             wishes       → draw       04:08:53     39 B    545 B
-    | *  1f1ea184-244c     4  loop    draw       score, text  done         04:08:53     46 B    511 B
-    | *  1f1ea184-2449     3  loop    __start__  wishes       → draw       04:08:53     39 B    565 B
-    | *  1f1ea184-243a     2  input                           → __start__  04:08:53     48 B    519 B
+    *    1f1ea184-2520     3  loop    draw       score, text  done         04:08:53    46 B    689 B
+    *    1f1ea184-24fb     2  update             wishes       → draw       04:08:53    39 B    545 B
+    | *  1f1ea184-244c     4  loop    draw       score, text  done         04:08:53    46 B    511 B
+    | *  1f1ea184-2449     3  loop    __start__  wishes       → draw       04:08:53    39 B    565 B
+    | *  1f1ea184-243a     2  input                           → __start__  04:08:53    48 B    519 B
     |/
-    *    1f1ea184-240f     1  loop    draw       score, text  done         04:08:53     33 B    504 B
-    *    1f1ea184-2409     0  loop    __start__  wishes       → draw       04:08:53      6 B    410 B
-    *    1f1ea184-23fa    -1  input                           → __start__  04:08:53     14 B    245 B
+    *    1f1ea184-240f     1  loop    draw       score, text  done         04:08:53    33 B    504 B
+    *    1f1ea184-2409     0  loop    __start__  wishes       → draw       04:08:53     6 B    410 B
+    *    1f1ea184-23fa    -1  input                           → __start__  04:08:53    14 B    245 B
 
     LEFT BY keep_last=3: thread 'poster': 3 checkpoints, newest first
        checkpoint    step  source  ran   changed              status  time         size   stored

@@ -52,11 +52,9 @@ class Call:
 _of_thread: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
-def set_waiting(*, is_waiting: bool) -> None:
-    """As `Call.set_waiting`, for the operation that this thread runs for a task."""
-    call = _of_thread.get()
-    if call is not None:
-        call.set_waiting(is_waiting=is_waiting)
+def current_call() -> Call | None:
+    """The operation that this thread runs for a task, if it does."""
+    return _of_thread.get()
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -65,7 +63,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 
     def run() -> T:
         _of_thread.set(call)  # in the thread's copy of the context
-        set_waiting(is_waiting=False)
+        call.set_waiting(is_waiting=False)
         return function(*args)
 
     return await finish(asyncio.to_thread(run), call)

@@ -34,7 +34,7 @@ from langgraph_session_saver.errors import (
     WrongFaceError,
     WrongLoopError,
 )
-from langgraph_session_saver.sql.cancellation import Call, finish, in_thread, set_waiting
+from langgraph_session_saver.sql.cancellation import Call, current_call, finish, in_thread
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.sql.urls import address_of, said_by
@@ -190,14 +190,17 @@ class Runner:
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         self._refuse_closed()
-        set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
+        call = current_call()
+        if call is not None:
+            call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
         try:
             conn = self.sync_engine.connect()
         except (SQLAlchemyError, OSError) as exc:
             raise self._unreachable(exc) from _cause(exc)
         self._reached = True
         with conn:
-            set_waiting(is_waiting=False)
+            if call is not None:
+                call.set_waiting(is_waiting=False)
             self._keep_schemas(conn)
             return self._execute(conn, operation, kind)
 

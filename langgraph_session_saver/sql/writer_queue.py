@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
-from langgraph_session_saver.sql.cancellation import set_waiting, settle
+from langgraph_session_saver.sql.cancellation import current_call, settle
 
 GROUP_SIZE = 32
 """Most writes of one transaction: the first of them waits for the last."""
@@ -73,7 +73,9 @@ class _Waiter:
 
     def wait(self, seconds: float = -1) -> None:
         """Block until the caller is woken, or for some seconds."""
-        set_waiting(is_waiting=True)
+        call = current_call()
+        if call is not None:
+            call.set_waiting(is_waiting=True)
         self._asleep.acquire(timeout=seconds)
 
     def get(self) -> Any:

@@ -68,6 +68,7 @@ class InTurn:
         # Each of these is compiled for every combination of arguments that comes up.
         self._revision_check = cache(self._build_revision_check)
         self._insert = cache(self._build_insert)
+        self._insert_row = cache(self._build_insert_row)
         self._delete = cache(self._build_delete)
 
     def run(self, conn: Connection, batch: Batch) -> bool:
@@ -124,6 +125,8 @@ class InTurn:
         self, upsert: Upsert, rows: Rows, unless_pruned: CheckpointKey | None = None
     ) -> Part:
         count = len(rows) if upsert.fits_one_statement(rows) else 1
+        if count == 1 and unless_pruned is None:
+            return self._insert_row(upsert), rows  # a row is its own parameters
         statement = self._insert(upsert, count, unless_pruned=unless_pruned is not None)
         condition = not_pruned_params(unless_pruned)
         return statement, [
@@ -134,6 +137,9 @@ class InTurn:
 
     def _build_revision_check(self, shape: Shape) -> Statements:
         return Statements(revision_check(self._tables, shape))
+
+    def _build_insert_row(self, upsert: Upsert) -> Statement:
+        return Statement(upsert.statement(self._dialect), upsert.columns)
 
     def _build_insert(
         self,

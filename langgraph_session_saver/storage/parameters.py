@@ -47,8 +47,8 @@ def row_binds(
 
 def row_params(name: str, columns: tuple[str, ...], rows: Rows) -> dict[str, Any]:
     """The values of `row_binds`."""
-    values = (row[column] for row in rows for column in columns)
-    return dict(zip(_row_names(name, columns, len(rows)), values, strict=True))
+    names = _row_names(name, columns, len(rows))
+    return dict(zip(names, [row[column] for row in rows for column in columns], strict=True))
 
 
 @lru_cache(maxsize=1_024)
