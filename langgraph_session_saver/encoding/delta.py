@@ -7,7 +7,7 @@ newest value are copied. Several changes can be merged into one without knowing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from langgraph_session_saver.encoding.keys import Typed
 
@@ -29,9 +29,6 @@ MAX_REGIONS = 64
 
 SMALL = 256
 """Bytes of a changed region that is not searched for equal parts."""
-
-BLOCK = 4_096
-"""Bytes that are compared at a time."""
 
 
 def diff(base: bytes, target: bytes) -> Change:
@@ -184,31 +181,36 @@ def _joined(segments: Iterable[Segment]) -> Change:
 
 def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
     """The number of equal bytes from two positions on."""
-    limit = min(len(base) - i, len(target) - j)
     view = memoryview(base)  # slices of it are not copied
-    for start in range(0, limit, BLOCK):
-        first, after = i + start, i + min(start + BLOCK, limit)
-        if not target.startswith(view[first:after], j + start):
-            differing = _differing(base[first:after], target[j + start : j + after - i])
-            return after - i - (differing.bit_length() + 7) // 8
-    return limit
+
+    def is_equal(start: int, size: int) -> bool:
+        return target.startswith(view[i + start : i + start + size], j + start)
+
+    return _equal_bytes(is_equal, min(len(base) - i, len(target) - j))
 
 
 def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
     """The number of equal bytes before both ends, at most down to two positions."""
-    limit = min(len(base) - i, len(target) - j)
     view, ahead = memoryview(base), len(target) - len(base)
-    for start in range(0, limit, BLOCK):
-        first, after = len(base) - min(start + BLOCK, limit), len(base) - start
-        if not target.startswith(view[first:after], first + ahead):
-            differing = _differing(base[first:after], target[first + ahead : after + ahead])
-            return start + ((differing & -differing).bit_length() - 1) // 8
-    return limit
+
+    def is_equal(start: int, size: int) -> bool:
+        first = len(base) - start - size
+        return target.startswith(view[first : first + size], first + ahead)
+
+    return _equal_bytes(is_equal, min(len(base) - i, len(target) - j))
 
 
-def _differing(one: bytes, other: bytes) -> int:
-    """The bits in which two blocks of the same size differ."""
-    return int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
+def _equal_bytes(is_equal: Callable[[int, int], bool], limit: int) -> int:
+    """How many bytes are equal, compared in ranges that double while equal, and then halve."""
+    count, size, grows = 0, 64, True
+    while size and count < limit:
+        step = min(size, limit - count)
+        if is_equal(count, step):
+            count += step
+        else:
+            grows = False
+        size = size * 2 if grows else size // 2
+    return count
 
 
 def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:
