@@ -122,11 +122,9 @@ def gunicorn(url: str, directory: Path) -> Iterator[str]:
     """Two workers, forked from a process that has made and used a saver; their address."""
     command = [
         *(sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS)),
-        *("--bind", "127.0.0.1:0", "tests.reliability.preloaded"),
+        *("--no-control-socket", "--bind", "127.0.0.1:0", "tests.reliability.preloaded"),
     ]
-    environment = {
-        **os.environ, "PRELOADED_DATABASE": url, "PYTHONPATH": str(ROOT), "HOME": str(directory),
-    }  # fmt: skip
+    environment = {**os.environ, "PRELOADED_DATABASE": url, "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(
         command, cwd=directory, env=environment, stderr=subprocess.PIPE, text=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.support.backends import Backend, Sql
 
 CONTROL = {"BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SET"}
+BLOCK = "BEGIN NOT ATOMIC"
+WRITES = re.compile(r"(?<!KEY )\b(INSERT|UPDATE|DELETE)(?: INTO| FROM)? (\w+)")
 
 
 @contextmanager
@@ -19,6 +22,7 @@ def recorded_statements(engine: Engine) -> Iterator[list[str]]:
     """Collects the verb and the main table of each statement: ``SELECT session_checkpoints``.
 
     What only opens, closes or configures a transaction is left out. An executemany is one.
+    Of MariaDB's anonymous blocks, each statement inside that writes is collected.
     """
     seen: list[str] = []
 
@@ -27,7 +31,9 @@ def recorded_statements(engine: Engine) -> Iterator[list[str]]:
     ) -> None:
         del conn, cursor, parameters, context, executemany
         words = statement.split()
-        if words[0].upper() not in CONTROL:
+        if statement.startswith(BLOCK):
+            seen.extend(f"{verb} {table}" for verb, table in WRITES.findall(statement))
+        elif words[0].upper() not in CONTROL:
             seen.append(_described(words))
 
     event.listen(engine, "before_cursor_execute", record)
