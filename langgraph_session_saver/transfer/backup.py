@@ -1,22 +1,63 @@
-"""Backup of a database to a file, and restore of a file to a database.
+r"""Backup of a database to a file, and restore of a file to a database.
 
-A backup is one snapshot of the database. A restore is one transaction, so that nobody sees half
-of it and a failure leaves nothing. (200,000 checkpoints with their rows are about 150 MB, which
-each database takes in one transaction; the limit of a Galera cluster, `wsrep_max_ws_size`, is
-2 GB.)
+A backup is one snapshot of the database. Its file is written whole or not at all, and verified
+whole before it is used. A restore is one transaction, so that nobody sees half of it and a failure
+leaves nothing. (200,000 checkpoints with their rows are about 150 MB, which each database takes in
+one transaction; the limit of a Galera cluster, `wsrep_max_ws_size`, is 2 GB.)
+
+The file has format 1. All numbers are big-endian; "packed" is MessagePack in the framing of stored
+values (`encoding.framing.frame`: one byte, 0 for plain, 1 for zlib or 2 for zstd; for the latter
+two the unpacked length as a varint).
+
+    langgraph-session-saver backup 1\n          the first line, with the format's number
+    H  length:u32  packed header                 {"schema", "made_at", "tables": [[name, columns]]}
+    R  length:u32  packed [table, rows]          the table's index in the header; rows are lists
+    …                                            of values in the order of its columns
+    E  length:u32  packed end                    {"rows": {name: count}, "digests": {name: digest}}
+    SHA-256 of everything before it, 32 bytes
+
+Rows come table by table, each after those that it refers to. Their values are those of
+`records`: they do not depend on the database that they were read from. A table's digest is the
+sum of its rows' fingerprints, so two backups with equal ends are of equal databases.
 """
 
 from __future__ import annotations
 
+import os
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ormsgpack
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.errors import ValueTooLargeError
+from langgraph_session_saver.encoding.framing import frame, unframe
+from langgraph_session_saver.errors import (
+    BackupFileError,
+    DamagedBackupError,
+    NewerBackupError,
+    NotABackupError,
+    ValueTooLargeError,
+)
+from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.transfer.archive import Archive, PathLike, new_archive
-from langgraph_session_saver.transfer.merging import add, is_empty
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
-from langgraph_session_saver.transfer.records import all_records, count, stream
+from langgraph_session_saver.transfer.records import Records, Values, all_records, count
+
+FORMAT = 1
+_NAME = b"langgraph-session-saver backup "
+_HEADER, _ROWS, _END = b"H", b"R", b"E"
+_LENGTH = struct.Struct(">I")
+_HASH_BYTES = 32
+_LONGEST_LINE = 64
+
+PathLike = str | os.PathLike[str]
 
 
 def write_backup(
@@ -29,7 +70,7 @@ def write_backup(
         with context.dialect.snapshot(conn), new_archive(path, every) as archive:
             meter = Meter(progress, count(conn, every))
             for records in every:
-                for page in stream(conn, records):
+                for page in records.stream(conn):
                     archive.add(records, page)
                     meter.advance(len(page), records.name)
         return archive.digests.rows
@@ -41,16 +82,21 @@ def restore_backup(
     context: Context, archive: Archive, progress: OnProgress | None
 ) -> Script[Transferred]:
     """Add a file's rows to the database."""
-    _refuse_too_large(archive, context.value_limit)
+    (size, name), limit = archive.largest, context.value_limit
+    if limit is not None and size > limit:
+        raise ValueTooLargeError(
+            f"a row of {name} in {archive.path} has a value of {size:,} bytes, and this "
+            f"database takes at most {limit:,}. Nothing was written: raise the server's limit "
+            "(MySQL: max_allowed_packet)"
+        )
 
     def add_rows(conn: Connection) -> Transferred:
-        zero = dict.fromkeys(archive.known, 0)
-        done = Transferred(zero.copy(), zero)
+        done = Transferred.none_of(archive.known)
         meter = Meter(progress, sum(archive.rows.values()))
-        was_empty = {name: is_empty(conn, records) for name, records in archive.known.items()}
+        was_empty = {name: records.is_empty(conn) for name, records in archive.known.items()}
         for records, page in archive.pages():
             name = records.name
-            written = add(conn, context.dialect, records, page, was_empty=was_empty[name])
+            written = records.add(conn, page, context.dialect, was_empty=was_empty[name])
             done.add(name, len(page), written)
             meter.advance(len(page), name)
         return done
@@ -58,11 +104,229 @@ def restore_backup(
     return (yield Request.write(add_rows))  # type: ignore[no-any-return]
 
 
-def _refuse_too_large(archive: Archive, limit: int | None) -> None:
-    size, name = archive.largest
-    if limit is not None and size > limit:
-        raise ValueTooLargeError(
-            f"a row of {name} in {archive.path} has a value of {size:,} bytes, and this "
-            f"database takes at most {limit:,}. Nothing was written: raise the server's limit "
-            "(MySQL: max_allowed_packet)"
+# -- the file -----------------------------------------------------------------------------------
+
+
+class Digests:
+    """The number of rows of each table, and a hash of their content in any order."""
+
+    def __init__(self, every: Sequence[Records]) -> None:
+        self.rows = {records.name: 0 for records in every}
+        self._sums = self.rows.copy()
+
+    def add(self, records: Records, rows: list[Values]) -> None:
+        """Add a page of a table's rows."""
+        hashes = (int.from_bytes(records.fingerprint(values), "big") for values in rows)
+        self.rows[records.name] += len(rows)
+        self._sums[records.name] += sum(hashes)
+
+    def end(self) -> dict[str, Any]:
+        """The content of a file's end."""
+        sums = {name: f"{total % (1 << 128):032x}" for name, total in self._sums.items()}
+        return {"rows": self.rows, "digests": sums}
+
+
+@contextmanager
+def _file_errors(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        left = " No file was left behind." if what == "written" else ""
+        raise BackupFileError(
+            exc.errno, f"the backup {path} cannot be {what}: {exc.strerror or exc}.{left}"
+        ) from exc
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def new_archive(path: PathLike, every: Sequence[Records]) -> Iterator[ArchiveWriter]:
+    """Write a backup to a temporary file in the same directory, and rename it when it is whole."""
+    target = Path(path).absolute()
+    with _file_errors(target, "written"):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
+    unfinished, file = Path(name), os.fdopen(handle, "wb")
+    try:
+        writer = ArchiveWriter(file, target, every)
+        yield writer
+        writer.finish()
+        with _file_errors(target, "written"):
+            file.close()
+            unfinished.replace(target)
+            _sync_directory(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+class ArchiveWriter:
+    """Adds pages of rows to a file."""
+
+    def __init__(self, file: BinaryIO, target: Path, every: Sequence[Records]) -> None:
+        self._file = file
+        self._target = target
+        self._hash = sha256()
+        self._index = {records.name: at for at, records in enumerate(every)}
+        self.digests = Digests(every)
+        self._write(b"%s%d\n" % (_NAME, FORMAT))
+        tables = [[records.name, list(records.columns)] for records in every]
+        made_at = utc_now().isoformat()
+        self._add(_HEADER, {"schema": SCHEMA_VERSION, "made_at": made_at, "tables": tables})
+
+    def add(self, records: Records, rows: list[Values]) -> None:
+        """Write a page of a table's rows."""
+        self.digests.add(records, rows)
+        self._add(_ROWS, [self._index[records.name], rows])
+
+    def finish(self) -> None:
+        """Write the end, and wait until it is on the disk."""
+        self._add(_END, self.digests.end())
+        self._write(self._hash.digest())
+        with _file_errors(self._target, "written"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _add(self, kind: bytes, content: Any) -> None:
+        payload = frame(ormsgpack.packb(content))
+        self._write(kind + _LENGTH.pack(len(payload)) + payload)
+
+    def _write(self, data: bytes) -> None:
+        with _file_errors(self._target, "written"):
+            self._file.write(data)
+        self._hash.update(data)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def open_archive(path: PathLike, every: Sequence[Records]) -> Archive:
+    """Open a backup, after reading it to its end.
+
+    Raises:
+        NotABackupError: It is something else, damaged, or made by a newer version.
+        BackupFileError: It cannot be read.
+    """
+    target = Path(path).absolute()
+    with _file_errors(target, "read"), ExitStack() as unless_whole:
+        file = unless_whole.enter_context(target.open("rb"))
+        archive = Archive(file, target, every)
+        archive.verify()
+        unless_whole.pop_all()
+    return archive
+
+
+class Archive:
+    """A backup that has been read to its end, and is whole."""
+
+    def __init__(self, file: BinaryIO, path: Path, every: Sequence[Records]) -> None:
+        self._file = file
+        self.close = file.close
+        self.path = path
+        self.known = {records.name: records for records in every}
+        self._tables: list[tuple[str, list[str]]] = []
+        """The names and columns of the header."""
+        self.rows: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
+        self.largest = (0, "")
+        """Bytes of the largest value, and its table."""
+
+    def verify(self) -> None:
+        """Read the whole file, and check that its rows can be restored."""
+        digests = Digests(list(self.known.values()))
+        with self._decoding():
+            for records, rows in self._pages():
+                digests.add(records, rows)
+                sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
+                self.largest = max(self.largest, (max(sizes, default=0), records.name))
+        if digests.end() != {"rows": self.rows, "digests": self.digests}:
+            raise self._damaged("its rows are not those that its end counts")
+
+    def pages(self) -> Iterator[tuple[Records, list[Values]]]:
+        """Read the pages of rows, each with its table."""
+        with self._decoding():
+            yield from self._pages()
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except NotABackupError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+            raise self._damaged(f"it does not decode: {exc}") from exc
+
+    def _pages(self) -> Iterator[tuple[Records, list[Values]]]:
+        left = self._file.seek(0, os.SEEK_END) - _HASH_BYTES
+        self._file.seek(0)
+        line = self._file.readline(_LONGEST_LINE)
+        self._check_format(line)
+        hashed = sha256(line)
+        left -= len(line)
+        kind = b""
+        while kind != _END:
+            head = self._file.read(1 + _LENGTH.size)
+            left -= len(head)
+            length = _LENGTH.unpack(head[1:])[0] if left >= 0 else 0
+            left -= length
+            if left < 0:
+                raise self._damaged("it ends too early")
+            kind, payload = head[:1], self._file.read(length)
+            hashed.update(head + payload)
+            content = ormsgpack.unpackb(unframe(payload))
+            if kind == _HEADER:
+                if content["schema"] > SCHEMA_VERSION:
+                    raise NewerBackupError(
+                        f"{self.path} was made at schema {content['schema']}, and this version "
+                        f"knows up to {SCHEMA_VERSION}: upgrade langgraph-session-saver"
+                    )
+                self._tables = content["tables"]
+            elif kind == _ROWS:
+                table, rows = content
+                yield self._records_of(table), rows
+            elif kind == _END:
+                self.rows, self.digests = content["rows"], content["digests"]
+            else:
+                raise self._damaged(f"it has a part of unknown kind {kind!r}")
+        if left or self._file.read() != hashed.digest():
+            raise self._damaged("its checksum is not that of its content")
+
+    def _check_format(self, line: bytes) -> None:
+        number = line.removeprefix(_NAME).strip()
+        if not line.startswith(_NAME) or not number.isdigit():
+            raise NotABackupError(
+                f"{self.path} is not a backup: it starts with {line[:20]!r}, not with "
+                f"{_NAME.decode().strip()!r}. Name a file that saver.backup(path) made"
+            )
+        if int(number) > FORMAT:
+            raise NewerBackupError(
+                f"{self.path} is a backup of format {int(number)}, and this version reads up to "
+                f"{FORMAT}: upgrade langgraph-session-saver"
+            )
+
+    def _records_of(self, table: int) -> Records:
+        name, columns = self._tables[table]
+        if name not in self.known or tuple(columns) != self.known[name].columns:
+            raise NewerBackupError(
+                f"{self.path} holds rows of {name} with the columns {', '.join(columns)}, which "
+                "this version does not know: restore it with the version that made it"
+            )
+        return self.known[name]
+
+    def _damaged(self, why: str) -> DamagedBackupError:
+        return DamagedBackupError(
+            f"{self.path} is damaged: {why}. Nothing was written: restore another copy of it"
         )

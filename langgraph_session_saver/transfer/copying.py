@@ -23,10 +23,9 @@ from langgraph_session_saver.schema.setup import is_current, set_up, verify
 from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Runner
 from langgraph_session_saver.sql.urls import address_of, make_engine, parse_url, sync_url
-from langgraph_session_saver.transfer.archive import PathLike
-from langgraph_session_saver.transfer.merging import add, find_missing, is_empty
+from langgraph_session_saver.transfer.backup import PathLike
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
-from langgraph_session_saver.transfer.records import Records, all_records, count, stream
+from langgraph_session_saver.transfer.records import Records, all_records, count
 
 
 def copy(
@@ -72,8 +71,7 @@ def copy(
             target.run(prepare, "schema")
 
         def copy_rows(conn: Connection) -> Transferred:
-            zero = dict.fromkeys((records.name for records in every), 0)
-            done = Transferred(zero.copy(), zero)
+            done = Transferred.none_of(records.name for records in every)
             with source.dialect.snapshot(conn):
                 meter = Meter(progress, 2 * count(conn, every))
                 for records in every:
@@ -88,9 +86,9 @@ def copy(
 def _add(
     conn: Connection, target: Runner, records: Records, done: Transferred, meter: Meter
 ) -> None:
-    was_empty = target.run(partial(is_empty, records=records), "read")
-    for page in stream(conn, records):
-        add_page = partial(add, dialect=target.dialect, records=records, rows=page)
+    was_empty = target.run(records.is_empty, "read")
+    for page in records.stream(conn):
+        add_page = partial(records.add, rows=page, dialect=target.dialect)
         try:
             written = target.run(partial(add_page, was_empty=was_empty), "write")
         except BrokenReferenceError:
@@ -101,9 +99,9 @@ def _add(
 
 
 def _verify(conn: Connection, target: Runner, records: Records, meter: Meter) -> None:
-    for page in stream(conn, records):
+    for page in records.stream(conn):
         try:
-            missing = target.run(partial(find_missing, records=records, rows=page), "read")
+            missing = target.run(partial(records.find_missing, rows=page), "read")
         except TransferConflictError as exc:
             raise TransferMismatchError(f"the copy differs from its source: {exc}") from exc
         if missing:

@@ -3,18 +3,28 @@
 The ids of all checkpoints are listed first. Then the checkpoints of each thread are read and stored
 one by one, oldest first, so that a parent is stored before its children. The script of `put` stores
 them: as deltas, and with the rows that their steps project.
+
+Plain version numbers are replaced by unique versions, so that forks stay apart. Numbers repeat: two
+forks of one checkpoint give different values the version 4. A unique version has the number and a
+hash of the checkpoint where the version first appears. A checkpoint therefore gets the same
+versions whenever it is imported.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    Checkpoint,
+    CheckpointTuple,
+    get_checkpoint_id,
+)
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_session_saver.checkpointer.config import place_of
@@ -24,16 +34,10 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import LRUCache
-from langgraph_session_saver.encoding.keys import thread_key
-from langgraph_session_saver.errors import ThreadNotFoundError
+from langgraph_session_saver.encoding.keys import hash_key, next_version, thread_key
+from langgraph_session_saver.errors import InvalidConfigError, ThreadNotFoundError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
-from langgraph_session_saver.transfer.channel_versions import Versions, unique_versions
-from langgraph_session_saver.transfer.other_savers import (
-    CheckpointRef,
-    CheckpointRefs,
-    Reader,
-    StoredWrites,
-)
+from langgraph_session_saver.transfer.other_savers import CheckpointRef, CheckpointRefs, Reader
 from langgraph_session_saver.transfer.progress import Meter, OnProgress
 from langgraph_session_saver.validation import check_thread_id
 
@@ -57,49 +61,18 @@ class Imported:
     """Threads that were not imported, and why."""
 
 
+class Versions(NamedTuple):
+    """The versions of a checkpoint's channels, and those that each node has seen."""
+
+    channels: Mapping[str, Any] = {}
+    seen: Mapping[str, Mapping[str, Any]] = {}
+
+
 class _Different(Exception):  # noqa: N818 - it ends a thread's import, and never leaves this module
     """This saver has another thread of the same id, or the thread has continued here."""
 
 
-def import_threads(
-    context: Context,
-    serde: SerializerProtocol,
-    maintenance: ThreadMaintenance,
-    reader: Reader,
-    progress: OnProgress | None,
-    thread_ids: Iterable[str] | None,
-) -> Script[Imported]:
-    """Import all threads of another saver, or some."""
-    done = Imported()
-    with closing(CheckpointRefs()) as refs:
-        yield from _list_refs(reader, refs, thread_ids)
-        # Not before the script runs: the context then knows the limits of the database.
-        work = _Import(context, serde, maintenance, reader, Meter(progress, len(refs)))
-        for thread_id in refs.threads():
-            try:
-                yield from work.import_thread(refs.of(thread_id), done)
-                done.threads += 1
-            except _Different as exc:
-                done.skipped[thread_id] = str(exc)
-                logger.warning("thread %r was not imported: %s", thread_id, exc)
-    return done
-
-
-def _list_refs(
-    reader: Reader, refs: CheckpointRefs, thread_ids: Iterable[str] | None
-) -> Script[None]:
-    if thread_ids is None:
-        yield from reader.list_refs(refs, None)
-        return
-    for thread_id in map(check_thread_id, thread_ids):
-        yield from reader.list_refs(refs, thread_id)
-        if not refs.of(thread_id):
-            raise ThreadNotFoundError(
-                f"{type(reader.saver).__name__} has no thread {thread_id!r} to import"
-            )
-
-
-class _Import:
+class Importer:
     """Imports threads of one other saver."""
 
     def __init__(
@@ -108,26 +81,52 @@ class _Import:
         serde: SerializerProtocol,
         maintenance: ThreadMaintenance,
         reader: Reader,
-        meter: Meter,
     ) -> None:
-        # Nothing is pruned before a thread is whole: a fork may start from any checkpoint.
-        self._keep_last = context.keep_last
-        self._context = context = context.without_pruning()
+        self._context = context
         self._serde = serde
         self._maintenance = maintenance
-        self._writer = CheckpointWriter(context)
-        self._task_writes = TaskWritesWriter(context)
         self._reader = reader
-        self._meter = meter
         self._versions: LRUCache[CheckpointRef, Versions] = LRUCache(REMEMBERED)
 
-    def import_thread(self, refs: Sequence[CheckpointRef], done: Imported) -> Script[None]:
+    def import_threads(
+        self, progress: OnProgress | None, thread_ids: Iterable[str] | None
+    ) -> Script[Imported]:
+        """Import all threads, or some."""
+        done = Imported()
+        # Not before the script runs: the context now knows the limits of the database. Nothing is
+        # pruned before a thread is whole: a fork may start from any checkpoint.
+        context = self._context.without_pruning()
+        self._writer, self._task_writes = CheckpointWriter(context), TaskWritesWriter(context)
+        with closing(CheckpointRefs()) as refs:
+            yield from self._list_refs(refs, thread_ids)
+            self._meter = Meter(progress, len(refs))
+            for thread_id in refs.threads():
+                try:
+                    yield from self._import_thread(refs.of(thread_id), done)
+                    done.threads += 1
+                except _Different as exc:
+                    done.skipped[thread_id] = str(exc)
+                    logger.warning("thread %r was not imported: %s", thread_id, exc)
+        return done
+
+    def _list_refs(self, refs: CheckpointRefs, thread_ids: Iterable[str] | None) -> Script[None]:
+        if thread_ids is None:
+            yield from self._reader.list_refs(refs, None)
+            return
+        for thread_id in map(check_thread_id, thread_ids):
+            yield from self._reader.list_refs(refs, thread_id)
+            if not refs.of(thread_id):
+                raise ThreadNotFoundError(
+                    f"{type(self._reader.saver).__name__} has no thread {thread_id!r} to import"
+                )
+
+    def _import_thread(self, refs: Sequence[CheckpointRef], done: Imported) -> Script[None]:
         """Import a thread, or continue an import that was interrupted.
 
         Raises:
             _Different: Nothing was written.
         """
-        thread_id = refs[0].thread_id
+        thread_id, keep_last = refs[0].thread_id, self._context.keep_last
         stored = yield from self._stored_checkpoints(thread_id)
         if more := stored - set(refs):
             raise _Different(
@@ -144,27 +143,23 @@ class _Import:
         for ref in refs:
             if ref in stored:
                 continue
-            if self._keep_last is None or ref.checkpoint_id > oldest:  # else it was pruned here
+            if keep_last is None or ref.checkpoint_id > oldest:  # else it was pruned here
                 written += yield from self._store(ref, stored)
             self._meter.advance(1, thread_id)
         done.checkpoints += written
-        if self._keep_last is not None and written:
-            yield from self._maintenance.prune(
-                self._serde, [thread_id], "keep_last", self._keep_last
-            )
+        if keep_last is not None and written:
+            yield from self._maintenance.prune(self._serde, [thread_id], "keep_last", keep_last)
 
     def _stored_checkpoints(self, thread_id: str) -> Script[set[CheckpointRef]]:
         key = thread_key(check_thread_id(thread_id))
-        rows = yield Request.read(
-            lambda conn: self._context.storage.thread_data.checkpoint_rows(conn, key)
-        )
+        rows = yield Request.read(self._context.storage.thread_data.checkpoint_rows, key)
         return {CheckpointRef(thread_id, row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
         """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
         place = place_of(ref.config())
-        key = (place.thread.key, place.ns_key, place.checkpoint_id)
-        rows = yield Request.read(lambda conn: self._context.storage.checkpoints.get(conn, *key))
+        key = place.key_of(ref.checkpoint_id)
+        rows = yield Request.read(self._context.storage.checkpoints.get, *key)
         return (decode(self._serde, place, rows[0]).checkpoint, rows) if rows else None
 
     # -- stored checkpoints -------------------------------------------------------------------
@@ -176,8 +171,9 @@ class _Import:
         if found is None or read is None:
             return
         ours, rows = read
-        versions = unique_versions(found.checkpoint, _versions_of(ours))
-        same_parent = _parent_id(found) == rows[0].parent_checkpoint_id
+        versions = _unique_versions(found.checkpoint, _versions_of(ours))
+        parent_id = get_checkpoint_id(found.parent_config) if found.parent_config else None
+        same_parent = parent_id == rows[0].parent_checkpoint_id
         if not same_parent or _without_values(found, versions) != ours:
             raise _Different(
                 f"its checkpoint {ref.checkpoint_id!r} has other content here. Delete the thread "
@@ -195,11 +191,11 @@ class _Import:
         found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
         if found is None:
             return 0
-        parent_id = _parent_id(found)
+        parent_id = get_checkpoint_id(found.parent_config) if found.parent_config else None
         parent = ref._replace(checkpoint_id=parent_id or "")
         is_orphan = parent_id is not None and parent not in stored
         before = (yield from self._stored_versions(parent)) if parent in stored else Versions()
-        versions = unique_versions(found.checkpoint, before)
+        versions = _unique_versions(found.checkpoint, before)
         values = found.checkpoint["channel_values"]
         checkpoint: Any = {**_without_values(found, versions), "channel_values": values}
         new = {
@@ -228,42 +224,62 @@ class _Import:
         config, metadata = ref.config(), found.metadata
         config["configurable"]["checkpoint_map"] = metadata.get("parents") or {}
         config["metadata"] = {"run_id": metadata.get("run_id")}
-        call = self._reader.stored_writes(ref)
-        stored: StoredWrites | None = None if call is None else (yield Aside(call))
-        tasks = writes_by_task(found.pending_writes or [], stored)
-        for (path, task_id), writes in tasks.items():
+        tasks: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+        for task_id, channel, value in found.pending_writes or ():
+            tasks[task_id].append((channel, value))
+        call = self._reader.task_paths(ref)
+        rows: list[tuple[str, str]] = [] if call is None else (yield Aside(call))
+        paths = dict(rows)
+        if len(rows) > len(paths) or not tasks.keys() <= paths.keys():
+            paths = {task_id: f"{n:010}" for n, task_id in enumerate(tasks)}  # to keep the order
+        for task_id, writes in tasks.items():
+            # Special channels have fixed indexes; the others must be numbered from 0.
+            writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)
+            path = paths[task_id]
             yield from self._task_writes.put_writes(self._serde, config, writes, task_id, path)
 
 
-PendingWrites = Sequence[tuple[str, str, Any]]
-"""Task, channel and value of each write, in the saver's order."""
+def _unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:
+    """A checkpoint's versions, with unique ones in place of numbers.
+
+    A version that the parent has is the one that the parent is stored with.
+    """
+
+    def unique(version: Any, channel: str, *known: Any) -> Any:
+        """The version, or the known one that has its number."""
+        number = _number(version)
+        if number is None:
+            return version
+        for other in known:
+            counter = str(other).partition(".")[0]
+            if counter.isdecimal() and int(counter) == number:
+                return other
+        counter = next_version(number - 1).partition(".")[0]
+        return f"{counter}.{hash_key(channel, str(number), checkpoint['id']).hex()[:12]}"
+
+    channels = {
+        channel: unique(version, channel, parent.channels.get(channel))
+        for channel, version in checkpoint["channel_versions"].items()
+    }
+    seen = {}
+    for node, versions in checkpoint["versions_seen"].items():
+        before = parent.seen.get(node, {})
+        seen[node] = {
+            name: unique(v, name, before.get(name), parent.channels.get(name), channels.get(name))
+            for name, v in versions.items()
+        }
+    return Versions(channels, seen)
 
 
-def writes_by_task(
-    pending: PendingWrites, stored: StoredWrites | None
-) -> dict[tuple[str, str], list[tuple[str, Any]]]:
-    """Channels and values by task path and task, with paths that keep the order of the writes."""
-    paths = _stored_paths(pending, stored)
-    if paths is None:
-        order = {task: n for n, task in enumerate(dict.fromkeys(task for task, _, _ in pending))}
-        paths = [f"{order[task]:010}" for task, _, _ in pending]
-    tasks: dict[tuple[str, str], list[tuple[str, Any]]] = defaultdict(list)
-    for (task, channel, value), path in zip(pending, paths, strict=True):
-        tasks[path, task].append((channel, value))
-    for writes in tasks.values():
-        # Special channels have fixed indexes; the others must be numbered from 0.
-        writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)
-    return tasks
-
-
-def _stored_paths(pending: PendingWrites, stored: StoredWrites | None) -> list[str] | None:
-    """The path of each write; None if the stored writes are not these."""
-    if stored is None or Counter(row[:2] for row in stored) != Counter(row[:2] for row in pending):
-        return None
-    paths: dict[tuple[str, str], deque[str]] = defaultdict(deque)
-    for task, channel, path, _ in sorted(stored, key=lambda row: row[3]):
-        paths[task, channel].append(path)
-    return [paths[task, channel].popleft() for task, channel, _ in pending]
+def _number(version: Any) -> int | None:
+    """The number of a plain version; None for a version that is unique already."""
+    if isinstance(version, str):
+        return int(version) if version.isdecimal() else None
+    if version != int(version):
+        raise InvalidConfigError(
+            f"a channel has the version {version!r}: expected text or a whole number"
+        )
+    return int(version)
 
 
 def _versions_of(checkpoint: Mapping[str, Any]) -> Versions:
@@ -276,8 +292,3 @@ def _without_values(found: CheckpointTuple, versions: Versions) -> dict[str, Any
     plain["channel_versions"] = dict(versions.channels)
     plain["versions_seen"] = {node: dict(seen) for node, seen in versions.seen.items()}
     return plain
-
-
-def _parent_id(found: CheckpointTuple) -> str | None:
-    config = found.parent_config
-    return config["configurable"].get("checkpoint_id") if config else None

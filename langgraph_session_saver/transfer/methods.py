@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from langgraph_session_saver.sql.scripts import Script, ScriptMethods, awaited
-from langgraph_session_saver.transfer.archive import PathLike, open_archive
-from langgraph_session_saver.transfer.backup import restore_backup, write_backup
-from langgraph_session_saver.transfer.importing import Imported, import_threads
-from langgraph_session_saver.transfer.other_savers import Reader, reader_for
+from langgraph_session_saver.sql.scripts import ScriptMethods, awaited
+from langgraph_session_saver.transfer.backup import (
+    PathLike,
+    open_archive,
+    restore_backup,
+    write_backup,
+)
+from langgraph_session_saver.transfer.importing import Imported, Importer
+from langgraph_session_saver.transfer.other_savers import reader_for
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
 from langgraph_session_saver.transfer.records import all_records
 
@@ -102,7 +106,8 @@ class TransferMethods(ScriptMethods):
             WrongFaceError: It can only be read with await: use `aimport_from`.
         """
         reader = reader_for(other, async_face=False)
-        return self._run(self._import_threads(reader, progress, thread_ids))
+        importer = Importer(self._context, self.serde, self._maintenance, reader)
+        return self._run(importer.import_threads(progress, thread_ids))
 
     async def aimport_from(
         self,
@@ -112,11 +117,5 @@ class TransferMethods(ScriptMethods):
     ) -> Imported:
         """As `import_from`; a saver without async methods is read in a thread."""
         reader = reader_for(other, async_face=True)
-        script = self._import_threads(reader, progress, thread_ids)
-        return await self._script_runner.arun_here(script)
-
-    def _import_threads(
-        self, reader: Reader, progress: OnProgress | None, thread_ids: Iterable[str] | None
-    ) -> Script[Imported]:
-        shared = (self._context, self.serde, self._maintenance)
-        return import_threads(*shared, reader, progress, thread_ids)
+        importer = Importer(self._context, self.serde, self._maintenance, reader)
+        return await self._script_runner.arun_here(importer.import_threads(progress, thread_ids))

@@ -70,10 +70,6 @@ class CheckpointRefs:
         self._file.close()
 
 
-StoredWrites = Sequence[tuple[str, str, str, int]]
-"""Task, channel, task path and index of each write of a checkpoint, in any order."""
-
-
 class Reader:
     """Reads any saver, through the methods that all savers have."""
 
@@ -86,8 +82,11 @@ class Reader:
         read = self.saver.aget_tuple if self.is_async else self.saver.get_tuple
         return partial(read, ref.config())
 
-    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
-        """A call that returns a checkpoint's writes with their paths; None if there is no way."""
+    def task_paths(self, ref: CheckpointRef) -> Callable[[], Any] | None:
+        """A call that returns the tasks that wrote to a checkpoint, each with its path.
+
+        None if they cannot be read.
+        """
         del ref
         return None
 
@@ -112,17 +111,10 @@ def _names(config: RunnableConfig) -> tuple[str, str, str]:
 
 
 class _InMemoryReader(Reader):
-    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
+    def task_paths(self, ref: CheckpointRef) -> Callable[[], Any] | None:
         stored = self.saver.writes.get(tuple(ref), {})
-        rows = [(task, channel, path, idx) for (task, idx), (_, channel, _, path) in stored.items()]
-        return lambda: rows
-
-    def list_refs(self, refs: CheckpointRefs, thread_id: str | None) -> Script[None]:
-        yield from ()  # a script without requests
-        for thread, namespaces in list(self.saver.storage.items()):
-            if thread_id in (None, str(thread)):
-                for ns, checkpoints in list(namespaces.items()):
-                    refs.add((str(thread), ns, name) for name in list(checkpoints))
+        paths = {(task, path) for (task, _), (_, _, _, path) in stored.items()}
+        return lambda: list(paths)
 
 
 class _SqlReader(Reader):
@@ -137,9 +129,9 @@ class _SqlReader(Reader):
             cursor.execute(sql, params)
             return [tuple(row.values()) for row in cursor.fetchall()]
 
-    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
+    def task_paths(self, ref: CheckpointRef) -> Callable[[], Any] | None:
         sql = (
-            f"SELECT task_id, channel, task_path, idx FROM {self.writes_table} WHERE "  # noqa: S608
+            f"SELECT DISTINCT task_id, task_path FROM {self.writes_table} WHERE "  # noqa: S608
             "thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ?"
         )
         return partial(self.query, sql.replace("?", self.placeholder), tuple(ref))
@@ -173,10 +165,10 @@ class _SqliteReader(_SqlReader):
         with self.saver.cursor(transaction=False) as cursor:
             return cursor.execute(sql, params).fetchall()
 
-    def stored_writes(self, ref: CheckpointRef) -> Callable[[], StoredWrites | None] | None:
+    def task_paths(self, ref: CheckpointRef) -> Callable[[], Any] | None:
         if not getattr(self.saver, "_has_task_path", True):
             return None  # a read-only file from before the column existed
-        return super().stored_writes(ref)
+        return super().task_paths(ref)
 
 
 class _AsyncSqliteReader(_SqliteReader):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,16 @@ class Transferred:
     kept: dict[str, int]
     """Rows that existed with the same content."""
 
+    @classmethod
+    def none_of(cls, tables: Iterable[str]) -> Self:
+        """Nothing yet of these tables."""
+        written = dict.fromkeys(tables, 0)
+        return cls(written, written.copy())
+
     def add(self, name: str, rows: int, written: int) -> None:
         """Count a page of a table's rows, some of which were written."""
-        self.written[name] = self.written.get(name, 0) + written
-        self.kept[name] = self.kept.get(name, 0) + rows - written
+        self.written[name] += written
+        self.kept[name] += rows - written
 
 
 class Meter:

@@ -1,4 +1,4 @@
-"""Rows as plain values that mean the same in every database.
+"""Rows as plain values that mean the same in every database: how they are read and added.
 
 An instant is its microseconds since 1970 in UTC, JSON is its text, and the rest is what
 MessagePack has: text, bytes, integers, floats, booleans and NULL.
@@ -7,7 +7,8 @@ MessagePack has: text, bytes, integers, floats, booleans and NULL.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -15,11 +16,13 @@ from hashlib import blake2b
 from typing import Any
 
 import ormsgpack
-from sqlalchemy import Connection, Select, Table, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Select, Table, and_, bindparam, func, insert, or_, select
 from sqlalchemy.types import TypeEngine
 
+from langgraph_session_saver.errors import TransferConflictError
 from langgraph_session_saver.schema.column_types import Json, JsonText, UTCDateTime
 from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.sql.dialects.base import Dialect
 
 Values = list[Any]
 """A row, in the order of its table's columns."""
@@ -40,7 +43,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Records:
-    """One table's rows: how they are read, written and told apart."""
+    """One table's rows: how they are read, written and told apart.
+
+    Where a database has some of the rows that are added, equal ones are kept, and others refused.
+    """
 
     name: str
     """The table's name without an installation's prefix."""
@@ -78,39 +84,24 @@ class Records:
         """The row's values of some columns; default those that identify it."""
         return tuple(self.get(values, name) for name in key or self.key)
 
-    def describe(self, values: Values) -> str:
-        """The row, for an error."""
-        named = ", ".join(f"{name} {self.get(values, name)!r}" for name in self.label)
-        return f"{self.table.name} has a row ({named})"
-
     def pack(self, row: Sequence[Any]) -> Values:
         """A row that was read, as plain values."""
         values = list(row)
-        for at in self._instants:
-            if values[at] is not None:
-                values[at] = (values[at] - _EPOCH) // _MICROSECOND
-        for at in self._json:
-            if values[at] is not None:
-                values[at] = json.dumps(values[at])
+        _convert(values, self._instants, lambda time: (time - _EPOCH) // _MICROSECOND)
+        _convert(values, self._json, json.dumps)
         return values
 
     def unpack(self, values: Values) -> dict[str, Any]:
         """The parameters of an INSERT."""
         row = list(values)
-        for at in self._instants:
-            if row[at] is not None:
-                row[at] = _EPOCH + row[at] * _MICROSECOND
-        for at in self._json:
-            if row[at] is not None:
-                row[at] = JsonText(row[at])
+        _convert(row, self._instants, lambda number: _EPOCH + number * _MICROSECOND)
+        _convert(row, self._json, JsonText)
         return dict(zip(self.columns, row, strict=True))
 
     def fingerprint(self, values: Values) -> bytes:
         """A hash of the row's content, without its row id: the same in every database."""
         content = list(values)
-        for at in self._json:
-            if content[at] is not None:
-                content[at] = json.dumps(_same_number(json.loads(content[at])), sort_keys=True)
+        _convert(content, self._json, _canonical)
         if self.has_row_id:
             content[self.columns.index("id")] = None
         return blake2b(ormsgpack.packb(content), digest_size=16).digest()
@@ -119,7 +110,105 @@ class Records:
         """Select all rows, each after those that it refers to."""
         return select(*self.table.c).order_by(*(self.table.c[name] for name in self.order))
 
-    def find(self, conn: Connection, rows: Sequence[Values], key: tuple[str, ...]) -> list[Values]:
+    def stream(self, conn: Connection) -> Iterator[list[Values]]:
+        """The table's rows in pages of a bounded size, one of which is in memory at a time."""
+        page: list[Values] = []
+        size = 0
+        options = {"stream_results": True, "yield_per": FETCHED}
+        with conn.execute(self.select(), execution_options=options) as rows:
+            for values in map(self.pack, rows):
+                page.append(values)
+                size += sum(len(value) for value in values if isinstance(value, str | bytes))
+                if len(page) >= PAGE_ROWS or size >= PAGE_BYTES:
+                    yield page
+                    page, size = [], 0
+        if page:
+            yield page
+
+    def is_empty(self, conn: Connection) -> bool:
+        """Whether the table has no row."""
+        return conn.execute(select(*self.table.primary_key).limit(1)).first() is None
+
+    def add(
+        self, conn: Connection, rows: list[Values], dialect: Dialect, *, was_empty: bool
+    ) -> int:
+        """Insert the rows of a page that the database lacks, and return their number.
+
+        If the table was empty before the first page, no rows are compared.
+
+        Raises:
+            TransferConflictError: A row with the same key has other content.
+        """
+        missing = rows
+        if not was_empty:
+            if self.name == "session_threads":
+                # Nobody may delete the base of a blob before the commit.
+                key = self.table.c.thread_key
+                there = select(key).where(key.in_([self.get(values, key.name) for values in rows]))
+                conn.execute(dialect.locked(there.order_by(key), self.table)).all()
+            missing = self.find_missing(conn, rows)
+        new = [self.unpack(values) for values in missing]
+        taken = set[int]()
+        if self.has_row_id and not was_empty:
+            row_id = self.table.c.id
+            there = select(row_id).where(row_id.in_([row["id"] for row in new]))
+            taken.update(conn.execute(there).scalars())
+        self._insert(conn, [row for row in new if row.get("id") not in taken])
+        if new and self.has_row_id:
+            dialect.continue_ids(conn, self.table)
+            # Nothing refers to a row id: a row whose id is taken gets another.
+            self._insert(conn, [row for row in new if row.pop("id") in taken])
+        return len(new)
+
+    def _insert(self, conn: Connection, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            conn.execute(insert(self.table).inline(), rows)
+
+    def find_missing(self, conn: Connection, rows: list[Values]) -> list[Values]:
+        """The rows of a page that the database lacks.
+
+        Raises:
+            TransferConflictError: A row with the same key has other content.
+        """
+        if not self.has_row_id:
+            return self._missing_by_key(conn, rows)
+        projected = [values for values in rows if self.get(values, "row_key") is not None]
+        by_hand = [values for values in rows if self.get(values, "row_key") is None]
+        missing = self._missing_by_key(conn, projected) + self._missing_by_hand(conn, by_hand)
+        if self.name == "versions":
+            # A session's pages are numbered: another page may have the number.
+            for found in self._find(conn, missing, ("session_id", "version")):
+                raise self._conflict(found)
+        return missing
+
+    def _missing_by_key(self, conn: Connection, rows: list[Values]) -> list[Values]:
+        there = {self.key_of(found): found for found in self._find(conn, rows, self.key)}
+        for values in rows:
+            found = there.get(self.key_of(values), values)
+            if self.fingerprint(found) != self.fingerprint(values):
+                raise self._conflict(found)
+        return [values for values in rows if self.key_of(values) not in there]
+
+    def _missing_by_hand(self, conn: Connection, rows: list[Values]) -> list[Values]:
+        """The missing ones of rows that no step projected; a row may exist under another id."""
+        if not rows:
+            return []
+        c = self.table.c
+        # By time where that is indexed: a session may have many messages.
+        column = c.timestamp if "timestamp" in c else c.session_id
+        wanted = {self.unpack(values)[column.name] for values in rows}
+        query = select(*c).where(c.row_key.is_(None), column.in_(wanted))
+        there = Counter(self.fingerprint(self.pack(row)) for row in conn.execute(query))
+        missing = []
+        for values in rows:
+            fingerprint = self.fingerprint(values)
+            if there[fingerprint]:
+                there[fingerprint] -= 1  # twins are counted
+            else:
+                missing.append(values)
+        return missing
+
+    def _find(self, conn: Connection, rows: list[Values], key: tuple[str, ...]) -> list[Values]:
         """The database's rows that have the same values in the key's columns as one of these."""
         found: list[Values] = []
         for first in range(0, len(rows), LOOKUP_KEYS):
@@ -128,6 +217,30 @@ class Records:
             params = {f"k{n}_{at}": v for n, row in enumerate(keys) for at, v in enumerate(row)}
             found += map(self.pack, conn.execute(_lookup(self.table, key), params))
         return found
+
+    def _conflict(self, found: Values) -> TransferConflictError:
+        named = ", ".join(f"{name} {self.get(found, name)!r}" for name in self.label)
+        return TransferConflictError(
+            f"{self.table.name} has a row ({named}) with other content than the one to be written. "
+            "Nothing of it was changed: delete its thread or session first, or use an empty "
+            "database"
+        )
+
+
+def _convert(values: Values, positions: list[int], convert: Callable[[Any], Any]) -> None:
+    for at in positions:
+        if values[at] is not None:
+            values[at] = convert(values[at])
+
+
+def _canonical(text: str) -> str:
+    """JSON as PostgreSQL returns it: 1e2 becomes the integer 100."""
+    return json.dumps(json.loads(text, parse_float=_parse_number), sort_keys=True)
+
+
+def _parse_number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 @lru_cache
@@ -178,30 +291,3 @@ def count(conn: Connection, every: Iterable[Records]) -> int:
     """The number of rows of all tables."""
     tables = [records.table for records in every]
     return sum(conn.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
-
-
-def stream(conn: Connection, records: Records) -> Iterator[list[Values]]:
-    """A table's rows in pages of a bounded size, one of which is in memory at a time."""
-    page: list[Values] = []
-    size = 0
-    options = {"stream_results": True, "yield_per": FETCHED}
-    with conn.execute(records.select(), execution_options=options) as rows:
-        for values in map(records.pack, rows):
-            page.append(values)
-            size += sum(len(value) for value in values if isinstance(value, str | bytes))
-            if len(page) >= PAGE_ROWS or size >= PAGE_BYTES:
-                yield page
-                page, size = [], 0
-    if page:
-        yield page
-
-
-def _same_number(value: Any) -> Any:
-    """JSON as PostgreSQL returns it: 1e2 becomes the integer 100."""
-    if isinstance(value, dict):
-        return {key: _same_number(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_same_number(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value

@@ -23,7 +23,7 @@ from langgraph_session_saver.errors import (
     ValueTooLargeError,
 )
 from langgraph_session_saver.transfer import Progress
-from langgraph_session_saver.transfer.archive import open_archive
+from langgraph_session_saver.transfer.backup import open_archive
 from tests.conftest import MakeBackend
 from tests.support.backends import BACKEND_NAMES, EACH_ONCE, Backend, Sql
 from tests.support.faces import FACE_NAMES
@@ -269,7 +269,7 @@ def test_a_file_of_a_newer_format_is_refused(file: Path, empty: Backend) -> None
 def test_a_file_of_a_newer_schema_is_refused(
     file: Path, house: Backend, empty: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langgraph_session_saver.transfer.archive.SCHEMA_VERSION", "9999")
+    monkeypatch.setattr("langgraph_session_saver.transfer.backup.SCHEMA_VERSION", "9999")
     with SessionSaver.from_conn_string(house.url) as saver:
         saver.backup(file)
     monkeypatch.undo()

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from langgraph_session_saver import SessionSaver
-from langgraph_session_saver.transfer.archive import open_archive
+from langgraph_session_saver.transfer.backup import open_archive
 from tests.benchmarks.filling import CHUNK, TEMPLATE, _copy
 from tests.conftest import MakeBackend
 from tests.support.backends import Backend
