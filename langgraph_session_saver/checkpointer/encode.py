@@ -154,7 +154,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
     """Serialise a checkpoint and its changed channels, or with `everything` all channels."""
     thread_key, refs = new.place.thread.key, _references(new)
     row = _checkpoint_row(context, new, refs)
-    rows = CheckpointRows(new.place.thread, row, needs_parent=not everything)
+    rows = CheckpointRows(row, needs_parent=not everything)
     values: list[Value] = []
     prefixes: dict[str, SharedPrefix] = {}
     for channel in new.versions if everything else new.new_versions:

@@ -41,7 +41,7 @@ from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.storage.batch import Batch, RevisionCheck
+from langgraph_session_saver.storage.batch import Batch
 from langgraph_session_saver.storage.checkpoints import ParentGoneError
 from langgraph_session_saver.storage.threads import Head, new_revision
 
@@ -129,16 +129,12 @@ class CheckpointWriter:
 
     def _batch(self, put: _Put, head: Head, values: dict[str, Any]) -> Batch:
         """Everything that a step writes, if its thread's row is still `head`."""
-        context, thread, rows = self._context, put.new.place.thread, put.encoded.rows
-        storage, projected = context.storage, context.projected
-        batch = Batch([], RevisionCheck(thread.key, head.revision, values, rows.dependencies))
-        if rows.blobs:
-            batch.upserts.append((storage.checkpoints.upsert_blobs, rows.blobs))
+        storage, projected = self._context.storage, self._context.projected
+        batch = storage.checkpoints.put_batch(put.encoded.rows, head.revision, values)
         if put.changes is not None:
-            batch.upserts += projected.upserts(thread, head, put.changes)
+            batch.upserts[:0] = projected.upserts(put.new.place.thread, head, put.changes)
             if head.is_first:
                 batch.session = (head.session_id, projected.session_values(put.changes))
-        batch.upserts.append((storage.checkpoints.upsert_checkpoint, [rows.checkpoint]))
         return batch
 
     # -- under the thread's lock ------------------------------------------------------------
@@ -198,19 +194,23 @@ class CheckpointWriter:
 
     def _continue_thread(self, conn: Connection, put: _Put, was: Head) -> Head:
         context, new, changes = self._context, put.new, put.changes
-        thread, projected = new.place.thread, context.projected
-        context.storage.checkpoints.put(conn, put.encoded.rows)
-        if not new.place.is_root or new.id < (was.checkpoint_id or ""):
-            following = {"revision": new_revision(was.revision)}
-            context.storage.threads.change(conn, thread.key, following)
-            return was.changed(following)
+        is_newest = new.place.is_root and new.id >= (was.checkpoint_id or "")
         is_repeated = new.id == was.checkpoint_id
+        if is_newest:
+            revision = new_revision(was.revision if is_repeated else 0)
+            values = _thread_values(new, was, revision)
+        else:
+            values = {"revision": new_revision(was.revision), "updated_at": utc_now()}
+        context.storage.checkpoints.put(conn, put.encoded.rows, was.revision, values)
+        if not is_newest:
+            return was.changed(values)
+        thread, projected = new.place.thread, context.projected
         if changes is not None and not is_repeated:
             if was.is_outdated:
                 context.projector.show_all_columns(new.step(whole=True), changes)
             projected.apply(conn, thread, was, new.step(whole=changes.is_whole), changes)
-        revision = new_revision(was.revision if is_repeated else 0)
-        return projected.note_checkpoint(conn, thread, was, new.reached, revision)
+        projected.note_recovery(conn, thread, was, new.reached)
+        return was.changed(values)
 
     def _keep_replaced(self, conn: Connection, put: _Put, head: Head) -> _Put:
         """Refer to the blobs of the checkpoint that this one replaces, if it does replace one."""

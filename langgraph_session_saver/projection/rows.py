@@ -15,7 +15,6 @@ from langgraph_session_saver.projection.status import (
     SEVERITY,
     Incident,
     Reached,
-    status_at,
 )
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import Tables
@@ -226,26 +225,18 @@ class ProjectedRows:
 
     # -- status -----------------------------------------------------------------------------
 
-    def note_checkpoint(
-        self,
-        conn: Connection,
-        thread: ThreadRef,
-        head: Head,
-        reached: Reached,
-        revision: int,
-    ) -> Head:
-        """Set a thread's newest root checkpoint and the status there."""
-        if head.status == "error":
-            when = {"thread": thread.key, "recovered_at": utc_now()}
-            if head.status_checkpoint_id is None or head.status_checkpoint_id < reached.id:
-                conn.execute(self._recover, when)
-            elif head.status_checkpoint_id == reached.id and reached.step is not None:
-                # Errors that were stored before their checkpoint lack its step.
-                number = {"thread": thread.key, "step": reached.step + 1}
-                conn.execute(self._number_errors, number)
-        values = {"revision": revision, **status_at(reached, head.status_checkpoint_id)}
-        self._storage.threads.change(conn, thread.key, values)
-        return head.changed(values)
+    def note_recovery(
+        self, conn: Connection, thread: ThreadRef, head: Head, reached: Reached
+    ) -> None:
+        """Note at a thread's errors that it went on, or the step that failed."""
+        if head.status != "error":
+            return
+        if head.status_checkpoint_id is None or head.status_checkpoint_id < reached.id:
+            conn.execute(self._recover, {"thread": thread.key, "recovered_at": utc_now()})
+        elif head.status_checkpoint_id == reached.id and reached.step is not None:
+            # Errors that were stored before their checkpoint lack its step.
+            number = {"thread": thread.key, "step": reached.step + 1}
+            conn.execute(self._number_errors, number)
 
     def note_resumed(
         self, conn: Connection, thread: ThreadRef, head: Head, about: Mapping[str, Any]

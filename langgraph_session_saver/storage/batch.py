@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -31,87 +32,63 @@ ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
 
 # -- conditions ---------------------------------------------------------------------------------
 
-
-class Shape(NamedTuple):
-    """What decides the SQL of a condition on `Dependencies`."""
-
-    has_parent: bool
-    blobs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dependencies:
-    """Rows that must exist for a step to be stored: its parent, and the bases of its deltas."""
-
-    parent: tuple[bytes, str] | None = None
-    """Namespace key and id of a checkpoint."""
-    blobs: frozenset[bytes] = frozenset()
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the condition."""
-        return Shape(self.parent is not None, len(self._padded_blobs()))
-
-    def params(self) -> dict[str, Any]:
-        """Parameters of `dependency_conditions`."""
-        params: dict[str, Any] = list_params("base", self._padded_blobs())
-        if self.parent is not None:
-            params["parent_ns"], params["parent_id"] = self.parent
-        if self.blobs:
-            params["base_count"] = len(self.blobs)
-        return params
-
-    def _padded_blobs(self) -> list[bytes]:
-        return padded(sorted(self.blobs)) if self.blobs else []
-
-
-def dependency_conditions(
-    tables: Tables, thread_key: ColumnElement[Any], shape: Shape
-) -> list[ColumnElement[bool]]:
-    """Conditions that the dependencies of a step exist in its thread."""
-    c, b = tables.checkpoints.c, tables.blobs.c
-    conditions: list[ColumnElement[bool]] = []
-    if shape.has_parent:
-        parent = select(c.checkpoint_id).where(
-            c.thread_key == thread_key,
-            c.ns_key == bindparam("parent_ns", type_=c.ns_key.type),
-            c.checkpoint_id == bindparam("parent_id", type_=Text()),
-        )
-        conditions.append(parent.exists())
-    if shape.blobs:
-        keys = list_binds("base", b.blob_key, shape.blobs)
-        found = select(func.count()).where(b.thread_key == thread_key, b.blob_key.in_(keys))
-        conditions.append(found.scalar_subquery() == bindparam("base_count", type_=Integer()))
-    return conditions
+Shape = tuple[bool, int]
+"""What decides the SQL of a `RevisionCheck`: whether there is a parent, and how many bases."""
 
 
 @dataclass(slots=True)
 class RevisionCheck:
     """An update of a thread's row on condition that nobody else has changed it.
 
-    Every delete from a thread changes the revision of its row. The dependencies are checked all
-    the same: rows may have been deleted by hand, or before this process read the revision.
+    Every delete from a thread changes the revision of its row. The rows that a step refers to are
+    checked all the same: they may have been deleted by hand, or before this process read the
+    revision.
     """
 
     thread_key: bytes
     known_revision: int
     values: dict[str, Any]
     """The row's new values."""
-    dependencies: Dependencies = Dependencies()
+    parent: tuple[bytes, str] | None = None
+    """Namespace key and id of the checkpoint that must exist."""
+    bases: Sequence[bytes] = ()
+    """The keys, each once, of the blobs that must exist: the bases of deltas."""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the condition."""
+        return self.parent is not None, len(padded(self.bases))
 
     def params(self) -> dict[str, Any]:
         """Parameters of the conditions of `revision_check`."""
-        known = {"known_thread": self.thread_key, "known_revision": self.known_revision}
-        return known | self.dependencies.params()
+        params = list_params("base", padded(self.bases))
+        params["base_count"] = len(self.bases)
+        params["known_thread"], params["known_revision"] = self.thread_key, self.known_revision
+        if self.parent is not None:
+            params["parent_ns"], params["parent_id"] = self.parent
+        return params
 
 
 def revision_check(tables: Tables, shape: Shape) -> Update:
-    """An UPDATE of a thread's row, if it has the known revision and the dependencies exist."""
-    t = tables.threads.c
+    """An UPDATE of a thread's row, if it has the known revision and a step's parent and bases."""
+    t, c, b = tables.threads.c, tables.checkpoints.c, tables.blobs.c
+    has_parent, bases = shape
+    conditions: list[ColumnElement[bool]] = []
+    if has_parent:
+        parent = select(c.checkpoint_id).where(
+            c.thread_key == t.thread_key,
+            c.ns_key == bindparam("parent_ns", type_=c.ns_key.type),
+            c.checkpoint_id == bindparam("parent_id", type_=Text()),
+        )
+        conditions.append(parent.exists())
+    if bases:
+        keys = list_binds("base", b.blob_key, bases)
+        found = select(func.count()).where(b.thread_key == t.thread_key, b.blob_key.in_(keys))
+        conditions.append(found.scalar_subquery() == bindparam("base_count", type_=Integer()))
     return update(tables.threads).where(
         t.thread_key == bindparam("known_thread", type_=t.thread_key.type),
         t.revision == bindparam("known_revision", type_=t.revision.type),
-        *dependency_conditions(tables, t.thread_key, shape),
+        *conditions,
     )
 
 
@@ -138,11 +115,6 @@ def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
 
 
 # -- rows ---------------------------------------------------------------------------------------
-
-
-def column_names(table: Table) -> tuple[str, ...]:
-    """The names of a table's columns."""
-    return tuple(column.name for column in table.c)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +169,6 @@ class Batch:
             and self.upserts[0][0].fits_one_statement(self.upserts[0][1])
             and not (self.session or self.deletes or self.orphans_before)
         )
-
-    def deletes_only_orphans(self, table: Table, rows: Rows, writes: Table) -> bool:
-        """Whether these rows are writes that will be deleted as orphans of deleted checkpoints."""
-        if self.orphans_before is None or table is not writes:
-            return False
-        before = self.orphans_before[1]
-        return all(row["checkpoint_id"] < before for row in rows)
 
 
 def orphan_params(before: tuple[bytes, str] | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,16 +20,11 @@ from sqlalchemy import (
     select,
 )
 
-from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
+from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, batches
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.storage.batch import (
-    Batch,
-    Dependencies,
-    Upsert,
-    column_names,
-)
+from langgraph_session_saver.storage.batch import Batch, RevisionCheck, Upsert
 from langgraph_session_saver.storage.in_turn import InTurn
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
 
@@ -47,20 +42,10 @@ class ParentGoneError(Exception):
 class CheckpointRows:
     """The rows that one `put` stores."""
 
-    thread: ThreadRef
     checkpoint: dict[str, Any]
     blobs: list[dict[str, Any]] = field(default_factory=list)
     needs_parent: bool = True
-
-    @property
-    def dependencies(self) -> Dependencies:
-        """The rows that must exist: the checkpoint's parent, and the bases of its deltas."""
-        ns_key, parent_id = self.checkpoint["ns_key"], self.checkpoint["parent_checkpoint_id"]
-        has_parent = self.needs_parent and parent_id is not None
-        bases = [row["base_key"] for row in self.blobs]
-        return Dependencies(
-            (ns_key, parent_id) if has_parent else None, frozenset(filter(None, bases))
-        )
+    """Whether these are only the channels that changed."""
 
 
 class Checkpoints:
@@ -70,37 +55,56 @@ class Checkpoints:
         self._tables = t = tables
         self._batches = batches
 
-        blob_key = ("thread_key", "blob_key")
-        self.upsert_blobs = Upsert(t.blobs, blob_key, column_names(t.blobs), large="data")
-        columns = column_names(t.checkpoints)
+        columns = tuple(t.blobs.c.keys())
+        self._upsert_blobs = Upsert(t.blobs, ("thread_key", "blob_key"), columns, large="data")
+        columns = tuple(t.checkpoints.c.keys())
         replaced = tuple(name for name in columns if name not in _CHECKPOINT_KEY)
-        self.upsert_checkpoint = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, replaced)
-        write_key, columns = (*_CHECKPOINT_KEY, "task_id", "idx"), column_names(t.writes)
+        self._upsert_checkpoint = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, replaced)
+        columns = tuple(t.writes.c.keys())
+        write_key = (*_CHECKPOINT_KEY, "task_id", "idx")
         self._insert_writes = Upsert(t.writes, write_key, columns, large="data")
         replaced = ("channel", "type", "data", "task_path")
         self._replace_writes = Upsert(t.writes, write_key, columns, replaced, large="data")
 
         self._select = cache(self._build_select)
         self._select_chains = cache(self._build_chains)
+        self._select_blob_keys = cache(self._build_blob_keys)
         self._select_writes = cache(self._build_writes)
         self._select_page = cache(self._build_page)
 
     # -- writing ----------------------------------------------------------------------------
 
-    def put(self, conn: Connection, rows: CheckpointRows) -> None:
-        """Store a checkpoint with its blobs in a thread whose row is locked.
+    def put(
+        self, conn: Connection, rows: CheckpointRows, revision: int, values: dict[str, Any]
+    ) -> None:
+        """Store a checkpoint with its blobs, and new values of its thread's row, which is locked.
 
         Raises:
             ParentGoneError: The parent does not exist and the rows hold only what changed.
             BrokenReferenceError: The base of a delta does not exist.
         """
-        needed = rows.dependencies
-        if not self._batches.put_if_present(conn, self.upsert_checkpoint, rows.checkpoint, needed):
-            if needed.parent and not self.get(conn, rows.thread.key, *needed.parent):
+        batch = self.put_batch(rows, revision, values)
+        if not self._batches.run(conn, batch):
+            check = batch.revision_check
+            if check and check.parent and not self.get(conn, check.thread_key, *check.parent):
                 raise ParentGoneError
             raise BrokenReferenceError("a value that a step stores a delta of was deleted")
-        if rows.blobs:
-            self._batches.put(conn, self.upsert_blobs, rows.blobs)
+
+    def put_batch(self, rows: CheckpointRows, revision: int, values: dict[str, Any]) -> Batch:
+        """A batch that stores a checkpoint with its blobs, and new values of its thread's row.
+
+        Args:
+            rows: The checkpoint and the blobs.
+            revision: The revision that the thread's row must have.
+            values: The new values.
+        """
+        row = rows.checkpoint
+        parent_id = row["parent_checkpoint_id"] if rows.needs_parent else None
+        parent = None if parent_id is None else (row["ns_key"], parent_id)
+        bases = [blob["base_key"] for blob in rows.blobs if blob["base_key"] is not None]
+        check = RevisionCheck(row["thread_key"], revision, values, parent, bases)
+        blobs = [(self._upsert_blobs, rows.blobs)] if rows.blobs else []
+        return Batch([*blobs, (self._upsert_checkpoint, [row])], check)
 
     def writes_batch(
         self, regular: Rows, special: Rows, unless_pruned: CheckpointKey | None
@@ -153,23 +157,14 @@ class Checkpoints:
 
     def get_chains(self, conn: Connection, keys: Iterable[BlobKey]) -> dict[BlobKey, Row[Any]]:
         """Read blobs, and all blobs that they are deltas of."""
-        found: dict[BlobKey, Row[Any]] = {}
-        for batch in batches(sorted(set(keys))):
-            threads = padded(sorted({thread for thread, _ in batch}))
-            blobs = padded([key for _, key in batch])
-            params = list_params("thread", threads) | list_params("blob", blobs)
-            rows = self._select_chains(len(threads), len(blobs)).all(conn, params)
-            found |= {(row.thread_key, row.blob_key): row for row in rows}
-        return found
+        rows = _select_each(conn, self._select_chains, keys)
+        return {(row.thread_key, row.blob_key): row for row in rows}
 
     def _build_chains(self, threads: int, keys: int) -> Statement:
         b = self._tables.blobs
         links = (
             select(b.c.thread_key, b.c.blob_key, b.c.base_key)
-            .where(
-                b.c.thread_key.in_(list_binds("thread", b.c.thread_key, threads)),
-                b.c.blob_key.in_(list_binds("blob", b.c.blob_key, keys)),
-            )
+            .where(*_is_each(b.c.thread_key, threads, b.c.blob_key, keys))
             .cte("links", recursive=True)
         )
         base = b.alias("base")
@@ -184,40 +179,28 @@ class Checkpoints:
 
     def existing_blobs(self, conn: Connection, keys: Iterable[BlobKey]) -> set[BlobKey]:
         """The keys under which there are blobs."""
+        return {tuple(row) for row in _select_each(conn, self._select_blob_keys, keys)}
+
+    def _build_blob_keys(self, threads: int, keys: int) -> Statement:
         b = self._tables.blobs.c
-        found: set[BlobKey] = set()
-        for batch in batches(sorted(keys)):
-            rows = conn.execute(
-                select(b.thread_key, b.blob_key).where(
-                    b.thread_key.in_({thread for thread, _ in batch}),
-                    b.blob_key.in_([key for _, key in batch]),
-                )
-            )
-            found |= {(row.thread_key, row.blob_key) for row in rows}
-        return found
+        found = select(b.thread_key, b.blob_key)
+        return Statement(found.where(*_is_each(b.thread_key, threads, b.blob_key, keys)))
 
     def get_writes(
         self, conn: Connection, checkpoints: Iterable[Row[Any]]
     ) -> dict[CheckpointKey, list[Row[Any]]]:
         """Read the writes of several checkpoints."""
+        keys = {(row.thread_key, row.checkpoint_id) for row in checkpoints}
         found: dict[CheckpointKey, list[Row[Any]]] = {}
-        for batch in batches(list(checkpoints)):
-            threads = padded(sorted({row.thread_key for row in batch}))
-            ids = padded(sorted({row.checkpoint_id for row in batch}))
-            params = list_params("thread", threads) | list_params("checkpoint", ids)
-            for row in self._select_writes(len(threads), len(ids)).all(conn, params):
-                key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
-                found.setdefault(key, []).append(row)
+        for row in _select_each(conn, self._select_writes, keys):
+            key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
+            found.setdefault(key, []).append(row)
         return found
 
     def _build_writes(self, threads: int, checkpoints: int) -> Statement:
         w = self._tables.writes
-        return Statement(
-            select(w).where(
-                w.c.thread_key.in_(list_binds("thread", w.c.thread_key, threads)),
-                w.c.checkpoint_id.in_(list_binds("checkpoint", w.c.checkpoint_id, checkpoints)),
-            )
-        )
+        is_each = _is_each(w.c.thread_key, threads, w.c.checkpoint_id, checkpoints)
+        return Statement(select(w).where(*is_each))
 
     def get_ancestors(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
@@ -298,3 +281,26 @@ class Checkpoints:
                 c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)
             )
         ).scalar()
+
+
+def _select_each(
+    conn: Connection,
+    statement_for: Callable[[int, int], Statement],
+    keys: Iterable[tuple[bytes, Any]],
+) -> Iterator[Any]:
+    """Select rows by the keys of their threads and their keys within the thread."""
+    for batch in batches(sorted(set(keys))):
+        threads = padded(sorted({thread for thread, _ in batch}))
+        others = padded([key for _, key in batch])
+        params = list_params("thread", threads) | list_params("key", others)
+        yield from statement_for(len(threads), len(others)).all(conn, params)
+
+
+def _is_each(
+    thread_key: ColumnElement[Any], threads: int, key: ColumnElement[Any], keys: int
+) -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a statement for `_select_each`."""
+    return (
+        thread_key.in_(list_binds("thread", thread_key, threads)),
+        key.in_(list_binds("key", key, keys)),
+    )

@@ -34,11 +34,8 @@ from langgraph_session_saver.sql.compiled import Statement, Statements, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
     Batch,
-    Dependencies,
     RevisionCheck,
-    Shape,
     Upsert,
-    dependency_conditions,
     is_not_pruned,
     not_pruned_params,
     orphan_params,
@@ -50,8 +47,6 @@ KEYS_OF_ONE_DELETE = 64
 
 Part = tuple[Statement, Sequence[Mapping[str, Any]]]
 """A statement, and the parameters of each time that it is run."""
-
-NO_DEPENDENCIES = Dependencies().shape
 
 
 class InTurn:
@@ -66,10 +61,16 @@ class InTurn:
         )
         self._delete_orphans = Statement(delete_orphaned_writes(tables))
         # Each of these is compiled for every combination of arguments that comes up.
-        self._revision_check = cache(self._build_revision_check)
+        self._revision_check = cache(lambda shape: Statements(revision_check(tables, shape)))
+        self._insert_row = cache(
+            lambda upsert: Statement(upsert.statement(dialect), upsert.columns)
+        )
+        self._delete = cache(
+            lambda table, key, count: Statement(
+                delete(table).where(has_one_key("row", table, key, count))
+            )
+        )
         self._insert = cache(self._build_insert)
-        self._insert_row = cache(self._build_insert_row)
-        self._delete = cache(self._build_delete)
 
     def run(self, conn: Connection, batch: Batch) -> bool:
         """Store a batch; returns False, storing nothing, if the revision check fails."""
@@ -83,16 +84,7 @@ class InTurn:
 
     def put(self, conn: Connection, upsert: Upsert, rows: Rows) -> None:
         """Store rows of one table."""
-        statement, params = self._upsert(upsert, rows)
-        statement.run_each(conn, params)
-
-    def put_if_present(
-        self, conn: Connection, upsert: Upsert, row: Mapping[str, Any], needed: Dependencies
-    ) -> bool:
-        """Store a row of a thread whose row is locked; returns False if a dependency is missing."""
-        statement = self._insert(upsert, 1, dependencies=needed.shape)
-        params = row_params("row", upsert.columns, [row])
-        return statement.run(conn, params | needed.params()) > 0
+        self.run(conn, Batch([(upsert, rows)]))
 
     def change_session(self, conn: Connection, session_id: str, values: Mapping[str, Any]) -> None:
         """Update columns of a session's row."""
@@ -103,7 +95,7 @@ class InTurn:
         self._delete_orphans.run(conn, orphan_params((thread_key, before)))
 
     def _check(self, check: RevisionCheck) -> tuple[Statement, dict[str, Any]]:
-        statement = self._revision_check(check.dependencies.shape).of(check.values)
+        statement = self._revision_check(check.shape).of(check.values)
         return statement, {**check.params(), **check.values}
 
     def _parts(self, batch: Batch) -> Iterator[Part]:
@@ -114,10 +106,13 @@ class InTurn:
             session_id, values = batch.session
             yield self._update_session.of(values), [{"session": session_id, **values}]
         for table, rows in batch.deletes:
-            if not batch.deletes_only_orphans(table, rows, self._tables.writes):
-                key = tuple(rows[0])
-                for some in map(padded, batches(rows, KEYS_OF_ONE_DELETE)):
-                    yield self._delete(table, key, len(some)), [row_params("row", key, some)]
+            if table is self._tables.writes and batch.orphans_before is not None:
+                before = batch.orphans_before[1]
+                if all(row["checkpoint_id"] < before for row in rows):
+                    continue  # orphans, now that their checkpoints are deleted
+            key = tuple(rows[0])
+            for some in map(padded, batches(rows, KEYS_OF_ONE_DELETE)):
+                yield self._delete(table, key, len(some)), [row_params("row", key, some)]
         if batch.orphans_before is not None:
             yield self._delete_orphans, [orphan_params(batch.orphans_before)]
 
@@ -133,31 +128,10 @@ class InTurn:
             row_params("row", upsert.columns, some) | condition for some in batches(rows, count)
         ]
 
-    # -- statements -------------------------------------------------------------------------
-
-    def _build_revision_check(self, shape: Shape) -> Statements:
-        return Statements(revision_check(self._tables, shape))
-
-    def _build_insert_row(self, upsert: Upsert) -> Statement:
-        return Statement(upsert.statement(self._dialect), upsert.columns)
-
-    def _build_insert(
-        self,
-        upsert: Upsert,
-        count: int,
-        *,
-        unless_pruned: bool = False,
-        dependencies: Shape = NO_DEPENDENCIES,
-    ) -> Statement:
+    def _build_insert(self, upsert: Upsert, count: int, *, unless_pruned: bool) -> Statement:
         insert = upsert.statement(self._dialect)
         rows = row_binds("row", upsert.table, upsert.columns, count)
-        conditions: list[ColumnElement[bool]] = []
-        if unless_pruned:
-            conditions.append(is_not_pruned(self._tables))
-        if any(dependencies):
-            thread_key = rows[0]["thread_key"]
-            conditions += dependency_conditions(self._tables, thread_key, dependencies)
-        if not conditions:
+        if not unless_pruned:
             return Statement(insert.values(rows))
         given = self._dialect.select_parameter
         selects = (select(*(given(p).label(name) for name, p in row.items())) for row in rows)
@@ -166,13 +140,10 @@ class InTurn:
         return Statement(
             insert.from_select(
                 list(upsert.columns),
-                select(*given_rows.c).where(*conditions),
+                select(*given_rows.c).where(is_not_pruned(self._tables)),
                 include_defaults=False,
             )
         )
-
-    def _build_delete(self, table: Table, key: tuple[str, ...], count: int) -> Statement:
-        return Statement(delete(table).where(has_one_key("row", table, key, count)))
 
 
 def delete_orphaned_writes(tables: Tables, *others: ColumnElement[bool]) -> Delete:

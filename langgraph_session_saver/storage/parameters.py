@@ -19,7 +19,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def padded(keys: Sequence[T]) -> list[T]:
-    """Repeat the last key until there is a power of two of them."""
+    """Repeat the last key until there is a power of two of them; of none there stays none."""
+    if not keys:
+        return []
     size = 1 << (len(keys) - 1).bit_length()
     return [*keys, *[keys[-1]] * (size - len(keys))]
 

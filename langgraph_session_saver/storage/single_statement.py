@@ -79,21 +79,20 @@ class SingleStatement(InTurn):
         # The count is that of the last upsert, which always has a row.
         return statement.run(conn, params) > 0 or batch.revision_check is None
 
-    def put(self, conn: Connection, upsert: Upsert, rows: Rows) -> None:
-        """Store rows of one table, however many, in one round trip."""
-        self.run(conn, Batch([(upsert, rows)]))
-
     def _build(self, batch: Batch) -> Insert:
         checked: ColumnElement[bool] = true()
         ctes: list[CTE] = []
         if batch.revision_check is not None:
             threads = self._tables.threads
-            check = revision_check(self._tables, batch.revision_check.dependencies.shape)
+            check = revision_check(self._tables, batch.revision_check.shape)
             check = check.values(_new_values("thread", threads, batch.revision_check.values))
             passed = check.returning(threads.c.thread_key).cte("passed")
             checked = select(passed.c.thread_key).exists()
         if batch.session is not None:
-            ctes.append(self._session_cte(batch.session[1], checked))
+            sessions = self._tables.sessions
+            its_row = sessions.c.id == bindparam("in_session", type_=Text())
+            new = _new_values("session", sessions, batch.session[1])
+            ctes.append(update(sessions).where(its_row, checked).values(new).cte("updated_session"))
         others: list[ColumnElement[bool]] = []
         for number, (table, rows) in enumerate(batch.deletes):
             name = f"delete{number}"
@@ -113,12 +112,6 @@ class SingleStatement(InTurn):
         ctes += [insert.cte(f"upserted{number}") for number, insert in enumerate(first)]
         return last.add_cte(*ctes)
 
-    def _session_cte(self, columns: Iterable[str], checked: ColumnElement[bool]) -> CTE:
-        sessions = self._tables.sessions
-        its_row = sessions.c.id == bindparam("in_session", type_=Text())
-        new = _new_values("session", sessions, columns)
-        return update(sessions).where(its_row, checked).values(new).cte("updated_session")
-
     def _insert_given(
         self, name: str, upsert: Upsert, count: int, batch: Batch, checked: ColumnElement[bool]
     ) -> Insert:
@@ -135,7 +128,7 @@ def _shape(batch: Batch) -> Any:
     """A key that is equal for batches of the same SQL."""
     check = batch.revision_check
     return (
-        None if check is None else (tuple(check.values), check.dependencies.shape),
+        None if check is None else (tuple(check.values), check.shape),
         tuple((upsert, min(len(rows), FEW + 1)) for upsert, rows in batch.upserts),
         None if batch.session is None else tuple(batch.session[1]),
         tuple((table, tuple(rows[0]), min(len(rows), FEW + 1)) for table, rows in batch.deletes),
