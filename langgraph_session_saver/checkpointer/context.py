@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.known import KnownCheckpoints, KnownThreads
 from langgraph_session_saver.encoding.caches import BlobCache
-from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
-from langgraph_session_saver.encoding.messages import MessageListEncoder
+from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
 from langgraph_session_saver.errors import SchemaError, ValueTooLargeError
 from langgraph_session_saver.projection.project import Pricing, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows

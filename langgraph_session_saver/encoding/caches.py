@@ -12,12 +12,7 @@ from weakref import WeakSet
 from langgraph_session_saver.encoding.chains import Value
 
 K = TypeVar("K", bound=Hashable)
-
 V = TypeVar("V")
-
-
-def _one(_value: object) -> int:
-    return 1
 
 
 class LRUCache(Generic[K, V]):
@@ -28,7 +23,7 @@ class LRUCache(Generic[K, V]):
         size_of: The size of a value. Without it each entry counts as one.
     """
 
-    def __init__(self, limit: int, size_of: Callable[[V], int] = _one) -> None:
+    def __init__(self, limit: int, size_of: Callable[[V], int] = lambda _: 1) -> None:
         self.limit = limit
         self._size_of = size_of
         self.reset()
@@ -90,25 +85,19 @@ if hasattr(os, "register_at_fork"):
 
 
 CACHE_BYTES = 64 << 20
-"""The default byte limit of the cache of values."""
+"""The byte limit of the cache of values."""
 
 ENTRY_BYTES = 512
 """Approximate memory of a cache entry besides its value."""
 
 
-def _value_bytes(value: Value) -> int:
-    return value.size + ENTRY_BYTES
-
-
 class BlobCache:
-    """Serialised values by thread and blob key, and the current key of each channel.
+    """Serialised values by thread and blob key, and the current key of each channel."""
 
-    Args:
-        limit: The byte limit of the values.
-    """
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.values: LRUCache[tuple[bytes, bytes], Value] = LRUCache(limit, _value_bytes)
+    def __init__(self) -> None:
+        self.values: LRUCache[tuple[bytes, bytes], Value] = LRUCache(
+            CACHE_BYTES, lambda value: value.size + ENTRY_BYTES
+        )
         self._tips: LRUCache[tuple[bytes, bytes], Mapping[str, bytes]] = LRUCache(4_096)
         self._empty: LRUCache[tuple[bytes, bytes], bool] = LRUCache(65_536)
 
@@ -127,8 +116,7 @@ class BlobCache:
 
     def set_tips(self, thread_key: bytes, ns_key: bytes, keys: Mapping[str, bytes]) -> None:
         """Set the current key of each channel of a namespace."""
-        if self._tips.get((thread_key, ns_key)) != keys:
-            self._tips.put((thread_key, ns_key), keys)
+        self._tips.put((thread_key, ns_key), keys)
 
     def set_empty(self, thread_key: bytes, key: bytes) -> None:
         """Note that there is no blob under a key, because the channel has no value."""

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from langgraph_session_saver.encoding.keys import Typed
 
-Copy = tuple[int, int]
-"""A range of the base: where it starts and how long it is."""
-
-Segment = Copy | bytes
+Segment = tuple[int, int] | bytes
+"""A range of the base, as where it starts and how long it is; or literal bytes."""
 
 Change = tuple[Segment, ...]
 
@@ -103,8 +101,7 @@ def _traced(later: Sequence[Segment], earlier: Change) -> list[Segment]:
             if at == len(earlier):
                 raise ValueError("a change copies from outside its base")
             segment = earlier[at]
-            length = len(segment) if isinstance(segment, bytes) else segment[1]
-            skipped = wanted - start
+            length, skipped = _length(segment), wanted - start
             if skipped >= length:
                 at, start = at + 1, start + length
                 continue
@@ -218,7 +215,8 @@ def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int
     if i >= len(base) or j >= len(target):
         return None
     for skip in range(1, 9):  # a counter, a length or a header of the same size
-        if _anchored(base, target, i + skip, j + skip):
+        anchor = base[i + skip : i + skip + ANCHOR]
+        if len(anchor) == ANCHOR and target.startswith(anchor, j + skip):
             return skip, skip
     ahead = 1
     while ahead <= WINDOW and j + ahead + ANCHOR <= len(target):
@@ -229,13 +227,6 @@ def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int
             return found - i - back, ahead - back
         ahead *= 2
     return None
-
-
-def _anchored(base: bytes, target: bytes, i: int, j: int) -> bool:
-    return (
-        len(base) - i >= ANCHOR <= len(target) - j
-        and base[i : i + ANCHOR] == target[j : j + ANCHOR]
-    )
 
 
 def write_number(number: int) -> bytes:
@@ -284,27 +275,26 @@ def items_in_front(earlier: bytes, later: bytes) -> int:
     return was if is_kept else 0
 
 
+def items_of(array: bytes) -> memoryview:
+    """An array without its header."""
+    return memoryview(array)[array_header(array)[1] :]
+
+
 def appended(earlier: bytes, count: int, rest: bytes) -> bytes:
     """An array of the items of two others; `count` is the number of all."""
-    (_, start), (_, body) = array_header(earlier), array_header(rest)
-    return b"".join((_header(count), memoryview(earlier)[start:], memoryview(rest)[body:]))
+    if count < 1 << 4:
+        header = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        header = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + count.to_bytes(4, "big")
+    return b"".join((header, items_of(earlier), items_of(rest)))
 
 
 def starts_with_extension(data: bytes) -> bool:
     """Whether this is a MessagePack array whose first item is an extension."""
     count, start = array_header(data)
-    return count > 0 and start < len(data) and data[start] in _EXTENSIONS
-
-
-_EXTENSIONS = frozenset((0xC7, 0xC8, 0xC9))
-
-
-def _header(count: int) -> bytes:
-    if count < 1 << 4:
-        return bytes((0x90 | count,))
-    if count < 1 << 16:
-        return b"\xdc" + count.to_bytes(2, "big")
-    return b"\xdd" + count.to_bytes(4, "big")
+    return count > 0 and data[start : start + 1] in (b"\xc7", b"\xc8", b"\xc9")
 
 
 def kept_items(earlier: Typed, later: Typed) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping
 
 import zstandard
 
@@ -46,8 +45,7 @@ def unframe(framed: bytes) -> bytes:
     kind = framed[0] if framed else None
     if kind == RAW:
         return framed[1:]
-    unpack = _UNPACK.get(kind)
-    if unpack is None:
+    if kind not in {ZLIB, ZSTD}:
         raise CorruptBlobError(
             f"stored bytes start with {kind!r}: expected {RAW}, {ZLIB} or {ZSTD}. A newer version "
             "of langgraph-session-saver may have written them"
@@ -56,7 +54,10 @@ def unframe(framed: bytes) -> bytes:
         length, start = read_number(framed, 1)
         if length > MAX_UNPACKED:
             raise CorruptBlobError(f"stored bytes claim to unpack to {length:,} bytes")
-        data = unpack(framed[start:], length)
+        if kind == ZSTD:  # which takes a limit of 0 for none
+            data = _zstd.unpacker.decompress(framed[start:], max_output_size=length or 1)
+        else:
+            data = zlib.decompressobj().decompress(framed[start:], length + 1)
     except (zlib.error, zstandard.ZstdError, ValueError) as exc:
         raise CorruptBlobError(f"stored bytes do not unpack: {exc}") from exc
     if len(data) != length:
@@ -75,17 +76,3 @@ class _Zstd(threading.local):
 _zstd = _Zstd()
 
 _RAW, _ZSTD = bytes((RAW,)), bytes((ZSTD,))
-
-
-def _unpack_zlib(packed: bytes, length: int) -> bytes:
-    return zlib.decompressobj().decompress(packed, length + 1)
-
-
-def _unpack_zstd(packed: bytes, length: int) -> bytes:
-    # A limit of 0 means no limit.
-    return _zstd.unpacker.decompress(packed, max_output_size=length or 1)
-
-
-_UNPACK: Mapping[int | None, Callable[[bytes, int], bytes]] = {
-    ZLIB: _unpack_zlib, ZSTD: _unpack_zstd,
-}  # fmt: skip

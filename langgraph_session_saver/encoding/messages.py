@@ -1,23 +1,34 @@
-"""Serialises only the messages that were appended to a list.
+"""Lists of messages, of which a long chat writes and reads the same ones at every step.
 
 LangGraph's serialiser writes the whole list at every step. Here a list that begins with the
 messages of the list stored before, unchanged, is written as those bytes and the serialised rest.
 The result is byte for byte what the serialiser writes. This holds for LangGraph's own serialiser,
 which writes MessagePack, and for LangChain's own message classes; everything else is written by the
 serialiser alone.
+
+LangChain's message classes validate and copy their fields, which is most of the cost of reading a
+long chat. The first time that some bytes are read, the serialiser builds the message. If the
+message then holds exactly the packed fields, the digest of the bytes is remembered, and the next
+time the fields are set without validation. What some bytes become is therefore always what the
+serialiser has made of the very same bytes.
+
+This is the only module that sets the private state of a Pydantic model.
 """
 
 from __future__ import annotations
 
+import marshal
+from functools import partial
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import ormsgpack
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
+from langgraph_session_saver.encoding import delta
 from langgraph_session_saver.encoding.caches import LRUCache
-from langgraph_session_saver.encoding.delta import appended, array_header, items_in_front
 from langgraph_session_saver.encoding.keys import Typed
 
 Channel = tuple[bytes, bytes, str]
@@ -32,6 +43,9 @@ FEW = 4
 ENTRY_BYTES = 2_048
 """Approximate memory of a cache entry besides its packed fields."""
 
+MESSAGES = 65_536
+"""Messages that were read and are remembered; each takes about 300 bytes."""
+
 _PLAIN = (
     ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -40,6 +54,9 @@ _PLAIN = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 """Packs plain values and refuses all others."""
+
+_SERDE_OPTIONS = ormsgpack.OPT_NON_STR_KEYS
+"""The options that JsonPlusSerializer unpacks with."""
 
 
 def is_langchain_message(cls: type) -> bool:
@@ -65,16 +82,6 @@ class _Contents(NamedTuple):
         """Approximate bytes of memory."""
         return ENTRY_BYTES + len(self.fields)
 
-    def starts_with(self, earlier: _Contents) -> bool:
-        """Whether an earlier list's messages are the first ones, unchanged."""
-        count = items_in_front(earlier.fields, self.fields)
-        return count > 0 and self.classes[:count] == earlier.classes
-
-    def ends_with(self, messages: _Contents) -> bool:
-        """Whether some messages are the last ones, unchanged."""
-        _, body = array_header(messages.fields)
-        return self.fields.endswith(memoryview(messages.fields)[body:])
-
 
 def _contents(value: list[Any], key: bytes) -> _Contents | None:
     """Pack what a list holds; None if it holds anything but plain messages."""
@@ -89,14 +96,10 @@ def _contents(value: list[Any], key: bytes) -> _Contents | None:
 
 
 class MessageListEncoder:
-    """Serialises lists of messages, and remembers the contents of the last one of each channel.
+    """Serialises lists of messages, and remembers the contents of the last one of each channel."""
 
-    Args:
-        limit: Approximate byte limit of what is remembered.
-    """
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._written: LRUCache[Channel, _Contents] = LRUCache(limit, _Contents.size)
+    def __init__(self) -> None:
+        self._written: LRUCache[Channel, _Contents] = LRUCache(CACHE_BYTES, _Contents.size)
 
     def dumps(
         self,
@@ -115,28 +118,90 @@ class MessageListEncoder:
             key: The key of the blob that will hold it.
             earlier: The key of the channel's previous blob, and its serialised value.
         """
-        contents = _contents(value, key) if _writes_messagepack(serde) else None
+        writes_messagepack = type(serde).dumps_typed is JsonPlusSerializer.dumps_typed
+        contents = _contents(value, key) if writes_messagepack else None
         if contents is None:
             return serde.dumps_typed(value)
         before, count = self._written.get(channel), 0
         if before is not None and earlier is not None and before.key == earlier[0]:
-            count = len(before.classes) if contents.starts_with(before) else 0
+            count = delta.items_in_front(before.fields, contents.fields)
+            if contents.classes[:count] != before.classes:
+                count = 0
         new = value[count:]
         typ, data = serde.dumps_typed(new)
         # Another thread may change a message while it is serialised.
-        new_contents = _contents(new, key)
-        if new_contents is not None and contents.ends_with(new_contents):
+        again = _contents(new, key)
+        if again is not None and contents.fields.endswith(delta.items_of(again.fields)):
             self._written.put(channel, contents)
         else:
             self._written.forget(channel)
         if not count or earlier is None:
             return typ, data
-        return "msgpack", appended(earlier[1][1], len(value), data)
+        return "msgpack", delta.appended(earlier[1][1], len(value), data)
 
     def forget_thread(self, thread_key: bytes) -> None:
         """Drop what is remembered of a deleted thread."""
         self._written.forget_where(lambda channel: channel[0] == thread_key)
 
 
-def _writes_messagepack(serde: SerializerProtocol) -> bool:
-    return type(serde).dumps_typed is JsonPlusSerializer.dumps_typed
+class MessageListDecoder:
+    """Deserialises channel values, and recognises up to `limit` messages that were read before."""
+
+    def __init__(self, limit: int = MESSAGES) -> None:
+        # The serialiser that built a message, which may refuse what another one builds; its class.
+        self._known = LRUCache[bytes, tuple[SerializerProtocol, type[BaseMessage]]](limit)
+
+    def loads(self, serde: SerializerProtocol, typed: Typed) -> Any:
+        """Deserialise a value as the serialiser does."""
+        typ, data = typed
+        may_hold_messages = typ == "msgpack" and delta.starts_with_extension(data)
+        reads_messagepack = type(serde).loads_typed is JsonPlusSerializer.loads_typed
+        if not (may_hold_messages and reads_messagepack):
+            return serde.loads_typed(typed)
+        try:
+            hook = partial(self._read_extension, serde)
+            return ormsgpack.unpackb(data, ext_hook=hook, option=_SERDE_OPTIONS)
+        except ValueError:  # damaged: the serialiser says how
+            return serde.loads_typed(typed)
+
+    def _read_extension(self, serde: SerializerProtocol, code: int, data: bytes) -> Any:
+        is_model = code == EXT_PYDANTIC_V2
+        digest = blake2b(data, digest_size=16).digest() if is_model else b""
+        known = self._known.get(digest)
+        if known is not None and known[0] is serde:
+            message = known[1].__new__(known[1])
+            message.__setstate__(_state(_fields(data)))  # as unpickling does
+            return message
+        value = serde.loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(code, data))))
+        cls = type(value)
+        if is_model and is_langchain_message(cls) and _holds_as_packed(value, data):
+            self._known.put(digest, (serde, cls))
+        return value
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    """Unpack the fields of a model, which follow the names of its module and its class."""
+    fields: dict[str, Any] = ormsgpack.unpackb(data, option=_SERDE_OPTIONS)[2]
+    return fields
+
+
+def _holds_as_packed(message: BaseMessage, data: bytes) -> bool:
+    """Whether a message holds exactly the packed fields, with nothing changed or added."""
+    try:
+        fields = _fields(data)
+        # marshal tells apart what is equal in Python, like 1 and True, and refuses other objects.
+        # Its version 2 writes equal values as equal bytes.
+        is_same = marshal.dumps(message.__dict__, 2) == marshal.dumps(fields, 2)
+    except ValueError:
+        return False
+    return is_same and message.__getstate__() == _state(fields)
+
+
+def _state(fields: dict[str, Any]) -> dict[Any, Any]:
+    """The pickled state of a message that was given all of its fields and no others."""
+    return {
+        "__dict__": fields,
+        "__pydantic_fields_set__": set(fields),
+        "__pydantic_extra__": {},
+        "__pydantic_private__": None,
+    }

@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 
 from langgraph_session_saver.encoding.keys import Typed
-from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
+from langgraph_session_saver.encoding.messages import MessageListDecoder
 from langgraph_session_saver.errors import SerializationError
 
 INLINE_TEXT = 24

@@ -25,8 +25,7 @@ from langgraph.checkpoint.serde.jsonplus import (
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_session_saver.encoding.keys import Typed
-from langgraph_session_saver.encoding.message_decoder import MessageListDecoder
-from langgraph_session_saver.encoding.messages import FEW, MessageListEncoder
+from langgraph_session_saver.encoding.messages import FEW, MessageListDecoder, MessageListEncoder
 from tests.support.chat import Chat
 from tests.support.graphs import ScriptRunner, thread
 from tests.support.savers import SaverFactory
