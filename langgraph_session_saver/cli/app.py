@@ -11,15 +11,12 @@ import typer
 from langgraph_session_saver.cli import (
     db_commands,
     demo,
-    doctor,
     prune_commands,
     report_commands,
     session_commands,
-    thread_commands,
     transfer_commands,
 )
-from langgraph_session_saver.cli.command import print_error
-from langgraph_session_saver.cli.exit_codes import EXPLAINED, Exit
+from langgraph_session_saver.cli.command import EXPLAINED, Exit, print_error
 from langgraph_session_saver.cli.output import console
 
 app = typer.Typer(
@@ -36,12 +33,10 @@ app = typer.Typer(
 for module in (
     demo,
     session_commands,
-    thread_commands,
     report_commands,
     prune_commands,
     db_commands,
     transfer_commands,
-    doctor,
 ):
     app.add_typer(module.app)
 

@@ -1,72 +1,84 @@
-"""What all commands share: database options, JSON, confirmation, progress, errors."""
+"""What all commands share: options, JSON, confirmation, progress, errors and exit codes."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
+from typer import Argument, Option
 
-from langgraph_session_saver.cli.exit_codes import Exit, code_of, without_passwords
+from langgraph_session_saver import errors
 from langgraph_session_saver.cli.output import console, print_json
 from langgraph_session_saver.cli.target import Target
-from langgraph_session_saver.errors import SessionSaverError
 from langgraph_session_saver.inspection.text import printable
 from langgraph_session_saver.transfer.progress import Progress as TransferProgress
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Count what would be deleted, and delete nothing.")
+    bool, Option("--dry-run", help="Count what would be deleted, and delete nothing.")
 ]
 
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows.")]
+Limit = Annotated[int, Option("--limit", "-n", min=1, help="Maximum number of rows.")]
 
-Thread = Annotated[str, typer.Argument(help="Thread id, or a unique start of it.")]
+Thread = Annotated[str, Argument(help="Thread id, or a unique start of it.")]
 
 InSession = Annotated[
-    str | None, typer.Option("--session", help="Only this session (its id, or a unique start).")
+    str | None, Option("--session", help="Only this session (its id, or a unique start).")
 ]
 
-After = Annotated[str | None, typer.Option(help="The `next` of the previous page.")]
+After = Annotated[str | None, Option(help="The `next` of the previous page.")]
 
 Namespace = Annotated[
-    str, typer.Option("--namespace", help="Checkpoint namespace of a subgraph; default the root.")
+    str, Option("--namespace", help="Checkpoint namespace of a subgraph; default the root.")
 ]
 
-
-def _option(help_text: str) -> Any:
-    return typer.Option(help=help_text, rich_help_panel="Database", show_default=False)
-
-
-def _target(
-    *,
-    url: Annotated[
-        str | None,
-        _option(
-            "Database URL or SQLite file; default $LANGGRAPH_SESSION_SAVER_URL, else a file in "
-            "your data directory."
-        ),
-    ] = None,
-    schema: Annotated[str | None, _option("Schema of the tables (MySQL: database).")] = None,
-    table_prefix: Annotated[str, _option("Prefix of the table names.")] = "",
-) -> Target:
-    """Its parameters are the options of every command that uses one database."""
-    return Target(url, schema, table_prefix)
-
+_TARGET = list(inspect.signature(Target, eval_str=True).parameters.values())
 
 _AS_JSON = inspect.Parameter(
     "as_json",
     inspect.Parameter.KEYWORD_ONLY,
     default=False,
-    annotation=Annotated[bool, typer.Option("--json", help="Print JSON only.")],
+    annotation=Annotated[bool, Option("--json", help="Print JSON only.")],
 )
+
+
+class Exit(IntEnum):
+    """Exit codes of commands; `EXPLAINED` describes them."""
+
+    OK = 0
+    NO = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    UNREACHABLE = 4
+    FAILED = 5
+
+
+EXPLAINED = (
+    "Exit codes: 0 success; 1 a check failed, or a confirmation was declined; 2 usage error; "
+    "3 no thread, session or checkpoint matches, or more than one; 4 the database cannot be "
+    "reached, opened or written; 5 any other error."
+)
+
+_CODES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
+    # These may be LookupErrors, but not about an id that was typed.
+    ((errors.HistoryLostError, errors.SerializationError), Exit.FAILED),
+    ((errors.AmbiguousIdError, LookupError), Exit.NOT_FOUND),
+    ((errors.DatabaseUnavailableError, errors.DriverNotInstalledError), Exit.UNREACHABLE),
+    ((errors.StoragePermissionError,), Exit.UNREACHABLE),
+    ((errors.InvalidConfigError, errors.NotConfirmedError), Exit.USAGE),
+)
+"""The first line that matches an error decides."""
 
 
 @dataclass
@@ -93,11 +105,9 @@ class Call:
         """Print a remark on standard error."""
         self.err.print(text, style="dim", soft_wrap=True)
 
-    @contextmanager
-    def busy(self, what: str) -> Iterator[None]:
-        """Show a spinner on a terminal."""
-        with self.err.status(f"{what} …") if self.err.is_terminal else nullcontext():
-            yield
+    def busy(self, what: str) -> Status:
+        """Show a spinner on a terminal, as a context manager."""
+        return self.err.status(f"{what} …")
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[TransferProgress], object] | None]:
@@ -137,6 +147,14 @@ class Call:
         raise typer.Exit(code)
 
 
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
+
+
+def without_passwords(text: str) -> str:
+    """Mask the passwords of URLs in a text."""
+    return _PASSWORD.sub(r"\1***@", text)
+
+
 def print_error(err: Console, message: str) -> None:
     """Print an error without passwords and control characters."""
     err.print("Error: ", style="bold red", end="")
@@ -154,22 +172,25 @@ def command(
         *examples: Lines for `--help`, without the program's name.
         uses_target: Whether it has the options that name the database.
     """
-    target_options = list(inspect.signature(_target, eval_str=True).parameters.values())
-    shared = [*target_options, _AS_JSON] if uses_target else [_AS_JSON]
+    target_options = _TARGET if uses_target else []
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        def run(**given: Any) -> None:
-            as_json = given.pop("as_json")
-            names = [one.name for one in target_options if one.name in given]
-            call = Call(_target(**{one: given.pop(one) for one in names}), as_json)
+        def run(*, as_json: bool, **given: Any) -> None:
+            target = Target(**{one.name: given.pop(one.name) for one in target_options})
+            call = Call(target, as_json)
             try:
                 function(call, **given)
-            except SessionSaverError as exc:
-                call.fail(str(exc), code_of(exc))
+            except errors.SessionSaverError as exc:
+                codes = (code for kinds, code in _CODES if isinstance(exc, kinds))
+                call.fail(str(exc), next(codes, Exit.FAILED))
 
         # Typer reads the options of a command from its signature.
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
-        parameters = [*(one.replace(kind=one.KEYWORD_ONLY) for one in own), *shared]
+        parameters = [
+            *(one.replace(kind=one.KEYWORD_ONLY) for one in own),
+            *target_options,
+            _AS_JSON,
+        ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
         lines = "\n\n".join(f"$ langgraph-session-saver {example}" for example in examples)

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 from sqlalchemy import Engine
+from typer import Argument, Option
 
 from langgraph_session_saver import migrate
-from langgraph_session_saver.cli.command import Call, Yes, command
-from langgraph_session_saver.cli.exit_codes import Exit
+from langgraph_session_saver.cli.command import Call, Exit, Yes, command
 from langgraph_session_saver.cli.output import add_row, cell, table, whole
 from langgraph_session_saver.errors import NotConfirmedError
 
@@ -24,7 +24,7 @@ app.add_typer(db, name="db", help="Migrate and check the tables.")
 @command(db, "upgrade", "db upgrade", "db upgrade 0002")
 def upgrade(
     call: Call,
-    revision: Annotated[str, typer.Argument(help="The revision to upgrade to.")] = "head",
+    revision: Annotated[str, Argument(help="The revision to upgrade to.")] = "head",
 ) -> None:
     """Create the tables, or upgrade those of an older version and keep their rows.
 
@@ -41,7 +41,7 @@ def upgrade(
 def downgrade(
     call: Call,
     revision: Annotated[
-        str, typer.Argument(help="A revision of `db history`, or `base` to drop all tables.")
+        str, Argument(help="A revision of `db history`, or `base` to drop all tables.")
     ],
     *,
     yes: Yes = False,
@@ -112,12 +112,12 @@ def sql(
     call: Call,
     *,
     start: Annotated[
-        str | None, typer.Option("--from", help="The present revision; default `base`.")
+        str | None, Option("--from", help="The present revision; default `base`.")
     ] = None,
-    end: Annotated[str, typer.Option("--to", help="The revision to migrate to.")] = "head",
+    end: Annotated[str, Option("--to", help="The revision to migrate to.")] = "head",
     dialect: Annotated[
         str | None,
-        typer.Option(help="sqlite, postgresql, mysql or mariadb; default that of the URL."),
+        Option(help="sqlite, postgresql, mysql or mariadb; default that of the URL."),
     ] = None,
 ) -> None:
     """Print the SQL of an upgrade or a downgrade, for running it by hand."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 import typer
 from rich.text import Text
 
-from langgraph_session_saver.cli.command import Call, command
-from langgraph_session_saver.cli.exit_codes import Exit, without_passwords
+from langgraph_session_saver.cli.command import Call, Exit, command, without_passwords
 from langgraph_session_saver.cli.output import add_row, cell, status_cell, table
 from langgraph_session_saver.cli.target import Target
 from langgraph_session_saver.inspection.text import quantity
@@ -49,13 +47,13 @@ def demo(call: Call) -> None:
     url = call.target.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
     target = call.target.at(url)
     with target.writing(creates=True, pricing=demo_graph.price) as database:
-        present = database.read(lambda conn: database.queries.ids(conn, "thread", "demo-"))
+        present = database.read(database.queries.ids, "thread", "demo-")
         made = [name for name in demo_graph.REQUESTS if name not in present]
         with call.busy("running a graph"):
             demo_graph.run_all(database, made)
         shown = table("thread", "request", "status")
         for name, request in demo_graph.REQUESTS.items():
-            status = database.read(partial(database.queries.status, thread_id=name))
+            status = database.read(database.queries.status, name)
             add_row(shown, cell(name, "cyan"), request, status_cell(*status))
     commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
     width = max(map(len, commands))

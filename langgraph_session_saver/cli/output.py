@@ -16,17 +16,10 @@ from rich.text import Text
 from langgraph_session_saver.inspection.text import WIDTH, printable, quantity
 
 STYLES = {
-    "done": "green",
-    "success": "green",
-    "ok": "green",
+    **dict.fromkeys(("done", "success", "ok"), "green"),
     "running": "cyan",
-    "pending": "yellow",
-    "building": "yellow",
-    "interrupted": "yellow",
-    "warning": "yellow",
-    "error": "red",
-    "failed": "red",
-    "unknown": "red",
+    **dict.fromkeys(("pending", "building", "interrupted", "warning"), "yellow"),
+    **dict.fromkeys(("error", "failed", "unknown"), "red"),
 }
 """Colours of status words."""
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from langgraph_session_saver.checkpointer.maintenance import Counts
 from langgraph_session_saver.cli.command import Call, DryRun, Yes, command
@@ -36,17 +37,17 @@ def _age(value: str) -> timedelta:
 def prune(
     call: Call,
     threads: Annotated[
-        list[str] | None, typer.Argument(help="Thread ids, or unique starts of them.")
+        list[str] | None, Argument(help="Thread ids, or unique starts of them.")
     ] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All threads.")] = False,
+    every: Annotated[bool, Option("--all", help="All threads.")] = False,
     keep_last: Annotated[
-        int | None, typer.Option(min=1, help="Keep this many root checkpoints of each thread.")
+        int | None, Option(min=1, help="Keep this many root checkpoints of each thread.")
     ] = None,
     keep_latest: Annotated[
-        bool, typer.Option("--keep-latest", help="Keep the newest checkpoint of each namespace.")
+        bool, Option("--keep-latest", help="Keep the newest checkpoint of each namespace.")
     ] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete the threads.")] = False,
+    delete: Annotated[bool, Option("--delete", help="Delete the threads.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -62,7 +63,7 @@ def prune(
         raise InvalidConfigError("pass thread ids, or --all")
     with (call.target.reading if dry_run else call.target.writing)() as database:
         if every:
-            ids = database.read(lambda conn: database.queries.ids(conn, "thread", ""))
+            ids = database.read(database.queries.ids, "thread", "")
         else:
             ids = [database.find_id("thread", prefix) for prefix in threads or ()]
         carry_out = partial(database.prune_or_count, ids, chosen[0], keep_last)
@@ -75,11 +76,11 @@ def sweep(
     *,
     older_than: Annotated[
         timedelta | None,
-        typer.Option(help="Delete checkpoints older than this: 90d, 12h, 2w, 30m.", parser=_age),
+        Option(help="Delete checkpoints older than this: 90d, 12h, 2w, 30m.", parser=_age),
     ] = None,
     idle_for: Annotated[
         timedelta | None,
-        typer.Option(help="Delete threads that were not written to for this long.", parser=_age),
+        Option(help="Delete threads that were not written to for this long.", parser=_age),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

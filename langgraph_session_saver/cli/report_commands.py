@@ -1,17 +1,26 @@
-"""The commands that report on all threads: `errors`, `usage` and `stats`."""
+"""The commands that report on a whole database: `errors`, `usage`, `stats` and `doctor`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.metadata
+import platform
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.text import Text
+from typer import Option
 
-from langgraph_session_saver.cli.command import After, Call, InSession, Limit, command
-from langgraph_session_saver.cli.output import add_row, cell, listing, table, whole
+from langgraph_session_saver.cli.command import After, Call, Exit, InSession, Limit, command
+from langgraph_session_saver.cli.output import add_row, cell, listing, status_cell, table, whole
+from langgraph_session_saver.cli.target import Database
+from langgraph_session_saver.errors import SessionSaverError
+from langgraph_session_saver.inspection.health import Health
 from langgraph_session_saver.inspection.text import format_bytes, printable
 from langgraph_session_saver.projection.plain_json import shorten
 
@@ -20,6 +29,12 @@ app = typer.Typer()
 LONGEST_MESSAGE = 400
 """Characters shown of an error's message; `--json` has all."""
 
+LITTLE_SPACE = 256 << 20
+"""Free bytes of a disk below which there is a warning."""
+
+SLOW_MS = 50
+"""Milliseconds of an empty statement above which there is a warning."""
+
 
 @command(app, "errors", "errors", "errors --open --stack --session order")
 def errors(
@@ -27,9 +42,9 @@ def errors(
     *,
     session: InSession = None,
     only_open: Annotated[
-        bool, typer.Option("--open", help="Only errors that no later step has recovered from.")
+        bool, Option("--open", help="Only errors that no later step has recovered from.")
     ] = False,
-    stack: Annotated[bool, typer.Option("--stack", help="Print tracebacks too.")] = False,
+    stack: Annotated[bool, Option("--stack", help="Print tracebacks too.")] = False,
     limit: Limit = 20,
     after: After = None,
 ) -> None:
@@ -54,15 +69,15 @@ def usage(
     call: Call,
     *,
     by: Annotated[
-        str, typer.Option(help="Group by agent, model or day, or by several with commas.")
+        str, Option(help="Group by agent, model or day, or by several with commas.")
     ] = "agent,model",
     session: InSession = None,
-    owner: Annotated[str | None, typer.Option(help="Only sessions of this owner.")] = None,
+    owner: Annotated[str | None, Option(help="Only sessions of this owner.")] = None,
     since: Annotated[
-        datetime | None, typer.Option(help="Only from this time on (UTC).", show_default=False)
+        datetime | None, Option(help="Only from this time on (UTC).", show_default=False)
     ] = None,
     before: Annotated[
-        datetime | None, typer.Option(help="Only before this time (UTC).", show_default=False)
+        datetime | None, Option(help="Only before this time (UTC).", show_default=False)
     ] = None,
 ) -> None:
     """Sum up tokens and cost, most expensive first."""
@@ -102,8 +117,8 @@ def stats(call: Call, *, limit: Limit = 5) -> None:
     """Show which tables, channels and threads take the most space."""
     with call.target.reading() as database:
         queries = database.queries
-        channels = database.read(lambda conn: queries.channels_by_bytes(conn, limit))
-        threads = database.read(lambda conn: queries.threads_by_bytes(conn, limit))
+        channels = database.read(queries.channels_by_bytes, limit)
+        threads = database.read(queries.threads_by_bytes, limit)
         health = database.health()
     sizes = table("table", ">rows", ">size")
     for one in sorted(health.tables, key=lambda found: -(found.bytes or 0)):
@@ -124,3 +139,100 @@ def stats(call: Call, *, limit: Limit = 5) -> None:
     }
     measured = Text(f"(measured: {health.measured})", "dim")
     call.answer(answer, sizes, measured, "", by_channel, "", by_thread)
+
+
+# -- doctor --------------------------------------------------------------------------------------
+
+
+class Finding(NamedTuple):
+    """The result of one check."""
+
+    what: str
+    verdict: str
+    """`ok`, `warning` or `failed`."""
+    said: str
+
+
+@command(app, "doctor", "doctor", "doctor --json")
+def doctor(call: Call) -> None:
+    """Check packages, database, schema, file, disk space and stored rows for problems.
+
+    Changes nothing. Exits with 1 if a check fails, and with 4 if the database cannot be reached.
+    """
+    findings = [_packages()]
+    code = Exit.OK
+    try:
+        with call.target.reading() as database:
+            health = database.health()
+            findings += _check_health(health)
+            if not health.reachable:
+                code = Exit.UNREACHABLE
+            elif health.is_current:
+                findings += _check_rows(database)
+            findings += _check_file(health, database)
+    except SessionSaverError as exc:
+        findings.append(Finding("database", "failed", str(exc)))
+        code = Exit.UNREACHABLE
+    if code is Exit.OK and any(one.verdict == "failed" for one in findings):
+        code = Exit.NO
+    shown = table("", "check", "result")
+    for one in findings:
+        add_row(shown, status_cell(one.verdict), one.what, whole(one.said))
+    call.answer({"ok": code is Exit.OK, "findings": [one._asdict() for one in findings]}, shown)
+    raise typer.Exit(code)
+
+
+def _packages() -> Finding:
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("langgraph-session-saver", "langgraph", "langgraph-checkpoint", "sqlalchemy"):
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {name}")
+    return Finding("packages", "ok", ", ".join(versions))
+
+
+def _check_health(health: Health) -> Iterator[Finding]:
+    if not health.reachable:
+        yield Finding("database", "failed", health.reason or "it cannot be reached")
+        return
+    yield Finding("database", "ok", f"{health.url}: {health.server_version} ({health.driver})")
+    revision = f"revision {health.revision or 'base'}"
+    if health.is_current:
+        yield Finding("schema", "ok", f"{revision} (head)")
+    else:
+        problem = f"{revision}, but head is {health.head}: run langgraph-session-saver db upgrade"
+        yield Finding("schema", "failed", problem)
+    latency = health.latency_ms or 0
+    verdict = "warning" if latency > SLOW_MS else "ok"
+    yield Finding("latency", verdict, f"{latency:.2f} ms for an empty statement")
+    if health.journal_mode not in {None, "wal"}:
+        yield Finding(
+            "journal",
+            "warning",
+            f"journal mode {health.journal_mode}: readers and writers block each other. "
+            "SessionSaver.from_conn_string switches to WAL, where they do not",
+        )
+
+
+def _check_rows(database: Database) -> Iterator[Finding]:
+    faults, damage = database.find_faults()
+    for what, count, description in faults:
+        said = f"{f'{count:,}' if count else 'no'} {description}"
+        yield Finding(what, "failed" if count else "ok", said)
+    yield Finding("integrity", "failed" if damage else "ok", damage or "no damage found")
+
+
+def _check_file(health: Health, database: Database) -> Iterator[Finding]:
+    if health.dialect != "sqlite" or not health.reachable:
+        return
+    path = Path(str(database.engine.url.database))
+    mode = path.stat().st_mode
+    said, verdict = f"{path} {stat.filemode(mode)}", "ok"
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        said += ": every user of this machine can read it; chmod 600 prevents that"
+        verdict = "warning"
+    yield Finding("file", verdict, said)
+    free = shutil.disk_usage(path.parent).free
+    verdict = "warning" if free < LITTLE_SPACE else "ok"
+    yield Finding("disk", verdict, f"{format_bytes(free)} free")

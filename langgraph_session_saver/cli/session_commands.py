@@ -1,15 +1,26 @@
-"""The commands on sessions: `sessions list`, `show` and `delete`."""
+"""The commands on sessions, threads and their checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
+from typer import Argument, Option
 
-from langgraph_session_saver.cli.command import After, Call, Limit, Yes, command
+from langgraph_session_saver.cli.command import (
+    After,
+    Call,
+    InSession,
+    Limit,
+    Namespace,
+    Thread,
+    Yes,
+    command,
+)
 from langgraph_session_saver.cli.output import (
     add_row,
     cell,
@@ -20,14 +31,18 @@ from langgraph_session_saver.cli.output import (
     whole,
 )
 from langgraph_session_saver.cli.target import Database
-from langgraph_session_saver.inspection.text import quantity
+from langgraph_session_saver.inspection import text
+from langgraph_session_saver.inspection.history import History
+from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
 from langgraph_session_saver.projection.plain_json import shorten
 
-app = typer.Typer()
+app = typer.Typer(no_args_is_help=True)
 sessions = typer.Typer(no_args_is_help=True)
 app.add_typer(sessions, name="sessions", help="List, show and delete sessions.")
+threads = typer.Typer(no_args_is_help=True)
+app.add_typer(threads, name="threads", help="List threads.")
 
-Session = Annotated[str, typer.Argument(help="Session id, or a unique start of it.")]
+Session = Annotated[str, Argument(help="Session id, or a unique start of it.")]
 
 SHOWN_MESSAGES = 10
 """Number of last messages that `show` prints."""
@@ -37,14 +52,12 @@ SHOWN_MESSAGES = 10
 def list_sessions(
     call: Call,
     *,
-    owner: Annotated[str | None, typer.Option(help="Only sessions of this owner.")] = None,
+    owner: Annotated[str | None, Option(help="Only sessions of this owner.")] = None,
     build_status: Annotated[
-        str | None, typer.Option(help="Only this status: pending, building, success or failed.")
+        str | None, Option(help="Only this status: pending, building, success or failed.")
     ] = None,
-    product_type: Annotated[str | None, typer.Option(help="Only this product type.")] = None,
-    deleted: Annotated[
-        bool, typer.Option("--deleted", help="Include soft-deleted sessions.")
-    ] = False,
+    product_type: Annotated[str | None, Option(help="Only this product type.")] = None,
+    deleted: Annotated[bool, Option("--deleted", help="Include soft-deleted sessions.")] = False,
     limit: Limit = 20,
     after: After = None,
 ) -> None:
@@ -70,20 +83,18 @@ def list_sessions(
 
 
 @command(sessions, "show", "sessions show order-17")
-def show(call: Call, session: Session) -> None:
+def show_session(call: Call, session: Session) -> None:
     """Show a session: its columns, threads, last messages, pages and cost."""
     with call.target.reading() as database:
-        found = _read(database, database.find_id("session", session))
-    call.answer(found, *_shown(found))
+        found = _read_session(database, database.find_id("session", session))
+    call.answer(found, *_session(found))
 
 
-def _read(database: Database, session_id: str) -> dict[str, Any]:
+def _read_session(database: Database, session_id: str) -> dict[str, Any]:
     """The session's data under the keys of the command's JSON."""
     repository = database.sessions
     record = repository.get(session_id)
-    _, threads = database.read(
-        lambda conn: database.queries.threads(conn, session_id=session_id, limit=1000)
-    )
+    _, threads = database.read(database.queries.threads, session_id=session_id, limit=1000)
     messages = repository.messages(session_id, descending=True, limit=SHOWN_MESSAGES)
     versions = [asdict(one) for one in repository.versions(session_id)]
     usage = repository.usage_summary(session_id=session_id)
@@ -98,7 +109,7 @@ def _read(database: Database, session_id: str) -> dict[str, Any]:
     }
 
 
-def _shown(found: dict[str, Any]) -> list[RenderableType]:
+def _session(found: dict[str, Any]) -> list[RenderableType]:
     columns = found["session"]
     parts: list[RenderableType] = [
         properties((name, value) for name, value in columns.items() if not isinstance(value, dict))
@@ -119,7 +130,7 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
         [
             ("pages", pages or "none"),
             ("open errors", len(found["open_errors"])),
-            ("tokens", f"{usage['total_tokens']:,} in {quantity(usage['calls'], 'call')}"),
+            ("tokens", f"{usage['total_tokens']:,} in {text.quantity(usage['calls'], 'call')}"),
             ("cost", f"{usage['cost_usd']:.6f} USD"),
         ]
     )
@@ -135,12 +146,12 @@ def _shown(found: dict[str, Any]) -> list[RenderableType]:
 
 
 @command(sessions, "delete", "sessions delete order-17", "sessions delete order-17 --soft -y")
-def delete(
+def delete_session(
     call: Call,
     session: Session,
     *,
     soft: Annotated[
-        bool, typer.Option("--soft", help="Only hide the session from `sessions list`.")
+        bool, Option("--soft", help="Only hide the session from `sessions list`.")
     ] = False,
     yes: Yes = False,
 ) -> None:
@@ -150,10 +161,8 @@ def delete(
     """
     with call.target.writing() as database:
         session_id = database.find_id("session", session)
-        total, _ = database.read(
-            lambda conn: database.queries.threads(conn, session_id=session_id, limit=1)
-        )
-        what = f"session {session_id!r} with {quantity(total, 'thread')}"
+        total, _ = database.read(database.queries.threads, session_id=session_id, limit=1)
+        what = f"session {session_id!r} with {text.quantity(total, 'thread')}"
         call.confirm(f"{'Hide' if soft else 'Delete'} {what}?", yes=yes)
         with call.busy("deleting"):
             done = database.sessions.delete(session_id, soft=soft)
@@ -161,3 +170,154 @@ def delete(
         {"session_id": session_id, "threads": total, "deleted": done, "soft": soft},
         f"{'hidden' if soft else 'deleted'}: {what}",
     )
+
+
+@command(threads, "list", "threads list", "threads list --status error --json")
+def list_threads(
+    call: Call,
+    *,
+    session: InSession = None,
+    owner: Annotated[str | None, Option(help="Only threads of this owner.")] = None,
+    status: Annotated[
+        str | None,
+        Option(help="Only this status: pending, running, interrupted, error or done."),
+    ] = None,
+    limit: Limit = 20,
+) -> None:
+    """List threads, most recently updated first."""
+    with call.target.reading() as database:
+        session_id = database.find_id("session", session) if session else None
+        total, rows = database.read(
+            database.queries.threads,
+            session_id=session_id, owner_id=owner, status=status, limit=limit,
+        )  # fmt: skip
+    shown = table("thread", "session", "owner", "status", ">checkpoints", "updated (UTC)")
+    for row in rows:
+        session = None if row.session_id == row.thread_id else row.session_id
+        status_text = status_cell(row.status, row.status_node)
+        add_row(
+            shown, whole(row.thread_id), session, row.owner_id, status_text, row.checkpoints,
+            row.updated_at,
+        )  # fmt: skip
+    found = [row._asdict() for row in rows]
+    call.answer(
+        {"total": total, "threads": found}, *listing(shown, len(rows), "thread", total=total)
+    )
+
+
+@command(app, "history", "history order-17", "history order-17 --limit 10 --json")
+def history(
+    call: Call,
+    thread: Thread,
+    *,
+    namespace: Namespace = "",
+    limit: Annotated[
+        int, Option("--limit", "-n", min=1, max=1000, help="Maximum number of checkpoints.")
+    ] = 50,
+    before: Annotated[
+        str | None, Option(help="Only checkpoints older than this one (a full id).")
+    ] = None,
+) -> None:
+    """Show a thread's checkpoints as a tree with its branches, newest first.
+
+    No values are read, and no stored type is imported.
+    """
+    with call.target.reading() as database:
+        found = database.history(
+            database.find_id("thread", thread), checkpoint_ns=namespace, limit=limit, before=before
+        )
+    call.answer(found.to_dict(), *_history(found, call.out.width))
+
+
+def _history(found: History, width: int) -> Iterator[RenderableType]:
+    yield whole(found.title)
+    if found.entries:
+        shown = Text(found.table(width), no_wrap=True, overflow="ellipsis")
+        shown.highlight_regex(r"(?m)^[ *|/_]+", "dim")
+        shown.highlight_words(["done"], "green")
+        shown.highlight_words(["interrupted:", "pending:"], "yellow")
+        shown.highlight_words(["error:", "cannot be decoded"], "red")
+        yield Group(shown)  # printed by itself, Rich would drop its `no_wrap`
+    if found.older is not None:
+        yield Text(f"older: --before {found.older}", "dim", overflow="fold")
+
+
+@command(app, "show", "show order-17", "show order-17 1f1e62ca-381")
+def show(
+    call: Call,
+    thread: Thread,
+    checkpoint: Annotated[
+        str | None,
+        Argument(help="Checkpoint id, or a unique start of it; default the newest."),
+    ] = None,
+    *,
+    namespace: Namespace = "",
+) -> None:
+    """Show a checkpoint: its values, the nodes that run next, and its pending writes.
+
+    Stored types are shown by name, and are not imported.
+    """
+    with call.target.reading() as database:
+        found = database.view(database.find_id("thread", thread), checkpoint, namespace)
+    call.answer(text.record_to_dict(found), *_checkpoint(found, call.out.width))
+
+
+def _checkpoint(found: CheckpointView, width: int) -> Iterator[RenderableType]:
+    yield properties(
+        [
+            ("thread", found.thread_id),
+            ("namespace", found.checkpoint_ns or None),
+            ("checkpoint", found.checkpoint_id),
+            ("parent", found.parent_id),
+            ("run", found.run_id),
+            ("step", f"{'?' if found.step is None else found.step} ({found.source or '?'})"),
+            ("time (UTC)", found.time),
+            ("next nodes", text.format_names(found.due) or "none"),
+        ]
+    )
+    yield ""
+    shown = table("channel", ">size", "value")
+    for one in found.values:
+        if not text.is_internal(one.channel):
+            add_row(
+                shown, cell(one.channel, "cyan"), text.format_bytes(one.size), _value(one, width)
+            )
+    yield shown if shown.row_count else Text("no values", "dim")
+    if hidden := len(found.values) - shown.row_count:
+        yield Text(f"{text.quantity(hidden, 'internal channel')} not shown: use --json", "dim")
+    if found.writes:
+        yield ""
+        written = table("written by", "channel", "value")
+        for write in found.writes:
+            value = whole(text.brief(write.value, 2 * width))
+            add_row(written, write.node, cell(write.channel, "cyan"), value)
+        yield written
+
+
+def _value(one: ChannelValue, width: int) -> Text:
+    """A value of a few lines with its note, or why it cannot be decoded."""
+    if one.value is None and one.note:
+        return whole(one.note, "red")
+    value = whole(text.brief(one.value, 4 * width))
+    return value.append(f"\n({one.note})", "dim") if one.note else value
+
+
+@command(app, "diff", "diff order-17 1f1e62ca-36e", "diff order-17 1f1e62ca-36e 1f1f")
+def diff(
+    call: Call,
+    thread: Thread,
+    a: Annotated[str, Argument(help="Checkpoint id, or a unique start of it.")],
+    b: Annotated[str | None, Argument(help="Another; default the newest.")] = None,
+    *,
+    namespace: Namespace = "",
+) -> None:
+    """Show the differences between two checkpoints of a thread, channel by channel.
+
+    Stored types are not imported. The exit code is 0 whether the checkpoints differ or not.
+    """
+    with call.target.reading() as database:
+        found = database.diff(database.find_id("thread", thread), a, b, checkpoint_ns=namespace)
+    shown = Text(str(found), overflow="fold")
+    shown.highlight_regex(r"(?m)^ *\+.*$", "green")
+    shown.highlight_regex(r"(?m)^ *-.*$", "red")
+    call.answer(found.to_dict(), shown)

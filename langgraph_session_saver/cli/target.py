@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
-from urllib.parse import parse_qsl, unquote
+from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
+from urllib.parse import unquote
 
 import platformdirs
+import typer
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
 from langgraph_session_saver.checkpointer.maintenance import Counts
@@ -27,17 +27,10 @@ from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sql.scripts import read_script
-from langgraph_session_saver.sql.urls import (
-    APP_NAME,
-    URL_VARIABLE,
-    make_engine,
-    parse_url,
-    sync_url,
-)
+from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, parse_url, sync_url
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-_UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 
 
 class Database(SessionSaver):
@@ -45,12 +38,14 @@ class Database(SessionSaver):
 
     def __init__(self, engine: Engine, **options: Any) -> None:
         super().__init__(engine, **options)
-        self.engine = engine
+        self.engine = self._runner.sync_engine
         self.queries = DatabaseQueries(self._context.tables)
 
-    def read(self, operation: Callable[[Connection], T]) -> T:
+    def read(
+        self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Run a read-only operation, after the schema has been verified."""
-        return self._run(read_script(operation))
+        return self._run(read_script(lambda conn: operation(conn, *args, **kwargs)))
 
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""
@@ -79,7 +74,7 @@ class Database(SessionSaver):
         """
         if not prefix:
             raise InvalidConfigError(f"the {what} id is empty: pass at least the start of one")
-        found = self.read(lambda conn: self.queries.ids(conn, what, prefix, 6))
+        found = self.read(self.queries.ids, what, prefix, 6)
         if not found:
             not_found = ThreadNotFoundError if what == "thread" else SessionNotFoundError
             raise not_found(f"no {what} id starts with {prefix!r}: run `{what}s list`")
@@ -89,13 +84,23 @@ class Database(SessionSaver):
         return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The database and tables that a command uses."""
+def _option(help_text: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Database", show_default=False)
 
-    url: str | None
-    schema: str | None
-    table_prefix: str
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The database and tables that a command uses: the options that such commands share."""
+
+    url: Annotated[
+        str | None,
+        _option(
+            "Database URL or SQLite file; default $LANGGRAPH_SESSION_SAVER_URL, else a file in "
+            "your data directory."
+        ),
+    ] = None
+    schema: Annotated[str | None, _option("Schema of the tables (MySQL: database).")] = None
+    table_prefix: Annotated[str, _option("Prefix of the table names.")] = ""
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -106,16 +111,14 @@ class Target:
         """The same tables at another URL."""
         return replace(self, url=url)
 
-    @contextmanager
-    def reading(self) -> Iterator[Database]:
+    def reading(self) -> Database:
         """Open the database to read; a file may be read-only, and is not created."""
         url = self.parsed()
-        engine = _read_only_engine(url) if url.get_backend_name() == "sqlite" else make_engine(url)
-        with self._open(engine, auto_setup=False) as database:
-            yield database
+        if url.get_backend_name() == "sqlite":
+            return Database(_read_only_engine(url), auto_setup=False, **self.tables)
+        return Database.from_conn_string(url, auto_setup=False, **self.tables)
 
-    @contextmanager
-    def writing(self, *, creates: bool = False, **options: Any) -> Iterator[Database]:
+    def writing(self, *, creates: bool = False, **options: Any) -> Database:
         """Open the database to write.
 
         Args:
@@ -125,15 +128,7 @@ class Target:
         url = self.parsed(creates=creates)
         if url.get_backend_name() == "sqlite":
             url = _writable_file(url, creates=creates)
-        with self._open(make_engine(url), auto_setup=creates, **options) as database:
-            yield database
-
-    @contextmanager
-    def _open(self, engine: Any, **options: Any) -> Iterator[Database]:
-        try:
-            yield Database(cast("Engine", engine), **self.tables, **options)
-        finally:
-            engine.dispose()
+        return Database.from_conn_string(url, auto_setup=creates, **self.tables, **options)
 
     def parsed(self, *, creates: bool = False) -> URL:
         """The URL, with a sync driver instead of an async one.
@@ -144,17 +139,9 @@ class Target:
         given = self.url or os.environ.get(URL_VARIABLE) or None
         if given is None and not creates:
             given = str(platformdirs.user_data_path(APP_NAME) / "sessions.db")
-        if given is not None and given.startswith("file:"):
-            return _file_url(given)
+        if given is not None and given.startswith("file:"):  # SQLite's own URL
+            given = f"sqlite:///{given}{'&' if '?' in given else '?'}uri=true"
         return sync_url(parse_url(given))
-
-
-def _file_url(given: str) -> URL:
-    """Parse SQLite's own URLs, such as `file:app.db?mode=ro`."""
-    path, _, query = given.removeprefix("file:").partition("?")
-    options = dict(parse_qsl(query))
-    name = "file:" + unquote(path.removeprefix("//") if path.startswith("///") else path)
-    return URL.create("sqlite+pysqlite", database=name, query={**options, "uri": "true"})
 
 
 def _path_of(url: URL) -> Path:
@@ -163,7 +150,9 @@ def _path_of(url: URL) -> Path:
         raise DatabaseUnavailableError(
             "an in-memory database belongs to one process: name a file with --url"
         )
-    return Path(name.removeprefix("file:")).expanduser()
+    if name.startswith("file:"):
+        name = unquote(name.removeprefix("file:"))
+    return Path(name).expanduser()
 
 
 def existing_file(url: URL) -> Path:
@@ -214,7 +203,8 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     try:
         return _connect(f"{uri}?mode=ro")
     except sqlite3.OperationalError as exc:
-        if not exc.sqlite_errorname.startswith(_UNWRITABLE):
+        unwritable = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+        if not exc.sqlite_errorname.startswith(unwritable):
             raise
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:

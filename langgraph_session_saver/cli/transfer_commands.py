@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 from sqlalchemy import URL
+from typer import Argument, Option
 
 from langgraph_session_saver import transfer
 from langgraph_session_saver.cli.command import Call, Yes, command
@@ -33,7 +34,7 @@ _OFFICIAL_SAVERS = {
 @command(app, "backup", "backup monday.backup", "backup /mnt/app.backup --json")
 def backup(
     call: Call,
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    file: Annotated[Path, Argument(help="The file to write.")],
     *,
     yes: Yes = False,
 ) -> None:
@@ -55,7 +56,7 @@ def backup(
 
 @command(app, "restore", "restore monday.backup --url postgresql://ada@db/app")
 def restore(
-    call: Call, file: Annotated[Path, typer.Argument(help="A file written by `backup`.")]
+    call: Call, file: Annotated[Path, Argument(help="A file written by `backup`.")]
 ) -> None:
     """Load a backup into a database of any kind.
 
@@ -72,8 +73,8 @@ def restore(
 @command(app, "copy", "copy app.db postgresql://ada@db/app", uses_target=False)
 def copy(
     call: Call,
-    source: Annotated[str, typer.Argument(help="URL or file of the database to read.")],
-    target: Annotated[str, typer.Argument(help="URL or file of the database to write.")],
+    source: Annotated[str, Argument(help="URL or file of the database to read.")],
+    target: Annotated[str, Argument(help="URL or file of the database to write.")],
 ) -> None:
     """Copy a database into another of any kind, and compare the two.
 
@@ -92,10 +93,10 @@ def copy(
 )
 def import_(
     call: Call,
-    source: Annotated[str, typer.Argument(help="URL or file of the other saver's database.")],
+    source: Annotated[str, Argument(help="URL or file of the other saver's database.")],
     *,
     threads: Annotated[
-        list[str] | None, typer.Option("--thread", help="Only this thread; may be repeated.")
+        list[str] | None, Option("--thread", help="Only this thread; may be repeated.")
     ] = None,
 ) -> None:
     """Import the threads of a SqliteSaver, PostgresSaver or PyMySQLSaver with their history.
@@ -103,7 +104,7 @@ def import_(
     Threads that exist already are not changed. The source is only read.
     """
     with (
-        _official_saver(Target(source, None, "").parsed()) as other,
+        _official_saver(Target(url=source).parsed()) as other,
         call.target.writing(creates=True) as database,
         call.progress("importing") as progress,
     ):
