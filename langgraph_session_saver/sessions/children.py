@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Select, Table, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, cast, func, insert, select, update
 
-from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, VersionNotFoundError
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.sessions.columns import LARGEST_INTEGER
-from langgraph_session_saver.sessions.operations import SessionOperations, insert_once
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
 from langgraph_session_saver.sessions.records import (
     ErrorRecord,
@@ -21,16 +19,10 @@ from langgraph_session_saver.sessions.records import (
     UsageRecord,
     UsageSummary,
     VersionRecord,
-    record_columns,
+    first,
 )
-from langgraph_session_saver.sql.scripts import (
-    Script,
-    ScriptMethods,
-    ScriptRunner,
-    awaited,
-    read_script,
-    write_script,
-)
+from langgraph_session_saver.sessions.rows import LARGEST_INTEGER, SessionMethods, insert_once
+from langgraph_session_saver.sql.scripts import awaited
 from langgraph_session_saver.validation import (
     MODEL_LENGTH,
     check_id,
@@ -52,14 +44,8 @@ ROLES = ("user", "assistant", "system", "tool")
 _LARGEST_TOKEN_COUNT = (1 << 53) - 1
 
 
-class SessionChildren(ScriptMethods):
+class SessionChildren(SessionMethods):
     """Messages, versions, token usage and errors of the sessions of one database."""
-
-    def __init__(self, script_runner: ScriptRunner, context: Context) -> None:
-        super().__init__(script_runner)
-        self._context = context
-        self._tables = context.tables
-        self._operations = SessionOperations(context)
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -87,11 +73,11 @@ class SessionChildren(ScriptMethods):
             InvalidConfigError: The id, the limit or the cursor is invalid.
         """
         m = self._tables.messages
-        query = _of_session(m, MessageRecord, session_id)
+        where = [_of_session(m, session_id)]
         if not removed:
-            query = query.where(m.c.removed_at.is_(None))
-        pagination = Pagination("messages", [m.c.id], descending, limit, after)
-        return self._run(pagination.read(query, MessageRecord), connection)
+            where.append(m.c.removed_at.is_(None))
+        pagination = Pagination([m.c.id], descending, limit, after)
+        return self._run(pagination.read(MessageRecord, *where), connection)
 
     amessages = awaited(messages)
 
@@ -126,7 +112,7 @@ class SessionChildren(ScriptMethods):
             "message_id": check_optional_id("message_id", message_id),
             "timestamp": utc_now(),
         }
-        return self._run(self._add(self._tables.messages, MessageRecord, row), connection)
+        return self._add(connection, self._tables.messages, MessageRecord, row)
 
     aadd_message = awaited(add_message)
 
@@ -143,9 +129,8 @@ class SessionChildren(ScriptMethods):
     ) -> Page[VersionRecord]:
         """List the versions of a session's page by number; arguments as for `messages`."""
         v = self._tables.versions
-        pagination = Pagination("versions", [v.c.version], descending, limit, after)
-        script = pagination.read(_of_session(v, VersionRecord, session_id), VersionRecord)
-        return self._run(script, connection)
+        pagination = Pagination([v.c.version], descending, limit, after)
+        return self._run(pagination.read(VersionRecord, _of_session(v, session_id)), connection)
 
     aversions = awaited(versions)
 
@@ -161,9 +146,8 @@ class SessionChildren(ScriptMethods):
         wanted: Any = select(s.c.current_version).where(s.c.id == v.c.session_id).scalar_subquery()
         if number is not None:
             wanted = check_number("version", number, LARGEST_INTEGER)
-        query = _of_session(v, VersionRecord, session_id).where(v.c.version == wanted)
-        script = read_script(lambda conn: _first(conn, query, VersionRecord))
-        return self._run(script, connection)
+        where = (_of_session(v, session_id), v.c.version == wanted)
+        return self._read(connection, first, v, VersionRecord, *where)
 
     aversion = awaited(version)
 
@@ -181,12 +165,12 @@ class SessionChildren(ScriptMethods):
             InvalidConfigError: The page is not text.
             SessionNotFoundError: The session does not exist.
         """
-        v, session_id, now = self._tables.versions, check_id("session_id", session_id), utc_now()
-        row = {
+        v, session_id = self._tables.versions, check_id("session_id", session_id)
+        row: dict[str, Any] = {
             "session_id": session_id,
             "html": self._text("html", html),
             "description": None if description is None else self._text("description", description),
-            "created_at": now,
+            "created_at": utc_now(),
         }
         latest = select(v.c.version).where(v.c.session_id == session_id)
         latest = latest.order_by(v.c.version.desc()).limit(1)
@@ -194,22 +178,20 @@ class SessionChildren(ScriptMethods):
         latest = self._context.dialect.locked(latest, v)
 
         def insert_row(conn: Connection) -> VersionRecord:
-            self._operations.touch(conn, session_id)  # the lock under which numbers are assigned
+            self._touch(conn, session_id)  # the lock under which numbers are assigned
             last = conn.execute(latest).scalar()
             number = 0 if last is None else last + 1
-            conn.execute(insert(v), row | {"version": number})
-            self._operations.touch(conn, session_id, current_version=number)
+            added = VersionRecord(version=number, **row)
+            conn.execute(insert(v), asdict(added))
+            self._touch(conn, session_id, current_version=number)
             self._context.projected.drop_old_pages(conn, session_id, number)
-            return self._existing_version(conn, session_id, number)
+            return added
 
         def find_row(conn: Connection) -> VersionRecord | None:
-            query = _of_session(v, VersionRecord, session_id)
-            return _first(
-                conn, query.where(v.c.created_at == now, v.c.html == row["html"]), VersionRecord
-            )
+            is_row = (v.c.created_at == row["created_at"], v.c.html == row["html"])
+            return first(conn, v, VersionRecord, v.c.session_id == session_id, *is_row)
 
-        script = write_script(insert_once(insert_row, find_row))
-        return self._run(script, connection)
+        return self._write(connection, insert_once(insert_row, find_row))
 
     aadd_version = awaited(add_version)
 
@@ -222,8 +204,7 @@ class SessionChildren(ScriptMethods):
             SessionNotFoundError: The session does not exist.
             VersionNotFoundError: The version does not exist.
         """
-        script = self._change_version(session_id, number, {"current_version": number}, {})
-        return self._run(script, connection)
+        return self._change_version(connection, session_id, number)
 
     arollback = awaited(rollback)
 
@@ -231,8 +212,7 @@ class SessionChildren(ScriptMethods):
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """Exempt a version from `keep_versions`; raises as `rollback` does."""
-        script = self._change_version(session_id, number, {}, {"pinned": True})
-        return self._run(script, connection)
+        return self._change_version(connection, session_id, number, pinned=True)
 
     apin = awaited(pin)
 
@@ -240,37 +220,35 @@ class SessionChildren(ScriptMethods):
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """Undo `pin`."""
-        script = self._change_version(session_id, number, {}, {"pinned": False})
-        return self._run(script, connection)
+        return self._change_version(connection, session_id, number, pinned=False)
 
     aunpin = awaited(unpin)
 
     def _change_version(
         self,
+        connection: AnyConnection | None,
         session_id: str,
         number: int,
-        session_columns: dict[str, Any],
-        version_columns: dict[str, Any],
-    ) -> Script[VersionRecord]:
+        *,
+        pinned: bool | None = None,
+    ) -> VersionRecord:
+        """Pin or unpin a version, or else make it the current one."""
         v, session_id = self._tables.versions, check_id("session_id", session_id)
         check_number("version", number, LARGEST_INTEGER)
+        is_row = (v.c.session_id == session_id, v.c.version == number)
 
         def operation(conn: Connection) -> VersionRecord:
-            self._operations.touch(conn, session_id, **session_columns)
-            if version_columns:
-                is_row = (v.c.session_id == session_id, v.c.version == number)
-                conn.execute(update(v).where(*is_row).values(version_columns))
-            return self._existing_version(conn, session_id, number)
+            if pinned is None:
+                self._touch(conn, session_id, current_version=number)
+            else:
+                self._touch(conn, session_id)
+                conn.execute(update(v).where(*is_row).values(pinned=pinned))
+            found = first(conn, v, VersionRecord, *is_row)
+            if found is None:
+                raise VersionNotFoundError(f"session {session_id!r} has no version {number}")
+            return found
 
-        return write_script(operation)
-
-    def _existing_version(self, conn: Connection, session_id: str, number: int) -> VersionRecord:
-        v = self._tables.versions
-        query = _of_session(v, VersionRecord, session_id).where(v.c.version == number)
-        found = _first(conn, query, VersionRecord)
-        if found is None:
-            raise VersionNotFoundError(f"session {session_id!r} has no version {number}")
-        return found
+        return self._write(connection, operation)
 
     # -- token usage ------------------------------------------------------------------------
 
@@ -285,9 +263,8 @@ class SessionChildren(ScriptMethods):
     ) -> Page[UsageRecord]:
         """List a session's model calls; arguments as for `messages`."""
         u = self._tables.token_usage
-        pagination = Pagination("token_usage", [u.c.id], descending, limit, after)
-        script = pagination.read(_of_session(u, UsageRecord, session_id), UsageRecord)
-        return self._run(script, connection)
+        pagination = Pagination([u.c.id], descending, limit, after)
+        return self._run(pagination.read(UsageRecord, _of_session(u, session_id)), connection)
 
     atoken_usage = awaited(token_usage)
 
@@ -323,7 +300,7 @@ class SessionChildren(ScriptMethods):
             "cost_usd": float(cost_usd),
             "timestamp": utc_now(),
         }
-        return self._run(self._add(self._tables.token_usage, UsageRecord, row), connection)
+        return self._add(connection, self._tables.token_usage, UsageRecord, row)
 
     aadd_token_usage = awaited(add_token_usage)
 
@@ -354,15 +331,17 @@ class SessionChildren(ScriptMethods):
         columns = {
             "agent": u.c.agent_type,
             "model": u.c.model,
-            "day": self._context.dialect.day(u.c.timestamp),
+            "day": self._context.dialect.day(u.c.timestamp).label("day"),
         }
         if unknown := [name for name in by if name not in columns]:
             raise InvalidConfigError(
                 f"usage cannot be summed up by {unknown[0]!r:.80}: use {', '.join(columns)}"
             )
-        groups = [columns[name].label(name) for name in dict.fromkeys(by)]
-        summed = [u.c.input_tokens, u.c.output_tokens, u.c.total_tokens, u.c.cost_usd]
-        sums = [func.count().label("calls"), *(func.sum(c).label(c.name) for c in summed)]
+        groups = [columns[name] for name in dict.fromkeys(by)]
+        tokens = [u.c.input_tokens, u.c.output_tokens, u.c.total_tokens]
+        # Databases sum integers up as decimals.
+        sums = [cast(func.sum(column), column.type).label(column.name) for column in tokens]
+        sums += [func.sum(u.c.cost_usd).label("cost_usd"), func.count().label("calls")]
         query = select(*groups, *sums).select_from(u).group_by(*groups).order_by(*groups)
         if (session := check_optional_id("session_id", session_id)) is not None:
             query = query.where(u.c.session_id == session)
@@ -374,9 +353,11 @@ class SessionChildren(ScriptMethods):
             query = query.where(u.c.timestamp < before)
 
         def operation(conn: Connection) -> tuple[UsageSummary, ...]:
-            return tuple(_summary(row) for row in conn.execute(query).mappings() if row["calls"])
+            return tuple(
+                UsageSummary(**row) for row in conn.execute(query).mappings() if row["calls"]
+            )
 
-        return self._run(read_script(operation), connection)
+        return self._read(connection, operation)
 
     ausage_summary = awaited(usage_summary)
 
@@ -404,34 +385,37 @@ class SessionChildren(ScriptMethods):
             InvalidConfigError: The id, the limit or the cursor is invalid.
         """
         e = self._tables.errors
-        query = select(*record_columns(e, ErrorRecord))
-        if (session := check_optional_id("session_id", session_id)) is not None:
-            query = query.where(e.c.session_id == session)
+        where = [] if session_id is None else [_of_session(e, session_id)]
         if recovered is not None:
             is_open = e.c.recovered_at.is_(None)
-            query = query.where(~is_open if recovered else is_open)
-        pagination = Pagination("errors", [e.c.id], descending=True, limit=limit, after=after)
-        return self._run(pagination.read(query, ErrorRecord), connection)
+            where.append(~is_open if recovered else is_open)
+        pagination = Pagination([e.c.id], descending=True, limit=limit, after=after)
+        return self._run(pagination.read(ErrorRecord, *where), connection)
 
     aerrors = awaited(errors)
 
     # -- adding -----------------------------------------------------------------------------
 
-    def _add(self, table: Table, record: type[R], row: dict[str, Any]) -> Script[R]:
+    def _add(
+        self,
+        connection: AnyConnection | None,
+        table: Table,
+        record: type[R],
+        row: dict[str, Any],
+    ) -> R:
         """Insert a row, and set its session's `updated_at`."""
-        columns = select(*record_columns(table, record))
 
         def insert_row(conn: Connection) -> R:
-            self._operations.touch(conn, row["session_id"])
+            self._touch(conn, row["session_id"])
             added = conn.execute(insert(table).values(row))
             (row_id,) = added.inserted_primary_key or (None,)
-            return record(**conn.execute(columns.where(table.c.id == row_id)).mappings().one())
+            return record(**{**row, "id": row_id})
 
         def find_row(conn: Connection) -> R | None:
             same = [table.c[name] == value for name, value in row.items() if value is not None]
-            return _first(conn, columns.where(*same), record)
+            return first(conn, table, record, *same)
 
-        return write_script(insert_once(insert_row, find_row))
+        return self._write(connection, insert_once(insert_row, find_row))
 
     def _text(self, what: str, value: Any) -> str:
         """Validate text of any length, and replace the characters that databases refuse.
@@ -447,25 +431,6 @@ class SessionChildren(ScriptMethods):
         return text
 
 
-def _of_session(table: Table, record: type[Any], session_id: Any) -> Select[Any]:
-    """Select a record's columns of a session's rows."""
-    is_row = table.c.session_id == check_id("session_id", session_id)
-    return select(*record_columns(table, record)).where(is_row)
-
-
-def _first(conn: Connection, query: Select[Any], record: type[R]) -> R | None:
-    row = conn.execute(query).mappings().first()
-    return None if row is None else record(**row)
-
-
-def _summary(row: Any) -> UsageSummary:
-    return UsageSummary(
-        agent_type=row.get("agent"),
-        model=row.get("model"),
-        day=row.get("day"),
-        calls=int(row["calls"]),
-        input_tokens=int(row["input_tokens"]),
-        output_tokens=int(row["output_tokens"]),
-        total_tokens=int(row["total_tokens"]),
-        cost_usd=float(row["cost_usd"]),
-    )
+def _of_session(table: Table, session_id: Any) -> ColumnElement[bool]:
+    """The condition for the rows of a session."""
+    return table.c.session_id == check_id("session_id", session_id)

@@ -7,18 +7,17 @@ others.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from operator import ge, gt, le, lt
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Column, Select, and_, or_
+from sqlalchemy import Column, ColumnElement, and_, or_
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.schema.column_types import UTCDateTime
-from langgraph_session_saver.sessions.records import Page
+from langgraph_session_saver.sessions.records import Page, select_records
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import check_moment, check_number, check_text
 
@@ -30,36 +29,25 @@ PAGE_SIZE = 50
 _LARGEST, _LONGEST = (1 << 63) - 1, 512
 
 
-@dataclass(frozen=True, slots=True)
-class Pagination:
-    """A total order of rows, and the page of it to read.
+class Pagination(NamedTuple):
+    """A total order of a table's rows, and the page of it to read."""
 
-    Args:
-        name: The name of the listing; a cursor is valid for that listing only.
-        columns: One or two columns to order by, never NULL; the last one is unique.
-        descending: Whether the largest come first.
-        limit: The number of rows in a page.
-        after: The cursor of the page before.
-
-    Raises:
-        InvalidConfigError: The limit is not a whole number from 1 on.
-    """
-
-    name: str
     columns: Sequence[Column[Any]]
+    """One or two columns to order by, never NULL; the last one is unique."""
     descending: bool
     limit: int
     after: str | None
+    """The cursor of the page before."""
 
-    def __post_init__(self) -> None:
-        check_number("limit", self.limit, _LARGEST - 1, smallest=1)
-
-    def read(self, query: Select[Any], record: type[T]) -> Script[Page[T]]:
-        """Read one page of a query's rows, as records.
+    def read(self, record: type[T], *where: ColumnElement[bool]) -> Script[Page[T]]:
+        """Read one page of the rows that meet the conditions, as records.
 
         Raises:
-            InvalidConfigError: The cursor is invalid, or belongs to another listing.
+            InvalidConfigError: The limit is not a whole number from 1 on, or the cursor is invalid
+                or belongs to another listing.
         """
+        check_number("limit", self.limit, _LARGEST - 1, smallest=1)
+        query = select_records(self.columns[0].table, record, *where)
         if self.after is not None:
             query = query.where(self._is_after(self._decode(self.after)))
         order = [column.desc() if self.descending else column for column in self.columns]
@@ -72,25 +60,25 @@ class Pagination:
 
     def _is_after(self, values: Sequence[Any]) -> Any:
         """The condition for the rows after a cursor; an index on the first column serves it."""
-        first, value = self.columns[0], values[0]
-        beyond = first < value if self.descending else first > value
-        if len(self.columns) == 1:
-            return beyond
-        last = self.columns[1] < values[1] if self.descending else self.columns[1] > values[1]
-        return and_(first <= value if self.descending else first >= value, or_(beyond, last))
+        beyond, from_here = (lt, le) if self.descending else (gt, ge)
+        *others, last = zip(self.columns, values, strict=True)
+        is_after = beyond(*last)
+        for pair in others:
+            is_after = and_(from_here(*pair), or_(beyond(*pair), is_after))
+        return is_after
 
     # -- cursors ----------------------------------------------------------------------------
 
     @property
     def _mark(self) -> str:
+        """What a cursor is valid for: the table, the columns and the direction."""
         names = ",".join(column.name for column in self.columns)
-        return f"{self.name}:{names}:{'desc' if self.descending else 'asc'}"
+        return f"{self.columns[0].table}:{names}:{'desc' if self.descending else 'asc'}"
 
     def _encode(self, row: Any) -> str:
         values = [row[column.name] for column in self.columns]
-        plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
-        data = json.dumps([self._mark, *plain], separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
+        data = json.dumps([self._mark, *values], separators=(",", ":"), default=str)
+        return base64.urlsafe_b64encode(data.encode()).decode("ascii").rstrip("=")
 
     def _decode(self, cursor: Any) -> list[Any]:
         """The values of the columns in a cursor."""
@@ -99,7 +87,7 @@ class Pagination:
             mark, *values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
             if mark == self._mark and len(values) == len(self.columns):
                 return [_checked(*pair) for pair in zip(self.columns, values, strict=True)]
-        except (TypeError, ValueError, binascii.Error) as exc:
+        except (TypeError, ValueError) as exc:
             raise InvalidConfigError(
                 f"after is {cursor!r:.80}, which is no cursor: pass the `next` of the page before"
             ) from exc
@@ -110,12 +98,7 @@ class Pagination:
 
 
 def _checked(column: Column[Any], value: Any) -> Any:
-    """A cursor's value, as the column's type.
-
-    Raises:
-        ValueError: The column cannot have this value.
-        TypeError: It has another type.
-    """
+    """A cursor's value as the column's type; a `ValueError` or `TypeError` if it cannot be one."""
     if isinstance(column.type, UTCDateTime):
         return check_moment("after", datetime.fromisoformat(value))
     if column.type.python_type is int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any, Generic, TypedDict, TypeVar, overload
 
-from sqlalchemy import Column, Table
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
 
 from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
 
@@ -89,7 +89,7 @@ class MessageRecord:
     timestamp: datetime
     message_id: str | None
     """LangChain's id of the message in a graph's state, or the application's own."""
-    removed_at: datetime | None
+    removed_at: datetime | None = None
     """When a reducer or a fork dropped the message."""
 
 
@@ -102,8 +102,8 @@ class VersionRecord:
     html: str
     description: str | None
     created_at: datetime
-    checkpoint_id: str | None
-    pinned: bool
+    checkpoint_id: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +121,13 @@ class UsageRecord:
     cost_usd: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSummary:
     """Totals of the calls in a group; what they were not grouped by is None."""
 
-    agent_type: str | None
-    model: str | None
-    day: date | None
+    agent_type: str | None = None
+    model: str | None = None
+    day: date | None = None
     """A day in UTC."""
     calls: int
     input_tokens: int
@@ -181,6 +181,16 @@ class Page(Sequence[T], Generic[T]):
         return len(self.items)
 
 
-def record_columns(table: Table, record: type[Any]) -> list[Column[Any]]:
-    """The table's columns that a record has as fields."""
-    return [table.c[field.name] for field in fields(record)]
+def select_records(
+    table: FromClause, record: type[Any], *where: ColumnElement[bool]
+) -> Select[Any]:
+    """Select the table's columns that a record has as fields."""
+    return select(*(table.c[field.name] for field in fields(record))).where(*where)
+
+
+def first(
+    conn: Connection, table: FromClause, record: type[T], *where: ColumnElement[bool]
+) -> T | None:
+    """Read the first row that meets the conditions, as a record."""
+    row = conn.execute(select_records(table, record, *where)).mappings().first()
+    return None if row is None else record(**row)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
@@ -16,27 +15,17 @@ from langgraph_session_saver.errors import InvalidConfigError, SessionConflictEr
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions.children import SessionChildren
-from langgraph_session_saver.sessions.columns import validated_columns
-from langgraph_session_saver.sessions.operations import insert_once, session_not_found
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
-from langgraph_session_saver.sessions.records import (
-    DELETED,
-    Page,
-    SessionChanges,
-    SessionRecord,
-    record_columns,
+from langgraph_session_saver.sessions.records import DELETED, Page, SessionChanges, SessionRecord
+from langgraph_session_saver.sessions.rows import (
+    insert_once,
+    session_not_found,
+    validated_columns,
 )
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.sql.scripts import (
-    Request,
-    Script,
-    ScriptRunner,
-    awaited,
-    read_script,
-    write_script,
-)
+from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner, awaited
 from langgraph_session_saver.storage.thread_data import PIECE
-from langgraph_session_saver.validation import check_id, check_moment, check_optional_id, check_text
+from langgraph_session_saver.validation import check_id, check_moment, check_text
 
 if TYPE_CHECKING:
     from langgraph_session_saver.sql.borrowed import AnyConnection
@@ -91,13 +80,13 @@ class SessionRepository(SessionChildren):
         )
 
         def insert_row(conn: Connection) -> SessionRecord:
-            if self._operations.find(conn, session_id) is not None:
+            if self._find(conn, session_id) is not None:
                 raise conflict
             conn.execute(insert(self._tables.sessions), row)
             return self._existing(conn, session_id)
 
         def find_row(conn: Connection) -> SessionRecord | None:
-            found = self._operations.find(conn, session_id)
+            found = self._find(conn, session_id)
             return found if found is not None and found.created_at == now else None
 
         try:
@@ -110,9 +99,7 @@ class SessionRepository(SessionChildren):
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> SessionRecord | None:
         """Read a session, soft-deleted or not; None if it does not exist."""
-        session_id = check_id("session_id", session_id)
-        script = read_script(lambda conn: self._operations.find(conn, session_id))
-        return self._run(script, connection)
+        return self._read(connection, self._find, check_id("session_id", session_id))
 
     aget = awaited(get)
 
@@ -152,27 +139,25 @@ class SessionRepository(SessionChildren):
         Raises:
             InvalidConfigError: A filter, the order, the limit or the cursor is invalid.
         """
-        s = self._tables.sessions
-        filters = {
-            "owner_id": owner_id,
-            "build_status": build_status,
-            "product_type": product_type,
-            "complexity": complexity,
-        }
-        query = select(*record_columns(s, SessionRecord)).where(*_conditions(s, filters))
+        s = self._tables.sessions.c
+        where = []
+        if owner_id is not None:
+            where.append(s.owner_id == check_id("owner_id", owner_id))
+        if build_status is not None:
+            where.append(s.build_status == _one_of("build_status", build_status, [*BuildStatus]))
+        if product_type is not None:
+            where.append(s.product_type == check_text("product_type", product_type, 50))
+        if complexity is not None:
+            where.append(s.complexity == check_text("complexity", complexity, 20))
         if check_moment("updated_since", updated_since) is not None:
-            query = query.where(s.c.updated_at >= updated_since)
+            where.append(s.updated_at >= updated_since)
         if check_moment("updated_before", updated_before) is not None:
-            query = query.where(s.c.updated_at < updated_before)
+            where.append(s.updated_at < updated_before)
         if not deleted:
-            query = query.where(func.coalesce(s.c.status, "") != DELETED)
-        if order_by not in ORDERS:
-            raise InvalidConfigError(
-                f"order_by is {order_by!r:.80}: use one of {', '.join(ORDERS)}"
-            )
-        order = [s.c.id] if order_by == "id" else [s.c[order_by], s.c.id]
-        pagination = Pagination("sessions", order, descending, limit, after)
-        return self._run(pagination.read(query, SessionRecord), connection)
+            where.append(func.coalesce(s.status, "") != DELETED)
+        order = [s[_one_of("order_by", order_by, ORDERS)], s.id]
+        pagination = Pagination(order[-1:] if order_by == "id" else order, descending, limit, after)
+        return self._run(pagination.read(SessionRecord, *where), connection)
 
     alist = awaited(list)  # noqa: A003 - the method above
 
@@ -202,10 +187,10 @@ class SessionRepository(SessionChildren):
 
         def operation(conn: Connection) -> SessionRecord:
             if columns:
-                self._operations.touch(conn, session_id, **columns)
+                self._touch(conn, session_id, **columns)
             return self._existing(conn, session_id)
 
-        return self._run(write_script(operation), connection)
+        return self._write(connection, operation)
 
     aupdate = awaited(update)
 
@@ -226,27 +211,22 @@ class SessionRepository(SessionChildren):
         """
         session_id = check_id("session_id", session_id)
         if soft:
-            hide = partial(
-                self._operations.change, session_id=session_id, columns={"status": DELETED}
-            )
-            return self._run(write_script(hide), connection)
+            return self._write(connection, self._change, session_id, {"status": DELETED})
         return self._run(self._delete(session_id), connection)
 
     adelete = awaited(delete)
 
     def _delete(self, session_id: str) -> Script[bool]:
         threads = self._context.storage.threads
-        if (yield Request.read(lambda conn: self._operations.find(conn, session_id))) is None:
+        if (yield Request.read(self._find, session_id)) is None:
             return False
         for table in threads.child_tables():
-            delete_piece = partial(_delete_piece, table=table, session_id=session_id)
-            while (yield Request.write(delete_piece)):
+            while (yield Request.write(_delete_piece, table, session_id)):
                 pass
         while True:
-            keys = yield Request.read(lambda conn: threads.of_session(conn, session_id))
-            for key in keys:
+            for key in (yield Request.read(threads.of_session, session_id)):
                 yield from self._maintenance.delete(key, lambda row: row.session_id == session_id)
-            if (yield Request.write(lambda conn: self._delete_row(conn, session_id))):
+            if (yield Request.write(self._delete_row, session_id)):
                 return True
 
     def _delete_row(self, conn: Connection, session_id: str) -> bool:
@@ -263,27 +243,16 @@ class SessionRepository(SessionChildren):
         return True
 
     def _existing(self, conn: Connection, session_id: str) -> SessionRecord:
-        found = self._operations.find(conn, session_id)
+        found = self._find(conn, session_id)
         if found is None:
             raise session_not_found(session_id)
         return found
 
 
-def _conditions(sessions: Table, filters: Mapping[str, Any]) -> Any:
-    """The conditions of filters for equality; None filters nothing."""
-    for name, value in filters.items():
-        if value is None:
-            continue
-        column = sessions.c[name]
-        if name == "owner_id":
-            checked = check_optional_id(name, value)
-        else:
-            checked = check_text(name, value, column.type.length)  # type: ignore[attr-defined]
-        if name == "build_status" and checked not in tuple(BuildStatus):
-            raise InvalidConfigError(
-                f"build_status is {value!r}: use one of {', '.join(BuildStatus)}"
-            )
-        yield column == checked
+def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
+    if value not in known:
+        raise InvalidConfigError(f"{what} is {value!r:.80}: use one of {', '.join(known)}")
+    return str(value)
 
 
 def _delete_piece(conn: Connection, table: Table, session_id: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, func, select
 
 from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
@@ -31,24 +32,19 @@ from langgraph_session_saver.projection.schemas import (
     SessionMetadata,
 )
 from langgraph_session_saver.schema.column_types import JsonText
-from langgraph_session_saver.sessions.columns import projected_columns, validated_columns
-from langgraph_session_saver.sessions.operations import SessionOperations
-from langgraph_session_saver.sql.scripts import (
-    Request,
-    Script,
-    ScriptMethods,
-    ScriptRunner,
-    awaited,
-    read_script,
-    write_script,
+from langgraph_session_saver.sessions.records import SessionRecord
+from langgraph_session_saver.sessions.rows import (
+    SessionMethods,
+    projected_columns,
+    validated_columns,
 )
+from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner, awaited
 from langgraph_session_saver.validation import check_id
 
 if TYPE_CHECKING:
     from langgraph_session_saver.sql.borrowed import AnyConnection
 
-_ROUTING = tuple(RoutingMetadata.model_fields)
-_ROLES = tuple(ModelUsage.model_fields)
+M = TypeVar("M", bound=BaseModel)
 
 
 class MetadataChanges(TypedDict, total=False):
@@ -60,7 +56,7 @@ class MetadataChanges(TypedDict, total=False):
     aesthetic_scores: AestheticScore | dict[str, Any] | None
 
 
-class SessionState(ScriptMethods):
+class SessionState(SessionMethods):
     """The columns of sessions that graphs project: `saver.state`.
 
     A graph's steps write these columns themselves. Setting one here clears the session's
@@ -77,9 +73,7 @@ class SessionState(ScriptMethods):
         reader: CheckpointReader,
         serde: SerializerProtocol,
     ) -> None:
-        super().__init__(script_runner)
-        self._context = context
-        self._operations = SessionOperations(context)
+        super().__init__(script_runner, context)
         self._reader = reader
         self._serde = serde
 
@@ -98,7 +92,7 @@ class SessionState(ScriptMethods):
             InvalidConfigError: The state is not a mapping.
             ValueTooLargeError: It is larger, or nested deeper, than the database's limit.
         """
-        return self._change(session_id, {"graph_state": self._to_column(state)}, connection)
+        return self._set(connection, session_id, {"graph_state": self._to_column(state)})
 
     asave_state = awaited(save_state)
 
@@ -122,7 +116,7 @@ class SessionState(ScriptMethods):
 
     def clear_state(self, session_id: str, *, connection: AnyConnection | None = None) -> bool:
         """Clear a session's state; the graph's checkpoints stay."""
-        return self._change(session_id, {"graph_state": None}, connection)
+        return self._set(connection, session_id, {"graph_state": None})
 
     aclear_state = awaited(clear_state)
 
@@ -140,7 +134,7 @@ class SessionState(ScriptMethods):
         Raises:
             InvalidConfigError: The status is unknown.
         """
-        return self._change(session_id, projected_columns("build_status", info), connection)
+        return self._set(connection, session_id, projected_columns("build_status", info))
 
     aupdate_build_status = awaited(update_build_status)
 
@@ -169,7 +163,7 @@ class SessionState(ScriptMethods):
         if "graph_state" in changes:
             state = changes["graph_state"]
             columns["graph_state"] = None if state is None else self._to_column(state)
-        return self._change(session_id, columns, connection)
+        return self._set(connection, session_id, columns)
 
     aupdate_metadata = awaited(update_metadata)
 
@@ -179,13 +173,7 @@ class SessionState(ScriptMethods):
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> RoutingMetadata | None:
         """Read a session's routing; None if the session does not exist."""
-        session_id = check_id("session_id", session_id)
-
-        def operation(conn: Connection) -> RoutingMetadata | None:
-            row = self._row(conn, session_id, _ROUTING)
-            return None if row is None else RoutingMetadata.model_construct(**row)
-
-        return self._run(read_script(operation), connection)
+        return self._get(connection, session_id, RoutingMetadata)
 
     arouting = awaited(routing)
 
@@ -201,8 +189,8 @@ class SessionState(ScriptMethods):
         Raises:
             InvalidConfigError: A field is unknown, or a value is too long.
         """
-        _refuse_unknown("routing", routing, _ROUTING)
-        return self._change(session_id, projected_columns("routing", routing), connection)
+        _refuse_unknown("routing", routing, RoutingMetadata.model_fields)
+        return self._set(connection, session_id, projected_columns("routing", routing))
 
     aupdate_routing = awaited(update_routing)
 
@@ -210,17 +198,7 @@ class SessionState(ScriptMethods):
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> ModelUsage | None:
         """Read the model of each role; None if the session does not exist."""
-        session_id = check_id("session_id", session_id)
-
-        def operation(conn: Connection) -> ModelUsage | None:
-            row = self._row(conn, session_id, [f"model_{role}" for role in _ROLES])
-            return (
-                None
-                if row is None
-                else ModelUsage.model_construct(**{role: row[f"model_{role}"] for role in _ROLES})
-            )
-
-        return self._run(read_script(operation), connection)
+        return self._get(connection, session_id, ModelUsage, "model_")
 
     amodel_usage = awaited(model_usage)
 
@@ -236,85 +214,102 @@ class SessionState(ScriptMethods):
         Raises:
             InvalidConfigError: A role is unknown, or a model's name is too long.
         """
-        _refuse_unknown("usage", usage, _ROLES)
-        return self._change(session_id, projected_columns("model_usage", usage), connection)
+        _refuse_unknown("usage", usage, ModelUsage.model_fields)
+        return self._set(connection, session_id, projected_columns("model_usage", usage))
 
     aupdate_model_usage = awaited(update_model_usage)
 
     # -- scripts ----------------------------------------------------------------------------
 
-    def _change(
-        self, session_id: Any, columns: Mapping[str, Any], connection: AnyConnection | None
+    def _set(
+        self, connection: AnyConnection | None, session_id: Any, columns: Mapping[str, Any]
     ) -> bool:
         """Set columns; False if the session does not exist."""
         session_id = check_id("session_id", session_id)
-        script = write_script(lambda conn: self._operations.change(conn, session_id, columns))
-        return self._run(script, connection)
+        return self._write(connection, self._change, session_id, columns)
+
+    def _get(
+        self, connection: AnyConnection | None, session_id: Any, model: type[M], prefix: str = ""
+    ) -> M | None:
+        """Read the columns that are a model's fields, with a prefix; None without a session."""
+        session_id = check_id("session_id", session_id)
+
+        def operation(conn: Connection) -> M | None:
+            found = self._find(conn, session_id)
+            if found is None:
+                return None
+            fields = {name: getattr(found, prefix + name) for name in model.model_fields}
+            return model.model_construct(**fields)
+
+        return self._read(connection, operation)
 
     def _to_column(self, state: Any) -> JsonText:
-        text = _to_json_text(state)
+        """Convert a state to JSON.
+
+        Raises:
+            InvalidConfigError: It is not a mapping, or holds references of a stored state.
+            ValueTooLargeError: It is larger, or nested deeper, than the database allows.
+        """
+        if not isinstance(state, Mapping):
+            raise InvalidConfigError(f"state is a {type(state).__name__}: pass a mapping")
+        try:
+            plain = to_json(state)
+        except (OverBudgetError, RecursionError) as exc:
+            raise ValueTooLargeError(f"the state cannot be stored as JSON: {exc}") from exc
+        references = _references(plain)
+        if references or OMITTED in plain:
+            raise InvalidConfigError(
+                f"state has only a reference for {', '.join(sorted(references)) or OMITTED!r}, as "
+                "the column graph_state does: pass what load_state returns"
+            )
+        text = json.dumps(plain)
         self._context.check_size(text.encode(), lambda: "the state")
         return JsonText(text)
 
-    def _row(
-        self, conn: Connection, session_id: str, columns: Iterable[str]
-    ) -> Mapping[str, Any] | None:
-        s = self._context.tables.sessions.c
-        query = select(*(s[name] for name in columns)).where(s.id == session_id)
-        row = conn.execute(query).mappings().one_or_none()
-        return None if row is None else {str(name): value for name, value in row.items()}
-
     def _metadata(self, session_id: Any) -> Script[SessionMetadata | None]:
         session_id = check_id("session_id", session_id)
-        names = ("build_status", "build_artifacts", "aesthetic_scores", "updated_at")
-        row = yield Request.read(lambda conn: self._row(conn, session_id, names))
-        if row is None:
+        found: SessionRecord | None = yield Request.read(self._find, session_id)
+        if found is None:
             return None
         state = yield from self._load(session_id)
+        columns = {**asdict(found), "graph_state": state, "session_id": session_id}
         try:
-            return SessionMetadata.model_validate(
-                {**row, "graph_state": state, "session_id": session_id}
-            )
+            return SessionMetadata.model_validate(columns)
         except ValidationError as exc:
             raise ProjectionError(
                 f"the columns of session {session_id!r} are not as this package wrote them: {exc}"
             ) from exc
 
-    def _load(self, session_id: Any) -> Script[dict[str, Any] | None]:
+    def _load(self, session_id: Any, attempts: int = ATTEMPTS) -> Script[dict[str, Any] | None]:
         session_id = check_id("session_id", session_id)
-        lost: HistoryLostError | None = None
-        for _ in range(ATTEMPTS):
-            stored: _StoredState | None = yield Request.read(
-                lambda conn: self._stored_state(conn, session_id)
-            )
-            if stored is None or stored.state is None:
-                return None
-            if not _references(stored.state) and OMITTED not in stored.state:
-                return stored.state
-            try:
-                return (yield from self._resolve(session_id, stored, stored.state))
-            except HistoryLostError as exc:
-                lost = exc  # a step may have pruned the checkpoint since the row was read
-        raise lost or HistoryLostError(f"the state of session {session_id!r} could not be read")
+        stored: Row[Any, Any, Any] | None = yield Request.read(self._stored_state, session_id)
+        if stored is None or stored.graph_state is None:
+            return None
+        try:
+            return (yield from self._resolve(session_id, stored))
+        except HistoryLostError:
+            if attempts == 1:
+                raise
+            # A step may have pruned the checkpoint since the row was read.
+            return (yield from self._load(session_id, attempts - 1))
 
-    def _stored_state(self, conn: Connection, session_id: str) -> _StoredState | None:
-        s, t = self._context.tables.sessions, self._context.tables.threads
-        row = conn.execute(
-            select(
-                s.c.graph_state, s.c.checkpoint_id, t.c.thread_id, t.c.checkpoint_id.label("newest")
-            )
+    def _stored_state(self, conn: Connection, session_id: str) -> Row[Any, Any, Any] | None:
+        """The column `graph_state`, and the checkpoint that its references lead to."""
+        s, t = self._tables.sessions, self._tables.threads
+        checkpoint_id = func.coalesce(s.c.checkpoint_id, t.c.checkpoint_id).label("checkpoint_id")
+        query = (
+            select(s.c.graph_state, t.c.thread_id, checkpoint_id)
             .outerjoin(t, (t.c.session_id == s.c.id) & t.c.is_first.is_(True))
             .where(s.c.id == session_id)
-        ).first()
-        if row is None:
-            return None
-        return _StoredState(row.graph_state, row.thread_id, row.checkpoint_id or row.newest)
+        )
+        return conn.execute(query).first()
 
-    def _resolve(
-        self, session_id: str, stored: _StoredState, state: Mapping[str, Any]
-    ) -> Script[dict[str, Any]]:
+    def _resolve(self, session_id: str, stored: Row[Any, Any, Any]) -> Script[dict[str, Any]]:
         """Replace a state's references, and add its omitted channels, from its checkpoint."""
+        state: dict[str, Any] = stored.graph_state
         references, has_omitted = _references(state), OMITTED in state
+        if not references and not has_omitted:
+            return state
 
         def is_wanted(channel: str) -> bool:
             name = clean_text(channel)
@@ -336,36 +331,6 @@ class SessionState(ScriptMethods):
             )
         kept = {name: value for name, value in state.items() if name != OMITTED}
         return kept | {name: to_json(value, depth=math.inf) for name, value in found.items()}
-
-
-class _StoredState(NamedTuple):
-    """The column `graph_state`, and the checkpoint that its references lead to."""
-
-    state: dict[str, Any] | None
-    thread_id: str | None
-    checkpoint_id: str | None
-
-
-def _to_json_text(state: Any) -> str:
-    """Convert a state to JSON.
-
-    Raises:
-        InvalidConfigError: It is not a mapping, or holds references of a stored state.
-        ValueTooLargeError: It is nested deeper than databases allow.
-    """
-    if not isinstance(state, Mapping):
-        raise InvalidConfigError(f"state is a {type(state).__name__}: pass a mapping")
-    try:
-        plain = to_json(state)
-    except (OverBudgetError, RecursionError) as exc:
-        raise ValueTooLargeError(f"the state cannot be stored as JSON: {exc}") from exc
-    references = _references(plain)
-    if references or OMITTED in plain:
-        raise InvalidConfigError(
-            f"state has only a reference for {', '.join(sorted(references)) or OMITTED!r}, as the "
-            "column graph_state does: pass what load_state returns"
-        )
-    return json.dumps(plain)
 
 
 def _references(state: Mapping[str, Any]) -> set[str]:

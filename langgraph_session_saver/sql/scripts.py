@@ -78,11 +78,6 @@ def read_script(operation: Callable[[Connection], T]) -> Script[T]:
     return (yield Request.read(operation))  # type: ignore[no-any-return]
 
 
-def write_script(operation: Callable[[Connection], T]) -> Script[T]:
-    """A script of one operation in a transaction of its own."""
-    return (yield Request.write(operation))  # type: ignore[no-any-return]
-
-
 class Tables(Protocol):
     """What the script runner asks about the tables that scripts use."""
 

@@ -1,0 +1,160 @@
+"""What the methods of `saver.sessions` and `saver.state` share: changes and reads of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, update
+
+from langgraph_session_saver.checkpointer.context import Context
+from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
+from langgraph_session_saver.projection.builtin import built_in_columns
+from langgraph_session_saver.projection.plain_json import shorten
+from langgraph_session_saver.projection.rules import FROM_STATE
+from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.sessions.records import SessionChanges, SessionRecord, first
+from langgraph_session_saver.sql.scripts import Request, Script, ScriptMethods, ScriptRunner
+from langgraph_session_saver.validation import check_number, check_optional_id, check_text
+
+if TYPE_CHECKING:
+    from langgraph_session_saver.sql.borrowed import AnyConnection
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+LARGEST_INTEGER = (1 << 31) - 1
+"""The largest number of an INTEGER column."""
+
+_TEXT_LENGTHS = {"scope_type": 50, "status": 20}
+
+
+class SessionMethods(ScriptMethods):
+    """Base of the classes whose methods work on the sessions of one database."""
+
+    def __init__(self, script_runner: ScriptRunner, context: Context) -> None:
+        super().__init__(script_runner)
+        self._context = context
+        self._tables = context.tables
+
+    def _read(
+        self,
+        connection: AnyConnection | None,
+        operation: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a script of one read-only operation."""
+        script: Script[T] = _single(Request.read(operation, *args, **kwargs))
+        return self._run(script, connection)
+
+    def _write(
+        self,
+        connection: AnyConnection | None,
+        operation: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a script of one operation in a transaction."""
+        script: Script[T] = _single(Request.write(operation, *args, **kwargs))
+        return self._run(script, connection)
+
+    # -- operations -------------------------------------------------------------------------
+
+    def _find(self, conn: Connection, session_id: str) -> SessionRecord | None:
+        s = self._tables.sessions
+        return first(conn, s, SessionRecord, s.c.id == session_id)
+
+    def _change(self, conn: Connection, session_id: str, columns: Mapping[str, Any]) -> bool:
+        """Set columns by hand; False if the session does not exist.
+
+        The session's threads are marked as changed where processes cache what changes here. Their
+        rows are locked before the session's, in the order of a graph step.
+        """
+        threads, values = self._context.storage.threads, {"updated_at": utc_now(), **columns}
+        if "owner_id" in columns:
+            threads.change_owner(conn, session_id, columns["owner_id"])
+        if columns.keys() & FROM_STATE:
+            threads.outdate_columns(conn, session_id)
+            values["checkpoint_id"] = None
+        s = self._tables.sessions
+        return conn.execute(update(s).where(s.c.id == session_id).values(values)).rowcount > 0
+
+    def _touch(self, conn: Connection, session_id: str, **columns: Any) -> None:
+        """Lock an existing session's row, and set `updated_at` and other columns."""
+        if not self._change(conn, session_id, columns):
+            raise session_not_found(session_id)
+
+
+def _single(request: Request) -> Script[Any]:
+    return (yield request)
+
+
+def session_not_found(session_id: str) -> SessionNotFoundError:
+    """The error for a session that does not exist."""
+    return SessionNotFoundError(f"there is no session {session_id!r}: create it first")
+
+
+def insert_once(
+    insert_row: Callable[[Connection], T], find_row: Callable[[Connection], T | None]
+) -> Callable[[Connection], T]:
+    """Make an operation that inserts one row, however often it is retried.
+
+    A retry first looks for the row: the commit may have succeeded before the connection was lost.
+    """
+    is_retry = False
+
+    def operation(conn: Connection) -> T:
+        nonlocal is_retry
+        found = find_row(conn) if is_retry else None
+        is_retry = True
+        return insert_row(conn) if found is None else found
+
+    return operation
+
+
+def validated_columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate what an application sets, as for a graph step, and convert it to columns.
+
+    Raises:
+        InvalidConfigError: A name is not a column that can be set, or a value is invalid.
+    """
+    settable = SessionChanges.__annotations__
+    if unknown := sorted(changes.keys() - settable.keys()):
+        raise InvalidConfigError(
+            f"a session has no column {', '.join(map(repr, unknown))} to set: use one of "
+            f"{', '.join(settable)}"
+        )
+    columns: dict[str, Any] = {}
+    # In this order, a given `build_artifacts` overrides that of a `BuildInfo`.
+    for name in settable:
+        if name in changes:
+            columns |= _validated(name, changes[name])
+    return columns
+
+
+def _validated(name: str, value: Any) -> dict[str, Any]:
+    if name in {"owner_id", "scope_id"}:
+        return {name: check_optional_id(name, value)}
+    if name in _TEXT_LENGTHS:
+        return {name: None if value is None else check_text(name, value, _TEXT_LENGTHS[name])}
+    if name == "round_sequence":
+        return {name: 0 if value is None else check_number(name, value, LARGEST_INTEGER)}
+    if name.startswith("model_"):
+        return projected_columns("model_usage", {name.removeprefix("model_"): value})
+    return projected_columns(name, value)
+
+
+def projected_columns(rule: str, value: Any) -> dict[str, Any]:
+    """Convert a value to columns by a built-in projection's rule.
+
+    Raises:
+        InvalidConfigError: The value is invalid.
+    """
+    column = built_in_columns()[rule]
+    try:
+        return dict(column.read(value))
+    except ValueError as exc:
+        raise InvalidConfigError(
+            f"{rule} is {shorten(repr(value), 200)}, which is not {column.expected}: {exc}"
+        ) from exc
