@@ -13,19 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Table
 
 from langgraph_session_saver.encoding.keys import hash_key
-from langgraph_session_saver.projection import graph_state
-from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
-from langgraph_session_saver.projection.rules import (
-    FROM_STATE,
-    ErrorRows,
-    GraphState,
-    MessageRows,
-    PageVersions,
-    Problem,
-    Projection,
-    Step,
-    problem_with,
-)
+from langgraph_session_saver.projection import graph_state, rules
+from langgraph_session_saver.projection.plain_json import clean_text, to_json
 from langgraph_session_saver.schema.column_types import JsonText, utc_now
 
 Pricing = Callable[[str, int, int], float]
@@ -81,7 +70,7 @@ class Changes:
     """Whether `messages` are all of the thread's, to be compared with the stored rows."""
     usage: list[dict[str, Any]] = field(default_factory=list)
     rows: list[tuple[Table, list[dict[str, Any]]]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[rules.Problem] = field(default_factory=list)
     state: ProjectedState | None = None
     """What the rows show after the step."""
 
@@ -96,7 +85,7 @@ class Changes:
         )
 
 
-_SHARED = (MessageRows, GraphState, ErrorRows)
+_SHARED = (rules.MessageRows, rules.GraphState, rules.ErrorRows)
 """Projections without `columns` and `rows`: all of one kind are projected together."""
 
 
@@ -104,21 +93,23 @@ class Projector:
     """Applies projections to steps."""
 
     def __init__(
-        self, projections: Sequence[Projection], pricing: Pricing | None, sessions: Table
+        self, projections: Sequence[rules.Projection], pricing: Pricing | None, sessions: Table
     ) -> None:
         self.projections = tuple(projections)
         self._sessions = sessions
-        self._pricing = pricing or _free
+        self._pricing: Pricing = pricing or (lambda _model, _input, _output: 0.0)
         self._rules = [p for p in projections if type(p) not in _SHARED]
-        self._messages = [p for p in projections if isinstance(p, MessageRows)]
+        self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
-        self._graph_state = next((p for p in projections if isinstance(p, GraphState)), None)
-        with_rows = [p for p in projections if isinstance(p, MessageRows | PageVersions)]
+        self._graph_state = next((p for p in projections if isinstance(p, rules.GraphState)), None)
+        with_rows = [
+            p for p in projections if isinstance(p, rules.MessageRows | rules.PageVersions)
+        ]
         self._shown_as_rows = {channel for p in with_rows for channel in p.channels}
 
     def project(
         self,
-        step: Step,
+        step: rules.Step,
         parent_id: str | None,
         before: ProjectedState | None,
         *,
@@ -137,10 +128,7 @@ class Projector:
         if whole or (before is not None and before.checkpoint_id != parent_id):
             before = None
         changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
-        for projection in self._rules:
-            channels = projection.channels
-            if (not channels or not step.changed.isdisjoint(channels)) and projection.applies(step):
-                self._apply(projection, step, changes)
+        self._apply_rules(step, changes)
         prefixes = prefixes or {}
         messages = self._project_messages(step, before, changes, prefixes)
         blobs = dict(before.message_blobs) if before is not None else {}
@@ -149,7 +137,7 @@ class Projector:
         changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
         return changes
 
-    def show_all_columns(self, step: Step, changes: Changes) -> None:
+    def show_all_columns(self, step: rules.Step, changes: Changes) -> None:
         """Add the columns of the channels that the step did not change: others were set by hand.
 
         Args:
@@ -157,18 +145,22 @@ class Projector:
             changes: What the step changes.
         """
         shown = Changes(step.checkpoint_id, base=None, is_whole=True)
-        for projection in self._rules:
-            if projection.applies(step):
-                self._apply(projection, step, shown)
+        self._apply_rules(step, shown)
         if changes.state is not None and changes.state.graph_state is not None:
             shown.columns["graph_state"] = JsonText(changes.state.graph_state)
-        columns = {name: value for name, value in shown.columns.items() if name in FROM_STATE}
+        columns = {name: value for name, value in shown.columns.items() if name in rules.FROM_STATE}
         changes.columns = columns | changes.columns
 
-    def _apply(self, projection: Projection, step: Step, changes: Changes) -> None:
+    def _apply_rules(self, step: rules.Step, changes: Changes) -> None:
+        for projection in self._rules:
+            channels = projection.channels
+            if (not channels or not step.changed.isdisjoint(channels)) and projection.applies(step):
+                self._apply(projection, step, changes)
+
+    def _apply(self, projection: rules.Projection, step: rules.Step, changes: Changes) -> None:
         """Add the columns, rows and pages of one projection, or the problem with its value."""
         try:
-            if isinstance(projection, PageVersions):
+            if isinstance(projection, rules.PageVersions):
                 changes.pages += _pages(projection, step)
                 return
             columns = {name: _storable(item) for name, item in projection.columns(step).items()}
@@ -184,7 +176,9 @@ class Projector:
         except Exception as exc:  # noqa: BLE001 - an application's rule may raise anything
             channel = projection.channels[0] if projection.channels else ""
             value = step.values.get(channel)
-            changes.problems.append(problem_with(projection, channel, value, exc))
+            changes.problems.append(
+                rules.problem_with(channel, value, rules.expected_by(projection), exc)
+            )
             return
         changes.columns |= columns
         if rows and projection.table is not None:
@@ -194,7 +188,7 @@ class Projector:
 
     def _project_messages(
         self,
-        step: Step,
+        step: rules.Step,
         before: ProjectedState | None,
         changes: Changes,
         prefixes: Mapping[str, SharedPrefix],
@@ -228,7 +222,7 @@ class Projector:
     def _unchanged_in_front(
         self,
         before: ProjectedState | None,
-        step: Step,
+        step: rules.Step,
         prefixes: Mapping[str, SharedPrefix],
     ) -> int:
         """How many messages in front are as projected; 0 with several channels of messages."""
@@ -252,15 +246,14 @@ class Projector:
             tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
         except (KeyError, TypeError, ValueError) as exc:
             expected = "usage_metadata with input_tokens and output_tokens"
-            found = f"{type(exc).__name__}: {exc}"
-            changes.problems.append(Problem(key[0], shorten(repr(usage), 200), expected, found))
+            changes.problems.append(rules.problem_with(key[0], usage, expected, exc))
             return []
         try:
             cost = float(self._pricing(model, tokens_in, tokens_out))
         except Exception as exc:  # noqa: BLE001 - an application's function
             cost = 0.0
-            found = f"pricing raised {type(exc).__name__}: {exc}"
-            changes.problems.append(Problem(key[0], repr(model), "a model with a price", found))
+            expected = "a model that `pricing` accepts"
+            changes.problems.append(rules.problem_with(key[0], model, expected, exc))
         return [
             {
                 "row_key": _message_key(key),
@@ -282,7 +275,7 @@ class Projector:
         return rule is not None and rule.shows(channel) and channel not in self._shown_as_rows
 
     def _project_graph_state(
-        self, step: Step, before: ProjectedState | None, changes: Changes
+        self, step: rules.Step, before: ProjectedState | None, changes: Changes
     ) -> tuple[Mapping[str, str], str | None]:
         """Set `graph_state` if the step changes it.
 
@@ -325,11 +318,7 @@ def _check_fit(table: Table, values: Mapping[str, Any]) -> None:
             raise ValueError(f"column {name!r} takes {length} characters, not {len(value)}")
 
 
-def _free(_model: str, _input: int, _output: int) -> float:
-    return 0.0
-
-
-def _pages(projection: PageVersions, step: Step) -> list[dict[str, Any]]:
+def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, Any]]:
     channel = projection.channels[0]
     value = step.values[channel]
     if value is None:
@@ -346,7 +335,7 @@ def _pages(projection: PageVersions, step: Step) -> list[dict[str, Any]]:
 
 
 def _messages_in(
-    projection: MessageRows, step: Step, changes: Changes, start: int
+    projection: rules.MessageRows, step: rules.Step, changes: Changes, start: int
 ) -> Sequence[Any] | None:
     """The messages of a channel from an index on; None, and a problem, for any other value."""
     channel = projection.channels[0]
@@ -354,8 +343,8 @@ def _messages_in(
     if isinstance(value, list | tuple) and all(map(_kind, value[start:])):
         return value[start:]
     if channel in step.changed:
-        exc = ValueError("not a list of messages: something in it has no type or role")
-        changes.problems.append(problem_with(projection, channel, value, exc))
+        exc = ValueError("something in it has no type or role")
+        changes.problems.append(rules.problem_with(channel, value, "a list of messages", exc))
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
@@ -17,9 +18,7 @@ from langgraph_session_saver.projection.status import (
     Reached,
 )
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
-from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import Upsert
 from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.storage import Storage
@@ -38,8 +37,7 @@ class ProjectedRows:
     def __init__(self, storage: Storage, keep_versions: int | None = None) -> None:
         self._storage = storage
         self._keep_versions = keep_versions
-        self._tables: Tables = storage.tables
-        self._dialect: Dialect = storage.dialect
+        self._tables, self._dialect = storage.tables, storage.dialect
         t, d = self._tables, self._dialect
         self.messages = Upsert(
             t.messages,
@@ -60,12 +58,7 @@ class ProjectedRows:
         self._recover = update(t.errors).where(
             e.thread_key == bindparam("thread"), e.kind == "error", e.recovered_at.is_(None)
         )
-        self._number_errors = update(t.errors).where(
-            e.thread_key == bindparam("thread"),
-            e.kind == "error",
-            e.step.is_(None),
-            e.recovered_at.is_(None),
-        )
+        self._number_errors = self._recover.where(e.step.is_(None))
         self._insert_error = d.insert_ignore(t.errors, ROW_KEY)
 
     # -- steps ------------------------------------------------------------------------------
@@ -89,12 +82,11 @@ class ProjectedRows:
         runner, owner = self._storage.batches, _owner(thread, head)
         if head.is_first:
             runner.change_session(conn, head.session_id, self.session_values(changes))
-        is_new = head.checkpoint_id is None
-        known = self._store_messages(conn, owner, changes, is_new=is_new)
-        # The usage of a known message is stored already; a copied thread's under the original.
-        usage = [{**row, **owner} for row in changes.usage if row["row_key"] not in known]
-        if usage:
-            runner.put(conn, self.usage, usage)
+        if changes.compare_messages and head.checkpoint_id is not None:
+            changes = self._compared(conn, thread.key, changes)
+        for upsert, rows in self.upserts(thread, head, changes):
+            runner.put(conn, upsert, rows)
+        self._mark_removed(conn, thread.key, changes.removed_messages)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
             if version is None:
@@ -103,8 +95,8 @@ class ProjectedRows:
                 runner.change_session(conn, head.session_id, {"current_version": version})
             # After the change: the page that was current may be deleted now.
             self.drop_old_pages(conn, head.session_id, version)
-        for table, rows in changes.rows:
-            self._store_rows(conn, table, rows, head.session_id)
+        for table, own_rows in changes.rows:
+            self._store_rows(conn, table, own_rows, head.session_id)
         for problem in changes.problems:
             conn.execute(self._insert_error, {**owner, **_problem_row(problem, step)})
 
@@ -114,52 +106,30 @@ class ProjectedRows:
             **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": utc_now(),
         }  # fmt: skip
 
-    def _store_messages(
-        self, conn: Connection, owner: Mapping[str, Any], changes: Changes, *, is_new: bool
-    ) -> frozenset[bytes]:
-        """Store new messages and mark dropped ones as removed.
+    def _compared(self, conn: Connection, thread_key: bytes, changes: Changes) -> Changes:
+        """Replace a thread's messages by their differences from the stored ones."""
+        m = self._tables.messages.c
+        query = select(m.row_key, m.role, m.content, m.removed_at).where(m.thread_key == thread_key)
+        stored = {key: tuple(shown) for key, *shown in conn.execute(query)}
+        rows = {row["row_key"]: row for row in changes.messages}
+        return replace(
+            changes,
+            messages=[
+                row
+                for key, row in rows.items()
+                if stored.get(key) != (row["role"], row["content"], None)
+            ],
+            removed_messages=sorted(stored.keys() - rows.keys()),
+            # The usage of a known message is stored already; a copied thread's under the original.
+            usage=[row for row in changes.usage if row["row_key"] not in stored],
+        )
 
-        Returns:
-            The keys of the rows that were compared with the messages.
-        """
-        rows, removed, stored = changes.messages, changes.removed_messages, frozenset[bytes]()
-        if changes.compare_messages and not is_new:
-            rows, removed, stored = self._differences(conn, owner["thread_key"], rows)
-        if rows:
-            self._storage.batches.put(conn, self.messages, [{**row, **owner} for row in rows])
+    def _mark_removed(self, conn: Connection, thread_key: bytes, removed: list[bytes]) -> None:
         m = self._tables.messages
+        is_shown = (m.c.thread_key == thread_key, m.c.removed_at.is_(None))
         for batch in batches(removed):
-            conn.execute(
-                update(m)
-                .where(
-                    m.c.thread_key == owner["thread_key"],
-                    m.c.row_key.in_(batch),
-                    m.c.removed_at.is_(None),
-                )
-                .values(removed_at=utc_now())
-            )
-        return stored
-
-    def _differences(
-        self, conn: Connection, thread_key: bytes, rows: Sequence[dict[str, Any]]
-    ) -> tuple[list[dict[str, Any]], list[bytes], frozenset[bytes]]:
-        """Compare a thread's stored messages with all that it should have.
-
-        Returns:
-            The rows to store, the keys to mark as removed, and the keys of all stored rows.
-        """
-        m = self._tables.messages
-        stored = {
-            row.row_key: (row.role, row.content, row.removed_at)
-            for row in conn.execute(
-                select(m.c.row_key, m.c.role, m.c.content, m.c.removed_at).where(
-                    m.c.thread_key == thread_key
-                )
-            )
-        }
-        new = [r for r in rows if stored.get(r["row_key"]) != (r["role"], r["content"], None)]
-        gone = stored.keys() - {row["row_key"] for row in rows}
-        return new, sorted(gone), frozenset(stored)
+            gone = update(m).where(*is_shown, m.c.row_key.in_(batch))
+            conn.execute(gone.values(removed_at=utc_now()))
 
     def _store_page(
         self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
@@ -244,12 +214,7 @@ class ProjectedRows:
         """Set the status of an interrupted or failed thread to running."""
         if head.status not in SEVERITY:
             return head
-        values = {
-            "status": RUNNING, "status_since": utc_now(), "status_step": about["step"],
-            "revision": new_revision(head.revision),
-        }  # fmt: skip
-        self._storage.threads.change(conn, thread.key, values)
-        return head.changed(values)
+        return self._set_status(conn, thread, head, RUNNING, about)
 
     def note_incidents(
         self,
@@ -275,18 +240,31 @@ class ProjectedRows:
         row = {**about, **_owner(thread, head), "thread_id": thread.thread_id}
         root_id = row.pop("root_checkpoint_id")
         for incident in found:
-            if record and incident.status == "error":
-                conn.execute(self._insert_error, {**row, **_incident_row(incident)})
-        worst = max(found, key=lambda incident: SEVERITY[incident.status])
+            if record and incident.kind == "error":
+                conn.execute(self._insert_error, {**row, **incident._asdict()})
+        worst = max(found, key=lambda incident: SEVERITY[incident.kind])
         if not _outranks(head, worst, root_id):
             return head
+        return self._set_status(
+            conn, thread, head, worst.kind, about,
+            status_node=worst.node, status_checkpoint_id=root_id,
+        )  # fmt: skip
+
+    def _set_status(
+        self,
+        conn: Connection,
+        thread: ThreadRef,
+        head: Head,
+        status: str,
+        about: Mapping[str, Any],
+        **columns: str | None,
+    ) -> Head:
         values = {
-            "status": worst.status,
-            "status_node": worst.node,
+            "status": status,
             "status_step": about["step"],
             "status_since": utc_now(),
-            "status_checkpoint_id": root_id,
             "revision": new_revision(head.revision),
+            **columns,
         }
         self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
@@ -297,17 +275,6 @@ def _owner(thread: ThreadRef, head: Head) -> dict[str, Any]:
     return {"session_id": head.session_id, "thread_key": thread.key}
 
 
-def _incident_row(incident: Incident) -> dict[str, Any]:
-    return {
-        "row_key": incident.key,
-        "kind": incident.status,
-        "node": incident.node,
-        "type": incident.type,
-        "message": incident.message,
-        "stack": incident.stack,
-    }
-
-
 def _outranks(head: Head, incident: Incident, root_id: str | None) -> bool:
     """Whether an incident is newer or more severe than the status of its thread."""
     if root_id is None:
@@ -315,7 +282,7 @@ def _outranks(head: Head, incident: Incident, root_id: str | None) -> bool:
     if head.status_checkpoint_id is None or head.status_checkpoint_id < root_id:
         return True
     known = SEVERITY.get(head.status or "", 0)
-    return head.status_checkpoint_id == root_id and known < SEVERITY[incident.status]
+    return head.status_checkpoint_id == root_id and known < SEVERITY[incident.kind]
 
 
 def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Table
 
-from langgraph_session_saver.errors import ProjectionError
-from langgraph_session_saver.projection.plain_json import clean_text, shorten
+from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
+from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
+from langgraph_session_saver.projection.schemas import (
+    AestheticScore,
+    BuildInfo,
+    BuildStatus,
+    ModelUsage,
+    RoutingMetadata,
+)
 
 Columns = Mapping[str, Any]
 
@@ -201,14 +209,17 @@ class Problem:
         )
 
 
-def problem_with(projection: Projection, channel: str, value: Any, exc: Exception) -> Problem:
-    """Describe the value and the error of a failed projection."""
-    expected = getattr(projection, "expected", f"a value that {type(projection).__name__} accepts")
+def expected_by(projection: Projection) -> str:
+    """What a projection accepts, for error messages."""
+    return getattr(projection, "expected", f"a value that {type(projection).__name__} accepts")
+
+
+def problem_with(channel: str, value: Any, expected: str, exc: Exception) -> Problem:
+    """Describe a value, and the error of the projection that does not accept it."""
+    found = f"{type(exc).__name__}: {exc}"
     if isinstance(exc, ValidationError):
         first = exc.errors(include_url=False, include_input=False)[0]
         found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
-    else:
-        found = f"{type(exc).__name__}: {exc}"
     held = clean_text(shorten(repr(value), 200))
     return Problem(channel, held, expected, clean_text(shorten(found, 500)))
 
@@ -222,16 +233,148 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
     for channel, written in writes:
         for projection in projections:
             if channel in projection.channels:
-                value = _overwritten(written)
+                # LangGraph's `Overwrite` bypasses a reducer.
+                value = written.value if type(written).__name__ == "Overwrite" else written
                 try:
                     projection.check(channel, value)
                 except Exception as exc:
+                    problem = problem_with(channel, value, expected_by(projection), exc)
                     raise ProjectionError(
-                        f"{problem_with(projection, channel, value, exc)}. The write was not "
-                        "stored: correct the node and run the thread again"
+                        f"{problem}. The write was not stored: correct the node and run the "
+                        "thread again"
                     ) from exc
 
 
-def _overwritten(value: Any) -> Any:
-    """The value inside LangGraph's `Overwrite`, which bypasses a reducer."""
-    return value.value if type(value).__name__ == "Overwrite" else value
+# -- the built-in projections ----------------------------------------------------------------------
+
+
+def _read_build_status(value: Any) -> Columns:
+    if value is None:
+        return {"build_status": BuildStatus.PENDING.value}
+    if isinstance(value, str):
+        return {"build_status": BuildStatus(value).value}
+    info = BuildInfo.model_validate(_cleaned(value), from_attributes=True)
+    artifacts = info.model_dump(mode="json", exclude={"status"}, exclude_defaults=True)
+    return {"build_status": info.status.value, "build_artifacts": to_json(artifacts)}
+
+
+def _read_build_artifacts(value: Any) -> Columns:
+    artifacts = to_json(value)
+    if artifacts is not None and (not isinstance(artifacts, dict) or "$type" in artifacts):
+        raise ValueError(f"a {type(value).__name__}: neither a mapping nor a model")
+    return {"build_artifacts": artifacts}
+
+
+def _read_aesthetic_scores(value: Any) -> Columns:
+    if value is None:
+        return {"aesthetic_scores": None}
+    score = AestheticScore.model_validate(_cleaned(value), from_attributes=True)
+    return {"aesthetic_scores": to_json(score.model_dump(mode="json", exclude_none=True))}
+
+
+def _read_fields(model: type[BaseModel], value: Any, prefix: str = "") -> Columns:
+    """The columns that a value sets; the others keep their values. None clears all."""
+    if value is None:
+        fields = dict.fromkeys(model.model_fields)
+    else:
+        found = model.model_validate(_cleaned(value), from_attributes=True)
+        fields = to_json(found.model_dump(exclude_unset=True))
+    return {f"{prefix}{name}": item for name, item in fields.items()}
+
+
+def _cleaned(value: Any) -> Any:
+    """A mapping as plain JSON: Pydantic refuses text with lone surrogates."""
+    return to_json(value) if isinstance(value, Mapping) else value
+
+
+def _read_routing_column(name: str, value: Any) -> Columns:
+    return _read_fields(RoutingMetadata, {name: value})
+
+
+def _read_title(value: Any) -> Columns:
+    title = "" if value is None else to_json(value)
+    if not isinstance(title, str):
+        raise ValueError(f"a {type(value).__name__}, not text")  # noqa: TRY004 - as of Pydantic
+    if len(title) > _TITLE_LENGTH:
+        raise ValueError(f"{len(title)} characters: at most {_TITLE_LENGTH} fit")
+    return {"title": title or "Untitled session"}
+
+
+_TITLE_LENGTH = 512
+
+BUILT_IN_COLUMNS: Mapping[str, tuple[Callable[[Any], Columns], str]] = {
+    "title": (_read_title, f"text of at most {_TITLE_LENGTH} characters"),
+    "routing": (partial(_read_fields, RoutingMetadata), "RoutingMetadata"),
+    **{
+        name: (partial(_read_routing_column, name), "text that fits")
+        for name in RoutingMetadata.model_fields
+    },
+    "model_usage": (partial(_read_fields, ModelUsage, prefix="model_"), "ModelUsage"),
+    "build_status": (_read_build_status, f"a BuildInfo or one of {', '.join(BuildStatus)}"),
+    "build_artifacts": (_read_build_artifacts, "a mapping or a model"),
+    "aesthetic_scores": (_read_aesthetic_scores, "an AestheticScore"),
+}
+"""Channels that are columns of a session: what reads the value, and what it should be."""
+
+
+def _built_in() -> dict[str, Projection]:
+    """New objects for all built-in projections, by name."""
+    return {
+        **{
+            name: SessionColumns(name, read, expected=expected)
+            for name, (read, expected) in BUILT_IN_COLUMNS.items()
+        },
+        "messages": MessageRows(),
+        "html": PageVersions(),
+        "errors": ErrorRows(),
+        "graph_state": GraphState(),
+    }
+
+
+ProjectionOption = Mapping[str, "str | Callable[[Any], Columns] | Projection | None"]
+
+
+def resolve_projections(
+    option: ProjectionOption | Literal[False] | None,
+) -> tuple[Projection, ...]:
+    """The built-in projections with an application's changes.
+
+    Args:
+        option: By channel: the name of the built-in projection that is to read it, a function from
+            its value to columns, None to switch off the built-in projection of that name, or a
+            `Projection`, which has channels of its own. False is no projection at all.
+
+    Raises:
+        InvalidConfigError: There is no such built-in projection, or a value is none of these.
+    """
+    if option is False:
+        return ()
+    if option is not None and not isinstance(option, Mapping):
+        raise InvalidConfigError(
+            "projections maps channels to rules, for example {'chat': 'messages'}, or is False"
+        )
+    chosen = _built_in()
+    for channel, rule in (option or {}).items():
+        if rule is None:
+            chosen.pop(channel, None)
+        elif isinstance(rule, Projection):
+            chosen[channel] = rule
+        elif isinstance(rule, str):
+            built_in = _built_in()
+            if rule not in built_in:
+                raise InvalidConfigError(
+                    f"projections[{channel!r}] names {rule!r}: the built-in ones are "
+                    f"{', '.join(built_in)}"
+                )
+            chosen[channel] = built_in[rule]
+            chosen[channel].channels = (channel,)
+            if rule not in option or option[rule] is None:  # type: ignore[operator, index]
+                chosen.pop(rule, None)
+        elif callable(rule):
+            chosen[channel] = SessionColumns(channel, rule)
+        else:
+            raise InvalidConfigError(
+                f"projections[{channel!r}] is {rule!r}: use the name of a built-in projection, a "
+                "function, a Projection, or None to switch it off"
+            )
+    return tuple(chosen.values())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
@@ -30,17 +29,17 @@ _PULL = re.compile(r"~__pregel_pull, ([^,]+)")
 _PUSH = re.compile(r"~__pregel_push, (\d+)(?:, \d+)?")  # the index, and in newer versions a flag
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """An error or an interrupt that a task wrote."""
+class Incident(NamedTuple):
+    """An error or an interrupt that a task wrote, as columns of `session_errors`."""
 
-    status: str
+    row_key: bytes
+    """Equal for an error in a subgraph and the same error in the parent's task."""
+    kind: str
+    """The status that it gives the thread."""
     node: str | None
     type: str
     message: str
     stack: str | None
-    key: bytes
-    """Equal for an error in a subgraph and the same error in the parent's task."""
 
 
 class Reached(NamedTuple):
@@ -112,7 +111,9 @@ def incidents(
         task_path: Its path, which names the node of all tasks but those of a `Send`.
         sends: The nodes of the checkpoint's `Send` tasks.
     """
-    node, root_task = _place(checkpoint_ns, task_path, sends), _root_task(checkpoint_ns, task_id)
+    node = _place(checkpoint_ns, task_path, sends)
+    # Of a namespace like `node:task|inner:task`, the task in the root graph.
+    root_task = checkpoint_ns.partition("|")[0].partition(":")[2] or task_id
     return [
         _incident(KINDS[channel], value, node, root_task)
         for channel, value in writes
@@ -120,32 +121,23 @@ def incidents(
     ]
 
 
-def _incident(status: str, value: Any, node: str | None, root_task: str) -> Incident:
-    is_exception, stack = isinstance(value, BaseException), None
-    if is_exception:
+def _incident(kind: str, value: Any, node: str | None, root_task: str) -> Incident:
+    stack, name, message = None, type(value).__qualname__, str(value)
+    if isinstance(value, BaseException):
         stack = clean_text("".join(traceback.format_exception(value)))
-    if status == "interrupted" and not is_exception:
+    elif kind == "interrupted":
         items = value if isinstance(value, list | tuple) else [value]
-        kind, message = "Interrupt", repr([getattr(item, "value", item) for item in items])
-    else:
-        kind, message = type(value).__qualname__, str(value)
+        name, message = "Interrupt", repr([getattr(item, "value", item) for item in items])
     message = clean_text(shorten(message, 10_000))
-    key = hash_key(status, root_task, kind, message)
-    return Incident(status, node, kind, message, stack, key)
-
-
-def _root_task(checkpoint_ns: str, task_id: str) -> str:
-    """The root graph's task in a namespace like `node:task|inner:task`."""
-    first = checkpoint_ns.partition("|")[0]
-    return first.partition(":")[2] or task_id
+    key = hash_key(kind, root_task, name, message)
+    return Incident(key, kind, node, name, message, stack)
 
 
 def _place(checkpoint_ns: str, task_path: str, sends: Sequence[str]) -> str | None:
     """The task's node, after the nodes whose subgraphs it is in."""
     outer = [part.partition(":")[0] for part in checkpoint_ns.split("|") if part]
-    node = node_of(task_path, sends)
-    names = [*outer, *([node] if node else [])]
-    return clean_text("/".join(names)) or None
+    names = [*outer, node_of(task_path, sends)]
+    return clean_text("/".join(filter(None, names))) or None
 
 
 def node_of(task_path: str, sends: Sequence[str]) -> str | None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, update
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
-from langgraph_session_saver.projection.builtin import built_in_columns
 from langgraph_session_saver.projection.plain_json import shorten
-from langgraph_session_saver.projection.rules import FROM_STATE
+from langgraph_session_saver.projection.rules import BUILT_IN_COLUMNS, FROM_STATE
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions.records import SessionChanges, SessionRecord, first
-from langgraph_session_saver.sql.scripts import Request, Script, ScriptMethods, ScriptRunner
+from langgraph_session_saver.sql.scripts import ScriptMethods, ScriptRunner
 from langgraph_session_saver.validation import check_number, check_optional_id, check_text
 
-if TYPE_CHECKING:
-    from langgraph_session_saver.sql.borrowed import AnyConnection
-
 T = TypeVar("T")
-P = ParamSpec("P")
 
 LARGEST_INTEGER = (1 << 31) - 1
 """The largest number of an INTEGER column."""
@@ -36,30 +31,6 @@ class SessionMethods(ScriptMethods):
         super().__init__(script_runner)
         self._context = context
         self._tables = context.tables
-
-    def _read(
-        self,
-        connection: AnyConnection | None,
-        operation: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a script of one read-only operation."""
-        script: Script[T] = _single(Request.read(operation, *args, **kwargs))
-        return self._run(script, connection)
-
-    def _write(
-        self,
-        connection: AnyConnection | None,
-        operation: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a script of one operation in a transaction."""
-        script: Script[T] = _single(Request.write(operation, *args, **kwargs))
-        return self._run(script, connection)
-
-    # -- operations -------------------------------------------------------------------------
 
     def _find(self, conn: Connection, session_id: str) -> SessionRecord | None:
         s = self._tables.sessions
@@ -84,10 +55,6 @@ class SessionMethods(ScriptMethods):
         """Lock an existing session's row, and set `updated_at` and other columns."""
         if not self._change(conn, session_id, columns):
             raise session_not_found(session_id)
-
-
-def _single(request: Request) -> Script[Any]:
-    return (yield request)
 
 
 def session_not_found(session_id: str) -> SessionNotFoundError:
@@ -151,10 +118,10 @@ def projected_columns(rule: str, value: Any) -> dict[str, Any]:
     Raises:
         InvalidConfigError: The value is invalid.
     """
-    column = built_in_columns()[rule]
+    read, expected = BUILT_IN_COLUMNS[rule]
     try:
-        return dict(column.read(value))
+        return dict(read(value))
     except ValueError as exc:
         raise InvalidConfigError(
-            f"{rule} is {shorten(repr(value), 200)}, which is not {column.expected}: {exc}"
+            f"{rule} is {shorten(repr(value), 200)}, which is not {expected}: {exc}"
         ) from exc

@@ -21,16 +21,9 @@ from langgraph_session_saver.errors import (
     ProjectionError,
     ValueTooLargeError,
 )
+from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
 from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
-from langgraph_session_saver.projection.schemas import (
-    AestheticScore,
-    BuildInfo,
-    BuildStatus,
-    ModelUsage,
-    RoutingMetadata,
-    SessionMetadata,
-)
 from langgraph_session_saver.schema.column_types import JsonText
 from langgraph_session_saver.sessions.records import SessionRecord
 from langgraph_session_saver.sessions.rows import (
@@ -38,7 +31,14 @@ from langgraph_session_saver.sessions.rows import (
     projected_columns,
     validated_columns,
 )
-from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner, awaited
+from langgraph_session_saver.sql.scripts import (
+    Request,
+    Script,
+    ScriptRunner,
+    awaited,
+    read_script,
+    write_script,
+)
 from langgraph_session_saver.validation import check_id
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class MetadataChanges(TypedDict, total=False):
     """The fields of `SessionMetadata` that can be set; None clears one."""
 
     graph_state: Mapping[str, Any] | None
-    build_status: BuildInfo | BuildStatus | str | None
+    build_status: schemas.BuildInfo | schemas.BuildStatus | str | None
     build_artifacts: dict[str, Any] | None
-    aesthetic_scores: AestheticScore | dict[str, Any] | None
+    aesthetic_scores: schemas.AestheticScore | dict[str, Any] | None
 
 
 class SessionState(SessionMethods):
@@ -125,7 +125,7 @@ class SessionState(SessionMethods):
     def update_build_status(
         self,
         session_id: str,
-        info: BuildInfo | BuildStatus | str,
+        info: schemas.BuildInfo | schemas.BuildStatus | str,
         *,
         connection: AnyConnection | None = None,
     ) -> bool:
@@ -140,7 +140,7 @@ class SessionState(SessionMethods):
 
     def metadata(
         self, session_id: str, *, connection: AnyConnection | None = None
-    ) -> SessionMetadata | None:
+    ) -> schemas.SessionMetadata | None:
         """Read a session's state, build and scores; raises as `load_state` does."""
         return self._run(self._metadata(session_id), connection)
 
@@ -171,16 +171,16 @@ class SessionState(SessionMethods):
 
     def routing(
         self, session_id: str, *, connection: AnyConnection | None = None
-    ) -> RoutingMetadata | None:
+    ) -> schemas.RoutingMetadata | None:
         """Read a session's routing; None if the session does not exist."""
-        return self._get(connection, session_id, RoutingMetadata)
+        return self._get(connection, session_id, schemas.RoutingMetadata)
 
     arouting = awaited(routing)
 
     def update_routing(
         self,
         session_id: str,
-        routing: RoutingMetadata | Mapping[str, str | None] | None,
+        routing: schemas.RoutingMetadata | Mapping[str, str | None] | None,
         *,
         connection: AnyConnection | None = None,
     ) -> bool:
@@ -189,23 +189,23 @@ class SessionState(SessionMethods):
         Raises:
             InvalidConfigError: A field is unknown, or a value is too long.
         """
-        _refuse_unknown("routing", routing, RoutingMetadata.model_fields)
+        _refuse_unknown("routing", routing, schemas.RoutingMetadata.model_fields)
         return self._set(connection, session_id, projected_columns("routing", routing))
 
     aupdate_routing = awaited(update_routing)
 
     def model_usage(
         self, session_id: str, *, connection: AnyConnection | None = None
-    ) -> ModelUsage | None:
+    ) -> schemas.ModelUsage | None:
         """Read the model of each role; None if the session does not exist."""
-        return self._get(connection, session_id, ModelUsage, "model_")
+        return self._get(connection, session_id, schemas.ModelUsage, "model_")
 
     amodel_usage = awaited(model_usage)
 
     def update_model_usage(
         self,
         session_id: str,
-        usage: ModelUsage | Mapping[str, str | None] | None,
+        usage: schemas.ModelUsage | Mapping[str, str | None] | None,
         *,
         connection: AnyConnection | None = None,
     ) -> bool:
@@ -214,7 +214,7 @@ class SessionState(SessionMethods):
         Raises:
             InvalidConfigError: A role is unknown, or a model's name is too long.
         """
-        _refuse_unknown("usage", usage, ModelUsage.model_fields)
+        _refuse_unknown("usage", usage, schemas.ModelUsage.model_fields)
         return self._set(connection, session_id, projected_columns("model_usage", usage))
 
     aupdate_model_usage = awaited(update_model_usage)
@@ -226,7 +226,7 @@ class SessionState(SessionMethods):
     ) -> bool:
         """Set columns; False if the session does not exist."""
         session_id = check_id("session_id", session_id)
-        return self._write(connection, self._change, session_id, columns)
+        return self._run(write_script(self._change, session_id, columns), connection)
 
     def _get(
         self, connection: AnyConnection | None, session_id: Any, model: type[M], prefix: str = ""
@@ -241,7 +241,7 @@ class SessionState(SessionMethods):
             fields = {name: getattr(found, prefix + name) for name in model.model_fields}
             return model.model_construct(**fields)
 
-        return self._read(connection, operation)
+        return self._run(read_script(operation), connection)
 
     def _to_column(self, state: Any) -> JsonText:
         """Convert a state to JSON.
@@ -266,7 +266,7 @@ class SessionState(SessionMethods):
         self._context.check_size(text.encode(), lambda: "the state")
         return JsonText(text)
 
-    def _metadata(self, session_id: Any) -> Script[SessionMetadata | None]:
+    def _metadata(self, session_id: Any) -> Script[schemas.SessionMetadata | None]:
         session_id = check_id("session_id", session_id)
         found: SessionRecord | None = yield Request.read(self._find, session_id)
         if found is None:
@@ -274,7 +274,7 @@ class SessionState(SessionMethods):
         state = yield from self._load(session_id)
         columns = {**asdict(found), "graph_state": state, "session_id": session_id}
         try:
-            return SessionMetadata.model_validate(columns)
+            return schemas.SessionMetadata.model_validate(columns)
         except ValidationError as exc:
             raise ProjectionError(
                 f"the columns of session {session_id!r} are not as this package wrote them: {exc}"

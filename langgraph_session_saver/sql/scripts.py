@@ -73,9 +73,18 @@ class Aside(NamedTuple):
 Script: TypeAlias = Generator[Request | Aside, Any, T]
 
 
-def read_script(operation: Callable[[Connection], T]) -> Script[T]:
+def read_script(
+    operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Script[T]:
     """A script of one read-only operation."""
-    return (yield Request.read(operation))  # type: ignore[no-any-return]
+    return (yield Request.read(operation, *args, **kwargs))  # type: ignore[no-any-return]
+
+
+def write_script(
+    operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Script[T]:
+    """A script of one operation in a transaction of its own."""
+    return (yield Request.write(operation, *args, **kwargs))  # type: ignore[no-any-return]
 
 
 class Tables(Protocol):
