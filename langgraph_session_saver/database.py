@@ -112,9 +112,7 @@ def check_connection(target: Target = None) -> None:
 def _engine(target: Target, *, begin: str | None = None) -> Iterator[Engine]:
     """Yield the target's engine, and dispose of it if it was made here.
 
-    Args:
-        target: The database.
-        begin: SQLite's statement to begin the transactions of ORM sessions.
+    `begin` is SQLite's statement to begin the transactions of ORM sessions.
     """
     if isinstance(target, Engine):
         yield target
@@ -131,17 +129,16 @@ def _engine(target: Target, *, begin: str | None = None) -> Iterator[Engine]:
             f"{engine.url.get_backend_name()}://…"
         )
     try:
-        yield engine if begin is None else _with_transactions(engine, begin)
+        # ORM sessions need transactions, and the saver's engines autocommit.
+        if begin is None:
+            yield engine
+        elif Runner(engine).dialect.single_writer:
+            event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
+            yield engine
+        else:
+            yield engine.execution_options(isolation_level="READ COMMITTED")
     finally:
         engine.dispose()
-
-
-def _with_transactions(engine: Engine, begin: str) -> Engine:
-    """Give ORM sessions transactions: the saver's engines autocommit."""
-    if Runner(engine).dialect.single_writer:
-        event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(begin))
-        return engine
-    return engine.execution_options(isolation_level="READ COMMITTED")
 
 
 def _drop(

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, and_, column, func, inspect, or_, select, table
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, column, func, inspect, or_, select, table
 
 from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError, SchemaError
 from langgraph_session_saver.schema import adoption, migrations
 from langgraph_session_saver.schema.migrations.comparing import differences
-from langgraph_session_saver.schema.migrations.databases import steps_for
+from langgraph_session_saver.schema.migrations.steps import steps_for
 from langgraph_session_saver.schema.setup import REVISIONS, known_version, version_of
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, Tables, build_tables
 from langgraph_session_saver.sql.dialects import dialect_for
@@ -30,17 +30,12 @@ from langgraph_session_saver.sql.runner import Kind, Runner, translated
 from langgraph_session_saver.sql.urls import parse_url
 
 T = TypeVar("T")
-IncludeName: TypeAlias = Callable[[str | None, Any, Any], bool]
-Direction: TypeAlias = Literal["upgrade", "downgrade"]
 
 BASE = "base"
 """The name of the state before the first revision."""
 
 BEFORE_CONVERSION = "0003"
 """The last revision before the one that converts existing columns and indexes."""
-
-CHILDREN = ("messages", "versions", "token_usage", "session_threads", "session_errors")
-"""The tables that refer to `sessions`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def history() -> list[Revision]:
     """Every revision, from the first to the head."""
     return [
         Revision(script.revision, script.down_revision, script.doc)  # type: ignore[arg-type]
-        for script in reversed(_newest_first())
+        for script in reversed([*_scripts().walk_revisions()])
     ]
 
 
@@ -152,19 +147,14 @@ def sql(
     ).get_dialect()
     dialect = make_dialect(paramstyle="named")
     first, last = _resolved(start or BASE), _resolved(end)
-    direction: Direction = "upgrade" if _order(first) <= _order(last) else "downgrade"
-    tables, buffer = build_tables(schema, table_prefix), io.StringIO()
-    offline = {
+    buffer = io.StringIO()
+    options = {
         "as_sql": True,
         "starting_rev": None if first == BASE else first,
         "output_buffer": buffer,
         "literal_binds": True,
     }
-    context = MigrationContext.configure(
-        dialect=dialect, opts=_options(tables, direction, last) | offline
-    )
-    with context.begin_transaction():
-        context.run_migrations(steps=steps_for(Operations(context), tables))
+    _run_migrations(build_tables(schema, table_prefix), first, last, options, dialect=dialect)
     return dialect_for(dialect).script(buffer.getvalue())
 
 
@@ -175,12 +165,11 @@ def check(
 
     Columns and indexes that an application added are not differences.
     """
-    translated_schema = translated(bind, schema)
+    named = translated(bind, schema)
 
     def compare(conn: Connection) -> list[str]:
-        named = translated_schema
-        named = None if named == conn.dialect.default_schema_name else named
-        tables = build_tables(named, table_prefix)
+        is_default = named == conn.dialect.default_schema_name
+        tables = build_tables(None if is_default else named, table_prefix)
         at = version_of(conn, tables)
         behind = [] if at == head() else [f"the database is at revision {at}, not {head()}"]
         return behind + differences(conn, tables)
@@ -213,7 +202,9 @@ def include(
         upgrade(running.connection, schema=schema, table_prefix=table_prefix)
 
 
-def not_ours(*, schema: str | None = None, table_prefix: str = "") -> IncludeName:
+def not_ours(
+    *, schema: str | None = None, table_prefix: str = ""
+) -> Callable[[str | None, Any, Any], bool]:
     """Return an `include_name` that hides our tables from an application's autogenerate."""
     names = {table.name for table in build_tables(schema, table_prefix)}
 
@@ -239,62 +230,64 @@ def upgrade_within(conn: Connection, tables: Tables, revision: str = "head") -> 
         # An interrupted setup: create the missing tables; the later revisions do the rest.
         tables.metadata.create_all(conn)
         conn.execute(tables.version.insert(), {"version_num": BEFORE_CONVERSION})
-    _run_migrations(conn, tables, "upgrade", target)
+    _run_migrations(tables, at, target, {}, connection=conn)
 
 
 def _downgrade_within(conn: Connection, tables: Tables, revision: str, *, yes: bool) -> None:
     target = _resolved(revision)
     at = known_version(conn, tables) or BASE
-    undone = [s for s in _newest_first() if _order(target) < _order(s.revision) <= _order(at)]
+    undone = [
+        script
+        for script in _scripts().walk_revisions()
+        if _order(target) < _order(script.revision) <= _order(at)
+    ]
     if not undone:
         raise SchemaError(
             f"the database is at revision {at}, which is not after {target}: there is nothing to "
             "downgrade"
         )
+    counts: dict[str, int] = {}
     if not yes:
-        _refuse_loss(conn, tables, undone, target)
+        for script in undone:
+            counts |= _counts(conn, tables, script.module.LOSES)
+    if lost := [f"{count:,} rows of {what}" for what, count in counts.items() if count]:
+        raise NotConfirmedError(
+            f"revision {target} cannot hold all data of the database, and these would be lost: "
+            f"{'; '.join(lost)}. Nothing was changed: make a backup, then pass yes=True "
+            "(on the command line --yes)"
+        )
     _refuse_enforced_references(conn, tables)
-    _run_migrations(conn, tables, "downgrade", target)
+    _run_migrations(tables, at, target, {}, connection=conn)
 
 
-def _run_migrations(conn: Connection, tables: Tables, direction: Direction, revision: str) -> None:
-    context = MigrationContext.configure(conn, opts=_options(tables, direction, revision))
-    context.run_migrations(steps=steps_for(Operations(context), tables))
-
-
-def _options(tables: Tables, direction: Direction, revision: str) -> dict[str, Any]:
+def _run_migrations(
+    tables: Tables, first: str, last: str, options: dict[str, Any], **database: Any
+) -> None:
+    """Migrate a connection's database, or write the script for a dialect."""
     scripts = _scripts()
-    find = scripts._upgrade_revs if direction == "upgrade" else scripts._downgrade_revs  # noqa: SLF001
-    return {
+    is_upgrade = _order(first) <= _order(last)
+    find = scripts._upgrade_revs if is_upgrade else scripts._downgrade_revs  # noqa: SLF001
+    options |= {
         "script": scripts,
-        "fn": lambda heads, _context: find(revision, heads),
+        "fn": lambda heads, _context: find(last, heads),
         "version_table": tables.version.name,
         "version_table_schema": tables.version.schema,
     }
+    context = MigrationContext.configure(**database, opts=options)
+    with context.begin_transaction():
+        context.run_migrations(steps=steps_for(Operations(context), tables))
 
 
 def _refuse_enforced_references(conn: Connection, tables: Tables) -> None:
     """Refuse to rebuild a table where dropping the old one would delete rows that refer to it."""
     if dialect_for(conn.dialect).can_rebuild(conn):
         return
-    if any(_counts(conn, tables, {name: {} for name in CHILDREN}).values()):
+    children = ("messages", "versions", "token_usage", "session_threads", "session_errors")
+    if any(_counts(conn, tables, {name: {} for name in children}).values()):
         raise SchemaError(
             "inside a transaction that enforces foreign keys SQLite cannot rebuild tables that "
             "hold rows. Nothing was changed: pass an engine instead of a connection, or run "
             "PRAGMA foreign_keys=OFF before the transaction begins"
-        )
-
-
-def _refuse_loss(conn: Connection, tables: Tables, undone: list[Script], target: str) -> None:
-    counts: dict[str, int] = {}
-    for script in undone:
-        counts |= _counts(conn, tables, script.module.LOSES)
-    lost = [f"{count:,} rows of {what}" for what, count in counts.items() if count]
-    if lost:
-        raise NotConfirmedError(
-            f"revision {target} cannot hold all data of the database, and these would be lost: "
-            f"{'; '.join(lost)}. Nothing was changed: make a backup, then pass yes=True "
-            "(on the command line --yes)"
         )
 
 
@@ -303,13 +296,7 @@ def _counts(
 ) -> dict[str, int]:
     """Count the rows of tables, or those with a value other than the default in named columns.
 
-    Args:
-        conn: The database.
-        tables: For their schema and prefix.
-        losses: By table, the columns with their defaults; no columns stand for all rows.
-
-    Returns:
-        Counts by "table" or "table (column, …)"; what does not exist is left out.
+    The counts are by "table" or "table (column, …)"; what does not exist is left out.
     """
     inspector, schema = inspect(conn), tables.metadata.schema
     counts = {}
@@ -322,15 +309,11 @@ def _counts(
             found = {c["name"] for c in inspector.get_columns(full_name, schema=schema)}
             if not (present := [c for c in defaults if c in found]):
                 continue
-            query = query.where(or_(*(_is_set(c, defaults[c]) for c in present)))
+            # Where the default is NULL, SQLAlchemy makes IS NOT NULL of the comparison.
+            query = query.where(or_(*(column(c) != defaults[c] for c in present)))
             full_name = f"{full_name} ({', '.join(present)})"
         counts[full_name] = conn.execute(query).scalar_one()
     return counts
-
-
-def _is_set(name: str, default: Any) -> Any:
-    has_value = column(name).is_not(None)
-    return has_value if default is None else and_(has_value, column(name) != default)
 
 
 # -- connections -------------------------------------------------------------------------------
@@ -363,13 +346,9 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
-def _newest_first() -> list[Script]:
-    return list(_scripts().walk_revisions())
-
-
 def _resolved(revision: str) -> str:
     known = (BASE, *REVISIONS)
-    found = head() if revision == "head" else revision
+    found = SCHEMA_VERSION if revision == "head" else revision
     if found not in known:
         raise SchemaError(f"unknown revision {revision!r}: use one of {', '.join(known)} or head")
     return found

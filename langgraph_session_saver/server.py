@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from pydantic import TypeAdapter, ValidationError
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sql.urls import URL_VARIABLE
 
 PREFIX = URL_VARIABLE.removesuffix("URL")
-KEY_VARIABLE = "LANGGRAPH_AES_KEY"
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def checkpointer() -> AsyncIterator[SessionSaver]:
         InvalidConfigError: A variable has an invalid value; names the variable.
         SessionSaverError: The database cannot be reached or has another schema version.
     """
-    options = options_of_environment()
+    options = _options_of_environment()
     # In a thread: it accesses the file system, which would block the server's event loop.
     saver = await asyncio.to_thread(SessionSaver.from_conn_string, **options)
     async with saver:
@@ -49,36 +49,27 @@ async def checkpointer() -> AsyncIterator[SessionSaver]:
         yield saver
 
 
-def options_of_environment() -> dict[str, Any]:
-    """Read the options of `SessionSaver` from environment variables.
-
-    Raises:
-        InvalidConfigError: A variable has an invalid value; names the variable.
-    """
+def _options_of_environment() -> dict[str, Any]:
+    """Read the options of `SessionSaver` from environment variables."""
     options = {}
-    for option, (convert, expected) in _OPTIONS.items():
+    for option, (type_, expected) in _OPTIONS.items():
         name = PREFIX + option.upper()
         if value := os.environ.get(name, "").strip():
             try:
-                options[option] = convert(value)
-            except (ValueError, KeyError) as exc:
+                options[option] = TypeAdapter(type_).validate_python(value)
+            except ValidationError as exc:
                 raise InvalidConfigError(f"{name} is {value!r}: set it to {expected}") from exc
-    if os.environ.get(KEY_VARIABLE):
+    if os.environ.get("LANGGRAPH_AES_KEY"):
         options["serde"] = EncryptedSerializer.from_pycryptodome_aes()
     return options
 
 
-def _boolean(value: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return words[value.lower()]
-
-
-_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+_OPTIONS: dict[str, tuple[type[Any], str]] = {
     "schema": (str, "text"),
     "table_prefix": (str, "text"),
     "keep_last": (int, "a whole number"),
     "keep_versions": (int, "a whole number"),
-    "auto_setup": (_boolean, "true or false"),
+    "auto_setup": (bool, "true or false"),
     "on_projection_error": (str, "record or raise"),
 }
-"""How each option is read, and what to set it to."""
+"""The type of each option, which Pydantic reads from text, and what to set it to."""

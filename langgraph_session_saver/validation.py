@@ -12,13 +12,9 @@ from typing import Any
 from langgraph_session_saver.errors import InvalidConfigError
 
 THREAD_ID_LENGTH = 255
-
 CHANNEL_LENGTH = 255
-
 CHECKPOINT_ID_LENGTH = 255
-
 NAMESPACE_LENGTH = 4_000
-
 MODEL_LENGTH = 2_048
 
 

@@ -61,11 +61,6 @@ class Id(String):
     """Text compared and sorted byte by byte: 'A' is not 'a', and trailing spaces count."""
 
 
-@compiles(Id)
-def _compile_id(element: Id, compiler: Any, **kw: Any) -> str:
-    return str(compiler.visit_VARCHAR(String(element.length), **kw))
-
-
 @compiles(Id, "sqlite")
 def _compile_id_sqlite(element: Id, compiler: Any, **kw: Any) -> str:
     del element, compiler, kw

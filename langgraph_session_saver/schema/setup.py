@@ -11,8 +11,6 @@ from langgraph_session_saver.errors import SchemaError
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, Tables
 from langgraph_session_saver.sql.dialects.base import Dialect
 
-Upgrade = Callable[[Connection, Tables], None]
-
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """The revisions that `migrate.history` lists, known without importing Alembic."""
 
@@ -67,16 +65,16 @@ def upgrade_command(url: URL, tables: Tables) -> str:
     return " ".join(["langgraph-session-saver db upgrade", *given])
 
 
-def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade) -> None:
-    """Bring a database to this code's version, while other processes wait.
+def set_up(
+    conn: Connection,
+    tables: Tables,
+    dialect: Dialect,
+    upgrade: Callable[[Connection, Tables], None],
+) -> None:
+    """Bring a database to this code's version, in a schema transaction, while others wait.
 
-    In an empty database the declared tables are created without Alembic.
-
-    Args:
-        conn: A connection in a schema transaction.
-        tables: The tables.
-        dialect: Takes the lock that other processes wait for.
-        upgrade: Runs the migrations on a database that has some of the tables.
+    In an empty database the declared tables are created without Alembic; `upgrade` runs the
+    migrations on one that has some of the tables.
 
     Raises:
         DatabaseUnavailableError: Another process has held the lock for too long.
@@ -85,13 +83,9 @@ def set_up(conn: Connection, tables: Tables, dialect: Dialect, upgrade: Upgrade)
     with dialect.setup_lock(conn):
         if is_current(conn, tables):
             return
-        if _is_empty(conn, tables):
+        existing = inspect(conn).get_table_names(schema=tables.metadata.schema)
+        if {table.name for table in tables}.isdisjoint(existing):
             tables.metadata.create_all(conn, checkfirst=False)
             conn.execute(tables.version.insert(), {"version_num": SCHEMA_VERSION})
         else:
             upgrade(conn, tables)
-
-
-def _is_empty(conn: Connection, tables: Tables) -> bool:
-    existing = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
-    return existing.isdisjoint(table.name for table in tables)

@@ -8,29 +8,12 @@ namespace and a channel name together can be longer than a database's index entr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    DDL,
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    event,
-    false,
-    text,
-)
-from sqlalchemy.schema import SchemaItem
-from sqlalchemy.types import TypeEngine
+import sqlalchemy as sa
+from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, false
 
 from langgraph_session_saver.schema.column_types import (
     Bytes,
@@ -52,13 +35,6 @@ from langgraph_session_saver.validation import (
 SCHEMA_VERSION = "0005"
 """The revision with these tables."""
 
-_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mariadb_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mariadb_charset": "utf8mb4",
-}
-
 
 class TableFactory:
     """Declares tables in one schema, with a prefix in the names of tables, indexes and keys."""
@@ -67,38 +43,41 @@ class TableFactory:
         self.metadata = MetaData(schema=schema)
         self.prefix = prefix
 
-    def table(self, name: str, *items: SchemaItem, **options: Any) -> Table:
+    def table(self, name: str, *items: sa.schema.SchemaItem, **options: Any) -> Table:
         """Declare a table."""
-        return Table(self.prefix + name, self.metadata, *items, **_OPTIONS, **options)
+        for system in ("mysql", "mariadb"):
+            options |= {f"{system}_engine": "InnoDB", f"{system}_charset": "utf8mb4"}
+        return Table(self.prefix + name, self.metadata, *items, **options)
 
-    def index(self, name: str, *columns: str, where: str | None = None) -> Index:
+    def index(self, name: str, *columns: str, where: str | None = None) -> sa.Index:
         """Declare an index, of the rows that a condition holds for; MySQL indexes all rows."""
-        condition = None if where is None else text(where)
-        return Index(
+        condition = None if where is None else sa.text(where)
+        return sa.Index(
             self.prefix + name, *columns, sqlite_where=condition, postgresql_where=condition
         )
 
-    def unique(self, name: str, *columns: str) -> UniqueConstraint:
+    def unique(self, name: str, *columns: str) -> sa.UniqueConstraint:
         """Declare a unique constraint."""
-        return UniqueConstraint(*columns, name=self.prefix + name)
+        return sa.UniqueConstraint(*columns, name=self.prefix + name)
 
-    def row_key(self, table: str) -> UniqueConstraint:
-        """Declare the unique key of the rows that were projected from a thread."""
-        return self.unique(f"uq_{table}_row", "thread_key", "row_key")
+    def projected_from(self, table: str) -> tuple[Column[Any], Column[Any], sa.UniqueConstraint]:
+        """Declare the key of what a row was projected from; NULL for a row added by hand."""
+        unique = self.unique(f"uq_{table}_row", "thread_key", "row_key")
+        return Column("thread_key", Key()), Column("row_key", Key()), unique
 
     def reference(self, table: str, column: str) -> str:
         """A column, as a foreign key names it."""
         schema = f"{self.metadata.schema}." if self.metadata.schema else ""
         return f"{schema}{self.prefix}{table}.{column}"
 
-    def session_id(self, type_: TypeEngine[Any]) -> Column[Any]:
+    def session_id(self, type_: sa.types.TypeEngine[Any]) -> Column[Any]:
         """Declare the reference to a session, with which the database deletes the row."""
-        key = ForeignKey(self.reference("sessions", "id"), ondelete="CASCADE")
+        key = sa.ForeignKey(self.reference("sessions", "id"), ondelete="CASCADE")
         return Column("session_id", type_, key, nullable=False)
 
     def thread_key(self) -> Column[Any]:
         """Declare the reference to a thread, with which the database deletes the row."""
-        key = ForeignKey(self.reference("session_threads", "thread_key"), ondelete="CASCADE")
+        key = sa.ForeignKey(self.reference("session_threads", "thread_key"), ondelete="CASCADE")
         return Column("thread_key", Key(), key, primary_key=True)
 
 
@@ -120,38 +99,7 @@ class Tables:
     token_usage: Table
 
     def __iter__(self) -> Iterator[Table]:
-        values = (getattr(self, field.name) for field in fields(self))
-        return (value for value in values if isinstance(value, Table))
-
-
-def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
-    """Declare the tables, in a named schema or the default one.
-
-    Args:
-        schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
-        prefix: Prefix of every table, index and constraint name.
-    """
-    declare = _Declarations(schema, prefix)
-    return Tables(
-        metadata=declare.metadata,
-        prefix=prefix,
-        version=declare.table(
-            "session_saver_alembic_version", Column("version_num", String(32), primary_key=True)
-        ),
-        sessions=declare.sessions(),
-        threads=declare.threads(),
-        checkpoints=declare.checkpoints(),
-        blobs=declare.blobs(),
-        writes=declare.writes(),
-        errors=declare.errors(),
-        messages=declare.messages(),
-        versions=declare.versions(),
-        token_usage=declare.token_usage(),
-    )
-
-
-shared_tables = lru_cache(maxsize=64)(build_tables)
-"""The same tables for all savers of a process, which share the statements compiled for them."""
+        return (value for value in vars(self).values() if isinstance(value, Table))
 
 
 def _created(name: str = "created_at") -> Column[Any]:
@@ -162,42 +110,48 @@ def _updated() -> Column[Any]:
     return Column("updated_at", UTCDateTime(), default=utc_now, onupdate=utc_now, nullable=False)
 
 
+def _defaulting(name: str, type_: sa.types.TypeEngine[Any], default: str | int) -> Column[Any]:
+    """Declare a column with the same default in Python and in the database."""
+    return Column(name, type_, nullable=False, default=default, server_default=str(default))
+
+
 def _row_id() -> Column[Any]:
     return Column("id", RowId(), primary_key=True, autoincrement=True)
 
 
-def _projected_from() -> tuple[Column[Any], Column[Any]]:
-    """The key of what a row was projected from; both are NULL for a row added by hand."""
-    return Column("thread_key", Key()), Column("row_key", Key())
+def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
+    """Declare the tables, in a named schema or the default one.
 
-
-class _Declarations(TableFactory):
-    def sessions(self) -> Table:
-        models = [
-            Column(f"model_{role}", String(MODEL_LENGTH))
-            for role in ("classifier", "writer", "expander", "validator", "style_refiner")
-        ]
-        made = self.table(
+    Args:
+        schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
+        prefix: Prefix of every table, index and constraint name.
+    """
+    declare = TableFactory(schema, prefix)
+    tables = Tables(
+        metadata=declare.metadata,
+        prefix=prefix,
+        version=declare.table(
+            "session_saver_alembic_version", Column("version_num", String(32), primary_key=True)
+        ),
+        sessions=declare.table(
             "sessions",
             Column("id", Id(THREAD_ID_LENGTH), primary_key=True),
-            Column(
-                "title", String(512), nullable=False, default="Untitled session",
-                server_default="Untitled session",
-            ),
+            _defaulting("title", String(512), "Untitled session"),
             _created(),
             _updated(),
-            Column("current_version", Integer, nullable=False, default=0, server_default="0"),
+            _defaulting("current_version", Integer(), 0),
             Column("product_type", String(50)),
             Column("complexity", String(20)),
             Column("skill_id", String(100)),
             Column("doc_tier", String(20)),
             Column("style_reference_mode", String(50)),
-            *models,
+            Column("model_classifier", String(MODEL_LENGTH)),
+            Column("model_writer", String(MODEL_LENGTH)),
+            Column("model_expander", String(MODEL_LENGTH)),
+            Column("model_validator", String(MODEL_LENGTH)),
+            Column("model_style_refiner", String(MODEL_LENGTH)),
             Column("graph_state", Json()),
-            Column(
-                "build_status", String(20), nullable=False, default="pending",
-                server_default="pending",
-            ),
+            _defaulting("build_status", String(20), "pending"),
             Column("build_artifacts", Json()),
             Column("aesthetic_scores", Json()),
             # The checkpoint whose step wrote these columns; NULL if the application set them.
@@ -206,28 +160,19 @@ class _Declarations(TableFactory):
             Column("scope_type", String(50)),
             Column("scope_id", Id(THREAD_ID_LENGTH)),
             Column("status", String(20)),
-            Column("round_sequence", Integer, nullable=False, default=0, server_default="0"),
-            Column(
-                "made_by_saver", Boolean, nullable=False, default=False, server_default=false()
-            ),
-            self.index("idx_sessions_updated", "updated_at"),
-            self.index("idx_sessions_product_type", "product_type"),
-            self.index("idx_sessions_complexity", "complexity"),
-            self.index("idx_sessions_build_status", "build_status"),
-            self.index("idx_sessions_owner", "owner_id"),
-        )  # fmt: skip
-        # By default PostgreSQL compresses and moves values of a row over 2 KB, at every step.
-        # SQLAlchemy has an option for this only since 2.1.
-        whole = DDL("ALTER TABLE %(fullname)s SET (toast_tuple_target = 4080)")  # type: ignore[no-untyped-call]
-        event.listen(made, "after_create", whole.execute_if(dialect="postgresql"))
-        return made
-
-    def threads(self) -> Table:
-        return self.table(
+            _defaulting("round_sequence", Integer(), 0),
+            Column("made_by_saver", Boolean, nullable=False, default=False, server_default=false()),
+            declare.index("idx_sessions_updated", "updated_at"),
+            declare.index("idx_sessions_product_type", "product_type"),
+            declare.index("idx_sessions_complexity", "complexity"),
+            declare.index("idx_sessions_build_status", "build_status"),
+            declare.index("idx_sessions_owner", "owner_id"),
+        ),
+        threads=declare.table(
             "session_threads",
             Column("thread_key", Key(), primary_key=True),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
-            self.session_id(Id(THREAD_ID_LENGTH)),
+            declare.session_id(Id(THREAD_ID_LENGTH)),
             Column("session_named", Boolean, nullable=False),
             Column("owner_id", Id(THREAD_ID_LENGTH)),
             Column("is_first", Boolean, nullable=False),
@@ -235,7 +180,7 @@ class _Declarations(TableFactory):
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             # Changes with every change of the thread's rows: a process's caches of the thread are
             # valid while it is the same.
-            Column("revision", BigInteger, nullable=False),
+            Column("revision", sa.BigInteger, nullable=False),
             Column("status", String(20)),
             Column("status_node", LongText()),
             Column("status_step", Integer),
@@ -243,14 +188,12 @@ class _Declarations(TableFactory):
             Column("status_checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             _created(),
             _updated(),
-            self.index("idx_session_threads_session", "session_id"),
-            self.index("idx_session_threads_thread", "thread_id"),
-        )
-
-    def checkpoints(self) -> Table:
-        return self.table(
+            declare.index("idx_session_threads_session", "session_id"),
+            declare.index("idx_session_threads_thread", "thread_id"),
+        ),
+        checkpoints=declare.table(
             "session_checkpoints",
-            self.thread_key(),
+            declare.thread_key(),
             Column("ns_key", Key(), primary_key=True),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH), primary_key=True),
             Column("checkpoint_ns", LongText(), nullable=False),
@@ -267,13 +210,11 @@ class _Declarations(TableFactory):
             Column("metadata_type", String(64), nullable=False),
             Column("metadata_data", Bytes(), nullable=False),
             # A partial index: most checkpoints have no run.
-            self.index("idx_session_checkpoints_run", "run_id", where="run_id IS NOT NULL"),
-        )
-
-    def blobs(self) -> Table:
-        return self.table(
+            declare.index("idx_session_checkpoints_run", "run_id", where="run_id IS NOT NULL"),
+        ),
+        blobs=declare.table(
             "session_blobs",
-            self.thread_key(),
+            declare.thread_key(),
             # BLAKE2b of namespace, channel and version.
             Column("blob_key", Key(), primary_key=True),
             # The blob that this one is a delta of; NULL for a whole value. Instead of a foreign
@@ -287,12 +228,10 @@ class _Declarations(TableFactory):
             Column("channel", Id(CHANNEL_LENGTH), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
-        )
-
-    def writes(self) -> Table:
-        return self.table(
+        ),
+        writes=declare.table(
             "session_writes",
-            self.thread_key(),
+            declare.thread_key(),
             Column("ns_key", Key(), primary_key=True),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH), primary_key=True),
             Column("task_id", Id(128), primary_key=True),
@@ -301,14 +240,12 @@ class _Declarations(TableFactory):
             Column("channel", Id(CHANNEL_LENGTH), nullable=False),
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
-        )
-
-    def errors(self) -> Table:
-        return self.table(
+        ),
+        errors=declare.table(
             "session_errors",
             _row_id(),
-            self.session_id(Id(THREAD_ID_LENGTH)),
-            *_projected_from(),
+            declare.session_id(Id(THREAD_ID_LENGTH)),
+            *declare.projected_from("session_errors"),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("checkpoint_ns", LongText(), nullable=False),
@@ -324,62 +261,62 @@ class _Declarations(TableFactory):
             # When the thread continued after the failed step.
             Column("recovered_at", UTCDateTime()),
             _created(),
-            self.row_key("session_errors"),
-            self.index("idx_session_errors_session", "session_id"),
-            self.index("idx_session_errors_created", "created_at"),
+            declare.index("idx_session_errors_session", "session_id"),
+            declare.index("idx_session_errors_created", "created_at"),
             sqlite_autoincrement=True,
-        )
-
-    def messages(self) -> Table:
-        return self.table(
+        ),
+        messages=declare.table(
             "messages",
             _row_id(),
-            self.session_id(Id(THREAD_ID_LENGTH)),
+            declare.session_id(Id(THREAD_ID_LENGTH)),
             Column("role", String(20), nullable=False),
             Column("content", LongText(), nullable=False),
             _created("timestamp"),
-            *_projected_from(),
+            *declare.projected_from("messages"),
             Column("message_id", LongText()),
             Column("removed_at", UTCDateTime()),
-            self.row_key("messages"),
-            self.index("idx_messages_session", "session_id"),
-            self.index("idx_messages_timestamp", "timestamp"),
+            declare.index("idx_messages_session", "session_id"),
+            declare.index("idx_messages_timestamp", "timestamp"),
             sqlite_autoincrement=True,
-        )
-
-    def versions(self) -> Table:
-        return self.table(
+        ),
+        versions=declare.table(
             "versions",
             _row_id(),
-            self.session_id(Id(THREAD_ID_LENGTH)),
+            declare.session_id(Id(THREAD_ID_LENGTH)),
             Column("version", Integer, nullable=False),
             Column("html", LongText(), nullable=False),
             Column("description", LongText()),
             _created(),
-            *_projected_from(),
+            *declare.projected_from("versions"),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
             Column("pinned", Boolean, nullable=False, default=False),
-            self.row_key("versions"),
-            self.unique("uq_versions_version", "session_id", "version"),
-            self.index("idx_versions_session", "session_id"),
+            declare.unique("uq_versions_version", "session_id", "version"),
+            declare.index("idx_versions_session", "session_id"),
             sqlite_autoincrement=True,
-        )
-
-    def token_usage(self) -> Table:
-        return self.table(
+        ),
+        token_usage=declare.table(
             "token_usage",
             _row_id(),
-            self.session_id(Id(THREAD_ID_LENGTH)),
+            declare.session_id(Id(THREAD_ID_LENGTH)),
             _created("timestamp"),
             Column("agent_type", String(255), nullable=False),
             Column("model", String(MODEL_LENGTH), nullable=False),
             Column("input_tokens", RowId(), nullable=False),
             Column("output_tokens", RowId(), nullable=False),
             Column("total_tokens", RowId(), nullable=False),
-            Column("cost_usd", Float(53), nullable=False),
-            *_projected_from(),
-            self.row_key("token_usage"),
-            self.index("idx_token_usage_session", "session_id"),
-            self.index("idx_token_usage_timestamp", "timestamp"),
+            Column("cost_usd", sa.Float(53), nullable=False),
+            *declare.projected_from("token_usage"),
+            declare.index("idx_token_usage_session", "session_id"),
+            declare.index("idx_token_usage_timestamp", "timestamp"),
             sqlite_autoincrement=True,
-        )
+        ),
+    )
+    # By default PostgreSQL compresses and moves values of a row over 2 KB, at every step.
+    # SQLAlchemy has an option for this only since 2.1.
+    whole = sa.DDL("ALTER TABLE %(fullname)s SET (toast_tuple_target = 4080)")  # type: ignore[no-untyped-call]
+    sa.event.listen(tables.sessions, "after_create", whole.execute_if(dialect="postgresql"))
+    return tables
+
+
+shared_tables = lru_cache(maxsize=64)(build_tables)
+"""The same tables for all savers of a process, which share the statements compiled for them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Float, ForeignKeyConstraint, inspect
+from sqlalchemy import Connection, Float, inspect
 
 from langgraph_session_saver.schema.column_types import Id
 from langgraph_session_saver.schema.tables import Tables
@@ -36,7 +36,16 @@ def differences(conn: Connection, tables: Tables) -> list[str]:
     for difference in compare_metadata(context, tables.metadata):
         for one in difference if isinstance(difference, list) else [difference]:
             found += _description(*one)
-    return [*found, *_primary_keys(conn, tables)]
+    inspector = inspect(conn)
+    existing = inspector.get_table_names(schema=schema)
+    for table in tables:
+        if table.name in existing:  # Alembic compares no primary keys
+            key = inspector.get_pk_constraint(table.name, schema=schema)["constrained_columns"]
+            declared = table.primary_key.columns.keys()
+            if sorted(key) != sorted(declared):
+                keys = f"primary key ({', '.join(key)}), not ({', '.join(declared)})"
+                found.append(f"{table.name}: {keys}")
+    return found
 
 
 def _description(kind: str, *about: Any) -> Iterator[str]:
@@ -45,38 +54,20 @@ def _description(kind: str, *about: Any) -> Iterator[str]:
         yield f"the table {about[0].name} is missing"
     elif kind == "add_column":
         yield f"{about[1]} lacks the column {about[2].name}"
-    elif kind == "add_index":
-        yield f"{about[0].table.name} lacks the index {about[0].name}"
-    elif kind == "add_constraint":
-        yield f"{about[0].table.name} lacks the constraint {about[0].name}"
+    elif kind in {"add_index", "add_constraint"}:
+        yield f"{about[0].table.name} lacks the {kind.removeprefix('add_')} {about[0].name}"
     elif kind == "add_fk":
-        yield f"{about[0].parent.name} lacks the foreign key {_reference(about[0])}"
+        key = about[0]
+        ends = f"({', '.join(key.column_keys)}) to {key.referred_table.name}"
+        rule = f" ON DELETE {key.ondelete}" if key.ondelete else ""
+        yield f"{key.parent.name} lacks the foreign key {ends}{rule}"
     elif kind.startswith("modify_"):
         _, table, column, _, old, new = about
         yield f"{table}.{column}: {kind.removeprefix('modify_')} {_value(old)}, not {_value(new)}"
 
 
-def _reference(key: ForeignKeyConstraint) -> str:
-    ends = f"({', '.join(key.column_keys)}) to {key.referred_table.name}"
-    return f"{ends} ON DELETE {key.ondelete}" if key.ondelete else ends
-
-
 def _value(value: Any) -> str:
     return str(getattr(value, "arg", value))
-
-
-def _primary_keys(conn: Connection, tables: Tables) -> Iterator[str]:
-    """Describe the primary keys that differ: Alembic does not compare them."""
-    inspector = inspect(conn)
-    existing = set(inspector.get_table_names(schema=tables.metadata.schema))
-    for table in tables:
-        if table.name in existing:
-            key = inspector.get_pk_constraint(table.name, schema=table.schema)[
-                "constrained_columns"
-            ]
-            declared = table.primary_key.columns.keys()
-            if sorted(key) != sorted(declared):
-                yield f"{table.name}: primary key ({', '.join(key)}), not ({', '.join(declared)})"
 
 
 def _types_differ(context: Any, _column: Any, _declared: Any, found: Any, declared: Any) -> Any:

@@ -1,6 +1,6 @@
 """Core tables: sessions, messages, versions, token_usage."""
 
-from langgraph_session_saver.schema.migrations.original_tables import OriginalTables
+from langgraph_session_saver.schema.migrations.past_tables import OriginalTables
 from langgraph_session_saver.schema.migrations.steps import Steps
 
 revision = "0001"
@@ -16,9 +16,8 @@ LOSES: dict[str, dict[str, object]] = {
 
 def upgrade(steps: Steps) -> None:
     """Create the tables."""
-    tables = OriginalTables(steps.schema, steps.prefix)
-    for declare in (tables.sessions, tables.messages, tables.versions, tables.token_usage):
-        steps.create(declare())
+    for table in OriginalTables(steps.schema, steps.prefix).applications({}):
+        steps.create(table)
 
 
 def downgrade(steps: Steps) -> None:

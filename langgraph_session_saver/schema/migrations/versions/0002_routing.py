@@ -1,12 +1,12 @@
 """Routing and model usage of a session."""
 
-from langgraph_session_saver.schema.migrations.original_tables import routing, routing_columns
+from langgraph_session_saver.schema.migrations.past_tables import ROUTING, routing
 from langgraph_session_saver.schema.migrations.steps import Steps
 
 revision = "0002"
 down_revision = "0001"
 
-LOSES = {"sessions": dict.fromkeys(column.name for column in routing_columns())}
+LOSES = {"sessions": dict.fromkeys(ROUTING)}
 
 
 def upgrade(steps: Steps) -> None:

@@ -1,6 +1,6 @@
 """Graph state, build and scores of a session."""
 
-from langgraph_session_saver.schema.migrations.original_tables import OriginalTables, state
+from langgraph_session_saver.schema.migrations.past_tables import state
 from langgraph_session_saver.schema.migrations.steps import Steps
 
 revision = "0003"
@@ -18,9 +18,9 @@ LOSES = {
 
 def upgrade(steps: Steps) -> None:
     """Add the columns to sessions; existing rows get a pending build."""
-    original = OriginalTables(steps.schema, steps.prefix)
+    factory = steps.factory()
     steps.extend("sessions", *state(steps.factory()))
-    steps.fill(original.sessions(*state(original)), build_status="pending")
+    steps.fill(factory.table("sessions", *state(factory)), build_status="pending")
 
 
 def downgrade(steps: Steps) -> None:
