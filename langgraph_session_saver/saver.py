@@ -21,8 +21,8 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from sqlalchemy import URL, Engine
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.get import CheckpointReader, DeltaHistoryReader
-from langgraph_session_saver.checkpointer.listing import CheckpointLister, Listing
+from langgraph_session_saver.checkpointer.get import CheckpointReader
+from langgraph_session_saver.checkpointer.listing import Listing
 from langgraph_session_saver.checkpointer.maintenance import Counts, ThreadMaintenance
 from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
@@ -113,8 +113,6 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self._writer = CheckpointWriter(self._context)
         self._task_writes = TaskWritesWriter(self._context)
         self._reader = CheckpointReader(self._context)
-        self._delta_history = DeltaHistoryReader(self._context, self._reader)
-        self._lister = CheckpointLister(self._context, self._reader)
         self._maintenance = ThreadMaintenance(self._context, self._reader)
 
     @classmethod
@@ -259,10 +257,10 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: The config names no thread, or a filter key is not text.
         """
-        return self._pages(self._lister.start(config, filter, before, limit))
+        return self._pages(Listing(self._context, self._reader, config, filter, before, limit))
 
     def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
-        while found := self._script_runner.run(self._lister.next(self.serde, listing)):
+        while found := self._script_runner.run(listing.next(self.serde)):
             yield from found
 
     async def alist(
@@ -274,8 +272,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
-        listing = self._lister.start(config, filter, before, limit)
-        while found := await self._script_runner.arun(self._lister.next(self.serde, listing)):
+        listing = Listing(self._context, self._reader, config, filter, before, limit)
+        while found := await self._script_runner.arun(listing.next(self.serde)):
             for item in found:
                 yield item
 
@@ -283,7 +281,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Read the writes, oldest first, that `DeltaChannel`s replay to rebuild their values."""
-        return self._run(self._delta_history.read(self.serde, config, channels))
+        return self._run(self._reader.get_delta_history(self.serde, config, channels))
 
     aget_delta_channel_history = awaited(get_delta_channel_history)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -27,7 +27,7 @@ from langgraph_session_saver.encoding.references import unpack
 from langgraph_session_saver.encoding.serde import load
 from langgraph_session_saver.encoding.task_writes import held_keys, unframe_write
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
-from langgraph_session_saver.retention.lineage import Origin, origin_of
+from langgraph_session_saver.retention.lineage import origin_of
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
 
@@ -42,6 +42,8 @@ Values = dict[BlobKey, Value]
 class DecodedCheckpoint:
     """A checkpoint's row, decoded but for the values in `session_blobs`."""
 
+    name: str
+    """The checkpoint's name in error messages."""
     serde: SerializerProtocol
     place: Place
     row: Row[Any]
@@ -52,11 +54,6 @@ class DecodedCheckpoint:
     """Values stored in the row itself, by channel."""
     blobs: dict[str, bytes]
     """Blob keys by channel, including those that the empty channels would have."""
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name in error messages."""
-        return _name(self.place, self.row)
 
     def channel_name(self, channel: str) -> str:
         """A channel's name in error messages."""
@@ -70,32 +67,22 @@ def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> DecodedChe
         CorruptBlobError: The row is damaged.
         SerializationError: The serde cannot read it.
     """
-    what = _name(place, row)
-    stored = load(serde, (row.type, _unframed(row.data, what)), what)
+    what = f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
+    try:
+        data, references = unframe(row.data), unpack(row.refs)
+    except CorruptBlobError as exc:
+        raise CorruptBlobError(f"{what}: {exc}") from exc
+    stored = load(serde, (row.type, data), what)
     try:
         checkpoint, empty, *inline = stored
     except (TypeError, ValueError) as exc:
         raise CorruptBlobError(f"{what} is not a checkpoint and a list of empty channels") from exc
     ns, versions = place.checkpoint_ns, checkpoint["channel_versions"]
-    try:
-        blobs = {channel: key for channel, key in unpack(row.refs).blobs.items() if key}
-    except CorruptBlobError as exc:
-        raise CorruptBlobError(f"{what}: {exc}") from exc
+    blobs = {channel: key for channel, key in references.blobs.items() if key}
     blobs |= {channel: blob_key(ns, channel, versions[channel]) for channel in empty}
     return DecodedCheckpoint(
-        serde, place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
+        what, serde, place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
     )
-
-
-def _name(place: Place, row: Row[Any]) -> str:
-    return f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
-
-
-def _unframed(data: bytes, what: str) -> bytes:
-    try:
-        return unframe(data)
-    except CorruptBlobError as exc:
-        raise CorruptBlobError(f"{what}: {exc}") from exc
 
 
 class CheckpointReader:
@@ -109,14 +96,12 @@ class CheckpointReader:
     ) -> Script[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the newest of its namespace."""
         place = place_of(config)
-        rows = yield self._request(place)
         try:
-            return (yield from self._read(serde, place, rows))
+            return (yield from self._read(serde, place))
         except HistoryLostError:
             # A prune or a new put of the checkpoint may have come between the two queries.
             self._context.forget_thread(place.thread.key)
-            rows = yield self._request(place)
-            return (yield from self._read(serde, place, rows))
+            return (yield from self._read(serde, place))
 
     def get_values(
         self, serde: SerializerProtocol, place: Place, wanted: Callable[[str], bool]
@@ -134,11 +119,7 @@ class CheckpointReader:
     def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]
     ) -> dict[BlobKey, tuple[DecodedCheckpoint, str]]:
-        """The blobs that checkpoints refer to, but for those known not to exist.
-
-        Returns:
-            For each blob, a checkpoint and a channel that refer to it.
-        """
+        """The blobs not known to be missing; for each, a checkpoint and a channel that have it."""
         return {
             (decoded.place.thread.key, key): (decoded, channel)
             for decoded in checkpoints
@@ -184,7 +165,7 @@ class CheckpointReader:
         self._context.blob_cache.set_empty(decoded.place.thread.key, decoded.blobs[channel])
 
     def assemble(
-        self, decoded: DecodedCheckpoint, values: Values, writes: Iterable[StoredWrite | Row[Any]]
+        self, decoded: DecodedCheckpoint, values: Values, writes: Iterable[Row[Any]]
     ) -> CheckpointTuple:
         """Deserialise a checkpoint's values, metadata and writes."""
         place, row, serde = decoded.place, decoded.row, decoded.serde
@@ -202,11 +183,10 @@ class CheckpointReader:
         get = self._context.storage.checkpoints.get
         return Request.read(get, place.thread.key, place.ns_key, place.checkpoint_id)
 
-    def _read(
-        self, serde: SerializerProtocol, place: Place, rows: Sequence[Row[Any]]
-    ) -> Script[CheckpointTuple | None]:
-        """Read a checkpoint from its row, joined with each of its writes."""
+    def _read(self, serde: SerializerProtocol, place: Place) -> Script[CheckpointTuple | None]:
+        """Read a checkpoint with its values and its writes."""
         context, thread_key = self._context, place.thread.key
+        rows = yield self._request(place)
         if not rows:
             if place.key is not None:
                 context.known_checkpoints.note_missing(place.key)
@@ -214,9 +194,9 @@ class CheckpointReader:
         decoded = decode(serde, place, rows[0])
         values = yield from self._values_of(decoded)
         context.blob_cache.set_tips(thread_key, place.ns_key, decoded.blobs)
-        writes = [_joined_write(row) for row in rows if row.task_id is not None]
+        writes = [row for row in rows if row.task_id is not None]
         # Most are values of this checkpoint, but not if it was put again since.
-        bases = {(thread_key, key) for key in held_keys(write.data for write in writes)}
+        bases = {(thread_key, key) for key in held_keys(row.write_data for row in writes)}
         values |= yield from self.read_values(bases - values.keys())
         found = self.assemble(decoded, values, writes)
         self._remember(place.key_of(rows[0].checkpoint_id), decoded, found)
@@ -244,91 +224,23 @@ class CheckpointReader:
         self, key: CheckpointKey, decoded: DecodedCheckpoint, found: CheckpointTuple
     ) -> None:
         """Remember what later puts and writes ask about a checkpoint."""
-        known = self._context.known_checkpoints
+        known, checkpoint = self._context.known_checkpoints, found.checkpoint
         known.note_found(key)
         if known.facts.get(key) is None:
-            values, versions = (
-                found.checkpoint["channel_values"],
-                found.checkpoint["channel_versions"],
-            )
-            origin = _origin(decoded, found)
-            known.facts.put(key, facts_of(values, versions, found.metadata.get("step"), origin))
+            origin, row = None, decoded.row
+            if decoded.place.is_root:
+                origin = origin_of(
+                    key.checkpoint_id, row.parent_checkpoint_id, found.metadata, None
+                )
+                origin = origin._replace(run=row.root_checkpoint_id)
+            known.facts.put(key, facts_of(checkpoint, found.metadata.get("step"), origin))
         if found.pending_writes and self._context.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             known.checked_channels.put(key, channels)
 
+    # -- what `DeltaChannel`s replay ---------------------------------------------------------------
 
-def load_metadata(serde: SerializerProtocol, checkpoint_name: str, row: Row[Any]) -> Any:
-    """Deserialise a checkpoint's metadata."""
-    what = f"the metadata of {checkpoint_name}"
-    return load(serde, (row.metadata_type, _unframed(row.metadata_data, what)), what)
-
-
-def _origin(decoded: DecodedCheckpoint, found: CheckpointTuple) -> Origin | None:
-    if not decoded.place.is_root:
-        return None
-    row = decoded.row
-    origin = origin_of(row.checkpoint_id, row.parent_checkpoint_id, found.metadata, None)
-    return origin._replace(run=row.root_checkpoint_id)
-
-
-class StoredWrite(NamedTuple):
-    """A row of `session_writes`, without the key of its checkpoint."""
-
-    task_id: str
-    idx: int
-    task_path: str
-    channel: str
-    type: str
-    data: bytes
-
-
-def _joined_write(row: Row[Any]) -> StoredWrite:
-    """The write in a row that joins a checkpoint with a write."""
-    return StoredWrite(
-        row.task_id, row.idx, row.task_path, row.channel, row.write_type, row.write_data
-    )
-
-
-def _load_writes(
-    serde: SerializerProtocol,
-    writes: Iterable[StoredWrite | Row[Any]],
-    base_of: Callable[[bytes], Value | None],
-) -> list[PendingWrite]:
-    """Deserialise a checkpoint's writes, in LangGraph's order.
-
-    Args:
-        serde: The saver's serialiser, at this moment.
-        writes: Their rows.
-        base_of: Looks up the values that writes are stored as changes of.
-    """
-    ordered = sorted(
-        writes, key=lambda write: writes_sort_key(write.task_path, write.task_id, write.idx)
-    )
-    return [_load_write(serde, write, base_of) for write in ordered]
-
-
-def _load_write(
-    serde: SerializerProtocol,
-    write: StoredWrite | Row[Any],
-    base_of: Callable[[bytes], Value | None],
-) -> PendingWrite:
-    what = f"the write of task {write.task_id!r} to channel {write.channel!r}"
-    try:
-        data = unframe_write(write.data, base_of)
-    except (CorruptBlobError, HistoryLostError) as exc:
-        raise type(exc)(f"{what}: {exc}") from exc
-    return write.task_id, write.channel, load(serde, (write.type, data), what)
-
-
-class DeltaHistoryReader:
-    """Reads what `DeltaChannel`s replay to rebuild their values."""
-
-    def __init__(self, context: Context, reader: CheckpointReader) -> None:
-        self._context = context
-        self._reader = reader
-
-    def read(
+    def get_delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
     ) -> Script[dict[str, DeltaChannelHistory]]:
         """Walk from a checkpoint's parent to the nearest ancestor that stores each channel's value.
@@ -341,9 +253,7 @@ class DeltaHistoryReader:
         while path and any("seed" not in found for found in history.values()):
             yield from self._collect(path, history)
             parent_id = path[-1].row.parent_checkpoint_id
-            if parent_id is None:
-                break
-            path = yield from self._path(serde, place, parent_id)
+            path = (yield from self._path(serde, place, parent_id)) if parent_id else []
         for found in history.values():
             found["writes"].reverse()
         return history
@@ -375,20 +285,45 @@ class DeltaHistoryReader:
             for decoded in path:
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])
                 mine = [row for row in written if row.channel == channel]
-                keys = held_keys(row.data for row in mine)
-                bases = yield from self._reader.read_values((thread_key, key) for key in keys)
-                pending = _load_writes(decoded.serde, mine, of_thread(bases, thread_key))
-                found["writes"] += reversed(pending)
                 at = (thread_key, decoded.blobs.get(channel, b""))
+                needed = {(thread_key, key) for key in held_keys(row.write_data for row in mine)}
+                values = yield from self.read_values(needed | ({at} & stored))
+                pending = _load_writes(decoded.serde, mine, of_thread(values, thread_key))
+                found["writes"] += reversed(pending)
                 if channel in decoded.inline:
                     found["seed"] = decoded.inline[channel]
                 elif at in stored:
-                    found["seed"] = yield from self._load(decoded, channel, at)
+                    what = decoded.channel_name(channel)
+                    if at not in values:
+                        raise HistoryLostError(f"{what} is not in the database")
+                    found["seed"] = load(decoded.serde, values[at].typed, what)
                 if "seed" in found:
                     break
 
-    def _load(self, decoded: DecodedCheckpoint, channel: str, at: BlobKey) -> Script[Any]:
-        values, what = (yield from self._reader.read_values([at])), decoded.channel_name(channel)
-        if at not in values:
-            raise HistoryLostError(f"{what} is not in the database")
-        return load(decoded.serde, values[at].typed, what)
+
+def load_metadata(serde: SerializerProtocol, checkpoint_name: str, row: Row[Any]) -> Any:
+    """Deserialise a checkpoint's metadata."""
+    what = f"the metadata of {checkpoint_name}"
+    try:
+        data = unframe(row.metadata_data)
+    except CorruptBlobError as exc:
+        raise CorruptBlobError(f"{what}: {exc}") from exc
+    return load(serde, (row.metadata_type, data), what)
+
+
+def _load_writes(
+    serde: SerializerProtocol, writes: Iterable[Row[Any]], base_of: Callable[[bytes], Value | None]
+) -> list[PendingWrite]:
+    """Deserialise a checkpoint's writes, in LangGraph's order.
+
+    `base_of` looks up the values that writes are stored as changes of.
+    """
+    found: list[PendingWrite] = []
+    for row in sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx)):
+        what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
+        try:
+            data = unframe_write(row.write_data, base_of)
+        except (CorruptBlobError, HistoryLostError) as exc:
+            raise type(exc)(f"{what}: {exc}") from exc
+        found.append((row.task_id, row.channel, load(serde, (row.write_type, data), what)))
+    return found

@@ -5,11 +5,10 @@ An entry may be missing or outdated at any time: the database decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from langgraph.checkpoint.base import ChannelVersions
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 
 from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
@@ -86,13 +85,17 @@ class CheckpointFacts(NamedTuple):
     """The versions of the channels that have a value."""
 
 
-def facts_of(
-    values: Mapping[str, Any], versions: ChannelVersions, step: Any, origin: Origin | None
-) -> CheckpointFacts:
-    """The facts about a checkpoint with these values and versions of its channels."""
-    with_value = {channel: version for channel, version in versions.items() if channel in values}
-    number = step if isinstance(step, int) else None
-    return CheckpointFacts(send_nodes(values), number, origin, with_value)
+def facts_of(checkpoint: Checkpoint, step: Any, origin: Origin | None) -> CheckpointFacts:
+    """The facts about a checkpoint that is being put or was read."""
+    values = checkpoint["channel_values"]
+    versions = {
+        channel: version
+        for channel, version in checkpoint["channel_versions"].items()
+        if channel in values
+    }
+    return CheckpointFacts(
+        send_nodes(values), step if isinstance(step, int) else None, origin, versions
+    )
 
 
 class KnownCheckpoints:

@@ -7,16 +7,15 @@ would hold every version of a long chat in memory.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple, get_checkpoint_id
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import Context
@@ -53,160 +52,136 @@ ASSEMBLED_BYTES = 1 << 15
 Writes = Mapping[CheckpointKey, Sequence[Row[Any]]]
 
 
-@dataclass(slots=True)
 class Listing:
     """The position of a listing, and its current page."""
 
-    wanted: dict[str, Any]
-    """Parameters of `Checkpoints.get_page`."""
-    filter: Mapping[str, Any]
-    left: int | None
-    """Checkpoints that may still be listed; None without a limit."""
-    page_size: int
-    """Checkpoints on the next page; 0 after the last one."""
-    waiting: deque[DecodedCheckpoint] = field(default_factory=deque)
-    writes: Writes = field(default_factory=dict)
-    parts: dict[BlobKey, Part] = field(default_factory=dict)
-    cached: Values = field(default_factory=dict)
-    last: Values = field(default_factory=dict)
-    """The values of the checkpoint assembled last: the next one shares most of them."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the limit allows for more checkpoints."""
-        return self.left is None or self.left > 0
-
-    def values_of(self, decoded: DecodedCheckpoint, writes: Sequence[Row[Any]]) -> Values:
-        """Rebuild the values that a checkpoint and its writes refer to."""
-        thread_key = decoded.place.thread.key
-        found: Values = {}
-        for key in {*decoded.blobs.values(), *held_keys(row.data for row in writes)}:
-            at = (thread_key, key)
-            value = self.last.get(at) or self.cached.get(at)
-            if value is None and at in self.parts:
-                value = follow(key, of_thread(self.parts, thread_key), lambda _key: None)
-            if value is not None:
-                found[at] = value
-        self.last = found
-        return found
-
-    @property
-    def weight(self) -> int:
-        """Bytes that the page holds."""
-        rows = sum(len(item.row.data) + len(item.row.metadata_data) for item in self.waiting)
-        writes = sum(len(row.data) for rows in self.writes.values() for row in rows)
-        parts = sum(part.content.size for part in self.parts.values())
-        return rows + writes + parts + sum(value.size for value in self.cached.values())
-
-
-class CheckpointLister:
-    """Lists checkpoints."""
-
-    def __init__(self, context: Context, reader: CheckpointReader) -> None:
-        self._context = context
-        self._reader = reader
-
-    def start(
+    def __init__(
         self,
+        context: Context,
+        reader: CheckpointReader,
         config: RunnableConfig | None,
         filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
         before: RunnableConfig | None,
         limit: int | None,
-    ) -> Listing:
-        """Check the arguments of `SessionSaver.list` and start a listing."""
+    ) -> None:
         check_filter(filter)
-        wanted: dict[str, Any] = {}
+        self._context, self._reader = context, reader
+        self._filter = filter or {}
+        self._left = sys.maxsize if limit is None else limit
+        self._page_size = FIRST_PAGE if limit is None else FIRST_PAGE_OF_LIMIT
+        """Checkpoints on the next page; 0 after the last one."""
+        self._wanted: dict[str, Any] = {}
+        """Parameters of `Checkpoints.get_page`."""
         if config is not None:
             place = place_of(config)
-            wanted["thread"] = place.thread.key
+            self._wanted["thread"] = place.thread.key
             if configurable_of(config).get("checkpoint_ns") is not None:
-                wanted["ns"] = place.ns_key
+                self._wanted["ns"] = place.ns_key
             if place.checkpoint_id is not None:
-                wanted["checkpoint"] = place.checkpoint_id
+                self._wanted["checkpoint"] = place.checkpoint_id
         if before is not None and (before_id := get_checkpoint_id(before)):
-            wanted["before"] = before_id
-        first_page = FIRST_PAGE if limit is None else FIRST_PAGE_OF_LIMIT
-        return Listing(wanted, filter or {}, limit, first_page)
+            self._wanted["before"] = before_id
+        self.waiting: deque[DecodedCheckpoint] = deque()
+        self._writes: Writes = {}
+        self._parts: dict[BlobKey, Part] = {}
+        self._cached: Values = {}
+        self._last: Values = {}
+        """The values of the checkpoint assembled last: the next one shares most of them."""
 
-    def next(self, serde: SerializerProtocol, listing: Listing) -> Script[list[CheckpointTuple]]:
+    def next(self, serde: SerializerProtocol) -> Script[list[CheckpointTuple]]:
         """Assemble the next checkpoint, or several small ones; an empty list is the end.
 
         Values that are read stay out of the cache: a long history would push out the values of
         running threads.
         """
-        while not listing.waiting and listing.page_size and listing.has_room:
+        while not self.waiting and self._page_size and self._left > 0:
             try:
-                yield from self._read_page(serde, listing)
+                yield from self._read_page(serde)
             except HistoryLostError:
                 # Most likely pruned between two queries: the next one no longer finds it.
-                yield from self._read_page(serde, listing)
-        if not listing.waiting:
+                yield from self._read_page(serde)
+        if not self.waiting:
             return []
-        assembled: list[CheckpointTuple] = yield Aside(partial(self._assemble, listing))
+        assembled: list[CheckpointTuple] = yield Aside(self._assemble)
         return assembled
 
-    def _read_page(self, serde: SerializerProtocol, listing: Listing) -> Script[None]:
+    def _read_page(self, serde: SerializerProtocol) -> Script[None]:
         """Read the next page."""
-        size = listing.page_size
-        if listing.left is not None and not listing.filter:
-            size = min(size, listing.left)
+        size = self._page_size if self._filter else min(self._page_size, self._left)
         get_page = self._context.storage.checkpoints.get_page
-        rows = yield Request.read(get_page, listing.wanted, size)
-        matching = [row for row in rows if _matches(serde, row, listing.filter)]
-        page = [decode(serde, _place_of(row), row) for row in matching[: listing.left]]
-        yield from self._fill(listing, page)
-        if listing.left is not None:
-            listing.left -= len(page)
+        rows = yield Request.read(get_page, self._wanted, size)
+        matching = [row for row in rows if _matches(serde, row, self._filter)]
+        page = [decode(serde, _place_of(row), row) for row in matching[: self._left]]
+        yield from self._fill(page)
+        self._left -= len(page)
         if len(rows) < size:
-            listing.page_size = 0
+            self._page_size = 0
             return
         last = rows[-1]
-        listing.wanted |= {
+        self._wanted |= {
             "after": last.checkpoint_id, "after_thread": last.thread_key, "after_ns": last.ns_key
         }  # fmt: skip
-        fitting = PAGE_BYTES * len(rows) // (listing.weight or 1)
-        listing.page_size = max(1, min(2 * listing.page_size, fitting, LARGEST_PAGE))
+        fitting = PAGE_BYTES * len(rows) // (self.weight or 1)
+        self._page_size = max(1, min(2 * self._page_size, fitting, LARGEST_PAGE))
 
-    def _fill(self, listing: Listing, page: Sequence[DecodedCheckpoint]) -> Script[None]:
+    def _fill(self, page: Sequence[DecodedCheckpoint]) -> Script[None]:
         """Read the writes and the blobs that a page needs, in one request."""
-        wanted, cache = self._reader.blobs_of(page), self._context.blob_cache
+        statements, cache = self._context.storage.checkpoints, self._context.blob_cache
+        wanted = self._reader.blobs_of(page)
         cached = {at: value for at in wanted if (value := cache.get(*at)) is not None}
         missing = wanted.keys() - cached.keys()
         rows = [decoded.row for decoded in page]
-        blobs, writes = yield Request.read(self._blobs_and_writes, missing, rows)
+        blobs, writes = yield Request.read(
+            lambda conn: (statements.get_chains(conn, missing), statements.get_writes(conn, rows))
+        )
         for at in missing - blobs.keys():
             self._reader.note_empty(*wanted[at])
         # A checkpoint that was put again has writes that are changes of its former values.
         bases = {
             (key.thread_key, base)
             for key, found in writes.items()
-            for base in held_keys(row.data for row in found)
+            for base in held_keys(row.write_data for row in found)
         }
         if former := bases - wanted.keys():
-            blobs |= yield Request.read(self._context.storage.checkpoints.get_chains, former)
-        listing.waiting.extend(page)
-        listing.writes, listing.cached, listing.last = writes, cached, {}
-        listing.parts = {at: part_of(row) for at, row in blobs.items()}
+            blobs |= yield Request.read(statements.get_chains, former)
+        self.waiting.extend(page)
+        self._writes, self._cached, self._last = writes, cached, {}
+        self._parts = {at: part_of(row) for at, row in blobs.items()}
 
-    def _blobs_and_writes(
-        self, conn: Connection, keys: Iterable[BlobKey], checkpoints: Iterable[Row[Any]]
-    ) -> tuple[dict[BlobKey, Row[Any]], Writes]:
-        statements = self._context.storage.checkpoints
-        return statements.get_chains(conn, keys), statements.get_writes(conn, checkpoints)
+    @property
+    def weight(self) -> int:
+        """Bytes that the page holds."""
+        rows = sum(len(item.row.data) + len(item.row.metadata_data) for item in self.waiting)
+        writes = sum(len(row.write_data) for rows in self._writes.values() for row in rows)
+        parts = sum(part.content.size for part in self._parts.values())
+        return rows + writes + parts + sum(value.size for value in self._cached.values())
 
-    def _assemble(self, listing: Listing) -> list[CheckpointTuple]:
+    def _assemble(self) -> list[CheckpointTuple]:
         """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""
         assembled: list[CheckpointTuple] = []
         taken = 0
-        while listing.waiting and taken < ASSEMBLED_BYTES:
-            decoded = listing.waiting.popleft()
+        while self.waiting and taken < ASSEMBLED_BYTES:
+            decoded = self.waiting.popleft()
             row = decoded.row
-            writes = listing.writes.get(decoded.place.key_of(row.checkpoint_id), ())
-            values = listing.values_of(decoded, writes)
-            assembled.append(self._reader.assemble(decoded, values, writes))
-            taken += len(row.data) + sum(value.size for value in values.values())
-            taken += sum(len(write.data) for write in writes)
+            writes = self._writes.get(decoded.place.key_of(row.checkpoint_id), ())
+            self._last = self._values_of(decoded, writes)
+            assembled.append(self._reader.assemble(decoded, self._last, writes))
+            taken += len(row.data) + sum(value.size for value in self._last.values())
+            taken += sum(len(write.write_data) for write in writes)
         return assembled
+
+    def _values_of(self, decoded: DecodedCheckpoint, writes: Sequence[Row[Any]]) -> Values:
+        """Rebuild the values that a checkpoint and its writes refer to."""
+        thread_key = decoded.place.thread.key
+        found: Values = {}
+        for key in {*decoded.blobs.values(), *held_keys(row.write_data for row in writes)}:
+            at = (thread_key, key)
+            value = self._last.get(at) or self._cached.get(at)
+            if value is None and at in self._parts:
+                value = follow(key, of_thread(self._parts, thread_key), lambda _key: None)
+            if value is not None:
+                found[at] = value
+        return found
 
 
 def _matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.encode import new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Step
-from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, due_nodes, status_at
+from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, status_at
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
 from langgraph_session_saver.retention.contents import Thinned
 from langgraph_session_saver.retention.lineage import Stored
@@ -79,12 +80,8 @@ class ThreadMaintenance:
     def delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
         """Delete a thread, in as many transactions as it takes.
 
-        Args:
-            key: The thread.
-            only_if: A condition on the thread's row, checked in the first transaction only.
-
-        Returns:
-            Whether the thread no longer exists.
+        The condition on the thread's row is checked in the first transaction only. Returns whether
+        the thread no longer exists.
         """
         delete_piece = self._context.storage.thread_data.delete_thread
         pace, start = Pace(self._context.dialect.first_piece_factor), None
@@ -120,7 +117,7 @@ class ThreadMaintenance:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
-        choose: Choose = keep_latest
+        choose: Choose = keep_nothing if strategy in DELETE else keep_latest
         if strategy == "keep_last":
             if count is None:
                 raise InvalidConfigError(
@@ -131,10 +128,8 @@ class ThreadMaintenance:
         total = Counts()
         for thread_id in _check_ids("thread_ids", thread_ids):
             key = thread_key(check_thread_id(thread_id))
-            if strategy not in DELETE:
+            if dry_run or strategy not in DELETE:
                 total += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
-            elif dry_run:
-                total += yield from self._count_all(serde, key)
             elif (yield from self.delete(key)):
                 total += Counts(threads=1, deleted_threads=1)
         return total
@@ -154,13 +149,16 @@ class ThreadMaintenance:
             raise InvalidConfigError("sweep needs a limit: pass older_than=, idle_for= or both")
         now, page = utc_now(), self._context.storage.threads.get_page
         counts, after = Counts(), b""
+
+        def is_idle(thread: Any) -> bool:
+            return idle_for is not None and thread.updated_at < now - idle_for
+
         while True:
             threads = yield Request.read(page, after, PAGE)
             for thread in threads:
                 key = thread.thread_key
-                if idle_for is not None and thread.updated_at < now - idle_for:
-                    found = yield from self._count_all(serde, key)
-                    is_idle = partial(_is_idle, now - idle_for)
+                if is_idle(thread):
+                    found = yield from self._prune_thread(serde, key, keep_nothing, dry_run=True)
                     if dry_run or (yield from self.delete(key, is_idle)):
                         counts += found
                 elif older_than is not None:
@@ -186,11 +184,6 @@ class ThreadMaintenance:
 
     # -- pruning one thread -----------------------------------------------------------------
 
-    def _count_all(self, serde: SerializerProtocol, key: bytes) -> Script[Counts]:
-        """What the deletion of a thread would delete."""
-        counts = yield from self._prune_thread(serde, key, keep_nothing, dry_run=True)
-        return replace(counts, threads=1, deleted_threads=1)
-
     def _prune_thread(
         self, serde: SerializerProtocol, key: bytes, choose: Choose, *, dry_run: bool = False
     ) -> Script[Counts]:
@@ -215,8 +208,9 @@ class ThreadMaintenance:
             if is_done:
                 break
         else:
-            counts, thread_id = yield Request.write(self._plan_and_carry_out, key, choose)
-            total += counts
+            thread_id, thinned = yield Request.write(self._plan_and_carry_out, key, choose)
+            if thinned is not None:
+                total += _counted(thinned)
         self._context.forget_thread(key)
         thread = ThreadRef(key, thread_id)
         if (yield Request.read(self._shows_deleted, thread)):
@@ -235,57 +229,48 @@ class ThreadMaintenance:
     def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
         """Delete what is planned, a piece in each transaction, until others change the thread.
 
-        Returns:
-            What was deleted, and whether that is all.
+        Returns what was deleted, and whether that is all.
         """
         total, pace, revision = Counts(), Pace(), thinned.contents.revision
         # It takes less to name the blobs that stay than those that go, if these are many more.
         by_order = len(thinned.contents.blobs) <= BATCH < len(thinned.unused)
         for piece in in_pieces(thinned, pace):
-            following = new_revision(revision)
             with pace.timed():
-                is_unchanged = yield Request.write(
-                    self._delete_piece, key, piece, revision, following, by_order=by_order
+                following: int | None = yield Request.write(
+                    self._delete_piece, key, piece, revision, by_order=by_order
                 )
-            if not is_unchanged:
+            if following is None:
                 return total, False
             revision = following
             total += _counted(piece)
         return total, True
 
     def _delete_piece(
-        self,
-        conn: Connection,
-        key: bytes,
-        piece: Thinned,
-        revision: int,
-        following: int,
-        *,
-        by_order: bool,
-    ) -> bool:
-        """Delete a piece of a thread; False, and nothing is deleted, if the revision differs."""
+        self, conn: Connection, key: bytes, piece: Thinned, revision: int, *, by_order: bool
+    ) -> int | None:
+        """Delete a piece of a thread of this revision; returns the next, None if it has another."""
         storage = self._context.storage
         thread = storage.threads.lock_existing(conn, key)
         if thread is None or thread.revision != revision:
-            return False
+            return None
         with storage.dialect.tuned_for_bulk_deletes(conn):
             carry_out(storage, conn, key, piece, by_order=by_order)
+        following = new_revision(revision)
         kept = {"revision": following, "updated_at": thread.updated_at}
         storage.threads.change(conn, key, kept)
-        return True
+        return following
 
     def _plan_and_carry_out(
         self, conn: Connection, key: bytes, choose: Choose
-    ) -> tuple[Counts, str]:
-        """Plan and delete in one transaction; returns what was deleted, and the thread's id."""
+    ) -> tuple[str, Thinned | None]:
+        """As `_plan`, and delete it in the same transaction."""
         storage = self._context.storage
         thread = storage.threads.lock_existing(conn, key)
         thread_id, thinned = self._plan(conn, key, choose)
-        if thinned is None:
-            return Counts(), ""
-        carry_out(storage, conn, key, thinned)
-        storage.threads.change(conn, key, {"revision": new_revision(thread.revision)})
-        return _counted(thinned), thread_id
+        if thinned is not None:
+            carry_out(storage, conn, key, thinned)
+            storage.threads.change(conn, key, {"revision": new_revision(thread.revision)})
+        return thread_id, thinned
 
     # -- projecting again -------------------------------------------------------------------
 
@@ -307,12 +292,15 @@ class ThreadMaintenance:
         newest = yield from self._reader.get_tuple(serde, config)
         if newest is None:
             return
-        step = _step_of(thread, newest)
+        new = new_checkpoint(context, serde, config, newest.checkpoint, newest.metadata, {})
+        step = new.step(whole=True)
         changes = context.projector.project(step, None, None, whole=True)
         changes.usage = []  # recorded once, by the step that used the tokens
         if not context.records_errors:
             changes.problems = []
-        columns = {"checkpoint_id": step.checkpoint_id} if keeps_status else _status_of(newest)
+        columns = {"checkpoint_id": new.id}
+        if not keeps_status:
+            columns = _status_at(new.reached, newest.pending_writes or ())
         yield Request.write(self._apply, thread, step, changes, columns)
 
     def _apply(
@@ -329,18 +317,14 @@ class ThreadMaintenance:
         storage.threads.change(conn, thread.key, columns)
 
 
-def _is_at(revision: int, row: Any) -> bool:
-    """Whether a thread's row is still of a revision."""
-    return bool(row.revision == revision)
-
-
-def _is_idle(cutoff: datetime, row: Any) -> bool:
-    """Whether a thread was not written to since a moment."""
-    return bool(row.updated_at < cutoff)
+def _is_at(revision: int, thread: Any) -> bool:
+    return bool(thread.revision == revision)
 
 
 def _counted(thinned: Thinned) -> Counts:
-    return Counts(int(bool(thinned.gone)), len(thinned.gone), len(thinned.unused))
+    is_all = not thinned.contents.rows
+    loses = is_all or bool(thinned.gone)
+    return Counts(int(loses), len(thinned.gone), len(thinned.unused), int(is_all))
 
 
 def _check_ids(what: str, ids: Any) -> Sequence[Any]:
@@ -350,27 +334,10 @@ def _check_ids(what: str, ids: Any) -> Sequence[Any]:
     return list(ids)
 
 
-def _status_of(newest: CheckpointTuple) -> dict[str, Any]:
+def _status_at(newest: Reached, writes: Iterable[PendingWrite]) -> dict[str, Any]:
     """A thread's status columns, from its newest checkpoint and the pending writes there."""
-    checkpoint = newest.checkpoint
-    due = due_nodes(checkpoint["channel_values"])
-    columns = status_at(Reached(checkpoint["id"], due, newest.metadata.get("step")), None)
-    kinds = [KINDS[channel] for _, channel, _ in newest.pending_writes or () if channel in KINDS]
+    columns = status_at(newest, None)
+    kinds = [KINDS[channel] for _, channel, _ in writes if channel in KINDS]
     if kinds:
         columns["status"] = max(kinds, key=SEVERITY.__getitem__)
     return columns
-
-
-def _step_of(thread: ThreadRef, newest: CheckpointTuple) -> Step:
-    """A checkpoint as a step that changed all channels."""
-    values = newest.checkpoint["channel_values"]
-    return Step(
-        session_id=thread.thread_id,
-        thread_id=thread.thread_id,
-        checkpoint_id=newest.checkpoint["id"],
-        run_id=newest.metadata.get("run_id"),
-        metadata=dict(newest.metadata),
-        values=values,
-        changed=frozenset(values),
-        versions=newest.checkpoint["channel_versions"],
-    )

@@ -36,16 +36,6 @@ class Stored:
         return self.refs
 
     @property
-    def replayed(self) -> Collection[str]:
-        """The channels whose values are replayed from ancestors."""
-        return self.references.replayed
-
-    @property
-    def valued(self) -> Collection[str]:
-        """The channels whose values are stored with this checkpoint."""
-        return self.references.blobs.keys()
-
-    @property
     def blobs(self) -> set[bytes]:
         """The blobs that it needs."""
         found = self.references
@@ -80,14 +70,14 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
     by_key = {row.key: row for row in rows}
     needed: set[Stored] = set()
     for row in kept:
-        missing = set(row.replayed).difference(row.valued)
+        missing = set(row.references.replayed).difference(row.references.blobs)
         at = row
         while missing and at.parent_id is not None:
             parent = by_key.get((at.ns_key, at.parent_id))
             if parent is None:
                 break
             needed.add(parent)
-            missing.difference_update(parent.valued)
+            missing.difference_update(parent.references.blobs)
             at = parent
     return needed
 

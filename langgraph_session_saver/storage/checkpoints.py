@@ -150,10 +150,15 @@ class Checkpoints:
         return Statement(
             select(
                 c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type,
-                c.data, c.metadata_type, c.metadata_data, w.task_id, w.idx, w.task_path, w.channel,
-                w.type.label("write_type"), w.data.label("write_data"),
+                c.data, c.metadata_type, c.metadata_data, *self._of_write(),
             ).outerjoin(self._tables.writes, is_its)
         )  # fmt: skip
+
+    def _of_write(self) -> Sequence[ColumnElement[Any]]:
+        """The columns of a write, named unlike those of its checkpoint."""
+        w = self._tables.writes.c
+        kind, data = w.type.label("write_type"), w.data.label("write_data")
+        return w.task_id, w.idx, w.task_path, w.channel, kind, data
 
     def get_chains(self, conn: Connection, keys: Iterable[BlobKey]) -> dict[BlobKey, Row[Any]]:
         """Read blobs, and all blobs that they are deltas of."""
@@ -198,9 +203,10 @@ class Checkpoints:
         return found
 
     def _build_writes(self, threads: int, checkpoints: int) -> Statement:
-        w = self._tables.writes
-        is_each = _is_each(w.c.thread_key, threads, w.c.checkpoint_id, checkpoints)
-        return Statement(select(w).where(*is_each))
+        w = self._tables.writes.c
+        is_each = _is_each(w.thread_key, threads, w.checkpoint_id, checkpoints)
+        columns = (w.thread_key, w.ns_key, w.checkpoint_id, *self._of_write())
+        return Statement(select(*columns).where(*is_each))
 
     def get_ancestors(
         self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int

@@ -151,14 +151,14 @@ def test_a_page_shrinks_to_the_byte_limit(
         checkpoint["channel_versions"] = versions
         config = sync_saver.put(config, checkpoint, {"step": step}, versions)
     pages: list[int] = []
-    turn = listing.CheckpointLister._read_page
+    turn = listing.Listing._read_page
 
-    def noted(self: Any, serde: Any, state: listing.Listing) -> Any:
-        yield from turn(self, serde, state)
-        pages.append(len(state.waiting))
-        assert state.weight <= max(pages[0] * (size + 2_000), listing.PAGE_BYTES)
+    def noted(self: listing.Listing, serde: Any) -> Any:
+        yield from turn(self, serde)
+        pages.append(len(self.waiting))
+        assert self.weight <= max(pages[0] * (size + 2_000), listing.PAGE_BYTES)
 
-    monkeypatch.setattr(listing.CheckpointLister, "_read_page", noted)
+    monkeypatch.setattr(listing.Listing, "_read_page", noted)
     steps = [item.metadata["step"] for item in sync_saver.list(CONFIG)]
 
     assert steps == sorted(steps, reverse=True)

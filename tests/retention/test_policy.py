@@ -112,7 +112,11 @@ def test_the_ancestors_that_a_delta_channel_needs_stay(rows: list[Stored], count
     assert not kept & hidden
     for row in kept:
         at = row
-        while at.replayed and "delta" not in at.valued and at.parent_id is not None:
+        while (
+            at.references.replayed
+            and "delta" not in at.references.blobs
+            and at.parent_id is not None
+        ):
             at = by_name[at.parent_id]
             assert at in kept | hidden
 
