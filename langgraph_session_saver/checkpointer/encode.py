@@ -17,7 +17,6 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.encoding import references
 from langgraph_session_saver.encoding.chains import Value, extend, whole
@@ -100,7 +99,7 @@ def new_checkpoint(
     new_versions: ChannelVersions,
 ) -> NewCheckpoint:
     """Check and collect the arguments of a `put`."""
-    place, checkpoint_id = place_of(config), checkpoint["id"]
+    place, checkpoint_id = Place.of(config), checkpoint["id"]
     check_channels(list(checkpoint["channel_versions"]))
     merged: dict[str, Any] = {
         key: _SURROGATES.sub("", value) if isinstance(value, str) else value

@@ -17,7 +17,6 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.known import facts_of
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
@@ -95,7 +94,7 @@ class CheckpointReader:
         self, serde: SerializerProtocol, config: RunnableConfig
     ) -> Script[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the newest of its namespace."""
-        place = place_of(config)
+        place = Place.of(config)
         try:
             return (yield from self._read(serde, place))
         except HistoryLostError:
@@ -247,7 +246,7 @@ class CheckpointReader:
 
         Takes a fixed number of queries for every `ANCESTORS` checkpoints, however many channels.
         """
-        place = place_of(config)
+        place = Place.of(config)
         history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         path = (yield from self._path(serde, place, place.checkpoint_id))[1:]
         while path and any("seed" not in found for found in history.values()):

@@ -28,33 +28,27 @@ CACHED_ROWS = 200_000
 """Checkpoints and blobs, over all threads, in the cache of what threads store."""
 
 
-class KnownThread(NamedTuple):
-    """A thread's row as this process last saw it."""
-
-    thread: ThreadRef
-    """The session and owner that the row was found to agree with."""
-    head: Head
-
-    def agrees_with(self, thread: ThreadRef) -> bool:
-        """Whether a call names no session or owner that the row was not checked against."""
-        return not thread.is_named or thread == self.thread
-
-
 class KnownThreads:
     """Threads by key, as of the last revision of their rows that this process made or saw."""
 
     def __init__(self) -> None:
-        self.rows = LRUCache[bytes, KnownThread](CACHED_ENTRIES)
+        self._rows = LRUCache[bytes, tuple[ThreadRef, Head]](CACHED_ENTRIES)
+        """Rows, each with the session and owner that it was found to agree with."""
         self.projected = LRUCache[bytes, ProjectedState](CACHED_MESSAGES, ProjectedState.weight)
         self.contents = LRUCache[bytes, Contents](CACHED_ROWS, Contents.weight)
         """What each thread stores; used under `keep_last` only."""
 
+    def head(self, thread: ThreadRef) -> Head | None:
+        """A thread's row, if it was checked against the session and owner that a call names."""
+        checked, head = self._rows.get(thread.key) or (thread, None)
+        return head if not thread.is_named or thread == checked else None
+
     def learn(self, thread: ThreadRef, head: Head) -> None:
         """Remember a thread's row after this process changed it."""
-        known = self.rows.get(thread.key)
-        if known is not None and not thread.is_named and known.head.session_id == head.session_id:
-            thread = known.thread
-        self.rows.put(thread.key, KnownThread(thread, head))
+        checked, known = self._rows.get(thread.key) or (thread, None)
+        if known is not None and not thread.is_named and known.session_id == head.session_id:
+            thread = checked
+        self._rows.put(thread.key, (thread, head))
 
     def keep_contents(self, thread_key: bytes, before: int, after: int) -> None:
         """Note that a thread stores the same after a change of its row's revision."""
@@ -64,7 +58,7 @@ class KnownThreads:
 
     def forget_row(self, thread_key: bytes) -> None:
         """Forget a thread's row: another process has changed it."""
-        self.rows.forget(thread_key)
+        self._rows.forget(thread_key)
         self.contents.forget(thread_key)
 
     def forget(self, thread_key: bytes) -> None:

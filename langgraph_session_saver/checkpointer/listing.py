@@ -17,7 +17,6 @@ from langgraph.checkpoint.base import CheckpointTuple, get_checkpoint_id
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import (
     CheckpointReader,
@@ -49,8 +48,6 @@ PAGE_BYTES = 4 << 20
 ASSEMBLED_BYTES = 1 << 15
 """Serialised bytes to assemble in one go: on asyncio, each go is a trip to a worker thread."""
 
-Writes = Mapping[CheckpointKey, Sequence[Row[Any]]]
-
 
 class Listing:
     """The position of a listing, and its current page."""
@@ -73,16 +70,16 @@ class Listing:
         self._wanted: dict[str, Any] = {}
         """Parameters of `Checkpoints.get_page`."""
         if config is not None:
-            place = place_of(config)
+            place = Place.of(config)
             self._wanted["thread"] = place.thread.key
-            if configurable_of(config).get("checkpoint_ns") is not None:
+            if config["configurable"].get("checkpoint_ns") is not None:
                 self._wanted["ns"] = place.ns_key
             if place.checkpoint_id is not None:
                 self._wanted["checkpoint"] = place.checkpoint_id
         if before is not None and (before_id := get_checkpoint_id(before)):
             self._wanted["before"] = before_id
         self.waiting: deque[DecodedCheckpoint] = deque()
-        self._writes: Writes = {}
+        self._writes: dict[CheckpointKey, Sequence[Row[Any]]] = {}
         self._parts: dict[BlobKey, Part] = {}
         self._cached: Values = {}
         self._last: Values = {}

@@ -21,17 +21,9 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, status_at
+from langgraph_session_saver.retention import policy
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
 from langgraph_session_saver.retention.contents import Thinned
-from langgraph_session_saver.retention.lineage import Stored
-from langgraph_session_saver.retention.policy import (
-    Choice,
-    keep_last,
-    keep_latest,
-    keep_nothing,
-    keep_other_runs,
-    keep_since,
-)
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import BATCH
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -46,9 +38,6 @@ STRATEGIES = ("keep_latest", "keep_last", *DELETE)
 
 PAGE = 200
 """Threads that a sweep reads at a time."""
-
-Choose = Callable[[Sequence[Stored]], Choice]
-"""From all checkpoints of a thread to those that stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,9 @@ class ThreadMaintenance:
             return
         threads_of_runs = self._context.storage.thread_data.threads_of_runs
         for key in (yield Request.read(threads_of_runs, sorted(doomed))):
-            yield from self._prune_thread(serde, key, partial(keep_other_runs, run_ids=doomed))
+            yield from self._prune_thread(
+                serde, key, partial(policy.keep_other_runs, run_ids=doomed)
+            )
 
     def prune(
         self,
@@ -117,14 +108,14 @@ class ThreadMaintenance:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
-        choose: Choose = keep_nothing if strategy in DELETE else keep_latest
+        choose: policy.Choose = policy.keep_nothing if strategy in DELETE else policy.keep_latest
         if strategy == "keep_last":
             if count is None:
                 raise InvalidConfigError(
                     "prune(strategy='keep_last') needs a number: pass keep_last=, here or to the "
                     "saver"
                 )
-            choose = partial(keep_last, count=count)
+            choose = partial(policy.keep_last, count=count)
         total = Counts()
         for thread_id in _check_ids("thread_ids", thread_ids):
             key = thread_key(check_thread_id(thread_id))
@@ -158,11 +149,13 @@ class ThreadMaintenance:
             for thread in threads:
                 key = thread.thread_key
                 if is_idle(thread):
-                    found = yield from self._prune_thread(serde, key, keep_nothing, dry_run=True)
+                    found = yield from self._prune_thread(
+                        serde, key, policy.keep_nothing, dry_run=True
+                    )
                     if dry_run or (yield from self.delete(key, is_idle)):
                         counts += found
                 elif older_than is not None:
-                    choose = partial(keep_since, cutoff=now - older_than)
+                    choose = partial(policy.keep_since, cutoff=now - older_than)
                     counts += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
             if len(threads) < PAGE:
                 return counts
@@ -185,7 +178,7 @@ class ThreadMaintenance:
     # -- pruning one thread -----------------------------------------------------------------
 
     def _prune_thread(
-        self, serde: SerializerProtocol, key: bytes, choose: Choose, *, dry_run: bool = False
+        self, serde: SerializerProtocol, key: bytes, choose: policy.Choose, *, dry_run: bool = False
     ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
@@ -217,14 +210,16 @@ class ThreadMaintenance:
             yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(self, conn: Connection, key: bytes, choose: Choose) -> tuple[str, Thinned | None]:
+    def _plan(
+        self, conn: Connection, key: bytes, choose: policy.Choose
+    ) -> tuple[str, Thinned | None]:
         """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
         thread = storage.threads.get(conn, key)
         if thread is None:
             return "", None
         contents = read_contents(storage, conn, key, thread.revision)
-        return thread.thread_id, contents.thinned(choose(list(contents.rows.values())))
+        return thread.thread_id, contents.thinned(choose)
 
     def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
         """Delete what is planned, a piece in each transaction, until others change the thread.
@@ -261,15 +256,14 @@ class ThreadMaintenance:
         return following
 
     def _plan_and_carry_out(
-        self, conn: Connection, key: bytes, choose: Choose
+        self, conn: Connection, key: bytes, choose: policy.Choose
     ) -> tuple[str, Thinned | None]:
         """As `_plan`, and delete it in the same transaction."""
-        storage = self._context.storage
-        thread = storage.threads.lock_existing(conn, key)
+        self._context.storage.threads.lock_existing(conn, key)
         thread_id, thinned = self._plan(conn, key, choose)
         if thinned is not None:
-            carry_out(storage, conn, key, thinned)
-            storage.threads.change(conn, key, {"revision": new_revision(thread.revision)})
+            revision = thinned.contents.revision
+            self._delete_piece(conn, key, thinned, revision, by_order=False)
         return thread_id, thinned
 
     # -- projecting again -------------------------------------------------------------------

@@ -7,6 +7,7 @@ checkpoint's tasks without waiting for its put, and scripts may run in worker th
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -38,6 +39,7 @@ from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.contents import Contents, Thinned
+from langgraph_session_saver.retention.policy import keep_last
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -101,10 +103,10 @@ class CheckpointWriter:
         """Store a step of a thread whose row is known; False if it is not, or has changed."""
         context, new = self._context, put.new
         thread, threads = new.place.thread, context.known_threads
-        known = threads.rows.get(thread.key)
-        if known is None or not known.agrees_with(thread) or not _only_adds(put, known.head):
+        head = threads.head(thread)
+        if head is None or not _only_adds(put, head):
             return False
-        head, thinned, revision = known.head, None, new_revision()
+        thinned, revision = None, new_revision()
         if context.keep_last is not None:
             thinned = self._thin_known(put, head.revision, revision)
             if thinned is None or thinned.newly_hidden:
@@ -246,7 +248,8 @@ class CheckpointWriter:
         return self._thin(contents.with_step(after, retained_row(put.new, encoded), blobs))
 
     def _thin(self, contents: Contents) -> Thinned:
-        return contents.keeping_last(int(self._context.keep_last or 1), UNUSED_BLOBS)
+        choose = partial(keep_last, count=self._context.keep_last or 1)
+        return contents.thinned(choose, slack=UNUSED_BLOBS)
 
     # -- projections ------------------------------------------------------------------------
 

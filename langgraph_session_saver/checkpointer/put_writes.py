@@ -16,7 +16,6 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import RESUME
 from sqlalchemy import Connection
 
-from langgraph_session_saver.checkpointer.config import configurable_of, place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.put import check_parent
 from langgraph_session_saver.encoding.chains import Value
@@ -65,7 +64,7 @@ class TaskWritesWriter:
         task_path: str,
     ) -> Script[None]:
         """Check a task's writes and return the script that stores them."""
-        place = place_of(config)
+        place = Place.of(config)
         if place.key is None:
             raise InvalidConfigError(
                 f"put_writes for thread {place.thread.thread_id!r} names no checkpoint_id: writes "
@@ -87,9 +86,9 @@ class TaskWritesWriter:
         unless_pruned = task.key if context.keep_last is not None else None
         batch = context.storage.checkpoints.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
-            known = context.known_threads.rows.get(thread.key)
+            is_known = context.known_threads.head(thread) is not None
             try:
-                if known is not None and known.agrees_with(thread) and not task.sets_status:
+                if is_known and not task.sets_status:
                     if batch.upserts:
                         request = Request.statement if batch.is_one_insert else Request.batch
                         yield request(context.storage.batches.run, batch)
@@ -170,7 +169,7 @@ class TaskWritesWriter:
 
     def _about(self, task: _TaskWrites) -> dict[str, Any]:
         """The columns of an error's row that say where it happened."""
-        place, configurable = task.place, configurable_of(task.config)
+        place, configurable = task.place, task.config["configurable"]
         run_id = (task.config.get("metadata") or {}).get("run_id") or configurable.get("run_id")
         root_id = place.checkpoint_id
         if not place.is_root:

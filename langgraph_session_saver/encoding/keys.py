@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from secrets import randbits
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
+
+from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.validation import (
+    CHECKPOINT_ID_LENGTH,
+    NAMESPACE_LENGTH,
+    check_optional_id,
+    check_text,
+    check_thread_id,
+)
 
 Typed = tuple[str, bytes]
 """A serialised value: the type and the bytes that a serde's `dumps_typed` returns."""
@@ -22,6 +32,12 @@ def hash_key(*parts: str) -> bytes:
     lengths = ",".join([str(len(part)) for part in parts])
     text = f"{lengths};{''.join(parts)}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+
+
+@lru_cache(maxsize=4_096)
+def thread_key(thread_id: str) -> bytes:
+    """The key of a thread's rows."""
+    return hash_key(thread_id)
 
 
 @lru_cache(maxsize=4_096)
@@ -71,6 +87,34 @@ class Place(NamedTuple):
     ns_key: bytes
     checkpoint_id: str | None
 
+    @classmethod
+    def of(cls, config: RunnableConfig | None) -> Place:
+        """Read the thread, namespace and checkpoint that a config names.
+
+        Raises:
+            InvalidConfigError: There is no thread, or an id is not text, too long or not storable.
+        """
+        configurable = (config or {}).get("configurable")
+        usage = "pass config={'configurable': {'thread_id': …}}"
+        if not isinstance(configurable, Mapping):
+            raise InvalidConfigError(f"the config has no 'configurable': {usage}")
+        if "thread_id" not in configurable:
+            raise InvalidConfigError(f"the config names no thread: {usage}")
+        thread_id = check_thread_id(configurable["thread_id"])
+        thread = ThreadRef(
+            thread_key(thread_id),
+            thread_id,
+            check_optional_id("session_id", configurable.get("session_id")),
+            check_optional_id("owner_id", configurable.get("owner_id")),
+        )
+        checkpoint_ns = configurable.get("checkpoint_ns") or ""
+        if checkpoint_ns:
+            check_text("checkpoint_ns", checkpoint_ns, NAMESPACE_LENGTH)
+        checkpoint_id = configurable.get("checkpoint_id") or None
+        if checkpoint_id is not None:
+            check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
+        return cls(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
+
     @property
     def is_root(self) -> bool:
         """Whether this is the thread's root namespace."""
@@ -94,12 +138,6 @@ class Place(NamedTuple):
                 "checkpoint_id": checkpoint_id,
             }
         }
-
-
-@lru_cache(maxsize=4_096)
-def thread_key(thread_id: str) -> bytes:
-    """The key of a thread's rows."""
-    return hash_key(thread_id)
 
 
 _VERSION = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)

@@ -11,10 +11,10 @@ from langgraph.checkpoint.base import writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import ANCESTORS
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
+from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import (
     AmbiguousIdError,
@@ -99,7 +99,7 @@ class NamespaceReader:
         self, context: Context, serde: SerializerProtocol, thread_id: Any, checkpoint_ns: Any
     ) -> None:
         configurable = {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns}
-        self.place = place_of({"configurable": configurable})
+        self.place = Place.of({"configurable": configurable})
         self.queries = NamespaceQueries(context.tables, self.place)
         self.serde = serde
         self._checkpoints = context.storage.checkpoints

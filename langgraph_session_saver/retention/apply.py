@@ -30,24 +30,20 @@ def deletes_of(tables: Tables, thread_key: bytes, thinned: Thinned) -> list[tupl
         for row in thinned.gone
     ]
     blobs: Rows = [{"thread_key": thread_key, "blob_key": key} for key in thinned.unused]
-    t = tables
-    deletes = [(t.writes, checkpoints), (t.checkpoints, checkpoints), (t.blobs, blobs)]
+    deletes = [
+        (tables.writes, checkpoints), (tables.checkpoints, checkpoints), (tables.blobs, blobs)
+    ]  # fmt: skip
     return [(table, rows) for table, rows in deletes if rows]
 
 
 def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
-    """Split what has to be deleted into pieces of one transaction each.
+    """Split what has to be deleted into pieces of one transaction each, at least one.
 
     Checkpoints go first, the oldest ones before the others, then blobs, deltas before their bases,
     so that everything that is left can be read at any moment. Orphaned writes go with the last
     checkpoints, because all checkpoints that are left are searched for theirs.
 
-    Args:
-        thinned: What has to be deleted.
-        pace: Says before each piece how many rows that is.
-
-    Yields:
-        Each piece, at least one.
+    `pace` says before each piece how many rows that is.
     """
     gone = sorted(thinned.gone, key=lambda row: row.checkpoint_id)
     unused = sorted(thinned.unused.items(), key=lambda item: (-item[1], item[0]))
@@ -55,21 +51,16 @@ def in_pieces(thinned: Thinned, pace: Pace) -> Iterator[Thinned]:
         yield thinned
         return
     nothing = replace(thinned, gone=[], newly_hidden=[], unused={}, oldest_root=None)
-    start, newly_hidden = 0, thinned.newly_hidden
-    while True:
-        piece = gone[start : start + pace.most]
-        start += len(piece)
-        oldest_root = thinned.oldest_root if start == len(gone) else None
-        yield replace(nothing, gone=piece, newly_hidden=newly_hidden, oldest_root=oldest_root)
-        newly_hidden = []
-        if start == len(gone):
-            break
+    hidden = thinned.newly_hidden
+    while len(gone) > (most := pace.most):
+        yield replace(nothing, gone=gone[:most], newly_hidden=hidden)
+        gone, hidden = gone[most:], []
+    yield replace(nothing, gone=gone, newly_hidden=hidden, oldest_root=thinned.oldest_root)
     pace.restart()
-    start = 0
-    while start < len(unused):
-        piece_of_blobs = dict(unused[start : start + pace.most])
-        start += len(piece_of_blobs)
-        yield replace(nothing, unused=piece_of_blobs)
+    while unused:
+        most = pace.most
+        yield replace(nothing, unused=dict(unused[:most]))
+        unused = unused[most:]
 
 
 def carry_out(
@@ -80,24 +71,19 @@ def carry_out(
     *,
     by_order: bool = False,
 ) -> None:
-    """Delete what is not kept of a thread.
+    """Delete what is not kept of a thread, whose row is locked.
 
-    Args:
-        storage: The statements.
-        conn: A transaction that holds the lock of the thread's row.
-        thread_key: The thread.
-        thinned: What has to be deleted.
-        by_order: Whether to delete any unused blobs, as many as these. All others must follow.
+    With `by_order`, any unused blobs are deleted, as many as these; all others must follow.
     """
+    data = storage.thread_data
     if thinned.gone:
         gone = [row.key for row in thinned.gone]
-        storage.thread_data.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
+        data.delete_checkpoints(conn, thread_key, gone, thinned.contents.rows)
     if thinned.newly_hidden:
-        storage.thread_data.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
+        data.hide(conn, thread_key, [row.key for row in thinned.newly_hidden])
     if thinned.unused and by_order:
-        staying = thinned.contents.blobs
-        storage.thread_data.delete_newest_blobs(conn, thread_key, len(thinned.unused), staying)
+        data.delete_newest_blobs(conn, thread_key, len(thinned.unused), thinned.contents.blobs)
     elif thinned.unused:
-        storage.thread_data.delete_blobs(conn, thread_key, thinned.unused)
+        data.delete_blobs(conn, thread_key, thinned.unused)
     if thinned.oldest_root is not None:
         storage.batches.delete_orphans(conn, thread_key, thinned.oldest_root)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from langgraph_session_saver.retention.lineage import Stored
-from langgraph_session_saver.retention.policy import Choice, keep_last
+from langgraph_session_saver.retention.policy import Choose
 
 Bases = Mapping[bytes, "tuple[bytes | None, int]"]
 """Blobs by key: the base that each is a delta of, and its depth in the chain."""
@@ -45,29 +45,20 @@ class Contents:
             rows = dict(sorted(rows.items(), key=lambda item: item[1].checkpoint_id))
         return Contents(revision, rows, blobs)
 
-    def keeping_last(self, count: int, slack: int) -> Thinned:
-        """What goes if the last roots are kept, with what they need.
+    def thinned(self, choose: Choose, *, slack: int = 0) -> Thinned:
+        """What goes if only the chosen checkpoints are kept.
 
         Args:
-            count: Roots that are kept.
+            choose: From all checkpoints to those that stay.
             slack: Unused blobs that may wait until there are more, to be deleted together.
         """
-        return self.thinned(keep_last(list(self.rows.values()), count), slack=slack)
-
-    def thinned(self, choice: Choice, *, slack: int = 0) -> Thinned:
-        """What goes if only a choice is kept.
-
-        Args:
-            choice: What is kept.
-            slack: Unused blobs that may wait until there are more, to be deleted together.
-        """
-        chosen = choice.kept | choice.hidden
-        kept = {key: row for key, row in self.rows.items() if row in chosen}
+        listed, hidden = choose(list(self.rows.values()))
+        kept = {key: row for key, row in self.rows.items() if row in listed or row in hidden}
         gone = [row for key, row in self.rows.items() if key not in kept]
-        newly_hidden = [row for row in choice.hidden if not row.is_hidden]
+        newly_hidden = [row for row in hidden if not row.is_hidden]
         for row in newly_hidden:
             kept[row.key] = replace(row, is_hidden=True)
-        roots = [row.checkpoint_id for row in choice.kept if not row.checkpoint_ns]
+        roots = [row.checkpoint_id for row in listed if not row.checkpoint_ns]
         unused = unused_blobs(self.blobs, (key for row in kept.values() for key in row.blobs))
         if len(unused) <= slack:
             unused = {}

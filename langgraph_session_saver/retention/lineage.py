@@ -54,9 +54,7 @@ def needed_of_memory(oldest_first: Sequence[Stored], bounds: Collection[str]) ->
     that is a fork or a copy, the root that it was made from. Ids are compared, as a replay does:
     a run that started from an older root may still write after a newer root exists.
 
-    Args:
-        oldest_first: The checkpoints of the memory.
-        bounds: The ids of the oldest kept root, and of older ones that replays may start from.
+    The bounds are the ids of the oldest kept root, and of older ones that replays may start from.
     """
     ids = [row.checkpoint_id for row in oldest_first]
     for bound in bounds:
@@ -119,14 +117,7 @@ def origin_of(
     metadata: Mapping[str, Any],
     parent: Origin | None,
 ) -> Origin:
-    """The origin of a root checkpoint.
-
-    Args:
-        checkpoint_id: The checkpoint.
-        parent_id: Its parent.
-        metadata: Its metadata.
-        parent: The origin of its parent, if known.
-    """
+    """The origin of a root checkpoint; that of its parent may be unknown."""
     source = metadata.get("source")
     step = number if isinstance(number := metadata.get("step"), int) else None
     if source not in {"update", "fork"}:

@@ -6,7 +6,7 @@ needs them. The ancestors that a `DeltaChannel` is replayed from are kept, hidde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,12 +25,14 @@ class Choice(NamedTuple):
     hidden: set[Stored]
 
 
+Choose = Callable[[Sequence[Stored]], Choice]
+"""From all checkpoints of a thread to those that stay."""
+
+
 def keep_latest(rows: Sequence[Stored]) -> Choice:
     """Keep the newest checkpoint of each namespace that the newest root checkpoint needs."""
-    newest: dict[bytes, Stored] = {}
-    for row in sorted(keep_last(rows, 1).kept, key=lambda row: row.checkpoint_id):
-        newest[row.ns_key] = row
-    kept = set(newest.values())
+    in_order = sorted(keep_last(rows, 1).kept, key=lambda row: row.checkpoint_id)
+    kept = set({row.ns_key: row for row in in_order}.values())
     return Choice(kept, replayed_ancestors(rows, kept) - kept)
 
 
@@ -83,7 +85,6 @@ def keep_other_runs(rows: Sequence[Stored], run_ids: Collection[str]) -> Choice:
     return Choice({row for row in rows if row.run_id not in run_ids}, set())
 
 
-def keep_nothing(rows: Sequence[Stored]) -> Choice:
+def keep_nothing(_rows: Sequence[Stored]) -> Choice:
     """Keep nothing."""
-    del rows
     return Choice(set(), set())

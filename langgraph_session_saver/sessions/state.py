@@ -12,9 +12,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, Row, func, select
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
+from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.errors import (
     HistoryLostError,
     InvalidConfigError,
@@ -321,7 +321,7 @@ class SessionState(SessionMethods):
         values = None
         if stored.thread_id is not None and stored.checkpoint_id is not None:
             at = {"thread_id": stored.thread_id, "checkpoint_id": stored.checkpoint_id}
-            place = place_of({"configurable": at})
+            place = Place.of({"configurable": at})
             values = yield from self._reader.get_values(self._serde, place, is_wanted)
         found = {clean_text(channel): value for channel, value in (values or {}).items()}
         if values is None or references - found.keys():

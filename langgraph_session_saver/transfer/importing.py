@@ -27,14 +27,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_session_saver.checkpointer.config import place_of
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import decode
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import LRUCache
-from langgraph_session_saver.encoding.keys import hash_key, next_version, thread_key
+from langgraph_session_saver.encoding.keys import Place, hash_key, next_version, thread_key
 from langgraph_session_saver.errors import InvalidConfigError, ThreadNotFoundError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.transfer.other_savers import CheckpointRef, CheckpointRefs, Reader
@@ -157,7 +156,7 @@ class Importer:
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
         """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
-        place = place_of(ref.config())
+        place = Place.of(ref.config())
         key = place.key_of(ref.checkpoint_id)
         rows = yield Request.read(self._context.storage.checkpoints.get, *key)
         return (decode(self._serde, place, rows[0]).checkpoint, rows) if rows else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -12,6 +13,7 @@ from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.encoding.references import References
 from langgraph_session_saver.retention.contents import Contents, unused_blobs
 from langgraph_session_saver.retention.lineage import Stored
+from langgraph_session_saver.retention.policy import keep_last
 from tests.retention.runs import LINE, Run
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.graphs import line_of, thread
@@ -36,7 +38,10 @@ def test_the_number_of_unused_blobs_is_bounded_for_chains_of_any_length(links: i
         refs = References("", (), {"text": key}, None)
         row = Stored(b"", f"{number:06}", "", None, None, None, is_hidden=False, refs=refs)
         step = contents.with_step(number, row, {key: (before if depth else None, depth)})
-        contents, before = step.keeping_last(4, SLACK_BLOBS).contents, key
+        contents, before = (
+            step.thinned(partial(keep_last, count=4), slack=SLACK_BLOBS).contents,
+            key,
+        )
 
         used = [blob for kept in contents.rows.values() for blob in kept.blobs]
         assert len(unused_blobs(contents.blobs, used)) <= SLACK_BLOBS
@@ -47,7 +52,8 @@ def test_a_late_older_checkpoint_pushes_out_no_newer_one() -> None:
     for revision, name in enumerate(["1", "3", "2", "4"]):
         refs = References("", (), {}, None)
         row = Stored(b"", name, "", None, None, None, is_hidden=False, refs=refs)
-        contents = contents.with_step(revision, row, {}).keeping_last(2, SLACK_BLOBS).contents
+        contents = contents.with_step(revision, row, {})
+        contents = contents.thinned(partial(keep_last, count=2), slack=SLACK_BLOBS).contents
 
     assert [row.checkpoint_id for row in contents.rows.values()] == ["3", "4"]
 
