@@ -113,7 +113,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self._writer = CheckpointWriter(self._context)
         self._task_writes = TaskWritesWriter(self._context)
         self._reader = CheckpointReader(self._context)
-        self._maintenance = ThreadMaintenance(self._context, self._reader)
+        self._maintenance = ThreadMaintenance(self._context)
 
     @classmethod
     def from_conn_string(cls, url: str | URL | PathLike[str] | None = None, **options: Any) -> Self:
@@ -257,7 +257,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: The config names no thread, or a filter key is not text.
         """
-        return self._pages(Listing(self._context, self._reader, config, filter, before, limit))
+        return self._pages(Listing(self._context, config, filter, before, limit))
 
     def _pages(self, listing: Listing) -> Iterator[CheckpointTuple]:
         while found := self._script_runner.run(listing.next(self.serde)):
@@ -272,7 +272,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
-        listing = Listing(self._context, self._reader, config, filter, before, limit)
+        listing = Listing(self._context, config, filter, before, limit)
         while found := await self._script_runner.arun(listing.next(self.serde)):
             for item in found:
                 yield item

@@ -17,8 +17,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
-from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.checkpointer.known import facts_of
+from langgraph_session_saver.checkpointer.context import Context, facts_of
 from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key

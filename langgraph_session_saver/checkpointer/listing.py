@@ -55,14 +55,13 @@ class Listing:
     def __init__(
         self,
         context: Context,
-        reader: CheckpointReader,
         config: RunnableConfig | None,
         filter: Mapping[str, Any] | None,  # noqa: A002 - LangGraph's name
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
         check_filter(filter)
-        self._context, self._reader = context, reader
+        self._context, self._reader = context, CheckpointReader(context)
         self._filter = filter or {}
         self._left = sys.maxsize if limit is None else limit
         self._page_size = FIRST_PAGE if limit is None else FIRST_PAGE_OF_LIMIT

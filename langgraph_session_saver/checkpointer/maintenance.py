@@ -23,7 +23,7 @@ from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, status_at
 from langgraph_session_saver.retention import policy
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
-from langgraph_session_saver.retention.contents import Thinned
+from langgraph_session_saver.retention.policy import Choose, Thinned
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import BATCH
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -58,9 +58,8 @@ class Counts:
 class ThreadMaintenance:
     """Deletes, prunes, sweeps and copies threads."""
 
-    def __init__(self, context: Context, reader: CheckpointReader) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._reader = reader
 
     def delete_thread(self, thread_id: Any) -> Script[None]:
         """Delete a thread and its projected rows."""
@@ -108,7 +107,7 @@ class ThreadMaintenance:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
-        choose: policy.Choose = policy.keep_nothing if strategy in DELETE else policy.keep_latest
+        choose: Choose = policy.keep_nothing if strategy in DELETE else policy.keep_latest
         if strategy == "keep_last":
             if count is None:
                 raise InvalidConfigError(
@@ -178,7 +177,7 @@ class ThreadMaintenance:
     # -- pruning one thread -----------------------------------------------------------------
 
     def _prune_thread(
-        self, serde: SerializerProtocol, key: bytes, choose: policy.Choose, *, dry_run: bool = False
+        self, serde: SerializerProtocol, key: bytes, choose: Choose, *, dry_run: bool = False
     ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
@@ -210,9 +209,7 @@ class ThreadMaintenance:
             yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(
-        self, conn: Connection, key: bytes, choose: policy.Choose
-    ) -> tuple[str, Thinned | None]:
+    def _plan(self, conn: Connection, key: bytes, choose: Choose) -> tuple[str, Thinned | None]:
         """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
         thread = storage.threads.get(conn, key)
@@ -256,7 +253,7 @@ class ThreadMaintenance:
         return following
 
     def _plan_and_carry_out(
-        self, conn: Connection, key: bytes, choose: policy.Choose
+        self, conn: Connection, key: bytes, choose: Choose
     ) -> tuple[str, Thinned | None]:
         """As `_plan`, and delete it in the same transaction."""
         self._context.storage.threads.lock_existing(conn, key)
@@ -283,7 +280,7 @@ class ThreadMaintenance:
         """Make a thread's projected rows show its newest root checkpoint."""
         context = self._context
         config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
-        newest = yield from self._reader.get_tuple(serde, config)
+        newest = yield from CheckpointReader(context).get_tuple(serde, config)
         if newest is None:
             return
         new = new_checkpoint(context, serde, config, newest.checkpoint, newest.metadata, {})

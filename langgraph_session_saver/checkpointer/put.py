@@ -19,7 +19,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context, facts_of
 from langgraph_session_saver.checkpointer.encode import (
     EncodedCheckpoint,
     NewCheckpoint,
@@ -27,7 +27,6 @@ from langgraph_session_saver.checkpointer.encode import (
     new_checkpoint,
     retained_row,
 )
-from langgraph_session_saver.checkpointer.known import facts_of
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
@@ -38,8 +37,7 @@ from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
-from langgraph_session_saver.retention.contents import Contents, Thinned
-from langgraph_session_saver.retention.policy import keep_last
+from langgraph_session_saver.retention.policy import Contents, Thinned, keep_last
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script

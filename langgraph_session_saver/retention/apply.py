@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Table
 
-from langgraph_session_saver.retention.contents import Contents, Thinned
 from langgraph_session_saver.retention.lineage import Stored
+from langgraph_session_saver.retention.policy import Contents, Thinned
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.storage import Storage

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from langgraph_session_saver.encoding.keys import ThreadRef
-from langgraph_session_saver.retention.contents import Bases
+from langgraph_session_saver.retention.policy import Bases
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import BATCH, batches
 from langgraph_session_saver.sql.dialects.base import Dialect

@@ -11,9 +11,8 @@ from typing_extensions import TypedDict
 
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.encoding.references import References
-from langgraph_session_saver.retention.contents import Contents, unused_blobs
 from langgraph_session_saver.retention.lineage import Stored
-from langgraph_session_saver.retention.policy import keep_last
+from langgraph_session_saver.retention.policy import Contents, keep_last, unused_blobs
 from tests.retention.runs import LINE, Run
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.graphs import line_of, thread
