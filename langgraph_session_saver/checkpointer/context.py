@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from sqlalchemy import Connection
@@ -139,7 +139,7 @@ def upgrade(conn: Connection, tables: Tables) -> None:
     upgrade_within(conn, tables)
 
 
-# -- what this process knows; it may be missing or outdated: the database decides ----------------
+# -- what this process knows; it may be missing or outdated: the database decides ---------------
 
 CACHED_ENTRIES = 4_096
 """Threads, and checkpoints, in the caches of small facts."""
@@ -195,14 +195,13 @@ class CheckpointFacts(NamedTuple):
 
     send_nodes: tuple[str, ...]
     """The nodes of its `Send` tasks."""
-    step: int | None
     origin: Origin | None
     """None in a subgraph's namespace."""
     versions: ChannelVersions
     """The versions of the channels that have a value."""
 
 
-def facts_of(checkpoint: Checkpoint, step: Any, origin: Origin | None) -> CheckpointFacts:
+def facts_of(checkpoint: Checkpoint, origin: Origin | None) -> CheckpointFacts:
     """The facts about a checkpoint that is being put or was read."""
     values = checkpoint["channel_values"]
     versions = {
@@ -210,9 +209,7 @@ def facts_of(checkpoint: Checkpoint, step: Any, origin: Origin | None) -> Checkp
         for channel, version in checkpoint["channel_versions"].items()
         if channel in values
     }
-    return CheckpointFacts(
-        send_nodes(values), step if isinstance(step, int) else None, origin, versions
-    )
+    return CheckpointFacts(send_nodes(values), origin, versions)
 
 
 class KnownCheckpoints:

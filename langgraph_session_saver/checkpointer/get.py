@@ -150,11 +150,7 @@ class CheckpointReader:
         return resolve(key, of_thread(rows, thread_key), known)
 
     def note_empty(self, decoded: DecodedCheckpoint, channel: str) -> None:
-        """Remember that a channel has no blob.
-
-        Raises:
-            HistoryLostError: The checkpoint says that it has one.
-        """
+        """Remember that a channel has no blob, or raise if the checkpoint says that it has one."""
         if channel not in decoded.empty_channels:
             raise HistoryLostError(
                 f"{decoded.channel_name(channel)} is not in the database: rows of session_blobs "
@@ -222,7 +218,7 @@ class CheckpointReader:
         self, key: CheckpointKey, decoded: DecodedCheckpoint, found: CheckpointTuple
     ) -> None:
         """Remember what later puts and writes ask about a checkpoint."""
-        known, checkpoint = self._context.known_checkpoints, found.checkpoint
+        known = self._context.known_checkpoints
         known.note_found(key)
         if known.facts.get(key) is None:
             origin, row = None, decoded.row
@@ -231,12 +227,12 @@ class CheckpointReader:
                     key.checkpoint_id, row.parent_checkpoint_id, found.metadata, None
                 )
                 origin = origin._replace(run=row.root_checkpoint_id)
-            known.facts.put(key, facts_of(checkpoint, found.metadata.get("step"), origin))
+            known.facts.put(key, facts_of(found.checkpoint, origin))
         if found.pending_writes and self._context.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             known.checked_channels.put(key, channels)
 
-    # -- what `DeltaChannel`s replay ---------------------------------------------------------------
+    # -- what `DeltaChannel`s replay --------------------------------------------------------
 
     def get_delta_history(
         self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
@@ -268,7 +264,7 @@ class CheckpointReader:
         self, path: Sequence[DecodedCheckpoint], history: dict[str, DeltaChannelHistory]
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
-        storage, thread_key = self._context.storage, path[0].place.thread.key
+        statements, thread_key = self._context.storage.checkpoints, path[0].place.thread.key
         unseeded = {channel: found for channel, found in history.items() if "seed" not in found}
         blobs = {
             (thread_key, key)
@@ -276,9 +272,10 @@ class CheckpointReader:
             for channel, key in decoded.blobs.items()
             if channel in unseeded
         }
-        stored = yield Request.read(storage.checkpoints.existing_blobs, blobs)
         rows = [decoded.row for decoded in path]
-        writes = yield Request.read(storage.checkpoints.get_writes, rows)
+        stored, writes = yield Request.read(
+            lambda conn: (statements.existing_blobs(conn, blobs), statements.get_writes(conn, rows))
+        )
         for channel, found in unseeded.items():
             for decoded in path:
                 written = writes.get(decoded.place.key_of(decoded.row.checkpoint_id), [])

@@ -18,8 +18,6 @@ from langgraph_session_saver.checkpointer.encode import new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.projection.project import Changes
-from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, status_at
 from langgraph_session_saver.retention import policy
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
@@ -204,9 +202,8 @@ class ThreadMaintenance:
             if thinned is not None:
                 total += _counted(thinned)
         self._context.forget_thread(key)
-        thread = ThreadRef(key, thread_id)
-        if (yield Request.read(self._shows_deleted, thread)):
-            yield from self._project_again(serde, thread)
+        if (yield Request.read(self._shows_deleted, key)):
+            yield from self._project_again(serde, ThreadRef(key, thread_id))
         return replace(total, threads=int(bool(total.checkpoints)))
 
     def _plan(self, conn: Connection, key: bytes, choose: Choose) -> tuple[str, Thinned | None]:
@@ -259,20 +256,16 @@ class ThreadMaintenance:
         self._context.storage.threads.lock_existing(conn, key)
         thread_id, thinned = self._plan(conn, key, choose)
         if thinned is not None:
-            revision = thinned.contents.revision
-            self._delete_piece(conn, key, thinned, revision, by_order=False)
+            self._delete_piece(conn, key, thinned, thinned.contents.revision, by_order=False)
         return thread_id, thinned
 
     # -- projecting again -------------------------------------------------------------------
 
-    def _shows_deleted(self, conn: Connection, thread: ThreadRef) -> bool:
+    def _shows_deleted(self, conn: Connection, key: bytes) -> bool:
         """Whether a thread's projected rows show another checkpoint than its newest."""
         storage = self._context.storage
-        row = storage.threads.get(conn, thread.key)
-        return (
-            row is not None
-            and storage.checkpoints.latest_root(conn, thread.key) != row.checkpoint_id
-        )
+        row = storage.threads.get(conn, key)
+        return row is not None and row.checkpoint_id != storage.checkpoints.latest_root(conn, key)
 
     def _project_again(
         self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
@@ -292,20 +285,13 @@ class ThreadMaintenance:
         columns = {"checkpoint_id": new.id}
         if not keeps_status:
             columns = _status_at(new.reached, newest.pending_writes or ())
-        yield Request.write(self._apply, thread, step, changes, columns)
 
-    def _apply(
-        self,
-        conn: Connection,
-        thread: ThreadRef,
-        step: Step,
-        changes: Changes,
-        columns: dict[str, Any],
-    ) -> None:
-        storage = self._context.storage
-        head = storage.threads.lock(conn, thread)
-        self._context.projected.apply(conn, thread, head, step, changes)
-        storage.threads.change(conn, thread.key, columns)
+        def apply(conn: Connection) -> None:
+            head = context.storage.threads.lock(conn, thread)
+            context.projected.apply(conn, thread, head, step, changes)
+            context.storage.threads.change(conn, thread.key, columns)
+
+        yield Request.write(apply)
 
 
 def _is_at(revision: int, thread: Any) -> bool:

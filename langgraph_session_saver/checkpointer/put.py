@@ -81,8 +81,7 @@ class CheckpointWriter:
         The values of an orphan, whose parent is known not to exist, are all stored.
         """
         new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
-        facts = facts_of(checkpoint, new.step_number, new.origin)
-        self._context.known_checkpoints.facts.put(new.key, facts)
+        self._context.known_checkpoints.facts.put(new.key, facts_of(checkpoint, new.origin))
         return self._store(new, is_orphan=is_orphan)
 
     def _store(self, new: NewCheckpoint, *, is_orphan: bool) -> Script[RunnableConfig]:

@@ -176,13 +176,14 @@ class TaskWritesWriter:
             root_id = (configurable.get("checkpoint_map") or {}).get("")
         root_key = CheckpointKey(place.thread.key, b"", str(root_id))
         facts = self._context.known_checkpoints.facts.get(root_key)
+        step = None if facts is None or facts.origin is None else facts.origin.step
         return {
             "checkpoint_id": place.checkpoint_id,
             "root_checkpoint_id": root_id,
             "checkpoint_ns": place.checkpoint_ns,
             "run_id": None if run_id is None else str(run_id),
             "task_id": task.task_id,
-            "step": None if facts is None or facts.step is None else facts.step + 1,
+            "step": None if step is None else step + 1,
         }
 
 

@@ -80,18 +80,12 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
     return needed
 
 
-def is_call(checkpoint_ns: str) -> bool:
-    """Whether a namespace is that of a call: it contains a task id."""
-    return ":" in checkpoint_ns
-
-
 def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str] | None:
     """The namespace and id of the checkpoint whose task runs in a subgraph's namespace.
 
-    Args:
-        checkpoint_ns: A namespace such as `node:task|inner:task`: the caller's with one node more,
-            and a number if the task calls several subgraphs.
-        metadata: A checkpoint's metadata. Its `parents` name a checkpoint of each outer namespace.
+    A namespace is the caller's with one node more, such as `node:task|inner:task`, and a number if
+    the task calls several subgraphs. The `parents` of a checkpoint's metadata name a checkpoint of
+    each outer namespace.
     """
     parts = checkpoint_ns.split("|")
     while len(parts) > 1 and parts[-1].isdigit():
@@ -112,10 +106,7 @@ class Origin(NamedTuple):
 
 
 def origin_of(
-    checkpoint_id: str,
-    parent_id: str | None,
-    metadata: Mapping[str, Any],
-    parent: Origin | None,
+    checkpoint_id: str, parent_id: str | None, metadata: Mapping[str, Any], parent: Origin | None
 ) -> Origin:
     """The origin of a root checkpoint; that of its parent may be unknown."""
     source = metadata.get("source")

@@ -11,12 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from langgraph_session_saver.retention.lineage import (
-    Stored,
-    is_call,
-    needed_of_memory,
-    replayed_ancestors,
-)
+from langgraph_session_saver.retention.lineage import Stored, needed_of_memory, replayed_ancestors
 
 
 class Choice(NamedTuple):
@@ -54,13 +49,13 @@ def keep_last(rows: Sequence[Stored], count: int) -> Choice:
     bounds = {oldest, *(name for name in replayed if name is not None and name < oldest)}
     kept, callers = set(roots), {("", row.checkpoint_id) for row in roots}
     # Memories, which have no one caller, come first, and callers before what they call.
-    for ns in sorted(namespaces, key=lambda ns: (is_call(ns), ns.count("|"))):
+    for ns in sorted(namespaces, key=lambda ns: (":" in ns, ns.count("|"))):
         found = namespaces[ns]
         needed = [row for row in found if row.root_id is not None and row.root_id >= oldest]
         if len(needed) < len(found):
             rooted = [row for row in found if row.root_id is not None]
             needed += [row for row in found if row.root_id is None][-count:]
-            if is_call(ns):
+            if ":" in ns:  # a call
                 needed += [row for row in rooted if row.references.caller in callers]
             else:
                 needed += needed_of_memory(rooted, bounds)
