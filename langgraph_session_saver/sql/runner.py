@@ -235,10 +235,13 @@ class Runner:
             self.dialect.use_autocommit(conn)
             return operation(conn)
         if kind == "schema":
-            return self.dialect.in_schema_transaction(conn, operation)
-        if kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
-            return self.dialect.as_one_statement(conn, operation)
-        return self.dialect.in_transaction(conn, operation)
+            around = self.dialect.schema_transaction(conn)
+        elif kind == "statement" or (kind == "batch" and self.dialect.takes_batches(conn)):
+            around = self.dialect.one_statement(conn)
+        else:
+            around = self.dialect.transaction(conn)
+        with around:
+            return operation(conn)
 
     # -- schemas ----------------------------------------------------------------------------
 

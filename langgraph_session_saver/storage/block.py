@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import Connection
@@ -32,8 +32,8 @@ class OneBlock(InTurn):
             return super().run(conn, batch)
         is_alone = self._dialect.takes_batches(conn)
         if not all(upsert.fits_one_statement(rows) for upsert, rows in batch.upserts):
-            store = partial(super().run, batch=batch)
-            return self._dialect.in_transaction(conn, store) if is_alone else store(conn)
+            with self._dialect.transaction(conn) if is_alone else nullcontext():
+                return super().run(conn, batch)
         check, params = self._check(batch.revision_check)
         parts = [(check, params), *((part, rows[0]) for part, rows in self._parts(batch))]
         texts, bound = _joined([statement.bound(conn, given) for statement, given in parts])

@@ -102,10 +102,7 @@ class ThreadData:
         self.tables = tables
         self.dialect = dialect
         self.threads = threads
-        self._delete_newest_blobs = {
-            but_some: dialect.delete_newest_blobs(tables.blobs, but_some=but_some)
-            for but_some in (False, True)
-        }
+        self._delete_newest_blobs = dialect.delete_newest_blobs(tables.blobs)
 
     # -- deleting a thread ------------------------------------------------------------------
 
@@ -200,13 +197,11 @@ class ThreadData:
         Args:
             conn: A transaction that holds the lock of the thread's row.
             thread_key: The thread.
-            most: How many at most; exactly as many if some stay.
+            most: How many at most.
             staying: The keys of a few that stay, and of all their bases.
         """
-        params: dict[str, Any] = {"thread": thread_key, "most": most}
-        if staying:
-            params["staying"] = list(staying)
-        conn.execute(self._delete_newest_blobs[bool(staying)], params)
+        params = {"thread": thread_key, "most": most, "staying": list(staying)}
+        conn.execute(self._delete_newest_blobs, params)
 
     def _delete_rest(self, conn: Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import date
-from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from sqlalchemy import (
     URL,
@@ -17,12 +15,12 @@ from sqlalchemy import (
     Date,
     Executable,
     Insert,
-    LargeBinary,
+    Integer,
     Select,
     Table,
     bindparam,
-    cast,
     func,
+    literal_column,
     select,
     text,
 )
@@ -30,8 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.errors import DatabaseUnavailableError, SessionSaverError
-
-T = TypeVar("T")
+from langgraph_session_saver.sql.compiled import execute
 
 SETUP_WAIT = 60.0
 """Seconds to wait for another process that sets up the same database."""
@@ -45,8 +42,9 @@ POOL = {"pool_size": POOL_SIZE, "max_overflow": 0}
 
 
 class Dialect:
-    """How a database runs transactions and statements; this class follows the SQL standard."""
+    """How a database runs transactions and statements."""
 
+    insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
     batches_as: Literal["turns", "statement", "block"] = "turns"
     """How a batch is stored: statement by statement, as one statement, or as one block."""
     transient_states: frozenset[str] = frozenset()
@@ -56,12 +54,17 @@ class Dialect:
     """Whether a column holds only values of its declared type."""
     alters_referenced = True
     """Whether a column that a foreign key refers to can be altered."""
-    reports_inserts = False
+    reports_inserts = True
     """Whether the row count of `insert_ignore` tells if it inserted."""
     first_piece_factor = 1
     """How many times the usual number of rows the first transaction of a delete takes."""
     cascades_thread_deletes = False
     """Whether deleting a thread's row deletes its checkpoints, blobs and writes."""
+    version_query = "SELECT version()"
+    sizes_query = ""
+    """The bytes of each table with its indexes, by name, in the schema `:schema`."""
+    sizes_are = ""
+    """How the database finds the sizes."""
 
     def database_file(self, url: URL) -> Path | None:
         """The file that a URL names; None for memory databases and servers."""
@@ -76,10 +79,9 @@ class Dialect:
     def configure(self, dbapi_connection: Any, record: Any) -> None:
         """Configure a new connection of an engine of the saver's own."""
 
-    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Run an operation in a transaction, whatever the engine's isolation level."""
-        with conn.begin():
-            return operation(conn)
+    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
+        """A transaction, whatever the engine's isolation level."""
+        return conn.begin()
 
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
@@ -91,13 +93,13 @@ class Dialect:
     def continue_ids(self, conn: Connection, table: Table) -> None:
         """Continue a table's generated ids after the greatest one that was inserted."""
 
-    def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Run an operation in a transaction that may rebuild tables."""
-        return self.in_transaction(conn, operation)
+    def schema_transaction(self, conn: Connection) -> AbstractContextManager[object]:
+        """A transaction that may rebuild tables."""
+        return self.transaction(conn)
 
-    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
-        """Run an operation of one statement, which needs no transaction around it."""
-        return self.in_transaction(conn, operation)
+    def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
+        """What a single statement runs in, which needs no transaction."""
+        return self.transaction(conn)
 
     def takes_batches(self, conn: Connection) -> bool:
         """Whether a batch is stored in one round trip, without a transaction around it."""
@@ -121,11 +123,13 @@ class Dialect:
 
     def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
         """Insert rows, and leave those that exist unchanged."""
-        raise NotImplementedError
+        return self.insert(table).on_conflict_do_nothing(index_elements=list(key))
 
     def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
         """Insert rows, and update these columns of those that exist."""
-        raise NotImplementedError
+        insert = self.insert(table)
+        new = {name: insert.excluded[name] for name in columns}
+        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
 
     def select_parameter(self, parameter: ColumnElement[Any]) -> ColumnElement[Any]:
         """A parameter as a column of an INSERT's SELECT."""
@@ -172,7 +176,7 @@ class Dialect:
 
     def server_version(self, conn: Connection) -> str:
         """The name and version of the database server."""
-        return str(conn.execute(text("SELECT version()")).scalar_one())
+        return str(conn.execute(text(self.version_query)).scalar_one())
 
     def journal_mode(self, conn: Connection) -> str | None:
         """SQLite's journal mode; None for servers."""
@@ -186,15 +190,12 @@ class Dialect:
 
     def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
         """How the sizes were found, and the bytes of each table with its indexes, by name."""
-        raise NotImplementedError
+        schema = tables[0].schema if tables else None
+        rows = conn.execute(text(self.sizes_query), {"schema": schema})
+        return self.sizes_are, {name: int(size) for name, size in rows}
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
-        """Delete up to `most` blobs of a thread, each before its delta base.
-
-        Args:
-            blobs: The table.
-            but_some: Whether the blobs of the parameter `staying` are kept.
-        """
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
+        """Delete up to `most` blobs of a thread but those `staying`, each before its delta base."""
         raise NotImplementedError
 
     def tuned_for_bulk_deletes(self, conn: Connection) -> AbstractContextManager[None]:
@@ -203,21 +204,17 @@ class Dialect:
         return nullcontext()
 
 
-class OnConflictDialect(Dialect):
-    """A database with INSERT … ON CONFLICT."""
-
-    reports_inserts = True
-    insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
-
-    def insert_ignore(self, table: Table, key: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO NOTHING."""
-        return self.insert(table).on_conflict_do_nothing(index_elements=list(key))
-
-    def upsert(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> Insert:
-        """INSERT … ON CONFLICT (key) DO UPDATE."""
-        insert = self.insert(table)
-        new = {name: insert.excluded[name] for name in columns}
-        return insert.on_conflict_do_update(index_elements=list(key), set_=new)
+@contextmanager
+def ending_transaction(conn: Connection) -> Iterator[None]:
+    """Commit the transaction that SQL has begun, or roll it back after an error."""
+    try:
+        yield
+        execute(conn, "COMMIT")
+    except BaseException:
+        if not conn.invalidated:
+            with suppress(DBAPIError):  # a full disk has rolled back already
+                execute(conn, "ROLLBACK")
+        raise
 
 
 def setup_locked(advice: str) -> DatabaseUnavailableError:
@@ -238,15 +235,16 @@ def _code(orig: Any) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def sum_of_lengths(conn: Connection, table: Table) -> int:
-    """The bytes of all values in a table."""
-    lengths = (func.coalesce(func.length(cast(c, LargeBinary)), 0) for c in table.c)
-    total = conn.execute(select(func.sum(reduce(operator.add, lengths))).select_from(table))
-    return int(total.scalar() or 0)
-
-
-def blobs_to_delete(blobs: Any, *, but_some: bool) -> list[ColumnElement[bool]]:
-    """The condition for a thread's blobs, without those that are kept."""
-    staying: Any = bindparam("staying", expanding=True)
-    of_thread = blobs.c.thread_key == bindparam("thread")
-    return [of_thread, blobs.c.blob_key.not_in(staying)] if but_some else [of_thread]
+def newest_blobs(blobs: Table, row_id: str, order: str) -> Select[Any]:
+    """The row ids of up to `most` blobs of a thread, but those `staying`, in descending order."""
+    old = blobs.alias("old")
+    return (
+        select(literal_column(f"old.{row_id}"))
+        .select_from(old)
+        .where(
+            old.c.thread_key == bindparam("thread"),
+            old.c.blob_key.not_in(bindparam("staying", expanding=True)),
+        )
+        .order_by(literal_column(f"old.{order}").desc())
+        .limit(bindparam("most", type_=Integer))
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -22,9 +22,7 @@ from sqlalchemy.dialects import mysql
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect
-
-T = TypeVar("T")
+from langgraph_session_saver.sql.dialects.base import Dialect, ending_transaction
 
 _IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol."""
@@ -35,7 +33,13 @@ class MySQL(Dialect):
 
     batches_as = "block"
     alters_referenced = False
+    reports_inserts = False
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
+    sizes_are = "estimates, by information_schema"
+    sizes_query = (
+        "SELECT table_name, data_length + index_length FROM information_schema.tables "
+        "WHERE table_schema = coalesce(:schema, database()) AND data_length IS NOT NULL"
+    )
     _setup_lock = "langgraph_session_saver.setup"
 
     @contextmanager
@@ -43,29 +47,23 @@ class MySQL(Dialect):
         """WITH CONSISTENT SNAPSHOT: without it, the snapshot is made at the first read."""
         execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         execute(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        try:
+        with ending_transaction(conn):
             yield
-        finally:
-            if not conn.invalidated:
-                execute(conn, "ROLLBACK")
 
-    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
         """BEGIN on an autocommit connection: to change its isolation level costs round trips."""
         if not _autocommits(conn):
-            return super().in_transaction(conn, operation)
+            with conn.begin():
+                yield
+            return
         execute(conn, "BEGIN")
-        try:
-            result = operation(conn)
-            execute(conn, "COMMIT")
-        except BaseException:
-            if not conn.invalidated:
-                execute(conn, "ROLLBACK")
-            raise
-        return result
+        with ending_transaction(conn):
+            yield
 
-    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
         """In autocommit mode, if that is on: one round trip instead of three."""
-        return operation(conn) if _autocommits(conn) else self.in_transaction(conn, operation)
+        return nullcontext() if _autocommits(conn) else self.transaction(conn)
 
     def takes_batches(self, conn: Connection) -> bool:
         """MariaDB only, as an anonymous block, which would commit an open transaction."""
@@ -112,24 +110,13 @@ class MySQL(Dialect):
         packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
         return packet // 2 - (64 << 10)
 
-    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Estimates of the server, which it updates from time to time."""
-        sizes = text(
-            "SELECT table_name, data_length + index_length FROM information_schema.tables "
-            "WHERE table_schema = coalesce(:schema, database())"
-        )
-        schema = tables[0].schema if tables else None
-        rows = conn.execute(sizes, {"schema": schema})
-        return "estimates, by information_schema", {
-            name: int(size) for name, size in rows if size is not None
-        }
-
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest of their delta chains first."""
         name = mysql.dialect().identifier_preparer.format_table(blobs)
-        of_thread = "thread_key = :thread" + (" AND blob_key NOT IN :staying" if but_some else "")
-        sql = f"DELETE FROM {name} WHERE {of_thread} ORDER BY depth DESC LIMIT :most"  # noqa: S608
-        return text(sql).bindparams(bindparam("staying", expanding=True)) if but_some else text(sql)
+        return text(
+            f"DELETE FROM {name} WHERE thread_key = :thread "  # noqa: S608
+            "AND blob_key NOT IN :staying ORDER BY depth DESC LIMIT :most"
+        ).bindparams(bindparam("staying", expanding=True))
 
 
 def _autocommits(conn: Connection) -> bool:

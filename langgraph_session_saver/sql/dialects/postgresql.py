@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     URL,
@@ -13,11 +13,8 @@ from sqlalchemy import (
     Connection,
     Date,
     Executable,
-    Integer,
-    Select,
     Table,
     any_,
-    bindparam,
     cast,
     delete,
     func,
@@ -30,18 +27,26 @@ from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import OnConflictDialect, blobs_to_delete, sqlstate
+from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sqlstate
 
-T = TypeVar("T")
 GIB = 1 << 30
 
 
-class PostgreSQL(OnConflictDialect):
+class PostgreSQL(Dialect):
     """PostgreSQL, and databases that speak its protocol."""
 
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    # Unlike `version()`, without the compiler's name.
+    version_query = "SELECT concat('PostgreSQL ', current_setting('server_version'))"
+    sizes_are = "files, by pg_total_relation_size"
+    # Files with TOAST and indexes; deleted rows count until a VACUUM.
+    sizes_query = (
+        "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(:schema, current_schema())"
+    )
     _setup_lock = 0x6C67_7373  # "lgss"
     # Each piece scans the dead rows of the pieces before it, and blocks only this thread's writers.
     first_piece_factor = 15
@@ -78,15 +83,14 @@ class PostgreSQL(OnConflictDialect):
         )
         cursor.close()
 
-    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
         """READ COMMITTED, which the drivers send with BEGIN, at no extra round trip."""
-        conn.execution_options(isolation_level="READ COMMITTED")
-        return super().in_transaction(conn, operation)
+        return conn.execution_options(isolation_level="READ COMMITTED").begin()
 
-    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
         """In autocommit mode."""
         self.use_autocommit(conn)
-        return operation(conn)
+        return nullcontext()
 
     def use_autocommit(self, conn: Connection) -> None:
         """Autocommit is a setting of the driver, which tells the server nothing."""
@@ -131,30 +135,10 @@ class PostgreSQL(OnConflictDialect):
         del conn
         return GIB // 2 - (1 << 20)
 
-    def server_version(self, conn: Connection) -> str:
-        """Without the compiler's name, which `version()` has."""
-        return f"PostgreSQL {conn.execute(text('SHOW server_version')).scalar_one()}"
-
-    def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
-        """Files with TOAST and indexes; deleted rows count until a VACUUM."""
-        sizes = text(
-            "SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relkind IN ('r', 'p') AND n.nspname = coalesce(:schema, current_schema())"
-        )
-        schema = tables[0].schema if tables else None
-        found = {name: int(size) for name, size in conn.execute(sizes, {"schema": schema})}
-        return "files, by pg_total_relation_size", found
-
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest of their delta chains first, by physical location."""
-        old = blobs.alias("old")
-        some: Select[Any] = select(literal_column("old.ctid")).select_from(old)
-        some = some.where(*blobs_to_delete(old, but_some=but_some)).order_by(old.c.depth.desc())
-        some = some.limit(bindparam("most", type_=Integer))
-        return delete(blobs).where(
-            literal_column("ctid") == any_(func.array(some.scalar_subquery()))
-        )
+        ids = newest_blobs(blobs, "ctid", "depth").scalar_subquery()
+        return delete(blobs).where(literal_column("ctid") == any_(func.array(ids)))
 
     @contextmanager
     def tuned_for_bulk_deletes(self, conn: Connection) -> Iterator[None]:

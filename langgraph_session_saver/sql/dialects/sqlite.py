@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     URL,
     Connection,
     Executable,
-    Integer,
+    LargeBinary,
     Select,
     Table,
-    bindparam,
+    cast,
     delete,
     func,
     literal_column,
@@ -28,15 +28,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import (
-    OnConflictDialect,
-    blobs_to_delete,
-    sum_of_lengths,
-)
+from langgraph_session_saver.sql.dialects.base import Dialect, ending_transaction, newest_blobs
 
-T = TypeVar("T")
 _BUSY, _LOCKED = 5, 6
-_ON_OFF = {True: "ON", False: "OFF"}
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Key in `Connection.info` of connections on which foreign keys are always enforced."""
 
@@ -44,13 +38,13 @@ BULK_CACHE = 32_000
 """KiB of SQLite's page cache during bulk deletes."""
 
 
-class SQLite(OnConflictDialect):
+class SQLite(Dialect):
     """SQLite: one writer at a time, so transactions start with BEGIN IMMEDIATE."""
 
     insert = staticmethod(sqlite.insert)
     single_writer = True
     keeps_types = False
-    _limit = 1_000_000_000
+    version_query = "SELECT 'SQLite ' || sqlite_version()"
 
     def database_file(self, url: URL) -> Path | None:
         """A path, unless the URL names a memory database."""
@@ -79,67 +73,53 @@ class SQLite(OnConflictDialect):
         dbapi_connection.isolation_level = None
         record.info[ENFORCES_REFERENCES] = True
 
-    def in_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    @contextmanager
+    def transaction(self, conn: Connection) -> Iterator[None]:
         """BEGIN IMMEDIATE with foreign keys enforced; the connection's settings are restored."""
-        if ENFORCES_REFERENCES in conn.info:
-            return _immediately(conn, operation)
-        return self._with_references(conn, operation, enforced=True)
+        if ENFORCES_REFERENCES not in conn.info:
+            with self._with_references(conn, enforced=True):
+                yield
+            return
+        execute(conn, "BEGIN IMMEDIATE")
+        with ending_transaction(conn):
+            yield
 
-    def as_one_statement(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
         """Without BEGIN on a connection of our own, whose driver begins no transaction."""
-        if ENFORCES_REFERENCES in conn.info:
-            return operation(conn)
-        return self.in_transaction(conn, operation)
+        return nullcontext() if ENFORCES_REFERENCES in conn.info else self.transaction(conn)
 
-    def in_schema_transaction(self, conn: Connection, operation: Callable[[Connection], T]) -> T:
+    def schema_transaction(self, conn: Connection) -> AbstractContextManager[object]:
         """Without foreign keys, because dropping a table would cascade."""
-        return self._with_references(conn, operation, enforced=False)
+        return self._with_references(conn, enforced=False)
 
-    def _with_references(
-        self, conn: Connection, operation: Callable[[Connection], T], *, enforced: bool
-    ) -> T:
-        driver: Any = conn.connection.dbapi_connection
+    @contextmanager
+    def _with_references(self, conn: Connection, *, enforced: bool) -> Iterator[None]:
         was_enforced = bool(execute(conn, "PRAGMA foreign_keys")[0][0][0])
-        if _is_in_transaction(conn):
-            execute(conn, "COMMIT")  # an application's "begin" listener opened one
-        # SQLAlchemy's isolation levels would put back its own default, not the application's.
-        level = driver.isolation_level
-        if level is not None:
-            driver.isolation_level = None
-        try:
-            if was_enforced != enforced:
-                execute(conn, f"PRAGMA foreign_keys={_ON_OFF[enforced]}")
-            return _immediately(conn, operation, _begin if enforced else _begin_setup)
-        finally:
-            if was_enforced != enforced:
-                execute(conn, f"PRAGMA foreign_keys={_ON_OFF[was_enforced]}")
-            if level is not None:
-                driver.isolation_level = level
+        with _driver_begins_nothing(conn):
+            try:
+                if was_enforced != enforced:
+                    execute(conn, f"PRAGMA foreign_keys={enforced:d}")
+                if enforced:
+                    execute(conn, "BEGIN IMMEDIATE")
+                else:
+                    _begin_setup(conn)
+                with ending_transaction(conn):
+                    yield
+            finally:
+                if was_enforced != enforced:
+                    execute(conn, f"PRAGMA foreign_keys={was_enforced:d}")
 
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
         """BEGIN: all statements see what the first SELECT sees."""
-        driver: Any = conn.connection.dbapi_connection
-        file: Any = conn.connection.driver_connection
-        if file.in_transaction:
-            execute(conn, "COMMIT")
-        level = driver.isolation_level
-        if level is not None:
-            driver.isolation_level = None
-        try:
+        with _driver_begins_nothing(conn):
             execute(conn, "BEGIN")
-            try:
+            with ending_transaction(conn):
                 yield
-            finally:
-                if file.in_transaction:
-                    execute(conn, "ROLLBACK")
-        finally:
-            if level is not None:
-                driver.isolation_level = level
 
     def join_transaction(self, conn: Connection) -> None:
         """The driver would begin it at the first INSERT or UPDATE only."""
-        if not _is_in_transaction(conn):
+        if not driver_of(conn).in_transaction:
             _begin_setup(conn)
 
     def can_rebuild(self, conn: Connection) -> bool:
@@ -174,11 +154,7 @@ class SQLite(OnConflictDialect):
     def value_limit(self, conn: Connection) -> int:
         """The default of SQLITE_MAX_LENGTH."""
         del conn
-        return self._limit
-
-    def server_version(self, conn: Connection) -> str:
-        """The version of the SQLite library."""
-        return f"SQLite {conn.execute(text('SELECT sqlite_version()')).scalar_one()}"
+        return 1_000_000_000
 
     def journal_mode(self, conn: Connection) -> str | None:
         """Usually `wal`, the write-ahead log."""
@@ -202,24 +178,16 @@ class SQLite(OnConflictDialect):
         except DBAPIError:
             return (
                 "lengths of the values: this SQLite has no dbstat",
-                {table.name: sum_of_lengths(conn, table) for table in tables},
+                {table.name: _sum_of_lengths(conn, table) for table in tables},
             )
 
-    def delete_newest_blobs(self, blobs: Table, *, but_some: bool) -> Executable:
+    def delete_newest_blobs(self, blobs: Table) -> Executable:
         """In reverse order of insertion: a delta base is older than its deltas.
 
         Neighbouring rows share pages. In key order each transaction would write most pages.
         """
-        old, number = blobs.alias("old"), literal_column("rowid", Integer)
-        newest, most = literal_column("old.rowid", Integer), bindparam("most", type_=Integer)
-        if but_some:
-            some = select(newest).select_from(old).where(*blobs_to_delete(old, but_some=True))
-            return delete(blobs).where(number.in_(some.order_by(newest.desc()).limit(most)))
-        last = (
-            select(func.max(newest)).select_from(old).where(*blobs_to_delete(old, but_some=False))
-        )
-        in_range = number > last.scalar_subquery() - most
-        return delete(blobs).where(*blobs_to_delete(blobs, but_some=False), in_range)
+        ids = newest_blobs(blobs, "rowid", "rowid")
+        return delete(blobs).where(literal_column("rowid").in_(ids))
 
     @contextmanager
     def tuned_for_bulk_deletes(self, conn: Connection) -> Iterator[None]:
@@ -236,8 +204,23 @@ class SQLite(OnConflictDialect):
                 execute(conn, f"PRAGMA cache_size={before}")
 
 
-def _begin(conn: Connection) -> None:
-    execute(conn, "BEGIN IMMEDIATE")
+@contextmanager
+def _driver_begins_nothing(conn: Connection) -> Iterator[None]:
+    """Leave transactions to SQL, and put the driver's setting back.
+
+    SQLAlchemy's isolation levels would put back its own default, not the application's.
+    """
+    if driver_of(conn).in_transaction:
+        execute(conn, "COMMIT")  # an application's "begin" listener opened one
+    driver: Any = conn.connection.dbapi_connection
+    level = driver.isolation_level
+    if level is not None:
+        driver.isolation_level = None
+    try:
+        yield
+    finally:
+        if level is not None:
+            driver.isolation_level = level
 
 
 def _begin_setup(conn: Connection) -> None:
@@ -253,7 +236,7 @@ def _begin_setup(conn: Connection) -> None:
     try:
         while True:
             try:
-                return _begin(conn)
+                execute(conn, "BEGIN IMMEDIATE")
             except DBAPIError as exc:
                 if _sqlite_code(exc) != _BUSY:
                     raise
@@ -261,28 +244,16 @@ def _begin_setup(conn: Connection) -> None:
                     raise base.setup_locked(
                         "database is locked: by any transaction that writes"
                     ) from exc
+            else:
+                return
     finally:
         execute(conn, f"PRAGMA busy_timeout={timeout}")
 
 
-def _immediately(
-    conn: Connection,
-    operation: Callable[[Connection], T],
-    begin: Callable[[Connection], None] = _begin,
-) -> T:
-    begin(conn)
-    try:
-        result = operation(conn)
-        execute(conn, "COMMIT")
-    except BaseException:
-        if _is_in_transaction(conn):  # a full disk has rolled back already
-            execute(conn, "ROLLBACK")
-        raise
-    return result
-
-
-def _is_in_transaction(conn: Connection) -> bool:
-    return bool(driver_of(conn).in_transaction)
+def _sum_of_lengths(conn: Connection, table: Table) -> int:
+    """The bytes of all values in a table."""
+    lengths = [func.sum(func.length(cast(column, LargeBinary))) for column in table.c]
+    return sum(size or 0 for size in conn.execute(select(*lengths)).one())
 
 
 def _sqlite_code(exc: BaseException) -> int | None:
