@@ -138,11 +138,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
     def setup(self) -> None:
         """Create missing tables; safe when many processes start at once."""
-        self._script_runner.set_up()
+        self._script_runner.probe(self._context.set_up())
 
     async def asetup(self) -> None:
         """As `setup`."""
-        await self._script_runner.aset_up()
+        await self._script_runner.aprobe(self._context.set_up())
 
     def close(self) -> None:
         """Dispose of the engine, if `from_conn_string` made it."""

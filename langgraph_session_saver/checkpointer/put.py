@@ -115,7 +115,7 @@ class CheckpointWriter:
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request.batch(context.storage.batches.run, batch)
+            stored = yield Request.of("batch", context.storage.batches.run, batch)
         except BrokenReferenceError:
             stored = False
         if not stored:
@@ -144,7 +144,7 @@ class CheckpointWriter:
         thread = new.place.thread
         for attempt in range(ATTEMPTS):
             try:
-                head, contents = yield Request.step(self._run_locked, put)
+                head, contents = yield Request.of("step", self._run_locked, put)
                 break
             except ParentGoneError:
                 if _starts_from_given_parent(new):

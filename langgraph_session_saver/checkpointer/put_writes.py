@@ -25,7 +25,7 @@ from langgraph_session_saver.encoding.task_writes import LARGE, frame_write
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.rules import check_writes
 from langgraph_session_saver.projection.status import KINDS, incidents
-from langgraph_session_saver.sql.runner import BrokenReferenceError
+from langgraph_session_saver.sql.runner import BrokenReferenceError, Kind
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch
 from langgraph_session_saver.storage.threads import Head
@@ -90,10 +90,10 @@ class TaskWritesWriter:
             try:
                 if is_known and not task.sets_status:
                     if batch.upserts:
-                        request = Request.statement if batch.is_one_insert else Request.batch
-                        yield request(context.storage.batches.run, batch)
+                        kind: Kind = "statement" if batch.is_one_insert else "batch"
+                        yield Request.of(kind, context.storage.batches.run, batch)
                     return
-                was, head = yield Request.step(self._run_locked, task, batch)
+                was, head = yield Request.of("step", self._run_locked, task, batch)
             except BrokenReferenceError:
                 context.known_threads.forget_row(thread.key)
                 if attempt == ATTEMPTS - 1:

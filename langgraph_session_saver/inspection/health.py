@@ -115,10 +115,10 @@ def read_health(context: Context, engine: Engine, *, sizes: bool) -> Script[Heal
 
     try:
         try:
-            found: Health = yield Request.probe(look)
+            found: Health = yield Request(look, "probe")
         except DatabaseUnavailableError:
             # The pooled connection may be older than a restart of the server: try a new one.
-            found = yield Request.probe(look)
+            found = yield Request(look, "probe")
     except SessionSaverError as exc:
         return replace(unreachable, reason=str(exc))
     return found

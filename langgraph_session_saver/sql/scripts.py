@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from copy import copy
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.sql.borrowed import ARun, Run, arunner_on, runner_on
+from langgraph_session_saver.sql.borrowed import arunner_on, connection_of
 from langgraph_session_saver.sql.cancellation import in_thread
 from langgraph_session_saver.sql.runner import Kind, Runner
 
@@ -33,34 +33,19 @@ class Request(NamedTuple):
     kind: Kind
 
     @classmethod
-    def read(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
-        """Request a read-only operation."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "read")
+    def of(cls, kind: Kind, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
+        """Request an operation of some kind."""
+        return cls(lambda conn: operation(conn, *args, **kwargs), kind)
 
     @classmethod
-    def probe(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
-        """Request a read-only operation that is not retried."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "probe")
+    def read(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
+        """Request a read-only operation."""
+        return cls.of("read", operation, *args, **kwargs)
 
     @classmethod
     def write(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
         """Request an operation in a transaction of its own."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "write")
-
-    @classmethod
-    def step(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
-        """Request the operation of one graph step, in a transaction that steps may share."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "step")
-
-    @classmethod
-    def batch(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
-        """Request an operation of one batch, in a transaction if it takes several statements."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "batch")
-
-    @classmethod
-    def statement(cls, operation: Operation[P], *args: P.args, **kwargs: P.kwargs) -> Request:
-        """Request an operation of one batch that is one INSERT on every database."""
-        return cls(lambda conn: operation(conn, *args, **kwargs), "statement")
+        return cls.of("write", operation, *args, **kwargs)
 
 
 class Aside(NamedTuple):
@@ -97,9 +82,6 @@ class Tables(Protocol):
     def prepare(self) -> Script[None]:
         """Create or verify the tables before the first use."""
 
-    def set_up(self) -> Script[None]:
-        """Create the tables that are missing."""
-
     def check_borrowed(self, conn: Connection) -> None:
         """Verify the tables on a caller's connection, in the caller's transaction."""
 
@@ -120,21 +102,24 @@ class ScriptRunner:
                 the caller's transaction.
         """
         if connection is not None:
-            return self._drive(script, runner_on(connection, self._check_borrowed))
-        if not self._tables.is_ready:
-            self._drive(self._tables.prepare())
-        return self._drive(script)
+            conn = connection_of(connection)
+            self._join(conn)
+            return self._drive(script, lambda operation, _kind: operation(conn))
+        return self._drive(self._prepared(script))
 
     async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script on the event loop, or over a plain engine in a thread."""
         if connection is not None:
-            run = await arunner_on(connection, self._check_borrowed)
-            return await self._adrive(script, run)
+            run = await arunner_on(connection)
+            await run(self._join)
+            return await self._adrive(script, lambda operation, _kind: run(operation))
         if not self._runner.is_async and not self._runner.groups_writes:
             return await in_thread(self.run, script)
-        if not self._tables.is_ready:
-            await self._adrive(self._tables.prepare())
-        return await self._adrive(script)
+        return await self.arun_here(script)
+
+    async def arun_here(self, script: Script[T]) -> T:
+        """As `arun`, but await asides on this event loop over a plain engine too."""
+        return await self._adrive(self._prepared(script))
 
     def probe(self, script: Script[T]) -> T:
         """Run a script whether the tables exist or not."""
@@ -146,28 +131,21 @@ class ScriptRunner:
             return await self._adrive(script)
         return await in_thread(self.probe, script)
 
-    async def arun_here(self, script: Script[T]) -> T:
-        """As `arun`, but await asides on this event loop over a plain engine too."""
-        if not self._tables.is_ready:
-            await self._adrive(self._tables.prepare())
-        return await self._adrive(script)
-
-    def set_up(self) -> None:
-        """Create the tables that are missing, whatever `auto_setup` says."""
-        self._drive(self._tables.set_up())
-
-    async def aset_up(self) -> None:
-        """As `set_up`."""
-        if self._runner.is_async:
-            await self._adrive(self._tables.set_up())
-        else:
-            await in_thread(self.set_up)
-
-    def _check_borrowed(self, conn: Connection) -> None:
+    def _join(self, conn: Connection) -> None:
+        """Check a caller's connection, and join its transaction."""
         self._runner.check_borrowed(conn)
         self._tables.check_borrowed(conn)
+        if not conn.in_transaction():
+            # SQLAlchemy begins it by itself, but not for statements on a driver's cursor.
+            conn.begin()
 
-    def _drive(self, script: Script[T], run: Run | None = None) -> T:
+    def _prepared(self, script: Script[T]) -> Script[T]:
+        """The script, after the tables were prepared if this is their first use."""
+        if not self._tables.is_ready:
+            yield from self._tables.prepare()
+        return (yield from script)
+
+    def _drive(self, script: Script[T], run: Callable[..., Any] | None = None) -> T:
         run = run or self._runner.run
         try:
             request = next(script)
@@ -181,7 +159,9 @@ class ScriptRunner:
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
-    async def _adrive(self, script: Script[T], run: ARun | None = None) -> T:
+    async def _adrive(
+        self, script: Script[T], run: Callable[..., Awaitable[Any]] | None = None
+    ) -> T:
         run = run or self._runner.arun
         try:
             request = next(script)
