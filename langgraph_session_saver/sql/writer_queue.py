@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
@@ -39,12 +40,6 @@ class Outcome(NamedTuple):
 
     value: Any
     error: BaseException | None = None
-
-    def get(self) -> Any:
-        """Return the value, or raise the exception."""
-        if self.error is not None:
-            raise self.error
-        return self.value
 
 
 RunTogether: TypeAlias = Callable[[Sequence[Any]], Sequence[Outcome]]
@@ -78,13 +73,12 @@ class _Waiter:
             call.set_waiting(is_waiting=True)
         self._asleep.acquire(timeout=seconds)
 
-    def get(self) -> Any:
+    def result(self) -> Any:
         """Return what the write returned, or raise what it raised."""
-        return None if self.outcome is None else self.outcome.get()
-
-    def may_join(self, leader: _Waiter) -> bool:
-        """Whether its write can be part of another waiter's transaction."""
-        return self.run_together is not None and self.run_together == leader.run_together
+        value, error = self.outcome or Outcome(None)
+        if error is not None:
+            raise error
+        return value
 
 
 class _LoopWaiter(_Waiter):
@@ -171,9 +165,9 @@ class WriterQueue:
         self.leave(self._pauses.pop())
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, waiter: _Waiter | None = None) -> Iterator[None]:
         """Wait for the turn, blocking this thread, and hold it."""
-        waiter = _Waiter()
+        waiter = waiter or _Waiter()
         place = _Place(self, waiter)
         try:
             self._enter(waiter)
@@ -197,15 +191,10 @@ class WriterQueue:
     def run(self, write: Any, run_together: RunTogether) -> Any:
         """Run a write with those that wait behind it, blocking this thread."""
         waiter = _Waiter(write, run_together)
-        place = _Place(self, waiter)
-        try:
-            self._enter(waiter)
-            waiter.wait()
-            if waiter.outcome is None:
+        with self.turn(waiter):
+            if waiter.outcome is None:  # no other caller has run it
                 self._run_group(waiter, run_together)
-        finally:
-            place.leave()
-        return waiter.get()
+        return waiter.result()
 
     async def arun(self, write: Any, run_together: RunTogether) -> Any:
         """As `run`, in a thread of its own, leaving the event loop free."""
@@ -214,10 +203,12 @@ class WriterQueue:
         try:
             await asyncio.shield(waiter.woken)
         except asyncio.CancelledError:
-            if not self._withdraw(waiter):
+            if self.claim(waiter):
+                self.leave(waiter)
+            else:
                 await settle(waiter.woken)
             raise
-        return waiter.get()
+        return waiter.result()
 
     def serve(self, waiter: _Waiter, run_together: RunTogether) -> None:
         """Lead for a caller on an event loop."""
@@ -264,35 +255,29 @@ class WriterQueue:
             waiter.is_running |= is_free
             return is_free
 
-    def _withdraw(self, waiter: _Waiter) -> bool:
-        """Leave the line if the waiter's write is not being run; whether it was not."""
-        with self._lock:
-            if not waiter.is_running:
-                waiter.has_left = True
-            return not waiter.is_running
-
     def _run_group(self, leader: _Waiter, run_together: RunTogether) -> None:
         """Run the leader's write and those that wait behind it, and wake their callers."""
         with self._lock:
             group = [leader]
             for one in self._line:
-                if one.has_left or one is leader:
+                if one is leader or one.has_left or one.is_running:
                     continue
-                if len(group) == GROUP_SIZE or not one.may_join(leader):
+                if len(group) == GROUP_SIZE or one.run_together != run_together:
                     break
                 one.is_running = True
                 group.append(one)
         try:
             outcomes = run_together([one.write for one in group])
-        except BaseException:
-            for one in group[1:]:  # interrupted: the others are still in line, and run again
-                one.is_running = False
-            raise
-        for one, outcome in zip(group, outcomes, strict=True):
-            one.outcome = outcome
-            one.has_left = one is not leader
-        for one in group:
-            one.wake()
+            for one, outcome in zip(group, outcomes, strict=True):
+                one.outcome = outcome
+        finally:
+            for one in group[1:]:
+                if one.outcome is None:  # interrupted: it is still in line, and runs again
+                    one.is_running = False
+                else:
+                    one.has_left = True
+                    one.wake()
+        leader.wake()
 
 
 _all_queues: WeakSet[WriterQueue] = WeakSet()
@@ -309,26 +294,20 @@ def queue_for(database: str) -> WriterQueue:
         return queue
 
 
-def _pause_before_fork() -> None:
+def _tell_all(method: Callable[[WriterQueue], None]) -> None:
     for queue in list(_all_queues):
-        queue.pause()
-
-
-def _resume_in_parent() -> None:
-    for queue in list(_all_queues):
-        queue.resume()
+        method(queue)
 
 
 def _reset_in_child() -> None:
     global _queues_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _queues_lock = threading.Lock()
-    for queue in list(_all_queues):
-        queue.reset()
+    _tell_all(WriterQueue.reset)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_pause_before_fork,
-        after_in_parent=_resume_in_parent,
+        before=partial(_tell_all, WriterQueue.pause),
+        after_in_parent=partial(_tell_all, WriterQueue.resume),
         after_in_child=_reset_in_child,
     )
