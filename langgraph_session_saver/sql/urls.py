@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,8 +104,8 @@ def _parse(given: str | URL | os.PathLike[str]) -> URL:
         return _file(given)
     with suppress(ArgumentError, ValueError):  # which quote the URL
         parsed = make_url("sqlite://" if given == ":memory:" else given)
-        is_file_url = parsed.get_backend_name() == "sqlite"
-        if is_file_url or isinstance(given, URL) or not _STRAY_AT.match(given):
+        is_file = parsed.get_backend_name() == "sqlite"
+        if is_file or isinstance(given, URL) or not _STRAY_AT.match(given):
             return parsed
     raise InvalidConfigError(_UNREADABLE)
 
@@ -118,21 +117,18 @@ def _file(path: str) -> URL:
 
 def _default_file() -> Path:
     file = platformdirs.user_data_path(APP_NAME) / "sessions.db"
-    _make_directory(file.parent)
-    with _creating(file):
-        file.touch(mode=0o600)
+    _make(file.parent, is_directory=True)
+    _make(file, is_directory=False)
     return file
 
 
-def _make_directory(directory: Path) -> None:
-    with _creating(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-@contextmanager
-def _creating(path: Path) -> Iterator[None]:
+def _make(path: Path, *, is_directory: bool) -> None:
+    """Create a file or directory for this user alone, unless it exists."""
     try:
-        yield
+        if is_directory:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:
+            path.touch(mode=0o600)
     except OSError as exc:
         raise StoragePermissionError(
             f"{path} cannot be created ({exc.strerror}): create it, or name another database file "
@@ -151,7 +147,7 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     dialect, is_async = dialect_for(url.get_dialect()), url.get_dialect().is_async
     file = dialect.database_file(url)
     if file is not None:
-        _make_directory(file.parent)
+        _make(file.parent, is_directory=True)
         if not os.access(file.parent, os.W_OK):
             raise StoragePermissionError(f"the directory {file.parent} cannot be written")
     try:
