@@ -109,7 +109,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
         )
-        self._script_runner = ScriptRunner(self._runner, self._context)
+        self._script_runner = ScriptRunner(
+            self._runner, self._context.prepare, self._context.check_borrowed
+        )
         self._writer = CheckpointWriter(self._context)
         self._task_writes = TaskWritesWriter(self._context)
         self._reader = CheckpointReader(self._context)

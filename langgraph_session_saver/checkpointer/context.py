@@ -61,13 +61,10 @@ class Context:
         self.known_threads = KnownThreads()
         self.known_checkpoints = KnownCheckpoints()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the tables are known to be of this version."""
-        return self.value_limit is not None
-
     def prepare(self) -> Script[None]:
         """Before the first use, create missing tables, or verify them if `auto_setup` is False."""
+        if self.value_limit is not None:
+            return
         if self.auto_setup:
             yield from self.set_up()
         else:
@@ -96,7 +93,7 @@ class Context:
         Raises:
             SchemaError: Tables are missing, which are never created in a caller's transaction.
         """
-        if self.is_ready:
+        if self.value_limit is not None:
             return
         if not is_current(conn, self.tables):
             raise SchemaError(

@@ -49,12 +49,8 @@ class Call:
             return self._is_given_up
 
 
-_of_thread: ContextVar[Call | None] = ContextVar("call", default=None)
-
-
-def current_call() -> Call | None:
-    """The operation that this thread runs for a task, if it does."""
-    return _of_thread.get()
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The operation that this thread runs for a task, if it does."""
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -62,7 +58,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     call = Call()
 
     def run() -> T:
-        _of_thread.set(call)  # in the thread's copy of the context
+        current_call.set(call)  # in the thread's copy of the context
         call.set_waiting(is_waiting=False)
         return function(*args)
 

@@ -190,7 +190,7 @@ class Runner:
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         self._refuse_closed()
-        call = current_call()
+        call = current_call.get()
         if call is not None:
             call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
         try:

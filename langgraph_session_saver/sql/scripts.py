@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from copy import copy
 from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -72,26 +72,24 @@ def write_script(
     return (yield Request.write(operation, *args, **kwargs))  # type: ignore[no-any-return]
 
 
-class Tables(Protocol):
-    """What the script runner asks about the tables that scripts use."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the tables are known to be there, in the version of this code."""
-
-    def prepare(self) -> Script[None]:
-        """Create or verify the tables before the first use."""
-
-    def check_borrowed(self, conn: Connection) -> None:
-        """Verify the tables on a caller's connection, in the caller's transaction."""
-
-
 class ScriptRunner:
-    """Runs scripts on an engine, or on a caller's connection."""
+    """Runs scripts on an engine, or on a caller's connection.
 
-    def __init__(self, runner: Runner, tables: Tables) -> None:
+    Args:
+        runner: Runs their operations.
+        prepare: Makes the script that creates or verifies the tables before their first use.
+        check_tables: Verifies the tables in a caller's transaction.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        prepare: Callable[[], Script[None]],
+        check_tables: Callable[[Connection], None],
+    ) -> None:
         self._runner = runner
-        self._tables = tables
+        self._prepare = prepare
+        self._check_tables = check_tables
 
     def run(self, script: Script[T], connection: Any = None) -> T:
         """Run a script, blocking.
@@ -134,15 +132,14 @@ class ScriptRunner:
     def _join(self, conn: Connection) -> None:
         """Check a caller's connection, and join its transaction."""
         self._runner.check_borrowed(conn)
-        self._tables.check_borrowed(conn)
+        self._check_tables(conn)
         if not conn.in_transaction():
             # SQLAlchemy begins it by itself, but not for statements on a driver's cursor.
             conn.begin()
 
     def _prepared(self, script: Script[T]) -> Script[T]:
-        """The script, after the tables were prepared if this is their first use."""
-        if not self._tables.is_ready:
-            yield from self._tables.prepare()
+        """The script, after what the first use of the tables needs."""
+        yield from self._prepare()
         return (yield from script)
 
     def _drive(self, script: Script[T], run: Callable[..., Any] | None = None) -> T:
@@ -167,22 +164,18 @@ class ScriptRunner:
             request = next(script)
             while True:
                 try:
-                    if isinstance(request, Aside):
-                        result = await _call_aside(request)
-                    else:
+                    if not isinstance(request, Aside):
                         result = await run(*request)
+                    elif inspect.iscoroutinefunction(request.call):
+                        result = await request.call()
+                    else:
+                        result = await asyncio.to_thread(request.call)
                 except Exception as exc:  # noqa: BLE001
                     request = script.throw(exc)
                 else:
                     request = script.send(result)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-
-
-async def _call_aside(aside: Aside) -> Any:
-    if inspect.iscoroutinefunction(aside.call):
-        return await aside.call()
-    return await asyncio.to_thread(aside.call)
 
 
 class ScriptMethods:

@@ -68,7 +68,7 @@ class _Waiter:
 
     def wait(self, seconds: float = -1) -> None:
         """Block until the caller is woken, or for some seconds."""
-        call = current_call()
+        call = current_call.get()
         if call is not None:
             call.set_waiting(is_waiting=True)
         self._asleep.acquire(timeout=seconds)

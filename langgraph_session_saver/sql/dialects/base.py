@@ -60,6 +60,8 @@ class Dialect:
     """How many times the usual number of rows the first transaction of a delete takes."""
     cascades_thread_deletes = False
     """Whether deleting a thread's row deletes its checkpoints, blobs and writes."""
+    most_bytes = 0
+    """The size limit of one value, where no setting changes it."""
     version_query = "SELECT version()"
     sizes_query = ""
     """The bytes of each table with its indexes, by name, in the schema `:schema`."""
@@ -83,12 +85,9 @@ class Dialect:
         """A transaction, whatever the engine's isolation level."""
         return conn.begin()
 
-    @contextmanager
-    def snapshot(self, conn: Connection) -> Iterator[None]:
+    def snapshot(self, conn: Connection) -> AbstractContextManager[object]:
         """Read the database as of one moment, on a connection fresh from the pool."""
-        conn.execution_options(isolation_level="REPEATABLE READ")
-        with conn.begin():
-            yield
+        return conn.execution_options(isolation_level="REPEATABLE READ").begin()
 
     def continue_ids(self, conn: Connection, table: Table) -> None:
         """Continue a table's generated ids after the greatest one that was inserted."""
@@ -168,11 +167,13 @@ class Dialect:
         Raises:
             DatabaseUnavailableError: Another process held it for `SETUP_WAIT` seconds.
         """
-        raise NotImplementedError
+        del conn
+        return nullcontext()
 
     def value_limit(self, conn: Connection) -> int:
         """The size limit of one value, in bytes."""
-        raise NotImplementedError
+        del conn
+        return self.most_bytes
 
     def server_version(self, conn: Connection) -> str:
         """The name and version of the database server."""
@@ -205,8 +206,10 @@ class Dialect:
 
 
 @contextmanager
-def ending_transaction(conn: Connection) -> Iterator[None]:
-    """Commit the transaction that SQL has begun, or roll it back after an error."""
+def sql_transaction(conn: Connection, begin: str | None) -> Iterator[None]:
+    """A transaction on an autocommit connection, which SQL begins, or has begun already."""
+    if begin is not None:
+        execute(conn, begin)
     try:
         yield
         execute(conn, "COMMIT")

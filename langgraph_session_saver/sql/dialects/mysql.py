@@ -22,7 +22,7 @@ from sqlalchemy.dialects import mysql
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect, ending_transaction
+from langgraph_session_saver.sql.dialects.base import Dialect, sql_transaction
 
 _IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol."""
@@ -42,24 +42,14 @@ class MySQL(Dialect):
     )
     _setup_lock = "langgraph_session_saver.setup"
 
-    @contextmanager
-    def snapshot(self, conn: Connection) -> Iterator[None]:
+    def snapshot(self, conn: Connection) -> AbstractContextManager[None]:
         """WITH CONSISTENT SNAPSHOT: without it, the snapshot is made at the first read."""
         execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        execute(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
-        with ending_transaction(conn):
-            yield
+        return sql_transaction(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
+    def transaction(self, conn: Connection) -> AbstractContextManager[object]:
         """BEGIN on an autocommit connection: to change its isolation level costs round trips."""
-        if not _autocommits(conn):
-            with conn.begin():
-                yield
-            return
-        execute(conn, "BEGIN")
-        with ending_transaction(conn):
-            yield
+        return sql_transaction(conn, "BEGIN") if _autocommits(conn) else conn.begin()
 
     def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
         """In autocommit mode, if that is on: one round trip instead of three."""

@@ -29,8 +29,6 @@ from langgraph_session_saver.sql.compiled import execute
 from langgraph_session_saver.sql.dialects import base
 from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sqlstate
 
-GIB = 1 << 30
-
 
 class PostgreSQL(Dialect):
     """PostgreSQL, and databases that speak its protocol."""
@@ -38,6 +36,7 @@ class PostgreSQL(Dialect):
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    most_bytes = (1 << 29) - (1 << 20)  # half of a field's 1 GiB: a text protocol doubles the size
     # Unlike `version()`, without the compiler's name.
     version_query = "SELECT concat('PostgreSQL ', current_setting('server_version'))"
     sizes_are = "files, by pg_total_relation_size"
@@ -100,14 +99,11 @@ class PostgreSQL(Dialect):
 
     def continue_ids(self, conn: Connection, table: Table) -> None:
         """Inserted ids do not advance the sequence: move it forward, never back."""
-        greatest = select(func.max(table.c.id)).scalar_subquery()
         name = conn.dialect.identifier_preparer.format_table(table)
-        sequence = conn.scalar(select(func.pg_get_serial_sequence(name, "id")))
-        if sequence is None or (last := conn.scalar(select(greatest))) is None:
-            return
-        at = conn.scalar(text(f"SELECT last_value FROM {sequence}"))  # noqa: S608 - quoted by it
-        if last > int(at or 0):
-            conn.execute(select(func.setval(sequence, last)))
+        sequence = cast(func.pg_get_serial_sequence(name, "id"), postgresql.REGCLASS)
+        last = func.coalesce(func.pg_sequence_last_value(sequence), 0)
+        greatest = select(func.max(table.c.id)).scalar_subquery()
+        conn.execute(select(func.setval(sequence, greatest)).where(greatest > last))
 
     @contextmanager
     def setup_lock(self, conn: Connection) -> Iterator[None]:
@@ -129,11 +125,6 @@ class PostgreSQL(Dialect):
     def day(self, moment: Any) -> ColumnElement[date]:
         """In UTC, whatever the time zone of the connection."""
         return cast(func.timezone("UTC", moment), Date)
-
-    def value_limit(self, conn: Connection) -> int:
-        """Half of the 1 GiB that a field holds: a text protocol doubles its size."""
-        del conn
-        return GIB // 2 - (1 << 20)
 
     def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest of their delta chains first, by physical location."""

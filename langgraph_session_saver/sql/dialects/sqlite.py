@@ -28,7 +28,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect, ending_transaction, newest_blobs
+from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sql_transaction
 
 _BUSY, _LOCKED = 5, 6
 ENFORCES_REFERENCES = "session_saver_enforces_references"
@@ -44,6 +44,7 @@ class SQLite(Dialect):
     insert = staticmethod(sqlite.insert)
     single_writer = True
     keeps_types = False
+    most_bytes = 1_000_000_000  # the default of SQLITE_MAX_LENGTH
     version_query = "SELECT 'SQLite ' || sqlite_version()"
 
     def database_file(self, url: URL) -> Path | None:
@@ -56,12 +57,12 @@ class SQLite(Dialect):
         """A memory database lives as long as its one connection, which all callers share."""
         if self.database_file(url) is not None:
             return dict(base.POOL)
-        options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
-        if is_async:
-            return options | {"poolclass": AsyncAdaptedQueuePool}
-        return options | {
-            "poolclass": QueuePool, "connect_args": {"check_same_thread": False},
-        }  # fmt: skip
+        return {
+            "pool_size": 1,
+            "max_overflow": 0,
+            "poolclass": AsyncAdaptedQueuePool if is_async else QueuePool,
+            "connect_args": {"check_same_thread": False},
+        }
 
     def configure(self, dbapi_connection: Any, record: Any) -> None:
         """As durable as the official saver: WAL, with `synchronous` left at FULL."""
@@ -73,16 +74,11 @@ class SQLite(Dialect):
         dbapi_connection.isolation_level = None
         record.info[ENFORCES_REFERENCES] = True
 
-    @contextmanager
-    def transaction(self, conn: Connection) -> Iterator[None]:
+    def transaction(self, conn: Connection) -> AbstractContextManager[None]:
         """BEGIN IMMEDIATE with foreign keys enforced; the connection's settings are restored."""
-        if ENFORCES_REFERENCES not in conn.info:
-            with self._with_references(conn, enforced=True):
-                yield
-            return
-        execute(conn, "BEGIN IMMEDIATE")
-        with ending_transaction(conn):
-            yield
+        if ENFORCES_REFERENCES in conn.info:
+            return sql_transaction(conn, "BEGIN IMMEDIATE")
+        return self._with_references(conn, enforced=True)
 
     def one_statement(self, conn: Connection) -> AbstractContextManager[object]:
         """Without BEGIN on a connection of our own, whose driver begins no transaction."""
@@ -99,11 +95,9 @@ class SQLite(Dialect):
             try:
                 if was_enforced != enforced:
                     execute(conn, f"PRAGMA foreign_keys={enforced:d}")
-                if enforced:
-                    execute(conn, "BEGIN IMMEDIATE")
-                else:
+                if not enforced:
                     _begin_setup(conn)
-                with ending_transaction(conn):
+                with sql_transaction(conn, "BEGIN IMMEDIATE" if enforced else None):
                     yield
             finally:
                 if was_enforced != enforced:
@@ -112,10 +106,8 @@ class SQLite(Dialect):
     @contextmanager
     def snapshot(self, conn: Connection) -> Iterator[None]:
         """BEGIN: all statements see what the first SELECT sees."""
-        with _driver_begins_nothing(conn):
-            execute(conn, "BEGIN")
-            with ending_transaction(conn):
-                yield
+        with _driver_begins_nothing(conn), sql_transaction(conn, "BEGIN"):
+            yield
 
     def join_transaction(self, conn: Connection) -> None:
         """The driver would begin it at the first INSERT or UPDATE only."""
@@ -145,16 +137,6 @@ class SQLite(Dialect):
     def cannot_open(self, exc: BaseException) -> bool:
         """SQLITE_CANTOPEN, and SQLITE_READONLY or SQLITE_PERM while opening."""
         return _sqlite_code(exc) in {3, 8, 14}
-
-    def setup_lock(self, conn: Connection) -> AbstractContextManager[None]:
-        """The write lock, which BEGIN IMMEDIATE has taken already."""
-        del conn
-        return nullcontext()
-
-    def value_limit(self, conn: Connection) -> int:
-        """The default of SQLITE_MAX_LENGTH."""
-        del conn
-        return 1_000_000_000
 
     def journal_mode(self, conn: Connection) -> str | None:
         """Usually `wal`, the write-ahead log."""
