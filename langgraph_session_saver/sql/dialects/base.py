@@ -168,7 +168,7 @@ class Dialect:
             DatabaseUnavailableError: Another process held it for `SETUP_WAIT` seconds.
         """
         del conn
-        return nullcontext()
+        return nullcontext()  # SQLite's BEGIN IMMEDIATE has taken it
 
     def value_limit(self, conn: Connection) -> int:
         """The size limit of one value, in bytes."""
