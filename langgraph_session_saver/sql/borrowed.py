@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, scoped_session
 
     SyncConnection: TypeAlias = Connection | Session | scoped_session[Any]
-    AnyConnection: TypeAlias = (
-        SyncConnection | AsyncConnection | AsyncSession | async_scoped_session[Any]
-    )
+    AsyncKind: TypeAlias = AsyncConnection | AsyncSession | async_scoped_session[Any]
+    AnyConnection: TypeAlias = SyncConnection | AsyncKind
 
 
 def connection_of(given: Any) -> Connection:

@@ -288,10 +288,7 @@ _queues_lock = threading.Lock()
 def queue_for(database: str) -> WriterQueue:
     """The queue that all engines of this process share for one database file."""
     with _queues_lock:
-        queue = _queues.get(database)
-        if queue is None:
-            queue = _queues[database] = WriterQueue()
-        return queue
+        return _queues.setdefault(database, WriterQueue())
 
 
 def _tell_all(method: Callable[[WriterQueue], None]) -> None:

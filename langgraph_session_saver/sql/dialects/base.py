@@ -135,7 +135,10 @@ class Dialect:
         return parameter
 
     def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """Lock the selected rows of a table against other writers."""
+        """Lock the selected rows of a table against other writers, as far as the database can.
+
+        SQLAlchemy leaves out what it cannot: on MariaDB OF, on SQLite, which is locked, all of it.
+        """
         return select.with_for_update(of=table, key_share=True)
 
     def day(self, moment: Any) -> ColumnElement[date]:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Executable,
     Insert,
     LargeBinary,
-    Select,
     Table,
     bindparam,
     cast,
@@ -75,11 +74,6 @@ class MySQL(Dialect):
         """Bytes are cast, because PyMySQL before 1.2 sends them as text."""
         is_bytes = isinstance(parameter.type, LargeBinary)
         return cast(parameter, LargeBinary) if is_bytes else parameter
-
-    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """FOR UPDATE: MariaDB has neither FOR NO KEY UPDATE nor OF."""
-        del table
-        return select.with_for_update()
 
     @contextmanager
     def setup_lock(self, conn: Connection) -> Iterator[None]:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Connection,
     Executable,
     LargeBinary,
-    Select,
     Table,
     cast,
     delete,
@@ -124,11 +123,6 @@ class SQLite(Dialect):
             f"PRAGMA foreign_keys=OFF;\n\nBEGIN IMMEDIATE;\n\n{statements}COMMIT;\n\n"
             "PRAGMA foreign_keys=ON;\n"
         )
-
-    def locked(self, select: Select[Any], table: Table) -> Select[Any]:
-        """BEGIN IMMEDIATE has locked the database already."""
-        del table
-        return select
 
     def is_transient(self, exc: BaseException) -> bool:
         """SQLITE_BUSY and SQLITE_LOCKED: another process writes."""
