@@ -37,12 +37,11 @@ class LRUCache(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Look up a value, which becomes the most recently used."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
+        try:  # without the lock, because each of the two calls is atomic
             self._entries.move_to_end(key)
-            return entry[0]
+            return self._entries[key][0]
+        except KeyError:
+            return None
 
     def put(self, key: K, value: V) -> None:
         """Store a value, and drop others that no longer fit."""

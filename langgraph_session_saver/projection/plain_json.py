@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import date, time
 from enum import Enum
 from typing import Any
 
@@ -61,15 +61,15 @@ class _Converter:
     def convert(self, value: Any) -> Any:
         while isinstance(value, Enum):
             value = value.value
-        if value is None or isinstance(value, bool):
-            return self._spend(value, 4)
         if isinstance(value, str):
             self._spend(None, len(value) + 2)
             return clean_text(value)
-        if isinstance(value, int | float):
+        if value is None or isinstance(value, bool):
+            return self._spend(value, 4)
+        if isinstance(value, (int, float)):
             is_finite = isinstance(value, int) or math.isfinite(value)
             return self._spend(value if is_finite else str(value), min(len(str(value)), 8))
-        if isinstance(value, datetime | date | time):
+        if isinstance(value, (date, time)):
             return self._spend(value.isoformat(), 32)
         self._depth += 1
         if self._depth > self._max_depth:
@@ -79,7 +79,7 @@ class _Converter:
         return converted
 
     def _container(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
+        if isinstance(value, (dict, Mapping)):  # dict first: Mapping is an abstract class
             return {self._key(key): self.convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self.convert(self._spend(item, 2)) for item in value]

@@ -12,8 +12,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -121,7 +120,7 @@ class Runner:
         """Run an operation, blocking; in a transaction if it writes."""
         if self.is_async:
             return self._from_other_thread(lambda: self.arun(operation, kind))  # type: ignore[no-any-return]
-        with self._translating(kind):
+        try:
             try:
                 return self._attempt(operation, kind)
             except Exception as exc:
@@ -130,10 +129,12 @@ class Runner:
             time.sleep(_FIRST_PAUSE)
             retrying = Retrying(**self._retry_policy())
             return retrying(self._attempt, operation, kind)  # type: ignore[no-any-return]
+        except SQLAlchemyError as exc:
+            raise self._translated(exc, kind) from _cause(exc)
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
         """As `run`, on the event loop, or over a plain engine in a thread."""
-        with self._translating(kind):
+        try:
             try:
                 return await self._aattempt(operation, kind)
             except Exception as exc:
@@ -142,15 +143,19 @@ class Runner:
             await asyncio.sleep(_FIRST_PAUSE)
             retrying = AsyncRetrying(**self._retry_policy())
             return await retrying(self._aattempt, operation, kind)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc, kind) from _cause(exc)
 
     def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         """Run an operation on a caller's connection, within its transaction if it is in one."""
-        with self._translating(kind):
+        try:
             if not conn.in_transaction():
                 return self._execute(conn, operation, kind)
             if kind != "read":
                 self.dialect.join_transaction(conn)
             return operation(conn)
+        except SQLAlchemyError as exc:
+            raise self._translated(exc, kind) from _cause(exc)
 
     def _attempt(self, operation: Operation[T], kind: Kind) -> T:
         queue = self._queue
@@ -315,15 +320,8 @@ class Runner:
             or (self.dialect.single_writer and self.dialect.is_transient(exc)),
         )
 
-    @contextmanager
-    def _translating(self, kind: Kind) -> Iterator[None]:
-        """Raise our error for one of SQLAlchemy's, from the driver's."""
-        try:
-            yield
-        except SQLAlchemyError as exc:
-            raise self._translated(exc, kind) from _cause(exc)
-
     def _translated(self, exc: SQLAlchemyError, kind: Kind) -> SessionSaverError:
+        """Our error for one of SQLAlchemy's."""
         if isinstance(exc, IntegrityError):
             return BrokenReferenceError(said_by(exc))
         url = self.sync_engine.url
