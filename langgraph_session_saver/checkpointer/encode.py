@@ -42,6 +42,8 @@ class NewCheckpoint(NamedTuple):
     place: Place
     """Thread, namespace and parent checkpoint."""
     id: str
+    key: CheckpointKey
+    """The primary key of the checkpoint's row."""
     checkpoint: Checkpoint
     values: dict[str, Any]
     versions: ChannelVersions
@@ -56,11 +58,6 @@ class NewCheckpoint(NamedTuple):
     root_id: str | None
     """The root checkpoint that the run, or the subgraph's call, started from."""
     serde: SerializerProtocol
-
-    @property
-    def key(self) -> CheckpointKey:
-        """The primary key of the checkpoint's row."""
-        return self.place.key_of(self.id)
 
     @property
     def reached(self) -> Reached:
@@ -115,6 +112,7 @@ def new_checkpoint(
     return NewCheckpoint(
         place=place,
         id=checkpoint_id,
+        key=place.key_of(checkpoint_id),
         checkpoint=checkpoint,
         values=checkpoint["channel_values"],
         versions=checkpoint["channel_versions"],
@@ -136,6 +134,8 @@ class EncodedCheckpoint(NamedTuple):
     """The blobs and checkpoints that the row keeps alive; packed in its column `refs`."""
     values: list[Value]
     """The values of the changed channels, to store later changes against."""
+    sizes: dict[str, int]
+    """The serialised bytes of the stored channels."""
     prefixes: dict[str, SharedPrefix]
     """For channels of messages: what the list has in common with the one before."""
 
@@ -155,6 +155,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
     row = _checkpoint_row(context, new, refs)
     rows = CheckpointRows(row, needs_parent=not everything)
     values: list[Value] = []
+    sizes: dict[str, int] = {}
     prefixes: dict[str, SharedPrefix] = {}
     for channel in new.versions if everything else new.new_versions:
         key = refs.blobs.get(channel)
@@ -169,6 +170,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
         )
         value, stored = extend(previous, key, typed) if unique else whole(key, typed)
         context.check_size(stored.data, what)
+        sizes[channel] = len(typed[1])
         rows.blobs.append({"thread_key": thread_key, "channel": channel, **stored._asdict()})
         # An unchanged channel's blob may be stored already, as a change of another value.
         if unique and channel in new.new_versions:
@@ -176,7 +178,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
         if unique and channel in context.projector.message_channels:
             count = kept_items(previous.typed, typed) if previous is not None else 0
             prefixes[channel] = SharedPrefix(key, previous.key if previous else None, count)
-    return EncodedCheckpoint(rows, refs, values, prefixes)
+    return EncodedCheckpoint(rows, refs, values, sizes, prefixes)
 
 
 def _list_encoder(

@@ -148,7 +148,7 @@ class CheckpointWriter:
                 break
             except ParentGoneError:
                 if _starts_from_given_parent(new):
-                    raise _unknown_parent(new.place) from None
+                    raise _unknown_parent(new.place.checkpoint_id, new.place) from None
                 context.forget_thread(thread.key)
                 _refuse_lost_deltas(new)
                 put = put._replace(encoded=encode(context, new, everything=True))
@@ -266,6 +266,7 @@ class CheckpointWriter:
             place.checkpoint_id,
             context.known_threads.projected.get(place.thread.key),
             whole=whole,
+            sizes=encoded.sizes,
             prefixes=encoded.prefixes,
         )
         if context.policy == "raise":
@@ -377,7 +378,7 @@ def check_parent(
         if new_key is not None:
             known.missing_ancestor.put(new_key, key)
         if not (yield Request.read(context.storage.checkpoints.get, *key)):
-            raise _unknown_parent(place._replace(checkpoint_id=key.checkpoint_id))
+            raise _unknown_parent(key.checkpoint_id, place)
         known.note_found(key)
 
 
@@ -391,9 +392,9 @@ def _starts_from_given_parent(new: NewCheckpoint) -> bool:
     return new.place.is_root and (is_update or new.step_number == -1)
 
 
-def _unknown_parent(place: Place) -> CheckpointNotFoundError:
+def _unknown_parent(checkpoint_id: str | None, place: Place) -> CheckpointNotFoundError:
     return CheckpointNotFoundError(
-        f"thread {place.thread.thread_id!r} has no checkpoint {place.checkpoint_id!r}: leave "
+        f"thread {place.thread.thread_id!r} has no checkpoint {checkpoint_id!r}: leave "
         "checkpoint_id out to continue from the newest, or take one from list(). Nothing was "
         "written"
     )

@@ -23,7 +23,7 @@ class LRUCache(Generic[K, V]):
         size_of: The size of a value. Without it each entry counts as one.
     """
 
-    def __init__(self, limit: int, size_of: Callable[[V], int] = lambda _: 1) -> None:
+    def __init__(self, limit: int, size_of: Callable[[V], int] | None = None) -> None:
         self.limit = limit
         self._size_of = size_of
         self.reset()
@@ -45,9 +45,10 @@ class LRUCache(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Store a value, and drop others that no longer fit."""
-        size = self._size_of(value)
+        size = 1 if self._size_of is None else self._size_of(value)
         with self._lock:
-            self._remove(key)
+            if key in self._entries:
+                self._remove(key)
             if size > self.limit:
                 return
             self._entries[key] = (value, size)

@@ -8,6 +8,7 @@ newest value are copied. Several changes can be merged into one without knowing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from langgraph_session_saver.encoding.keys import Typed
 
@@ -24,6 +25,9 @@ WINDOW = 1 << 16
 
 MAX_REGIONS = 64
 """Changed regions that are searched for; the rest of the target counts as one more."""
+
+BLOCK = 64
+"""Bytes in which the first difference is found by arithmetic."""
 
 SMALL = 256
 """Bytes of a changed region that is not searched for equal parts."""
@@ -183,7 +187,11 @@ def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
     def is_equal(start: int, size: int) -> bool:
         return target.startswith(view[i + start : i + start + size], j + start)
 
-    return _equal_bytes(is_equal, min(len(base) - i, len(target) - j))
+    limit = min(len(base) - i, len(target) - j)
+    count, size = _equal_blocks(is_equal, limit)
+    i, j = i + count, j + count
+    differing = _difference(base[i : i + size], target[j : j + size], "big")
+    return count + size - (differing.bit_length() + 7) // 8
 
 
 def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
@@ -194,20 +202,33 @@ def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
         first = len(base) - start - size
         return target.startswith(view[first : first + size], first + ahead)
 
-    return _equal_bytes(is_equal, min(len(base) - i, len(target) - j))
+    limit = min(len(base) - i, len(target) - j)
+    count, size = _equal_blocks(is_equal, limit)
+    i, j = len(base) - count, len(target) - count
+    differing = _difference(base[i - size : i], target[j - size : j], "little")
+    return count + size - (differing.bit_length() + 7) // 8
 
 
-def _equal_bytes(is_equal: Callable[[int, int], bool], limit: int) -> int:
-    """How many bytes are equal, compared in ranges that double while equal, and then halve."""
-    count, size, grows = 0, 64, True
-    while size and count < limit:
+def _equal_blocks(is_equal: Callable[[int, int], bool], limit: int) -> tuple[int, int]:
+    """Compare ranges that grow while they are equal, and are halved from the first difference on.
+
+    Returns:
+        How many bytes are equal, and the size of the block after them, which may differ.
+    """
+    count, size, grows = 0, 4 * BLOCK, True
+    while count < limit and (grows or size >= BLOCK):
         step = min(size, limit - count)
         if is_equal(count, step):
             count += step
         else:
             grows = False
-        size = size * 2 if grows else size // 2
-    return count
+        size = size * 4 if grows else size // 2
+    return count, min(BLOCK, limit - count)
+
+
+def _difference(one: bytes, other: bytes, order: Literal["big", "little"]) -> int:
+    """Two texts of one size as numbers, combined by XOR: equal bytes are 0."""
+    return int.from_bytes(one, order) ^ int.from_bytes(other, order)
 
 
 def _resynchronise(base: bytes, target: bytes, i: int, j: int) -> tuple[int, int] | None:

@@ -86,6 +86,16 @@ class Place(NamedTuple):
     checkpoint_ns: str
     ns_key: bytes
     checkpoint_id: str | None
+    key: CheckpointKey | None
+    """The key of the checkpoint that the call names, if it names one."""
+
+    @classmethod
+    def of(
+        cls, thread: ThreadRef, checkpoint_ns: str, ns_key: bytes, checkpoint_id: str | None
+    ) -> Place:
+        """A place by its parts."""
+        key = None if checkpoint_id is None else CheckpointKey(thread.key, ns_key, checkpoint_id)
+        return cls(thread, checkpoint_ns, ns_key, checkpoint_id, key)
 
     @classmethod
     def of(cls, config: RunnableConfig | None) -> Place:
@@ -123,11 +133,6 @@ class Place(NamedTuple):
     def key_of(self, checkpoint_id: str) -> CheckpointKey:
         """The key of a checkpoint of this namespace."""
         return CheckpointKey(self.thread.key, self.ns_key, checkpoint_id)
-
-    @property
-    def key(self) -> CheckpointKey | None:
-        """The key of the checkpoint that the call names, if it names one."""
-        return None if self.checkpoint_id is None else self.key_of(self.checkpoint_id)
 
     def at(self, checkpoint_id: str) -> RunnableConfig:
         """A config that names a checkpoint of this namespace."""

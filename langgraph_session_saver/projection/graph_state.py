@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from langgraph_session_saver.projection.plain_json import clean_text, to_json
+from langgraph_session_saver.projection.plain_json import clean_text, quick_json, to_json
 from langgraph_session_saver.projection.rules import Step
 
 GRAPH_STATE_BYTES = 16 << 10
@@ -24,11 +24,15 @@ OMITTED = "$omitted"
 _REFERENCE = "$ref"
 
 
-def member_of(step: Step, channel: str) -> str:
-    """A channel as a member of the object, in JSON."""
+def member_of(step: Step, channel: str, size: float) -> str:
+    """A channel as a member of the object, in JSON; its value takes `size` serialised bytes."""
+    name, value = clean_text(channel), step.values[channel]
+    if size <= GRAPH_STATE_VALUE_BYTES:
+        text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
+        if text is not None:
+            return f"{json.dumps(name)}: {text}"
     try:
-        value = to_json(step.values[channel], GRAPH_STATE_VALUE_BYTES)
-        return _member(clean_text(channel), value)
+        return _member(name, to_json(value, GRAPH_STATE_VALUE_BYTES))
     except (ValueError, RecursionError):  # over the budget, or an int too long for JSON
         return _reference(step, channel)
 

@@ -52,6 +52,31 @@ def to_json(value: Any, budget: float = math.inf, *, depth: float = DEPTH) -> An
     return _Converter(budget, depth).convert(value)
 
 
+def quick_json(value: Any, budget: int) -> str | None:
+    """The text of `to_json(value, budget)`, from C code: ten times as fast for 2 KB.
+
+    Args:
+        value: A channel value of bounded size, for all of it is encoded.
+        budget: Characters that the text may take.
+
+    Returns:
+        The text; None if it takes more, or if `to_json` may change the value.
+    """
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if len(text) > budget or text.count("{") + text.count("[") > DEPTH:
+        return None
+    return None if "\\u" in text and _ESCAPED.search(text) else text
+
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+_ESCAPED = re.compile(r"\\u(?:0000|d[89a-f])")
+"""What `clean_text` may replace, in JSON."""
+
+
 class _Converter:
     def __init__(self, budget: float, depth: float) -> None:
         self._left = budget

@@ -6,6 +6,7 @@ bytes that a step writes do not grow with the state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -114,6 +115,7 @@ class Projector:
         before: ProjectedState | None,
         *,
         whole: bool = False,
+        sizes: Mapping[str, int] | None = None,
         prefixes: Mapping[str, SharedPrefix] | None = None,
     ) -> Changes:
         """Work out what a step changes.
@@ -123,6 +125,7 @@ class Projector:
             parent_id: The checkpoint that the step follows.
             before: What the rows show before the step, if this process knows.
             whole: Whether the rows may show another branch than the step's parent.
+            sizes: The serialised bytes of channels' values, where they are known.
             prefixes: For channels of messages, what is known to be unchanged in front.
         """
         if whole or (before is not None and before.checkpoint_id != parent_id):
@@ -133,7 +136,7 @@ class Projector:
         messages = self._project_messages(step, before, changes, prefixes)
         blobs = dict(before.message_blobs) if before is not None else {}
         blobs |= {channel: prefix.key for channel, prefix in prefixes.items()}
-        members, state = self._project_graph_state(step, before, changes)
+        members, state = self._project_graph_state(step, before, changes, sizes or {})
         changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
         return changes
 
@@ -275,7 +278,11 @@ class Projector:
         return rule is not None and rule.shows(channel) and channel not in self._shown_as_rows
 
     def _project_graph_state(
-        self, step: rules.Step, before: ProjectedState | None, changes: Changes
+        self,
+        step: rules.Step,
+        before: ProjectedState | None,
+        changes: Changes,
+        sizes: Mapping[str, int],
     ) -> tuple[Mapping[str, str], str | None]:
         """Set `graph_state` if the step changes it.
 
@@ -288,7 +295,7 @@ class Projector:
         members = {
             channel: known[channel]
             if channel in known and channel not in step.changed
-            else graph_state.member_of(step, channel)
+            else graph_state.member_of(step, channel, sizes.get(channel, math.inf))
             for channel in step.values
             if self.shows(channel)
         }

@@ -239,9 +239,7 @@ def execute(
         if conn.dialect.driver not in _UNINTERRUPTED_DRIVERS:
             conn.invalidate(exc)  # the server's answer may still be on its way
         raise
-    finally:
-        if not conn.invalidated:
-            cursor.close()
+    cursor.close()
     return found
 
 
