@@ -190,4 +190,5 @@ def _matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]
 
 def _place_of(row: Row[Any]) -> Place:
     thread = ThreadRef(row.thread_key, row.thread_id)
-    return Place.of(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id)
+    key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
+    return Place(thread, row.checkpoint_ns, row.ns_key, row.checkpoint_id, key)

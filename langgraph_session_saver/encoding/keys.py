@@ -90,14 +90,6 @@ class Place(NamedTuple):
     """The key of the checkpoint that the call names, if it names one."""
 
     @classmethod
-    def of(
-        cls, thread: ThreadRef, checkpoint_ns: str, ns_key: bytes, checkpoint_id: str | None
-    ) -> Place:
-        """A place by its parts."""
-        key = None if checkpoint_id is None else CheckpointKey(thread.key, ns_key, checkpoint_id)
-        return cls(thread, checkpoint_ns, ns_key, checkpoint_id, key)
-
-    @classmethod
     def of(cls, config: RunnableConfig | None) -> Place:
         """Read the thread, namespace and checkpoint that a config names.
 
@@ -123,7 +115,9 @@ class Place(NamedTuple):
         checkpoint_id = configurable.get("checkpoint_id") or None
         if checkpoint_id is not None:
             check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
-        return cls(thread, checkpoint_ns, namespace_key(checkpoint_ns), checkpoint_id)
+        ns_key = namespace_key(checkpoint_ns)
+        key = None if checkpoint_id is None else CheckpointKey(thread.key, ns_key, checkpoint_id)
+        return cls(thread, checkpoint_ns, ns_key, checkpoint_id, key)
 
     @property
     def is_root(self) -> bool:
