@@ -268,7 +268,7 @@ USES = (
         "to read files from before there were task paths", column_of_task_paths,
     ),
     Use(
-        "langgraph", "checkpoints", "__start__", ("inspection", "projection"),
+        "langgraph", "checkpoints", "__start__", ("projection",),
         "to tell which nodes run next", input_channel,
     ),
     Use(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 import ormsgpack
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
+from langgraph.checkpoint.serde.types import TASKS
 from sqlalchemy import Row
 
 from langgraph_session_saver.encoding.keys import blob_key
 from langgraph_session_saver.encoding.serde import is_small
-from langgraph_session_saver.inspection.decode import TYPE, Undecodable, decode_frame
-from langgraph_session_saver.projection.status import node_of
+from langgraph_session_saver.inspection.decode import TYPE, Decoder, Undecodable
+from langgraph_session_saver.projection.status import KINDS, due_nodes, node_of, send_nodes
 
 Status: TypeAlias = Literal["done", "passed", "pending", "interrupted", "error", "unknown"]
 """State of a checkpoint's tasks.
@@ -26,46 +25,51 @@ Status: TypeAlias = Literal["done", "passed", "pending", "interrupted", "error",
 `error`: one has. `unknown`: the checkpoint cannot be decoded.
 """
 
-BRANCH, JOIN, START = "branch:to:", "join:", "__start__"
 
-_NOT_NODES = {"__input__", "__interrupt__"}
-
-
-@dataclass(frozen=True)
 class DecodedCheckpoint:
-    """A checkpoint's row, decoded.
+    """A checkpoint's row, decoded; parts that cannot be decoded are empty."""
 
-    Attributes:
-        row: The row of `session_checkpoints`.
-        id: The checkpoint.
-        parent_id: Its parent.
-        source: "input", "loop", "update" or "fork".
-        step: LangGraph's step number.
-        versions: The version of each channel.
-        seen: By node, the versions that it has seen.
-        updated: The channels that the step updated.
-        absent: The channels that have no value here.
-        inline: By channel, the values that are stored in the row itself.
-        metadata: The checkpoint's metadata.
-        time: When it was created.
-        problem: Why it cannot be decoded, or None.
-        control: By channel, the decoded values of `control_keys`, once they have been read.
-    """
+    def __init__(self, decoder: Decoder, row: Row[Any]) -> None:
+        self.row = row
+        self.id: str = row.checkpoint_id
+        self.parent_id: str | None = row.parent_checkpoint_id
+        self.problem: str | None = None
+        """Why it cannot be decoded."""
+        metadata = decoder.loads_stored(row.metadata_type, row.metadata_data)
+        checkpoint: Mapping[str, Any] = {}
+        absent: Any = None
+        inline: list[Any] = []
+        match decoder.loads_stored(row.type, row.data):
+            case Undecodable() as problem:
+                self.problem = str(problem)
+            case [Mapping() as checkpoint, absent, *inline]:
+                if not isinstance(metadata, Mapping):
+                    self.problem = f"its metadata {metadata}"
+            case _:
+                self.problem = "it is not a checkpoint"
+        self.versions = _text_keyed(checkpoint.get("channel_versions"))
+        self.seen = _text_keyed(checkpoint.get("versions_seen"))
+        """By node, the versions that it has seen."""
+        self.updated = _texts(checkpoint.get("updated_channels"))
+        self.time = _time(checkpoint.get("ts"))
+        self.absent = frozenset(_texts(absent))
+        """The channels that have no value here."""
+        inlined = _text_keyed(inline[0] if inline else None)
+        self.inline = {channel: value for channel, value in inlined.items() if is_small(value)}
+        """By channel, the values that are stored in the row itself."""
+        self.metadata = _text_keyed(metadata)
+        source, step = self.metadata.get("source"), self.metadata.get("step")
+        self.source = source if isinstance(source, str) else None
+        self.step = step if isinstance(step, int) else None
+        self.control: dict[str, Any] = {}
+        """By channel, the values of `control_keys` as the graph has them, once they were read."""
+        self.sends: tuple[str, ...] = ()
+        """The nodes of the `Send` tasks, in their order."""
 
-    row: Row[Any]
-    id: str
-    parent_id: str | None
-    source: str | None
-    step: int | None
-    versions: Mapping[str, Any]
-    seen: Mapping[str, Any]
-    updated: Sequence[str]
-    absent: frozenset[str]
-    inline: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    time: datetime | None
-    problem: str | None
-    control: dict[str, Any] = field(default_factory=dict)
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing but its ids and perhaps its metadata is known."""
+        return self.problem is not None and not self.versions
 
     @property
     def valued(self) -> list[str]:
@@ -81,11 +85,6 @@ class DecodedCheckpoint:
             if channel not in self.inline
         }
 
-    @property
-    def control_keys(self) -> dict[str, bytes]:
-        """The keys of the values that say which `Send` tasks and joins are due."""
-        return {c: key for c, key in self.keys.items() if c == TASKS or c.startswith(JOIN)}
-
     def inline_size(self, channel: str) -> int:
         """Serialised bytes of a value that is stored in the row itself."""
         value = self.inline[channel]
@@ -99,25 +98,24 @@ class DecodedCheckpoint:
     # -- tasks ------------------------------------------------------------------------------
 
     @property
-    def sends(self) -> list[str]:
-        """The nodes of the `Send` tasks, in their order."""
-        sends = self.control.get(TASKS)
-        return [_send_node(send) for send in sends] if isinstance(sends, list) else []
+    def control_keys(self) -> dict[str, bytes]:
+        """The keys of the values that say which `Send` tasks and joins are due."""
+        return {c: key for c, key in self.keys.items() if c == TASKS or c.startswith("join:")}
+
+    def set_control(self, decoded: Mapping[str, Any]) -> None:
+        """Take the decoded values of `control_keys`, by channel."""
+        for channel, value in decoded.items():
+            if isinstance(value, list):
+                sends = [SimpleNamespace(node=_send_node(send)) for send in value]
+                self.control[channel] = sends
+            elif isinstance(value, Mapping) and str(value.get(TYPE)).endswith(".set"):
+                self.control[channel] = set(_texts(value.get("value")))
+        self.sends = send_nodes(self.control)
 
     @property
     def due(self) -> list[str]:
         """The nodes that run next, once for each task."""
-        valued = self.valued
-        due = [channel.removeprefix(BRANCH) for channel in valued if channel.startswith(BRANCH)]
-        due += self.sends
-        if START in valued:
-            due.append(START)
-        for channel, arrived in self.control.items():
-            if channel.startswith(JOIN):
-                sources, _, target = channel.removeprefix(JOIN).rpartition(":")
-                if _is_complete(arrived, set(sources.split("+"))):
-                    due.append(target)
-        return due
+        return due_nodes(dict.fromkeys(self.valued) | self.control)
 
     def changed_since(self, parent: DecodedCheckpoint | None) -> tuple[str, ...]:
         """The channels with a new version; without a parent, those that the step updated."""
@@ -141,7 +139,7 @@ class DecodedCheckpoint:
         ran = [
             node
             for node, seen in self.seen.items()
-            if node not in _NOT_NODES and before.get(node) != seen
+            if node not in {"__input__", "__interrupt__"} and before.get(node) != seen
         ]
         if self.source == "loop" and parent is not None:
             ran = [node for node in ran if node not in parent.sends or before.get(node)]
@@ -157,56 +155,25 @@ class DecodedCheckpoint:
             writes: The rows that the tasks wrote, with or without their data.
             has_next_step: Whether another checkpoint is the step that these tasks made.
         """
-        if self.problem and not self.versions:
+        if self.is_unknown:
             return "unknown", ()
-        due = self.due
+        due = tuple(self.due)
         if has_next_step:
-            return "passed", tuple(due)
-        outcomes = _nodes_by_outcome(writes, self.sends)
-        if outcomes["error"]:
-            return "error", tuple(outcomes["error"])
-        if outcomes["interrupted"]:
-            return "interrupted", tuple(outcomes["interrupted"])
-        left = Counter(due) - Counter(outcomes["finished"])
-        if left:
-            return "pending", tuple(left.elements())
-        return ("passed", tuple(due)) if due else ("done", ())
-
-
-def decode_checkpoint(serde: SerializerProtocol, row: Row[Any]) -> DecodedCheckpoint:
-    """Decode a row of `session_checkpoints`; parts that cannot be decoded are left empty."""
-    stored = decode_frame(serde, row.type, row.data)
-    metadata = decode_frame(serde, row.metadata_type, row.metadata_data)
-    checkpoint: Mapping[str, Any] = {}
-    absent: list[str] = []
-    inline: Mapping[str, Any] = {}
-    problem = None
-    if isinstance(stored, Undecodable):
-        problem = str(stored)
-    elif isinstance(stored, list) and len(stored) in {2, 3} and isinstance(stored[0], Mapping):
-        checkpoint, absent = stored[0], _texts(stored[1])
-        inline = _text_keyed(stored[2]) if len(stored) == 3 else {}
-    else:
-        problem = "it is not a checkpoint"
-    if problem is None and not isinstance(metadata, Mapping):
-        problem = f"its metadata {metadata}"
-    metadata = _text_keyed(metadata)
-    source, step = metadata.get("source"), metadata.get("step")
-    return DecodedCheckpoint(
-        row=row,
-        id=row.checkpoint_id,
-        parent_id=row.parent_checkpoint_id,
-        source=source if isinstance(source, str) else None,
-        step=step if isinstance(step, int) else None,
-        versions=_text_keyed(checkpoint.get("channel_versions")),
-        seen=_text_keyed(checkpoint.get("versions_seen")),
-        updated=_texts(checkpoint.get("updated_channels")),
-        absent=frozenset(absent),
-        inline={channel: value for channel, value in inline.items() if is_small(value)},
-        metadata=metadata,
-        time=_time(checkpoint.get("ts")),
-        problem=problem,
-    )
+            return "passed", due
+        tasks: dict[str, list[Row[Any]]] = {}
+        for row in writes:
+            tasks.setdefault(row.task_id, []).append(row)
+        # A task that succeeds later keeps the writes of its earlier error or interrupt.
+        nodes: dict[Status, list[str]] = {"done": [], "error": [], "interrupted": []}
+        for rows in tasks.values():
+            found = {"done" if row.idx >= 0 else KINDS.get(row.channel) for row in rows}
+            if outcome := next((one for one in nodes if one in found), None):
+                nodes[outcome].append(node_of(rows[0].task_path, self.sends) or "?")
+        left = Counter(due) - Counter(nodes.pop("done"))
+        for outcome, names in (nodes | {"pending": [*left.elements()]}).items():
+            if names:
+                return outcome, tuple(names)
+        return ("passed" if due else "done"), due
 
 
 def _text_keyed(value: Any) -> Mapping[str, Any]:
@@ -231,31 +198,3 @@ def _time(value: Any) -> datetime | None:
 def _send_node(send: Any) -> str:
     args = send.get("args") if isinstance(send, Mapping) else None
     return args[0] if isinstance(args, list) and args and isinstance(args[0], str) else "?"
-
-
-def _is_complete(arrived: Any, sources: set[str]) -> bool:
-    """Whether a join's stored set holds all the nodes that it waits for."""
-    if isinstance(arrived, Mapping) and str(arrived.get(TYPE)).endswith(".set"):
-        return sources <= set(_texts(arrived.get("value")))
-    return False
-
-
-def _nodes_by_outcome(writes: Iterable[Row[Any]], sends: Sequence[str]) -> dict[str, list[str]]:
-    """The nodes of tasks that wrote, under "finished", "error" and "interrupted".
-
-    A task that succeeds later keeps the writes of its earlier error or interrupt.
-    """
-    tasks: dict[str, list[Row[Any]]] = {}
-    for row in writes:
-        tasks.setdefault(row.task_id, []).append(row)
-    outcomes: dict[str, list[str]] = {"finished": [], "error": [], "interrupted": []}
-    for rows in tasks.values():
-        node = node_of(rows[0].task_path, sends) or "?"
-        channels = {row.channel for row in rows}
-        if any(row.idx >= 0 for row in rows):
-            outcomes["finished"].append(node)
-        elif ERROR in channels:
-            outcomes["error"].append(node)
-        elif INTERRUPT in channels:
-            outcomes["interrupted"].append(node)
-    return outcomes

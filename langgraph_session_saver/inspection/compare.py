@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from langgraph_session_saver.inspection.decode import SNAPSHOT, TYPE
+from langgraph_session_saver.inspection.decode import TYPE, without_snapshot
 from langgraph_session_saver.projection.plain_json import shorten
 
 Kind: TypeAlias = Literal[
     "added", "removed", "changed", "appended", "inserted", "dropped", "edited", "reordered"
 ]
+
+DECIMAL = "decimal.Decimal"
 
 MOST_CHANGES = 100
 """Changes listed of one value; the rest are counted."""
@@ -74,35 +77,25 @@ class Comparison:
 
 def compare(before: Any, after: Any) -> Comparison:
     """List the differences of two decoded values."""
-    found = _differences("", _unwrap(before), _unwrap(after), 0)
+    found = _differences("", without_snapshot(before), without_snapshot(after), 0)
     changes = tuple(islice(found, MOST_CHANGES))
     return Comparison(changes, more=sum(1 for _ in islice(found, MOST_COUNTED)))
-
-
-def _unwrap(value: Any) -> Any:
-    if isinstance(value, Mapping) and value.get(TYPE) == SNAPSHOT:
-        return value.get("value")
-    return value
 
 
 def _differences(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
     if _is_same(before, after):
         return
-    if depth < DEEPEST and _have_comparable_fields(before, after):
-        yield from _in_mapping(path, before, after, depth)
-    elif depth < DEEPEST and _is_list(before) and _is_list(after):
+    if depth < DEEPEST and _is_list(before) and _is_list(after):
         yield from _in_list(path, before, after, depth)
+    elif (
+        depth < DEEPEST
+        and isinstance(before, Mapping)
+        and isinstance(after, Mapping)
+        and before.get(TYPE) == after.get(TYPE) != DECIMAL
+    ):
+        yield from _in_mapping(path, before, after, depth)
     else:
         yield _changed(path, before, after)
-
-
-def _have_comparable_fields(before: Any, after: Any) -> bool:
-    """Whether both are mappings of one type, and not two numbers."""
-    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-        return False
-    if before.get(TYPE) != after.get(TYPE):
-        return False
-    return _as_number(before) is None or _as_number(after) is None
 
 
 def _is_list(value: Any) -> bool:
@@ -111,23 +104,16 @@ def _is_list(value: Any) -> bool:
 
 def _is_same(before: Any, after: Any) -> bool:
     """Equality under which True is not 1, and NaN is NaN."""
-    if isinstance(before, bool) is not isinstance(after, bool):
-        return False
     if isinstance(before, float) and isinstance(after, float) and math.isnan(before):
         return math.isnan(after)
     try:
-        return bool(before == after) and not _hides_bool(before, after)
+        if isinstance(before, bool) is not isinstance(after, bool) or before != after:
+            return False
+        if isinstance(before, Mapping):
+            return all(_is_same(before[key], after[key]) for key in before)
+        return not _is_list(before) or all(map(_is_same, before, after))
     except RecursionError:
         return False
-
-
-def _hides_bool(before: Any, after: Any) -> bool:
-    """Whether one of two equal containers holds True where the other holds 1."""
-    if isinstance(before, Mapping):
-        return any(not _is_same(before[key], after[key]) for key in before)
-    if _is_list(before) and len(before) <= MOST_MATCHED:
-        return any(not _is_same(a, b) for a, b in zip(before, after, strict=True))
-    return False
 
 
 def _changed(path: str, before: Any, after: Any) -> Change:
@@ -141,27 +127,20 @@ def _changed(path: str, before: Any, after: Any) -> Change:
 
 def _difference(before: Any, after: Any) -> float | None:
     """The difference of two numbers; None for other values, and where no float can hold it."""
-    old, new = _as_number(before), _as_number(after)
-    if old is None or new is None:
-        return None
     try:
-        by = float(new - old)
-    except ArithmeticError:
+        by = float(_as_number(after) - _as_number(before))
+    except (TypeError, ValueError, ArithmeticError):
         return None
     return by if math.isfinite(by) else None
 
 
-def _as_number(value: Any) -> Decimal | None:
-    """A finite number, or a decoded `Decimal`."""
-    if isinstance(value, Mapping) and value.get(TYPE) == "decimal.Decimal":
+def _as_number(value: Any) -> Decimal:
+    """A number, or a decoded `Decimal`; raises for any other value."""
+    if isinstance(value, Mapping) and value.get(TYPE) == DECIMAL:
         value = value.get("value")
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
+        raise TypeError
+    return Decimal(str(value))
 
 
 def _in_mapping(
@@ -248,21 +227,18 @@ def _changed_ranges(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[int, i
     if max(len(old), len(new)) > MOST_MATCHED:
         return [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
     known: list[Any] = []
-    matcher = difflib.SequenceMatcher(
-        None, _numbers(old, known), _numbers(new, known), autojunk=False
-    )
-    return [ranges for tag, *ranges in matcher.get_opcodes() if tag != "equal"]  # type: ignore[misc]
 
-
-def _numbers(values: Sequence[Any], known: list[Any]) -> list[int]:
-    """Numbers that stand for values, which need not be hashable; equal values have the same."""
-    numbers = []
-    for value in values:
+    def number(value: Any) -> int:
+        """A number that stands for a value, which need not be hashable, and its equals."""
         n = next((n for n, one in enumerate(known) if _is_same(one, value)), len(known))
         if n == len(known):
             known.append(value)
-        numbers.append(n)
-    return numbers
+        return n
+
+    matcher = difflib.SequenceMatcher(
+        None, [*map(number, old)], [*map(number, new)], autojunk=False
+    )
+    return [ranges for tag, *ranges in matcher.get_opcodes() if tag != "equal"]  # type: ignore[misc]
 
 
 # -- text ---------------------------------------------------------------------------------------
@@ -289,23 +265,15 @@ def _line_diff(before: list[str], after: list[str]) -> Iterator[str]:
         yield from (f"+{line}" for line in new)
         return
     for line in islice(difflib.unified_diff(old, new, lineterm=""), 2, None):
-        yield _shift_hunk(line, start) if line.startswith("@@ ") else line
+        if line.startswith("@@ "):  # its line numbers count from `start`
+            line = re.sub(r"([-+])(\d+)", lambda n: f"{n[1]}{int(n[2]) + start}", line)  # noqa: PLW2901
+        yield line
 
 
 def _excerpts(before: str, after: str) -> tuple[str, str]:
     """Two long lines from shortly before the place where they start to differ."""
     if max(len(before), len(after)) <= LONG_TEXT:
         return before, after
-    same, _ = _common_ends(before, after)
-    at = max(0, same - LONG_TEXT // 4)
+    at = max(0, _common_ends(before, after)[0] - LONG_TEXT // 4)
     start = "…" if at else ""
     return start + before[at:], start + after[at:]
-
-
-def _shift_hunk(header: str, by: int) -> str:
-    """Add to the line numbers in a hunk's header."""
-    ranges = []
-    for part in header.strip("@ ").split(" "):
-        first, comma, length = part[1:].partition(",")
-        ranges.append(f"{part[0]}{int(first) + by}{comma}{length}")
-    return f"@@ {' '.join(ranges)} @@"

@@ -7,7 +7,7 @@ A value of type `module.Name` becomes `{"$type": "module.Name", …}` with its f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -15,12 +15,9 @@ from typing import Any
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from sqlalchemy import Row
 
-from langgraph_session_saver.encoding.chains import Value
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import Typed
-from langgraph_session_saver.encoding.task_writes import unframe_write
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 TYPE = "$type"
@@ -33,16 +30,12 @@ DEEPEST = 64
 """Levels of nested stored types that are decoded."""
 
 # LangGraph's MessagePack extension codes. Codes 0 to 5 hold (module, name, argument, …).
-_EXTENSION_CODES = range(8)
-
-_POSITIONAL_CODE, _ARRAY_CODE, _SNAPSHOT_CODE = 1, 6, 7
-
-_FIELD_CODES = {2, 4, 5}
+_POSITIONAL_CODE, _FIELD_CODES, _ARRAY_CODE, _SNAPSHOT_CODE = 1, {2, 4, 5}, 6, 7
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Undecodable:
-    """Stands for a value that cannot be decoded, and says why."""
+    """Stands for a value or a part of one that cannot be decoded, and says why."""
 
     reason: str
     size: int | None = None
@@ -64,34 +57,32 @@ def decode(serde: SerializerProtocol, typed: Typed) -> Any:
         if "+" in typ:
             typ, data = _decrypt(serde, typ, data)
         return _decode(typ, data)
-    except RecursionError:
-        return Undecodable("it is nested too deeply", len(data))
     except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
         return Undecodable(str(exc) or type(exc).__name__, len(data))
 
 
-def decode_frame(serde: SerializerProtocol, typ: str, framed: bytes) -> Any:
-    """Decode a value as it is stored in a column."""
-    try:
-        data = unframe(framed)
-    except CorruptBlobError as exc:
-        return Undecodable(str(exc), len(framed))
-    return decode(serde, (typ, data))
+class Decoder:
+    """A serialiser whose values are those of `decode`; it writes none."""
 
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
 
-def decode_write(serde: SerializerProtocol, row: Row[Any], bases: Mapping[bytes, Value]) -> Any:
-    """Decode a row of `session_writes`.
+    def loads_typed(self, data: Typed) -> Any:
+        """As `decode`."""
+        return decode(self._serde, data)
 
-    Args:
-        serde: The saver's serialiser.
-        row: The row.
-        bases: By blob key, the values that writes are stored as changes of.
-    """
-    try:
-        data = unframe_write(row.data, bases.get)
-    except (CorruptBlobError, HistoryLostError) as exc:
-        return Undecodable(str(exc), len(row.data))
-    return decode(serde, (row.type, data))
+    def loads_stored(
+        self, typ: str, stored: bytes, unwrap: Callable[[bytes], bytes] = unframe
+    ) -> Any:
+        """As `decode`, after the stored bytes were unwrapped."""
+        try:
+            return decode(self._serde, (typ, unwrap(stored)))
+        except (CorruptBlobError, HistoryLostError) as exc:
+            return Undecodable(str(exc), len(stored))
+
+    def dumps_typed(self, obj: Any) -> Typed:
+        """Part of the protocol only."""
+        raise NotImplementedError
 
 
 def _decrypt(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
@@ -110,35 +101,30 @@ def _decode(typ: str, data: bytes) -> Any:
     if typ in {"bytes", "bytearray"}:
         return data
     if typ == "msgpack":
-        problems: list[str] = []
-        try:
-            return _unpack(data, problems)
-        except ValueError as exc:
-            raise ValueError(problems[0] if problems else str(exc)) from exc
+        return _unpack(data)
     if typ == "json":
         return json.loads(data, object_hook=_json_object)
     raise ValueError(f"format {typ!r} is not decoded here, because reading it may run stored code")
 
 
-def _unpack(data: bytes, problems: list[str], depth: int = 0) -> Any:
-    """Unpack MessagePack; ormsgpack hides the errors of extensions, so they go to `problems`."""
+def _unpack(data: bytes, depth: int = 0) -> Any:
+    """Unpack MessagePack; an extension that cannot be decoded becomes `Undecodable`."""
 
     def hook(code: int, inner: bytes) -> Any:
+        if depth == DEEPEST:
+            return Undecodable("it is nested too deeply", len(inner))
         try:
-            if depth == DEEPEST:
-                raise ValueError("it is nested too deeply")  # noqa: TRY301 - noted as the others
-            return _extension(code, inner, problems, depth + 1)
-        except Exception as exc:
-            problems.append(str(exc))
-            raise
+            return _extension(code, inner, depth + 1)
+        except Exception as exc:  # noqa: BLE001 - ormsgpack would hide it
+            return Undecodable(str(exc), len(inner))
 
     return ormsgpack.unpackb(data, ext_hook=hook, option=ormsgpack.OPT_NON_STR_KEYS)
 
 
-def _extension(code: int, data: bytes, problems: list[str], depth: int) -> Any:
-    if code not in _EXTENSION_CODES:
+def _extension(code: int, data: bytes, depth: int) -> Any:
+    if not 0 <= code <= _SNAPSHOT_CODE:
         return {TYPE: f"msgpack extension {code}", "value": data}
-    content = _unpack(data, problems, depth)
+    content = _unpack(data, depth)
     if code == _SNAPSHOT_CODE:
         return {TYPE: SNAPSHOT, "value": content}
     if code == _ARRAY_CODE:
@@ -170,6 +156,13 @@ def _json_object(found: dict[str, Any]) -> dict[str, Any]:
 # -- DeltaChannel values ------------------------------------------------------------------------
 
 
+def without_snapshot(value: Any) -> Any:
+    """The value in LangGraph's wrapper of a snapshot, or the value itself."""
+    return (
+        value.get("value") if isinstance(value, Mapping) and value.get(TYPE) == SNAPSHOT else value
+    )
+
+
 def replay(snapshot: Any, writes: Sequence[Any]) -> Any:
     """Apply a `DeltaChannel`'s decoded writes to its snapshot as LangGraph's list reducers do.
 
@@ -177,8 +170,7 @@ def replay(snapshot: Any, writes: Sequence[Any]) -> Any:
     with its id, and a `RemoveMessage` removes one. A snapshot that is not a list is returned as
     `{"snapshot": …, "writes": […]}`.
     """
-    if isinstance(snapshot, Mapping) and snapshot.get(TYPE) == SNAPSHOT:
-        snapshot = snapshot.get("value")
+    snapshot = without_snapshot(snapshot)
     if snapshot is not None and not isinstance(snapshot, list):
         return {"snapshot": snapshot, "writes": list(writes)}
     items: list[Any] = list(snapshot or [])
@@ -207,5 +199,4 @@ def _deduplicate(items: Sequence[Any]) -> list[Any]:
 
 
 def _class_name(value: Any) -> str | None:
-    name = value.get(TYPE) if isinstance(value, Mapping) else None
-    return str(name).rpartition(".")[2] if name is not None else None
+    return str(value.get(TYPE)).rpartition(".")[2] if isinstance(value, Mapping) else None

@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.compare import Change, Comparison, compare
 from langgraph_session_saver.inspection.decode import Undecodable
-from langgraph_session_saver.inspection.text import (
-    WIDTH,
-    brief,
-    escape,
-    format_bytes,
-    html_table,
-    is_internal,
-    printable,
-    quantity,
-    record_to_dict,
-)
 from langgraph_session_saver.inspection.values import ChannelValue, NamespaceReader
 from langgraph_session_saver.sql.scripts import Script
-
-ChannelKind: TypeAlias = Literal["added", "removed", "changed"]
 
 SIGNS = {
     "added": "+", "appended": "+", "inserted": "+", "removed": "-", "dropped": "-",
@@ -48,7 +36,7 @@ class ChannelDiff:
     """
 
     channel: str
-    kind: ChannelKind
+    kind: Literal["added", "removed", "changed"]
     before: int | None
     after: int | None
     value: Any = None
@@ -59,7 +47,7 @@ class ChannelDiff:
     @property
     def is_internal(self) -> bool:
         """Whether the channel is LangGraph's own, and not the application's."""
-        return is_internal(self.channel)
+        return text.is_internal(self.channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +77,11 @@ class Diff:
         return len(self.channels)
 
     def __getitem__(self, channel: str) -> ChannelDiff:
-        for found in self.channels:
-            if found.channel == channel:
-                return found
-        raise KeyError(channel)
+        return {found.channel: found for found in self.channels}[channel]
 
     def to_dict(self) -> dict[str, Any]:
         """The differences as JSON data; of large values only their start."""
-        return record_to_dict(self)
+        return text.record_to_dict(self)
 
     @property
     def _shown(self) -> list[ChannelDiff]:
@@ -104,47 +89,47 @@ class Diff:
 
     def _title(self) -> str:
         where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
-        return printable(f"thread {self.thread_id!r}{where}\n--- {self.a}\n+++ {self.b}", keep="\n")
+        title = f"thread {self.thread_id!r}{where}\n--- {self.a}\n+++ {self.b}"
+        return text.printable(title, keep="\n")
 
     def _footer(self) -> str:
         parts = []
         if not self._shown:
             parts.append("no channel of the application differs")
-        if same := [channel for channel in self.same if not is_internal(channel)]:
+        if same := [channel for channel in self.same if not text.is_internal(channel)]:
             parts.append(f"unchanged: {', '.join(same)}")
         if hidden := len(self.channels) - len(self._shown):
-            parts.append(f"{quantity(hidden, 'internal channel')} not shown")
-        return printable("; ".join(parts))
+            parts.append(f"{text.quantity(hidden, 'internal channel')} not shown")
+        return text.printable("; ".join(parts))
 
     def __str__(self) -> str:
         lines = [self._title()]
         for found in self._shown:
             heading = f"{SIGNS[found.kind]} {found.channel}  {found.kind}, {_sizes(found)}"
-            lines += ["", printable(heading), *(f"  {line}" for line in _lines(found))]
+            lines += ["", text.printable(heading), *(f"  {line}" for line in _lines(found))]
         return "\n".join([*lines, "", self._footer()]).rstrip()
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(found.channel)}</td><td>{found.kind}</td>"
-            f'<td class="n">{_sizes(found)}</td>'
-            f"<td><pre>{escape(chr(10).join(_lines(found)))}</pre></td></tr>"
-            for found in self._shown
-        )
-        heads = "<th>channel</th><th></th><th class='n'>size</th><th>difference</th>"
-        return html_table(self._title(), heads, rows, self._footer())
+        rows = []
+        for found in self._shown:
+            lines = text.escape("\n".join(_lines(found)))
+            name, sizes = text.escape(found.channel), _sizes(found)
+            rows.append((name, found.kind, sizes, f"<pre>{lines}</pre>"))
+        heads = ("channel", "", "size", "difference")
+        return text.html_table(self._title(), heads, rows, self._footer())
 
 
 def _sizes(found: ChannelDiff) -> str:
-    before, after = format_bytes(found.before), format_bytes(found.after)
+    before, after = text.format_bytes(found.before), text.format_bytes(found.after)
     return {"added": after, "removed": before, "changed": f"{before} → {after}"}[found.kind]
 
 
 def _lines(found: ChannelDiff) -> Iterator[str]:
     """The differences of a channel, one a line."""
     if found.note:
-        yield from wrap(printable(found.note), WIDTH - 2)
+        yield from wrap(text.printable(found.note), text.WIDTH - 2)
     if found.kind != "changed" and not isinstance(found.value, Undecodable):
-        yield from wrap(brief(found.value, WIDTH * 3), WIDTH - 2)
+        yield from wrap(text.brief(found.value, text.WIDTH * 3), text.WIDTH - 2)
     for change in found.changes:
         yield from _change_lines(change)
     if found.more:
@@ -152,20 +137,20 @@ def _lines(found: ChannelDiff) -> Iterator[str]:
 
 
 def _change_lines(change: Change) -> Iterator[str]:
-    start = printable(f"{SIGNS[change.kind]} {change.path or 'value'}  ")
+    start = text.printable(f"{SIGNS[change.kind]} {change.path or 'value'}  ")
     if change.text is not None:
         yield f"{start}{change.kind}:"
-        yield from (f"    {printable(line)}" for line in change.text)
+        yield from (f"    {text.printable(line)}" for line in change.text)
     elif change.kind == "reordered":
         yield f"{start}reordered"
     elif change.kind in {"changed", "edited"}:
         by = "" if change.by is None else f" ({change.by:+.12g})"
-        room = max(30, (WIDTH - len(start) - len(by) - 5) // 2)
-        yield f"{start}{brief(change.before, room)} → {brief(change.after, room)}{by}"
+        room = max(30, (text.WIDTH - len(start) - len(by) - 5) // 2)
+        yield f"{start}{text.brief(change.before, room)} → {text.brief(change.after, room)}{by}"
     else:
         value = change.before if change.kind in {"removed", "dropped"} else change.after
         start += f"{change.kind}: "
-        yield f"{start}{brief(value, max(40, WIDTH - 2 - len(start)))}"
+        yield f"{start}{text.brief(value, max(40, text.WIDTH - 2 - len(start)))}"
 
 
 def read_diff(reader: NamespaceReader, a: Any, b: Any) -> Script[Diff]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import timeit
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, inspect, select
+from sqlalchemy import Connection, Engine, func, inspect, select
 from sqlalchemy.pool import QueuePool
 
 from langgraph_session_saver.checkpointer.context import Context
@@ -109,24 +109,21 @@ def read_health(context: Context, engine: Engine, *, sizes: bool) -> Script[Heal
         driver=engine.dialect.driver,
         pool=_pool_use(engine),
     )
-
-    def look(conn: Connection) -> Health:
-        return _look(context, unreachable, conn, sizes=sizes)
-
+    probe = Request(lambda conn: _look(conn, context, unreachable, sizes=sizes), "probe")
     try:
         try:
-            found: Health = yield Request(look, "probe")
+            found: Health = yield probe
         except DatabaseUnavailableError:
             # The pooled connection may be older than a restart of the server: try a new one.
-            found = yield Request(look, "probe")
+            found = yield probe
     except SessionSaverError as exc:
         return replace(unreachable, reason=str(exc))
     return found
 
 
-def _look(context: Context, unreachable: Health, conn: Connection, *, sizes: bool) -> Health:
+def _look(conn: Connection, context: Context, unreachable: Health, *, sizes: bool) -> Health:
     tables, dialect = context.tables, context.dialect
-    latency = min(_select_seconds(conn) for _ in range(2))
+    latency = min(timeit.repeat(lambda: conn.scalar(select(1)), number=1, repeat=2))
     names = set(inspect(conn).get_table_names(schema=tables.metadata.schema))
     present = [table for table in tables if table.name in names]
     measured, bytes_by_table = dialect.table_sizes(conn, present) if sizes else (None, {})
@@ -139,21 +136,15 @@ def _look(context: Context, unreachable: Health, conn: Connection, *, sizes: boo
         journal_mode=dialect.journal_mode(conn),
         isolation_level=conn.get_isolation_level(),
         tables=tuple(
-            TableSize(table.name, _row_count(conn, table), bytes_by_table.get(table.name))
+            TableSize(
+                table.name,
+                conn.scalars(select(func.count()).select_from(table)).one(),
+                bytes_by_table.get(table.name),
+            )
             for table in (present if sizes else ())
         ),
         measured=measured,
     )
-
-
-def _select_seconds(conn: Connection) -> float:
-    start = perf_counter()
-    conn.execute(select(1)).scalar()
-    return perf_counter() - start
-
-
-def _row_count(conn: Connection, table: Table) -> int:
-    return conn.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 def _pool_use(engine: Engine) -> PoolUse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -11,26 +11,12 @@ from typing import Any
 from sqlalchemy import Row
 
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.inspection.checkpoint import (
-    DecodedCheckpoint,
-    Status,
-    decode_checkpoint,
-)
-from langgraph_session_saver.inspection.text import (
-    WIDTH,
-    escape,
-    format_bytes,
-    format_names,
-    html_table,
-    is_internal,
-    printable,
-    quantity,
-    record_to_dict,
-)
+from langgraph_session_saver.inspection import text
+from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, Status
 from langgraph_session_saver.inspection.values import NamespaceReader, Sizes
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
+from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_number, check_text
 
 LARGEST_PAGE = 1_000
 """Checkpoints of one page."""
@@ -44,16 +30,11 @@ COLUMNS = {
 }  # fmt: skip
 """Titles and minimum widths of the printed columns; `Entry.cells` has the contents."""
 
-RIGHT_ALIGNED = {"step", "size", "stored"}
-
 ONLY_WIDE = {"source", "size"}
 """Columns that are left out of lines shorter than `WIDTH`."""
 
 NARROWEST = 6
 """Columns are not cut below this width, even if the line then gets too long."""
-
-Lanes = tuple[str | None, ...]
-"""By column of the tree, the checkpoint that its line leads to; None where the line has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +43,12 @@ class Older:
 
     Attributes:
         checkpoint_id: The last checkpoint of this page.
-        lanes: The lines of the tree that continue below it.
+        lanes: By column of the tree, the checkpoint that its line leads to; None where the line
+            has ended.
     """
 
     checkpoint_id: str
-    lanes: Lanes = ()
+    lanes: tuple[str | None, ...] = ()
 
     def __str__(self) -> str:
         return self.checkpoint_id
@@ -118,7 +100,7 @@ class Entry:
     @property
     def doing(self) -> str:
         """The status with its nodes: `interrupted: ask`, or `→ ask` for a node that ran."""
-        nodes = format_names(self.nodes)
+        nodes = text.format_names(self.nodes)
         if self.status == "passed":
             return f"→ {nodes}".rstrip()
         return f"{self.status}: {nodes}" if nodes else self.status
@@ -126,7 +108,7 @@ class Entry:
     @property
     def told(self) -> str:
         """The application's channels that changed, or the problem."""
-        return self.problem or ", ".join(c for c in self.changed if not is_internal(c))
+        return self.problem or ", ".join(c for c in self.changed if not text.is_internal(c))
 
     def cells(self, id_length: int) -> dict[str, str]:
         """The printed text of each of `COLUMNS`."""
@@ -135,14 +117,14 @@ class Entry:
             self.checkpoint_id[:id_length],
             "?" if self.step is None else str(self.step),
             self.source or "?",
-            format_names(self.ran),
+            text.format_names(self.ran),
             self.told,
             self.doing,
             "?" if self.time is None else f"{self.time:%H:%M:%S}",
-            format_bytes(self.size),
-            format_bytes(self.stored),
+            text.format_bytes(self.size),
+            text.format_bytes(self.stored),
         )
-        return dict(zip(COLUMNS, map(printable, texts), strict=True))
+        return dict(zip(COLUMNS, map(text.printable, texts), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +154,14 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """The page as dicts, lists, text and numbers."""
-        return record_to_dict(self)
+        return text.record_to_dict(self)
 
     @property
     def title(self) -> str:
         """The first printed line."""
         where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
-        count = quantity(len(self.entries), "checkpoint")
-        return printable(f"thread {self.thread_id!r}{where}: {count}, newest first")
+        count = text.quantity(len(self.entries), "checkpoint")
+        return text.printable(f"thread {self.thread_id!r}{where}: {count}, newest first")
 
     @property
     def id_length(self) -> int:
@@ -194,11 +176,10 @@ class History:
         return "\n".join(filter(None, (self.title, self.table(), self._footer())))
 
     def _footer(self) -> str:
-        if self.older is None:
-            return ""
-        return f"… older ones: before={printable(self.older.checkpoint_id)!r}"
+        older = self.older and text.printable(self.older.checkpoint_id)
+        return f"… older ones: before={older!r}" if older else ""
 
-    def table(self, width: int = WIDTH) -> str:
+    def table(self, width: int = text.WIDTH) -> str:
         """The checkpoints as a table in lines of a width."""
         if not self.entries:
             return ""
@@ -210,7 +191,7 @@ class History:
         def line(cells: Mapping[str, str]) -> str:
             return gap.join(
                 cells[title].rjust(room)
-                if title in RIGHT_ALIGNED
+                if title in text.RIGHT_ALIGNED
                 else shorten(cells[title], room).ljust(room)
                 for title, room in widths.items()
             )
@@ -225,12 +206,10 @@ class History:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        heads = "".join(
-            _html_cell("th", title, "time (UTC)" if title == "time" else title) for title in COLUMNS
-        )
+        heads = [title.replace("time", "time (UTC)") for title in COLUMNS]
         id_length = self.id_length
-        rows = "".join(_html_row(entry, id_length) for entry in self.entries)
-        return html_table(self.title, heads, rows, self._footer())
+        rows = [_html_cells(entry, id_length) for entry in self.entries]
+        return text.html_table(self.title, heads, rows, self._footer())
 
 
 def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[str, int], str]:
@@ -238,7 +217,7 @@ def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[
     widths = {
         title: max(least, *(len(row[title]) for row in rows))
         for title, least in COLUMNS.items()
-        if width >= WIDTH or title not in ONLY_WIDE
+        if width >= text.WIDTH or title not in ONLY_WIDE
     }
     total, gaps = sum(widths.values()), len(widths) - 1
     gap = "  " if total + 2 * gaps <= width else " "
@@ -251,41 +230,29 @@ def _column_widths(rows: Sequence[Mapping[str, str]], width: int) -> tuple[dict[
     return widths, gap
 
 
-def _html_row(entry: Entry, id_length: int) -> str:
-    cells = {title: escape(text) for title, text in entry.cells(id_length).items()}
-    above = f"{escape(entry.graph_above)}\n" if entry.graph_above else ""
+def _html_cells(entry: Entry, id_length: int) -> Iterable[str]:
+    cells = {title: text.escape(cell) for title, cell in entry.cells(id_length).items()}
+    checkpoint_id, changed = map(text.escape, (entry.checkpoint_id, ", ".join(entry.changed)))
+    above = f"{text.escape(entry.graph_above)}\n" if entry.graph_above else ""
     day = f"{entry.time:%Y-%m-%d} " if entry.time else ""
     cells |= {
         "": f'<pre class="graph">{above}{cells[""]}</pre>',
-        "checkpoint": f'<code title="{escape(entry.checkpoint_id)}">{cells["checkpoint"]}</code>',
-        "changed": f'<div title="{escape(", ".join(entry.changed))}">{cells["changed"]}</div>',
+        "checkpoint": f'<code title="{checkpoint_id}">{cells["checkpoint"]}</code>',
+        "changed": f'<div title="{changed}">{cells["changed"]}</div>',
         "time": f"{day}{cells['time']}",
     }
-    return f"<tr>{''.join(_html_cell('td', title, cell) for title, cell in cells.items())}</tr>"
-
-
-def _html_cell(tag: str, title: str, content: str) -> str:
-    attributes = ' class="n"' if title in RIGHT_ALIGNED else ""
-    return f"<{tag}{attributes}>{content}</{tag}>"
+    return cells.values()
 
 
 # -- the tree -----------------------------------------------------------------------------------
 
 
 class Tree:
-    """Draws checkpoints as `git log --graph` does, newest first.
+    """Draws checkpoints as `git log --graph` does, newest first."""
 
-    Args:
-        lanes: The lines that continue from the page before this one.
-    """
-
-    def __init__(self, lanes: Lanes = ()) -> None:
-        self._lanes = list(lanes)
-
-    @property
-    def lanes(self) -> Lanes:
-        """The lines that continue below the last checkpoint."""
-        return tuple(self._lanes)
+    def __init__(self, lanes: Iterable[str | None] = ()) -> None:
+        self.lanes = list(lanes)
+        """As those of `Older`, below the last checkpoint that was drawn."""
 
     def draw(self, checkpoint_id: str, parent_id: str | None) -> tuple[int, str, str]:
         """Draw a checkpoint after all its children; without a parent, its line ends.
@@ -293,36 +260,25 @@ class Tree:
         Returns:
             The column, the line of the tree, and the line above it where branches join.
         """
-        children = [n for n, wanted in enumerate(self._lanes) if wanted == checkpoint_id]
-        lane = children[0] if children else self._free_lane()
-        above = self._joins(lane, children[1:])
-        for other in children[1:]:
-            self._lanes[other] = None
-        cells = ["|" if wanted is not None else " " for wanted in self._lanes]
-        cells[lane] = "*"
-        self._lanes[lane] = parent_id
-        while self._lanes and self._lanes[-1] is None:
-            self._lanes.pop()
-        return lane, " ".join(cells).rstrip(), above
-
-    def _free_lane(self) -> int:
-        if None not in self._lanes:
-            self._lanes.append(None)
-        return self._lanes.index(None)
-
-    def _joins(self, lane: int, others: Sequence[int]) -> str:
-        """The line on which other lanes join the lane of the checkpoint they forked from."""
-        if not others:
-            return ""
-        cells = [" "] * (2 * len(self._lanes))
-        for n, wanted in enumerate(self._lanes):
-            if wanted is not None and n not in others:
-                cells[2 * n] = "|"
-        for other in others:
+        lanes = self.lanes
+        if checkpoint_id not in lanes:
+            if None not in lanes:
+                lanes.append(None)
+            lanes[lanes.index(None)] = checkpoint_id
+        lane, *joining = [n for n, wanted in enumerate(lanes) if wanted == checkpoint_id]
+        for other in joining:
+            lanes[other] = None
+        cells = ["|" if wanted is not None else " " for wanted in lanes]
+        above = list(" ".join(cells) + " ") if joining else []
+        for other in joining:
             for at in range(2 * lane + 1, 2 * other - 1):
-                cells[at] = "_" if cells[at] == " " else cells[at]
-            cells[2 * other - 1] = "/"
-        return "".join(cells).rstrip()
+                above[at] = above[at].replace(" ", "_")
+            above[2 * other - 1] = "/"
+        cells[lane] = "*"
+        lanes[lane] = parent_id
+        while lanes and lanes[-1] is None:
+            lanes.pop()
+        return lane, " ".join(cells).rstrip(), "".join(above).rstrip()
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -330,117 +286,71 @@ class Tree:
 
 def read_history(reader: NamespaceReader, limit: Any, before: Any) -> Script[History]:
     """Read a page of the history of a namespace."""
-    queries, serde = reader.queries, reader.serde
-    _check_limit(limit)
-    start = _check_before(before)
+    queries, decoder = reader.queries, reader.decoder
+    check_number("limit", limit, LARGEST_PAGE, 1)
+    start = before if before is None or isinstance(before, Older) else Older(before)
     last = start.checkpoint_id if start else None
-    rows = yield Request.read(lambda conn: queries.page(conn, last, limit + 1))
+    if last is not None and not check_text("before", last, CHECKPOINT_ID_LENGTH):
+        raise InvalidConfigError("before is empty: pass the `older` of a page, or a checkpoint id")
+    rows = yield reader.page(last, limit + 1)
     if not rows:
-        yield from reader.raise_empty() if start is None else reader.check_thread()
-    page = [decode_checkpoint(serde, row) for row in rows[:limit]]
+        yield from reader.check_thread() if start else reader.raise_missing("before", None)
+    page = [DecodedCheckpoint(decoder, row) for row in rows[:limit]]
     ids = [one.id for one in page]
     known = {one.id: one for one in page}
     missing = {one.parent_id for one in page if one.parent_id} - known.keys()
     if missing:
-        parents = yield Request.read(lambda conn: queries.checkpoints(conn, missing))
-        known |= {row.checkpoint_id: decode_checkpoint(serde, row) for row in parents}
-    writes = yield Request.read(lambda conn: queries.write_sizes(conn, ids))
+        parents = yield Request.read(queries.checkpoints, missing)
+        known |= {row.checkpoint_id: DecodedCheckpoint(decoder, row) for row in parents}
+    writes = yield Request.read(queries.write_sizes, ids)
     keys = {key for one in page for key in one.keys.values()}
-    keys |= {key for one in known.values() for key in one.control_keys.values()}
-    sizes: Sizes = yield Request.read(lambda conn: queries.value_sizes(conn, keys))
-    yield from _read_control(reader, known.values(), sizes)
+    control = {key for one in known.values() for key in one.control_keys.values()}
+    sizes: Sizes = yield Request.read(queries.value_sizes, keys | control)
+    filled = {key for key in control if (sizes[key][0] or 0) > 1}
+    values = yield from reader.read_blobs(filled, sizes, LARGEST_CONTROL)
+    for one in known.values():
+        one.set_control({c: values.get(key) for c, key in one.control_keys.items()})
     tree = Tree(start.lanes if start else ())
-    continued = {one.parent_id for one in known.values() if one.source == "loop"}
-    entries = tuple(
-        _entry(
-            one,
-            known.get(one.parent_id or ""),
-            writes.get(one.id, []),
-            sizes,
-            tree,
-            has_next_step=one.id in continued,
-        )
-        for one in page
-    )
-    older = Older(ids[-1], tree.lanes) if len(rows) > limit else None
+    entries = tuple(_entries(page, known, writes, sizes, tree))
+    older = Older(ids[-1], tuple(tree.lanes)) if len(rows) > limit else None
     return History(reader.place.thread.thread_id, reader.place.checkpoint_ns, entries, older)
 
 
-def _read_control(
-    reader: NamespaceReader, checkpoints: Collection[DecodedCheckpoint], sizes: Sizes
-) -> Script[None]:
-    """Read the small values that say which nodes are due."""
-    wanted = {
-        key
-        for one in checkpoints
-        for key in one.control_keys.values()
-        if 1 < (sizes.get(key, (None, 0))[0] or 0) <= LARGEST_CONTROL
-    }
-    values = yield from reader.read_blobs(wanted)
-    for one in checkpoints:
-        one.control.update({c: values.get(key) for c, key in one.control_keys.items()})
-
-
-def _entry(
-    one: DecodedCheckpoint,
-    parent: DecodedCheckpoint | None,
-    writes: Sequence[Row[Any]],
+def _entries(
+    page: Iterable[DecodedCheckpoint],
+    known: Mapping[str, DecodedCheckpoint],
+    writes: Mapping[str, Sequence[Row[Any]]],
     sizes: Sizes,
     tree: Tree,
-    *,
-    has_next_step: bool,
-) -> Entry:
-    is_listed = parent is not None and not parent.row.hidden
-    changed = one.changed_since(parent)
-    status, nodes = one.status(writes, has_next_step=has_next_step)
-    lane, graph, graph_above = tree.draw(one.id, one.parent_id if is_listed else None)
-    new_values = [sizes[one.keys[c]][1] for c in changed if one.keys.get(c) in sizes]
-    rows = [one.row.data, one.row.metadata_data]
-    return Entry(
-        checkpoint_id=one.id,
-        parent_id=one.parent_id,
-        parent_is_listed=is_listed,
-        run_id=one.row.run_id,
-        step=one.step,
-        source=one.source,
-        ran=one.ran_since(parent),
-        changed=changed,
-        status=status,
-        nodes=nodes,
-        time=one.time,
-        size=_total_size(one, sizes),
-        stored=sum(map(len, rows)) + sum(row.stored for row in writes) + sum(new_values),
-        lane=lane,
-        graph=graph,
-        graph_above=graph_above,
-        problem=one.problem,
-    )
-
-
-def _total_size(one: DecodedCheckpoint, sizes: Sizes) -> int | None:
-    """Serialised bytes of a checkpoint's values; None if one is unknown."""
-    if one.problem and not one.versions:
-        return None
-    total = sum(one.inline_size(channel) for channel in one.inline)
-    for key in one.keys.values():
-        size, _ = sizes.get(key, (None, 0))
-        if size is None:
-            return None
-        total += size
-    return total
-
-
-def _check_limit(limit: Any) -> None:
-    is_int = isinstance(limit, int) and not isinstance(limit, bool)
-    if not is_int or not 1 <= limit <= LARGEST_PAGE:
-        raise InvalidConfigError(
-            f"limit is {limit!r:.80}: pass a whole number from 1 to {LARGEST_PAGE:,}, and "
-            "before=history.older for the next page"
+) -> Iterator[Entry]:
+    continued = {one.parent_id for one in known.values() if one.source == "loop"}
+    for one in page:
+        parent, written = known.get(one.parent_id or ""), writes.get(one.id, [])
+        is_listed = parent is not None and not parent.row.hidden
+        changed = one.changed_since(parent)
+        status, nodes = one.status(written, has_next_step=one.id in continued)
+        lane, graph, graph_above = tree.draw(one.id, one.parent_id if is_listed else None)
+        values: list[int | None] = [one.inline_size(channel) for channel in one.inline]
+        values += [sizes[key][0] for key in one.keys.values()]
+        stored = len(one.row.data) + len(one.row.metadata_data)
+        stored += sum(row.stored for row in written)
+        stored += sum(sizes[one.keys[c]][1] for c in changed if c in one.keys)
+        yield Entry(
+            checkpoint_id=one.id,
+            parent_id=one.parent_id,
+            parent_is_listed=is_listed,
+            run_id=one.row.run_id,
+            step=one.step,
+            source=one.source,
+            ran=one.ran_since(parent),
+            changed=changed,
+            status=status,
+            nodes=nodes,
+            time=one.time,
+            size=None if one.is_unknown or None in values else sum(filter(None, values)),
+            stored=stored,
+            lane=lane,
+            graph=graph,
+            graph_above=graph_above,
+            problem=one.problem,
         )
-
-
-def _check_before(before: Any) -> Older | None:
-    start = before if before is None or isinstance(before, Older) else Older(before)
-    if start is not None and not check_text("before", start.checkpoint_id, CHECKPOINT_ID_LENGTH):
-        raise InvalidConfigError("before is empty: pass the `older` of a page, or a checkpoint id")
-    return start

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.inspection.diff import Diff, read_diff
 from langgraph_session_saver.inspection.health import Health, read_health
 from langgraph_session_saver.inspection.history import History, Older, read_history
 from langgraph_session_saver.inspection.values import NamespaceReader
+from langgraph_session_saver.sql.runner import Runner
 from langgraph_session_saver.sql.scripts import ScriptMethods, awaited
-
-if TYPE_CHECKING:
-    from langgraph_session_saver.checkpointer.context import Context
-    from langgraph_session_saver.sql.runner import Runner
 
 
 class InspectionMethods(ScriptMethods):

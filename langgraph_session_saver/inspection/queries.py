@@ -25,12 +25,6 @@ from langgraph_session_saver.encoding.task_writes import CHANGED
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 
-FRAME_HEAD = 11
-"""Bytes at the start of a frame that hold the length of its content."""
-
-HIGHEST = "\U0010ffff"
-"""Sorts after every character of an id."""
-
 
 class NamespaceQueries:
     """Queries on one namespace of a thread."""
@@ -39,35 +33,19 @@ class NamespaceQueries:
         self._tables = tables
         self._thread_key, self._ns_key = place.thread.key, place.ns_key
 
-    def page(self, conn: Connection, before: str | None, limit: int) -> Sequence[Row[Any]]:
-        """Listed checkpoints older than `before`, newest first."""
-        c = self._tables.checkpoints.c
-        query = self._listed()
-        if before is not None:
-            query = query.where(c.checkpoint_id < before)
-        return conn.execute(query.order_by(c.checkpoint_id.desc()).limit(limit)).all()
-
     def starting_with(self, conn: Connection, prefix: str, limit: int) -> Sequence[Row[Any]]:
         """Listed checkpoints whose ids start with a prefix, in the order of their ids."""
-        c = self._tables.checkpoints.c
-        query = self._listed().where(_starts_with(c.checkpoint_id, prefix))
-        return conn.execute(query.order_by(c.checkpoint_id).limit(limit)).all()
+        c = self._tables.checkpoints
+        query = select(c).where(
+            *self._here(c), c.c.hidden.is_(False), _starts_with(c.c.checkpoint_id, prefix)
+        )
+        return conn.execute(query.order_by(c.c.checkpoint_id).limit(limit)).all()
 
     def checkpoints(self, conn: Connection, ids: Iterable[str]) -> list[Row[Any]]:
         """Checkpoints by id, hidden ones included."""
         c = self._tables.checkpoints
         query = select(c).where(*self._here(c))
         return _in_batches(conn, query, c.c.checkpoint_id, sorted(ids))
-
-    def writes(
-        self, conn: Connection, ids: Sequence[str], channel: str | None = None
-    ) -> list[Row[Any]]:
-        """The writes of checkpoints, all of them or those to one channel."""
-        w = self._tables.writes
-        query = select(w).where(*self._here(w))
-        if channel is not None:
-            query = query.where(w.c.channel == channel)
-        return _in_batches(conn, query, w.c.checkpoint_id, ids)
 
     def write_sizes(self, conn: Connection, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
         """By checkpoint id, the writes with their stored size instead of their data."""
@@ -84,27 +62,23 @@ class NamespaceQueries:
     def value_sizes(
         self, conn: Connection, keys: Iterable[bytes]
     ) -> dict[bytes, tuple[int | None, int]]:
-        """By blob key, the bytes of the serialised value and the bytes stored for it.
+        """By key, the bytes of the serialised value, None if unknown, and the bytes stored for it.
 
         Of a whole value only the frame's head is fetched. A change is fetched whole, because the
         length of the value that it makes is the sum of its parts.
         """
         b = self._tables.blobs.c
-        head = func.substr(b.data, 1, FRAME_HEAD, type_=LargeBinary)
+        head = func.substr(b.data, 1, 11, type_=LargeBinary)  # with the length of the content
         query = select(
             b.blob_key,
             b.base_key,
             func.length(b.data).label("stored"),
             case((b.base_key.is_(None), head), else_=b.data).label("start"),
         ).where(b.thread_key == self._thread_key)
-        rows = _in_batches(conn, query, b.blob_key, sorted(keys))
-        return {row.blob_key: (_value_size(row), row.stored) for row in rows}
-
-    def has_thread(self, conn: Connection) -> bool:
-        """Whether the thread exists."""
-        t = self._tables.threads.c
-        query = select(t.thread_id).where(t.thread_key == self._thread_key)
-        return conn.execute(query).first() is not None
+        sizes: dict[bytes, tuple[int | None, int]] = dict.fromkeys(keys, (None, 0))
+        for row in _in_batches(conn, query, b.blob_key, sorted(keys)):
+            sizes[row.blob_key] = _value_size(row), row.stored
+        return sizes
 
     def namespaces(self, conn: Connection, limit: int) -> list[str]:
         """Namespaces of the thread that have checkpoints."""
@@ -120,10 +94,6 @@ class NamespaceQueries:
 
     def _here(self, table: Table) -> list[ColumnElement[bool]]:
         return [table.c.thread_key == self._thread_key, table.c.ns_key == self._ns_key]
-
-    def _listed(self) -> Select[Any]:
-        c = self._tables.checkpoints
-        return select(c).where(*self._here(c), c.c.hidden.is_(False))
 
 
 def _in_batches(
@@ -203,30 +173,22 @@ class DatabaseQueries:
     def channels_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
         """The channels whose values take the most bytes, with counts of versions and changes."""
         b = self._tables.blobs.c
-        stored = func.sum(func.length(b.data))
-        query = (
-            select(
-                b.channel,
-                func.count().label("versions"),
-                func.count(b.base_key).label("changes"),
-                stored.label("bytes"),
-            )
-            .group_by(b.channel)
-            .order_by(stored.desc(), b.channel)
-        )
-        return conn.execute(query.limit(limit)).all()
+        query = select(b.channel, func.count(b.base_key).label("changes"))
+        return self._by_bytes(conn, query, b.channel, limit)
 
     def threads_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
         """The threads whose values take the most bytes."""
-        t, b = self._tables.threads.c, self._tables.blobs.c
-        stored = func.sum(func.length(b.data))
-        query = (
-            select(t.thread_id, func.count().label("versions"), stored.label("bytes"))
-            .join(self._tables.blobs, b.thread_key == t.thread_key)
-            .group_by(t.thread_id)
-            .order_by(stored.desc(), t.thread_id)
-        )
-        return conn.execute(query.limit(limit)).all()
+        t, b = self._tables.threads, self._tables.blobs
+        query = select(t.c.thread_id).join_from(t, b, b.c.thread_key == t.c.thread_key)
+        return self._by_bytes(conn, query, t.c.thread_id, limit)
+
+    def _by_bytes(
+        self, conn: Connection, query: Select[Any], group: ColumnElement[str], limit: int
+    ) -> Sequence[Any]:
+        """Group blobs, and count and measure them; the largest group first."""
+        stored = func.sum(func.length(self._tables.blobs.c.data))
+        query = query.add_columns(func.count().label("versions"), stored.label("bytes"))
+        return conn.execute(query.group_by(group).order_by(stored.desc(), group).limit(limit)).all()
 
     def find_damage(self, conn: Connection) -> list[tuple[str, int, str]]:
         """Count rows whose other half is missing: where, how many, and what they are."""
@@ -253,18 +215,21 @@ class DatabaseQueries:
             ~exists().where(b.thread_key == w.thread_key, b.blob_key == write_base),
         )
         threadless = ~exists().where(t.threads.c.thread_key == c.thread_key)
-        checkpoints = _count(conn, t.checkpoints, threadless)
         sessionless = ~exists().where(t.sessions.c.id == t.threads.c.session_id)
         return [
             ("stored values", blobs, "changes whose base value is missing"),
             ("writes", writes, "changes whose base value is missing"),
-            ("checkpoints", checkpoints, "checkpoints without a thread"),
+            (
+                "checkpoints",
+                _count(conn, t.checkpoints, threadless),
+                "checkpoints without a thread",
+            ),
             ("threads", _count(conn, t.threads, sessionless), "threads without a session"),
         ]
 
 
 def _starts_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    return (column >= prefix) & (column < prefix + HIGHEST)
+    return (column >= prefix) & (column < prefix + "\U0010ffff")  # after every other character
 
 
 def _count(conn: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:

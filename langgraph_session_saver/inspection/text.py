@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
-from langgraph_session_saver.inspection.decode import SNAPSHOT, TYPE, Undecodable
+from langgraph_session_saver.inspection.decode import TYPE, Undecodable, without_snapshot
 from langgraph_session_saver.projection.plain_json import OverBudgetError, shorten, to_json
 
 WIDTH = 100
 """Columns of a printed line."""
 
+RIGHT_ALIGNED = {"step", "size", "stored"}
+"""Titles of columns of numbers."""
+
 LARGEST_JSON = 10_000
-"""Characters of a value that `to_dict` keeps whole."""
+"""Characters of a value that `to_dict` keeps whole, and the largest limit of `brief`."""
 
 STYLE = (
     "<style>"
@@ -39,25 +42,29 @@ def escape(value: object) -> str:
     return html.escape(printable(str(value), keep="\n"), quote=True)
 
 
-def html_table(title: str, heads: str, rows: str, footer: str) -> str:
-    """A table for notebooks; `heads` and `rows` are HTML, `title` and `footer` are text."""
+def html_table(title: str, heads: Sequence[str], rows: Iterable[Iterable[str]], footer: str) -> str:
+    """A table for notebooks; `rows` are HTML, the rest is text."""
+
+    def line(tag: str, cells: Iterable[str]) -> str:
+        numeric = (' class="n"' if head in RIGHT_ALIGNED else "" for head in heads)
+        cells = (f"<{tag}{n}>{cell}</{tag}>" for n, cell in zip(numeric, cells, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
     return (
         f'{STYLE}<div class="lgss"><pre>{escape(title)}</pre>'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><thead>{line('th', heads)}</thead>"
+        f"<tbody>{''.join(line('td', row) for row in rows)}</tbody></table>"
         f'<p class="quiet">{escape(footer)}</p></div>'
     )
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Escape control characters and others that are not printable."""
+    """Escape control characters and others that are not printable, as Python does."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else _escape_code(c) for c in text)
-
-
-def _escape_code(character: str) -> str:
-    short = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return short.get(character) or f"\\u{ord(character):04x}"
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def format_bytes(size: int | None) -> str:
@@ -112,7 +119,7 @@ def brief(value: Any, limit: int = 300) -> str:
     """A decoded value on one line; if it is cut, the line ends with the value's length."""
     text = ""
     try:
-        for piece in _pieces(value, limit):
+        for piece in _pieces(value):
             text += piece
             if len(text) > limit:
                 break
@@ -126,27 +133,26 @@ def brief(value: Any, limit: int = 300) -> str:
 
 
 def _length(value: Any) -> str:
-    if isinstance(value, str):
-        return f"{len(value):,} characters"
-    if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
-    if isinstance(value, Mapping):
-        return "cut" if TYPE in value else f"{len(value):,} keys"
-    return f"{len(value):,} items" if isinstance(value, list | tuple) else "cut"
+    units: dict[type, str] = {
+        str: "characters",
+        bytes: "bytes",
+        dict: "keys",
+        list: "items",
+        tuple: "items",
+    }
+    unit = None if isinstance(value, Mapping) and TYPE in value else units.get(type(value))
+    return f"{len(value):,} {unit}" if unit else "cut"
 
 
-_EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
-"""Values of fields that are left out."""
-
-
-def _pieces(value: Any, limit: int) -> Iterator[str]:
+def _pieces(value: Any) -> Iterator[str]:
     """The text of a value as Python would show it, piece by piece."""
+    value = without_snapshot(value)
     if isinstance(value, Mapping):
-        yield from _mapping_pieces(value, limit)
+        yield from _mapping_pieces(value)
     elif isinstance(value, list | tuple):
-        yield from _group("[", "]", (("", item) for item in value), limit)
+        yield from _group("[", "]", (("", item) for item in value))
     elif isinstance(value, str):
-        yield repr(value[: limit + 1])
+        yield repr(value[: LARGEST_JSON + 1])
     elif isinstance(value, bytes):
         start = value[:16].hex(" ") + (" …" if len(value) > 16 else "")
         yield f"<{len(value):,} bytes: {start}>"
@@ -156,31 +162,29 @@ def _pieces(value: Any, limit: int) -> Iterator[str]:
         yield repr(value)
 
 
-def _mapping_pieces(value: Mapping[Any, Any], limit: int) -> Iterator[str]:
+def _mapping_pieces(value: Mapping[Any, Any]) -> Iterator[str]:
     name = value.get(TYPE)
     if name is None:
-        yield from _group("{", "}", ((f"{key!r}: ", item) for key, item in value.items()), limit)
-        return
-    if name == SNAPSHOT:
-        yield from _pieces(value.get("value"), limit)
+        yield from _group("{", "}", ((f"{key!r}: ", item) for key, item in value.items()))
         return
     yield str(name).rpartition(".")[2]
     fields = {key: item for key, item in value.items() if key != TYPE}
+    empty: tuple[Any, ...] = (None, "", [], {}, ())
     if str(name).startswith("langchain_core.messages."):
         fields.pop("type", None)  # "ai", of an AIMessage
-    items = ((f"{key}=", item) for key, item in fields.items() if item not in _EMPTY)
+    items = ((f"{key}=", item) for key, item in fields.items() if item not in empty)
     if fields.keys() == {"args"} and isinstance(fields["args"], list | tuple):
         items = (("", item) for item in fields["args"])
     elif fields.keys() == {"value"}:
         items = (("", item) for item in fields.values())
-    yield from _group("(", ")", items, limit)
+    yield from _group("(", ")", items)
 
 
-def _group(start: str, end: str, items: Iterable[tuple[str, Any]], limit: int) -> Iterator[str]:
+def _group(start: str, end: str, items: Iterable[tuple[str, Any]]) -> Iterator[str]:
     """Labelled items between brackets."""
     separator = start
     for label, item in items:
         yield f"{separator}{label}"
-        yield from _pieces(item, limit)
+        yield from _pieces(item)
         separator = ", "
     yield end if separator == ", " else f"{start}{end}"

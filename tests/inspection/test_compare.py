@@ -110,6 +110,14 @@ def test_undecodable_values_give_the_reason(typed: tuple[str, bytes], reason: st
     assert str(found).startswith("cannot be decoded: ")
 
 
+def test_a_part_that_cannot_be_decoded_does_not_hide_the_others() -> None:
+    data = ormsgpack.packb(["read", ormsgpack.Ext(5, b"\x01")])
+    before, after = decode(SERDE, ("msgpack", data)), decode(SERDE, ("msgpack", data))
+
+    assert brief(before).startswith("['read', <cannot be decoded: ")
+    assert said(before, after) == [("edited", "[1]")]  # nobody knows whether they are equal
+
+
 def test_too_deeply_nested_types_cannot_be_decoded() -> None:
     data = b"\xc0"
     for _ in range(500):

@@ -529,6 +529,23 @@ async def test_delta_channels_are_rebuilt_from_their_writes(saver: SessionSaver)
     assert "DeltaChannel" in str(diff)
 
 
+async def test_a_delta_channel_with_a_damaged_write_cannot_be_decoded(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    def node(state: Deltas) -> Deltas:
+        return {"rare": ["w"], "often": ["w"]}
+
+    driver = ScriptRunner(line_of(("a", node), ("b", node), state=Deltas), saver)
+    await driver.invoke({"rare": ["w"], "often": ["w"]}, thread("deltas"))
+    sql("UPDATE session_writes SET data = :junk WHERE channel = 'rare'", junk=b"\x07")
+    history = await saver.ahistory("deltas")
+
+    diff = await saver.adiff("deltas", history[1].checkpoint_id)
+
+    assert "after: cannot be decoded: the write of task" in str(diff["rare"].note)
+    assert [change.kind for change in diff["often"].changes] == ["appended"]
+
+
 # -- nothing is imported ------------------------------------------------------------------------
 
 
