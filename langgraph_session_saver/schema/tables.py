@@ -39,6 +39,9 @@ SCHEMA_VERSION = "0005"
 class TableFactory:
     """Declares tables in one schema, with a prefix in the names of tables, indexes and keys."""
 
+    session_id_type: Any = Id(THREAD_ID_LENGTH)
+    row_id_type: Any = RowId()
+
     def __init__(self, schema: str | None, prefix: str) -> None:
         self.metadata = MetaData(schema=schema)
         self.prefix = prefix
@@ -48,6 +51,11 @@ class TableFactory:
         for system in ("mysql", "mariadb"):
             options |= {f"{system}_engine": "InnoDB", f"{system}_charset": "utf8mb4"}
         return Table(self.prefix + name, self.metadata, *items, **options)
+
+    def rows(self, name: str, *items: sa.schema.SchemaItem) -> Table:
+        """Declare a table of a session's rows, which have ids that are never used again."""
+        row_id = Column("id", self.row_id_type, primary_key=True, autoincrement=True)
+        return self.table(name, row_id, self.session_id(), *items, sqlite_autoincrement=True)
 
     def index(self, name: str, *columns: str, where: str | None = None) -> sa.Index:
         """Declare an index, of the rows that a condition holds for; MySQL indexes all rows."""
@@ -70,10 +78,10 @@ class TableFactory:
         schema = f"{self.metadata.schema}." if self.metadata.schema else ""
         return f"{schema}{self.prefix}{table}.{column}"
 
-    def session_id(self, type_: sa.types.TypeEngine[Any]) -> Column[Any]:
+    def session_id(self) -> Column[Any]:
         """Declare the reference to a session, with which the database deletes the row."""
         key = sa.ForeignKey(self.reference("sessions", "id"), ondelete="CASCADE")
-        return Column("session_id", type_, key, nullable=False)
+        return Column("session_id", self.session_id_type, key, nullable=False)
 
     def thread_key(self) -> Column[Any]:
         """Declare the reference to a thread, with which the database deletes the row."""
@@ -113,10 +121,6 @@ def _updated() -> Column[Any]:
 def _defaulting(name: str, type_: sa.types.TypeEngine[Any], default: str | int) -> Column[Any]:
     """Declare a column with the same default in Python and in the database."""
     return Column(name, type_, nullable=False, default=default, server_default=str(default))
-
-
-def _row_id() -> Column[Any]:
-    return Column("id", RowId(), primary_key=True, autoincrement=True)
 
 
 def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
@@ -172,7 +176,7 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             "session_threads",
             Column("thread_key", Key(), primary_key=True),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
-            declare.session_id(Id(THREAD_ID_LENGTH)),
+            declare.session_id(),
             Column("session_named", Boolean, nullable=False),
             Column("owner_id", Id(THREAD_ID_LENGTH)),
             Column("is_first", Boolean, nullable=False),
@@ -241,10 +245,8 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("type", String(64), nullable=False),
             Column("data", Bytes(), nullable=False),
         ),
-        errors=declare.table(
+        errors=declare.rows(
             "session_errors",
-            _row_id(),
-            declare.session_id(Id(THREAD_ID_LENGTH)),
             *declare.projected_from("session_errors"),
             Column("thread_id", Id(THREAD_ID_LENGTH), nullable=False),
             Column("checkpoint_id", Id(CHECKPOINT_ID_LENGTH)),
@@ -263,12 +265,9 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             _created(),
             declare.index("idx_session_errors_session", "session_id"),
             declare.index("idx_session_errors_created", "created_at"),
-            sqlite_autoincrement=True,
         ),
-        messages=declare.table(
+        messages=declare.rows(
             "messages",
-            _row_id(),
-            declare.session_id(Id(THREAD_ID_LENGTH)),
             Column("role", String(20), nullable=False),
             Column("content", LongText(), nullable=False),
             _created("timestamp"),
@@ -277,12 +276,9 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("removed_at", UTCDateTime()),
             declare.index("idx_messages_session", "session_id"),
             declare.index("idx_messages_timestamp", "timestamp"),
-            sqlite_autoincrement=True,
         ),
-        versions=declare.table(
+        versions=declare.rows(
             "versions",
-            _row_id(),
-            declare.session_id(Id(THREAD_ID_LENGTH)),
             Column("version", Integer, nullable=False),
             Column("html", LongText(), nullable=False),
             Column("description", LongText()),
@@ -292,12 +288,9 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("pinned", Boolean, nullable=False, default=False),
             declare.unique("uq_versions_version", "session_id", "version"),
             declare.index("idx_versions_session", "session_id"),
-            sqlite_autoincrement=True,
         ),
-        token_usage=declare.table(
+        token_usage=declare.rows(
             "token_usage",
-            _row_id(),
-            declare.session_id(Id(THREAD_ID_LENGTH)),
             _created("timestamp"),
             Column("agent_type", String(255), nullable=False),
             Column("model", String(MODEL_LENGTH), nullable=False),
@@ -308,7 +301,6 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             *declare.projected_from("token_usage"),
             declare.index("idx_token_usage_session", "session_id"),
             declare.index("idx_token_usage_timestamp", "timestamp"),
-            sqlite_autoincrement=True,
         ),
     )
     # By default PostgreSQL compresses and moves values of a row over 2 KB, at every step.

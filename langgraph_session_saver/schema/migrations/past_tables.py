@@ -65,10 +65,6 @@ class OriginalTables(TableFactory):
         precise = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
         return sa.Column(name, precise, server_default=_Now())
 
-    def row_id(self) -> sa.Column[Any]:
-        """Declare a generated id."""
-        return sa.Column("id", self.row_id_type, primary_key=True, autoincrement=True)
-
     def applications(self, more: Mapping[str, list[Any]]) -> list[sa.Table]:
         """Declare `sessions` and the tables that refer to it, with what later revisions add."""
         return [
@@ -82,22 +78,17 @@ class OriginalTables(TableFactory):
                 self.index("idx_sessions_updated", "updated_at"),
                 *more.get("sessions", ()),
             ),
-            self.table(
+            self.rows(
                 "messages",
-                self.row_id(),
-                self.session_id(self.session_id_type),
                 sa.Column("role", sa.String(20), nullable=False),
                 sa.Column("content", LongText(), nullable=False),
                 self.datetime("timestamp"),
                 self.index("idx_messages_session", "session_id"),
                 self.index("idx_messages_timestamp", "timestamp"),
                 *more.get("messages", ()),
-                sqlite_autoincrement=True,
             ),
-            self.table(
+            self.rows(
                 "versions",
-                self.row_id(),
-                self.session_id(self.session_id_type),
                 sa.Column("version", sa.Integer, nullable=False),
                 sa.Column("html", LongText(), nullable=False),
                 sa.Column("description", LongText()),
@@ -105,12 +96,9 @@ class OriginalTables(TableFactory):
                 self.unique("uq_versions_version", "session_id", "version"),
                 self.index("idx_versions_session", "session_id"),
                 *more.get("versions", ()),
-                sqlite_autoincrement=True,
             ),
-            self.table(
+            self.rows(
                 "token_usage",
-                self.row_id(),
-                self.session_id(self.session_id_type),
                 self.datetime("timestamp"),
                 sa.Column("agent_type", sa.String(255), nullable=False),
                 sa.Column("model", sa.String(2048), nullable=False),
@@ -121,7 +109,6 @@ class OriginalTables(TableFactory):
                 self.index("idx_token_usage_session", "session_id"),
                 self.index("idx_token_usage_timestamp", "timestamp"),
                 *more.get("token_usage", ()),
-                sqlite_autoincrement=True,
             ),
         ]
 

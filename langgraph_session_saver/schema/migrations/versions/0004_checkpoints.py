@@ -142,7 +142,7 @@ def _storage(declare: _ConvertedTables) -> list[sa.Table]:
             "session_threads",
             sa.Column("thread_key", Key(), primary_key=True),
             sa.Column("thread_id", Id(255), nullable=False),
-            declare.session_id(declare.session_id_type),
+            declare.session_id(),
             sa.Column("session_named", sa.Boolean, nullable=False),
             sa.Column("owner_id", Id(255)),
             sa.Column("is_first", sa.Boolean, nullable=False),
@@ -188,10 +188,8 @@ def _storage(declare: _ConvertedTables) -> list[sa.Table]:
             sa.Column("type", sa.String(64), nullable=False),
             sa.Column("data", Bytes(), nullable=False),
         ),
-        declare.table(
+        declare.rows(
             "session_errors",
-            declare.row_id(),
-            declare.session_id(declare.session_id_type),
             *declare.projected_from("session_errors"),
             sa.Column("thread_id", Id(255), nullable=False),
             sa.Column("checkpoint_id", Id(255)),
@@ -209,6 +207,5 @@ def _storage(declare: _ConvertedTables) -> list[sa.Table]:
             declare.datetime("created_at"),
             declare.index("idx_session_errors_session", "session_id"),
             declare.index("idx_session_errors_created", "created_at"),
-            sqlite_autoincrement=True,
         ),
     ]
