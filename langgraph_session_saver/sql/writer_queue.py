@@ -15,9 +15,10 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet, WeakValueDictionary
 
@@ -57,21 +58,23 @@ class _Waiter:
         self.is_running = False
         self.has_left = False
         # Not an Event: a signal that interrupts one leaves its Python code half done.
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
+        self._calls: SimpleQueue[None] = SimpleQueue()
 
     def wake(self) -> bool:
         """Tell the caller that it has the turn or an outcome; whether it is still there."""
-        with suppress(RuntimeError):  # it is awake
-            self._asleep.release()
+        self._calls.put(None)
         return True
 
-    def wait(self, seconds: float = -1) -> None:
-        """Block until the caller is woken, or for some seconds."""
+    def wait(self, seconds: float | None = None) -> None:
+        """Block until the caller is woken.
+
+        Raises:
+            Empty: The seconds are over.
+        """
         call = current_call.get()
         if call is not None:
             call.set_waiting(is_waiting=True)
-        self._asleep.acquire(timeout=seconds)
+        self._calls.get(timeout=seconds)
 
     def result(self) -> Any:
         """Return what the write returned, or raise what it raised."""
@@ -117,26 +120,55 @@ class _ServedWaiter(_LoopWaiter):
         return self.is_running
 
 
-class _Place:
-    """A caller's place in the queue, which only the caller's frame keeps alive.
+class _Turn:
+    """A caller's place in the line and then its turn, which only the caller's frame keeps alive.
 
-    A signal's handler may raise in a `finally` block before the first statement there: then the
-    place is left when it is deleted.
+    A signal's handler may raise before the first statement of `__exit__`: then the line is left
+    when the turn is deleted.
     """
 
     def __init__(self, queue: WriterQueue, waiter: _Waiter) -> None:
         self._queue = queue
         self._waiter = waiter
-        self._is_left = False
+        self._has_left = False
 
-    def leave(self) -> None:
-        """Leave the line, and pass the turn on if the waiter has it."""
+    def __enter__(self) -> None:
+        try:
+            self._queue.enter(self._waiter)
+            self._waiter.wait()
+        except BaseException:
+            self._leave()
+            raise
+
+    def __exit__(self, *_error: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._queue.leave(self._waiter)
-        self._is_left = True
+        self._has_left = True
 
     def __del__(self) -> None:
-        if not self._is_left:
-            self.leave()
+        if not self._has_left:
+            self._leave()
+
+
+class _LoopTurn(_Turn):
+    """As `_Turn`, for a task of an event loop."""
+
+    def __init__(self, queue: WriterQueue, waiter: _LoopWaiter) -> None:
+        super().__init__(queue, waiter)
+        self._woken = waiter.woken
+
+    async def __aenter__(self) -> None:
+        try:
+            self._queue.enter(self._waiter)
+            await self._woken
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._leave()
 
 
 class WriterQueue:
@@ -157,41 +189,26 @@ class WriterQueue:
         """Take the turn before a fork, so that no transaction is open then."""
         waiter = _Waiter()
         self._pauses.append(waiter)
-        self._enter(waiter)
-        waiter.wait(FORK_PATIENCE)
+        self.enter(waiter)
+        with suppress(Empty):
+            waiter.wait(FORK_PATIENCE)
 
     def resume(self) -> None:
         """End a pause, in the parent process."""
         self.leave(self._pauses.pop())
 
-    @contextmanager
-    def turn(self, waiter: _Waiter | None = None) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """Wait for the turn, blocking this thread, and hold it."""
-        waiter = waiter or _Waiter()
-        place = _Place(self, waiter)
-        try:
-            self._enter(waiter)
-            waiter.wait()
-            yield
-        finally:
-            place.leave()
+        return _Turn(self, _Waiter())
 
-    @asynccontextmanager
-    async def aturn(self) -> AsyncIterator[None]:
+    def aturn(self) -> AbstractAsyncContextManager[None]:
         """Wait for the turn, leaving the event loop free, and hold it."""
-        waiter = _LoopWaiter()
-        place = _Place(self, waiter)
-        try:
-            self._enter(waiter)
-            await waiter.woken
-            yield
-        finally:
-            place.leave()
+        return _LoopTurn(self, _LoopWaiter())
 
     def run(self, write: Any, run_together: RunTogether) -> Any:
         """Run a write with those that wait behind it, blocking this thread."""
         waiter = _Waiter(write, run_together)
-        with self.turn(waiter):
+        with _Turn(self, waiter):
             if waiter.outcome is None:  # no other caller has run it
                 self._run_group(waiter, run_together)
         return waiter.result()
@@ -199,7 +216,7 @@ class WriterQueue:
     async def arun(self, write: Any, run_together: RunTogether) -> Any:
         """As `run`, in a thread of its own, leaving the event loop free."""
         waiter = _ServedWaiter(self, write, run_together)
-        self._enter(waiter)
+        self.enter(waiter)
         try:
             await asyncio.shield(waiter.woken)
         except asyncio.CancelledError:
@@ -220,7 +237,8 @@ class WriterQueue:
         finally:
             self.leave(waiter)
 
-    def _enter(self, waiter: _Waiter) -> None:
+    def enter(self, waiter: _Waiter) -> None:
+        """Join the line, or take the turn at once and wake the waiter."""
         with self._lock:
             if self._holder is None:
                 self._holder = waiter
