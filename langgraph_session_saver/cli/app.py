@@ -30,14 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for module in (
-    demo,
-    session_commands,
-    report_commands,
-    prune_commands,
-    db_commands,
-    transfer_commands,
-):
+modules = (demo, session_commands, report_commands, prune_commands, db_commands, transfer_commands)
+for module in modules:
     app.add_typer(module.app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,33 +16,23 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
-from typer import Argument, Option
+from typer import Option
 
 from langgraph_session_saver import errors
-from langgraph_session_saver.cli.output import console, print_json
+from langgraph_session_saver.cli.output import console, to_json
 from langgraph_session_saver.cli.target import Target
 from langgraph_session_saver.inspection.text import printable
 from langgraph_session_saver.transfer.progress import Progress as TransferProgress
 
 Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]
 
-DryRun = Annotated[
-    bool, Option("--dry-run", help="Count what would be deleted, and delete nothing.")
-]
-
 Limit = Annotated[int, Option("--limit", "-n", min=1, help="Maximum number of rows.")]
-
-Thread = Annotated[str, Argument(help="Thread id, or a unique start of it.")]
 
 InSession = Annotated[
     str | None, Option("--session", help="Only this session (its id, or a unique start).")
 ]
 
 After = Annotated[str | None, Option(help="The `next` of the previous page.")]
-
-Namespace = Annotated[
-    str, Option("--namespace", help="Checkpoint namespace of a subgraph; default the root.")
-]
 
 _TARGET = list(inspect.signature(Target, eval_str=True).parameters.values())
 
@@ -93,7 +84,7 @@ class Call:
     def answer(self, data: Any, *shown: RenderableType) -> None:
         """Print the result: `data` as JSON with `--json`, else what is for people."""
         if self.as_json:
-            print_json(data)
+            sys.stdout.write(json.dumps(data, indent=2, default=to_json) + "\n")
             return
         with self.out.capture() as printed:
             for one in shown:
@@ -124,11 +115,7 @@ class Call:
             )
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask for confirmation, and exit if it is not given.
-
-        Raises:
-            Exit: The answer is no, or there is no terminal.
-        """
+        """Ask for confirmation, and exit if it is not given, or if there is no terminal."""
         if yes:
             return
         if not sys.stdin.isatty():
@@ -138,21 +125,14 @@ class Call:
             raise typer.Exit(Exit.NO)
 
     def fail(self, message: str, code: Exit) -> NoReturn:
-        """Print an error and exit.
-
-        Raises:
-            Exit: Always.
-        """
+        """Print an error and exit."""
         print_error(self.err, message)
         raise typer.Exit(code)
 
 
-_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
-
-
 def without_passwords(text: str) -> str:
     """Mask the passwords of URLs in a text."""
-    return _PASSWORD.sub(r"\1***@", text)
+    return re.sub(r"(://[^\s:/@]*:)[^\s/]+@", r"\1***@", text)
 
 
 def print_error(err: Console, message: str) -> None:
@@ -166,11 +146,8 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function of a `Call` and its own options as a command.
 
-    Args:
-        app: The group of the command.
-        name: Its name in the group.
-        *examples: Lines for `--help`, without the program's name.
-        uses_target: Whether it has the options that name the database.
+    Examples are lines for `--help`, without the program's name. `uses_target` says whether it has
+    the options that name the database.
     """
     target_options = _TARGET if uses_target else []
 
@@ -186,17 +163,13 @@ def command(
 
         # Typer reads the options of a command from its signature.
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
-        parameters = [
-            *(one.replace(kind=one.KEYWORD_ONLY) for one in own),
-            *target_options,
-            _AS_JSON,
-        ]
+        own = [one.replace(kind=one.KEYWORD_ONLY) for one in own]
+        parameters = [*own, *target_options, _AS_JSON]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__doc__ = function.__doc__
         lines = "\n\n".join(f"$ langgraph-session-saver {example}" for example in examples)
-        app.command(
-            name, help=inspect.cleandoc(function.__doc__ or ""), epilog=f"Example:\n\n{lines}"
-        )(run)
+        app.command(name, epilog=f"Example:\n\n{lines}")(run)
         return function
 
     return register

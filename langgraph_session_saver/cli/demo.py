@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -45,7 +46,7 @@ def demo(call: Call) -> None:
         )
     # The database in $LANGGRAPH_SESSION_SAVER_URL may be in production: it is not used.
     url = call.target.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
-    target = call.target.at(url)
+    target = replace(call.target, url=url)
     with target.writing(creates=True, pricing=demo_graph.price) as database:
         present = database.read(database.queries.ids, "thread", "demo-")
         made = [name for name in demo_graph.REQUESTS if name not in present]
@@ -58,8 +59,7 @@ def demo(call: Call) -> None:
     commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
     width = max(map(len, commands))
     hints = [
-        Text(f"  {line:<{width}}  ", overflow="fold").append(f"# {what}", "dim")
-        for line, (_, what) in zip(commands, _NEXT, strict=True)
+        f"  {line:<{width}}  # {what}" for line, (_, what) in zip(commands, _NEXT, strict=True)
     ]
     url = without_passwords(url)
     call.answer(

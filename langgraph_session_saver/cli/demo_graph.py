@@ -9,7 +9,6 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, interrupt
 
 REQUESTS = {
@@ -75,7 +74,7 @@ def run_all(saver: BaseCheckpointSaver[str], threads: list[str]) -> None:
     """Run the graph in these threads, each as far as it gets."""
     builder = StateGraph(Page).add_node(plan).add_node(ask).add_node(build)
     builder.add_edge(START, "plan").add_edge("plan", "ask").add_edge("ask", "build")
-    graph: CompiledStateGraph[Page, None, Page, Page] = builder.compile(checkpointer=saver)
+    graph = builder.compile(checkpointer=saver)
     for name in threads:
         config: RunnableConfig = {"configurable": {"thread_id": name, "owner_id": "ada"}}
         title = name.removeprefix("demo-").capitalize()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TextIO
@@ -30,12 +28,8 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-def print_json(data: Any) -> None:
-    """Print JSON on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, default=_to_json) + "\n")
-
-
-def _to_json(value: Any) -> Any:
+def to_json(value: object) -> str:
+    """A value of a type that JSON does not have."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -91,15 +85,7 @@ def properties(pairs: Iterable[tuple[str, Any]]) -> Table:
 def listing(
     shown: Table, count: int, noun: str, *, total: int | None = None, next_page: str | None = None
 ) -> list[RenderableType]:
-    """A table with a line about rows that are not in it.
-
-    Args:
-        shown: The table.
-        count: Its number of rows.
-        noun: What a row is.
-        total: The number of rows without the limit, if known.
-        next_page: The argument of `--after` for the next page, if there is one.
-    """
+    """A table of `count` rows, with a line about those that are not in it."""
     if not count:
         return [Text(f"no {noun}s", "dim")]
     if total is not None and count < total:

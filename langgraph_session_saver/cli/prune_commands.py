@@ -13,13 +13,13 @@ import typer
 from typer import Argument, Option
 
 from langgraph_session_saver.checkpointer.maintenance import Counts
-from langgraph_session_saver.cli.command import Call, DryRun, Yes, command
+from langgraph_session_saver.cli.command import Call, Yes, command
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.text import quantity
 
 app = typer.Typer()
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DryRun = Annotated[bool, Option("--dry-run", help="Count what would be deleted; delete nothing.")]
 
 
 def _age(value: str) -> timedelta:
@@ -27,8 +27,9 @@ def _age(value: str) -> timedelta:
     found = re.fullmatch(r"(\d+)\s*([mhdw])", value.strip().lower())
     if found is None:
         raise typer.BadParameter(f"{value!r} is not a number with m, h, d or w, as in 90d")
+    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
     try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return timedelta(**{units[found[2]]: int(found[1])})
     except OverflowError as exc:
         raise typer.BadParameter(f"{value!r} is too long") from exc
 
@@ -36,9 +37,7 @@ def _age(value: str) -> timedelta:
 @command(app, "prune", "prune order-17 --keep-last 20 --dry-run", "prune --all --keep-latest --yes")
 def prune(
     call: Call,
-    threads: Annotated[
-        list[str] | None, Argument(help="Thread ids, or unique starts of them.")
-    ] = None,
+    threads: Annotated[list[str] | None, Argument(help="Thread ids, or unique starts.")] = None,
     *,
     every: Annotated[bool, Option("--all", help="All threads.")] = False,
     keep_last: Annotated[

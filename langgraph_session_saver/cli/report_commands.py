@@ -26,9 +26,6 @@ from langgraph_session_saver.projection.plain_json import shorten
 
 app = typer.Typer()
 
-LONGEST_MESSAGE = 400
-"""Characters shown of an error's message; `--json` has all."""
-
 LITTLE_SPACE = 256 << 20
 """Free bytes of a disk below which there is a warning."""
 
@@ -41,9 +38,7 @@ def errors(
     call: Call,
     *,
     session: InSession = None,
-    only_open: Annotated[
-        bool, Option("--open", help="Only errors that no later step has recovered from.")
-    ] = False,
+    only_open: Annotated[bool, Option("--open", help="Only errors not recovered from.")] = False,
     stack: Annotated[bool, Option("--stack", help="Print tracebacks too.")] = False,
     limit: Limit = 20,
     after: After = None,
@@ -56,7 +51,7 @@ def errors(
     shown = table("time (UTC)", "thread", "node", "error", "recovered (UTC)")
     for one in page:
         where = one.node or (f"channel {one.channel}" if one.channel else "")
-        message = shorten(f"{one.type}: {one.message}", LONGEST_MESSAGE)
+        message = shorten(f"{one.type}: {one.message}", 400)  # `--json` has all
         error = whole(message, "" if one.recovered_at else "red")
         add_row(shown, one.created_at, one.thread_id, where, error, one.recovered_at or "no")
     stacks = [Text("\n" + printable(one.stack, keep="\n")) for one in page if stack and one.stack]
@@ -73,19 +68,19 @@ def usage(
     ] = "agent,model",
     session: InSession = None,
     owner: Annotated[str | None, Option(help="Only sessions of this owner.")] = None,
-    since: Annotated[
-        datetime | None, Option(help="Only from this time on (UTC).", show_default=False)
-    ] = None,
-    before: Annotated[
-        datetime | None, Option(help="Only before this time (UTC).", show_default=False)
-    ] = None,
+    since: Annotated[datetime | None, Option(help="Only from this time on (UTC).")] = None,
+    before: Annotated[datetime | None, Option(help="Only before this time (UTC).")] = None,
 ) -> None:
     """Sum up tokens and cost, most expensive first."""
     groups: Any = [part.strip() for part in by.split(",")]
     with call.target.reading() as database:
         session_id = database.find_id("session", session) if session else None
         found = database.sessions.usage_summary(
-            *groups, session_id=session_id, owner_id=owner, since=_utc(since), before=_utc(before)
+            *groups,
+            session_id=session_id,
+            owner_id=owner,
+            since=since and since.replace(tzinfo=UTC),
+            before=before and before.replace(tzinfo=UTC),
         )
     found = tuple(sorted(found, key=lambda one: (-one.cost_usd, -one.total_tokens)))
     sums = {name: sum(getattr(one, name) for one in found) for name in _NUMBERS}
@@ -106,10 +101,6 @@ _NUMBERS = ("calls", "input_tokens", "output_tokens", "total_tokens", "cost_usd"
 def _numbers(row: Mapping[str, Any], style: str = "") -> list[Text]:
     counts = [cell(row[name], style) for name in _NUMBERS[:-1]]
     return [*counts, cell(f"{row['cost_usd']:.6f}", style)]
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
 
 
 @command(app, "stats", "stats")

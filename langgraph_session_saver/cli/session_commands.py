@@ -11,16 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from typer import Argument, Option
 
-from langgraph_session_saver.cli.command import (
-    After,
-    Call,
-    InSession,
-    Limit,
-    Namespace,
-    Thread,
-    Yes,
-    command,
-)
+from langgraph_session_saver.cli.command import After, Call, InSession, Limit, Yes, command
 from langgraph_session_saver.cli.output import (
     add_row,
     cell,
@@ -44,8 +35,9 @@ app.add_typer(threads, name="threads", help="List threads.")
 
 Session = Annotated[str, Argument(help="Session id, or a unique start of it.")]
 
-SHOWN_MESSAGES = 10
-"""Number of last messages that `show` prints."""
+Thread = Annotated[str, Argument(help="Thread id, or a unique start of it.")]
+
+Namespace = Annotated[str, Option("--namespace", help="Namespace of a subgraph; default the root.")]
 
 
 @command(sessions, "list", "sessions list", "sessions list --owner ada --build-status failed")
@@ -95,7 +87,7 @@ def _read_session(database: Database, session_id: str) -> dict[str, Any]:
     repository = database.sessions
     record = repository.get(session_id)
     _, threads = database.read(database.queries.threads, session_id=session_id, limit=1000)
-    messages = repository.messages(session_id, descending=True, limit=SHOWN_MESSAGES)
+    messages = repository.messages(session_id, descending=True, limit=10)
     versions = [asdict(one) for one in repository.versions(session_id)]
     usage = repository.usage_summary(session_id=session_id)
     none = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_usd": 0.0}
@@ -109,24 +101,25 @@ def _read_session(database: Database, session_id: str) -> dict[str, Any]:
     }
 
 
-def _session(found: dict[str, Any]) -> list[RenderableType]:
+def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
     columns = found["session"]
-    parts: list[RenderableType] = [
-        properties((name, value) for name, value in columns.items() if not isinstance(value, dict))
-    ]
+    yield properties((name, v) for name, v in columns.items() if not isinstance(v, dict))
     for name in ("build_artifacts", "aesthetic_scores"):
         if columns[name]:
-            parts += ["", Text(name.replace("_", " "), "bold"), properties(columns[name].items())]
+            title = Text(name.replace("_", " "), "bold")
+            yield from ("", title, properties(columns[name].items()))
     threads = table("thread", "status", ">checkpoints")
     for one in found["threads"]:
         status = status_cell(one["status"], one["status_node"])
         add_row(threads, whole(one["thread_id"]), status, one["checkpoints"])
+    yield from ("", *listing(threads, len(found["threads"]), "thread"))
     messages = table("role", "message")
     for one in found["messages"]:
         add_row(messages, cell(one["role"], "cyan"), whole(shorten(one["content"], 400)))
+    yield from ("", *listing(messages, len(found["messages"]), "message"), "")
     usage = found["usage"]
     pages = ", ".join(f"{one['version']}{' pinned' * one['pinned']}" for one in found["versions"])
-    totals = properties(
+    yield properties(
         [
             ("pages", pages or "none"),
             ("open errors", len(found["open_errors"])),
@@ -134,15 +127,6 @@ def _session(found: dict[str, Any]) -> list[RenderableType]:
             ("cost", f"{usage['cost_usd']:.6f} USD"),
         ]
     )
-    return [
-        *parts,
-        "",
-        *listing(threads, len(found["threads"]), "thread"),
-        "",
-        *listing(messages, len(found["messages"]), "message"),
-        "",
-        totals,
-    ]
 
 
 @command(sessions, "delete", "sessions delete order-17", "sessions delete order-17 --soft -y")
@@ -150,9 +134,7 @@ def delete_session(
     call: Call,
     session: Session,
     *,
-    soft: Annotated[
-        bool, Option("--soft", help="Only hide the session from `sessions list`.")
-    ] = False,
+    soft: Annotated[bool, Option("--soft", help="Only hide it from `sessions list`.")] = False,
     yes: Yes = False,
 ) -> None:
     """Delete a session with its threads, checkpoints, messages, pages and usage.
@@ -179,8 +161,7 @@ def list_threads(
     session: InSession = None,
     owner: Annotated[str | None, Option(help="Only threads of this owner.")] = None,
     status: Annotated[
-        str | None,
-        Option(help="Only this status: pending, running, interrupted, error or done."),
+        str | None, Option(help="Only this status: pending, running, interrupted, error, done.")
     ] = None,
     limit: Limit = 20,
 ) -> None:
@@ -247,8 +228,7 @@ def show(
     call: Call,
     thread: Thread,
     checkpoint: Annotated[
-        str | None,
-        Argument(help="Checkpoint id, or a unique start of it; default the newest."),
+        str | None, Argument(help="Checkpoint id, or a unique start of it; default the newest.")
     ] = None,
     *,
     namespace: Namespace = "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote
@@ -66,12 +66,7 @@ class Database(SessionSaver):
         )
 
     def find_id(self, what: Literal["thread", "session"], prefix: str) -> str:
-        """The only id of a thread or session that starts with a prefix, or equals it.
-
-        Raises:
-            ThreadNotFoundError, SessionNotFoundError: There is none.
-            AmbiguousIdError: There are several.
-        """
+        """The only id of a thread or session that starts with a prefix, or equals it."""
         if not prefix:
             raise InvalidConfigError(f"the {what} id is empty: pass at least the start of one")
         found = self.read(self.queries.ids, what, prefix, 6)
@@ -107,10 +102,6 @@ class Target:
         """The options that name the tables."""
         return {"schema": self.schema, "table_prefix": self.table_prefix}
 
-    def at(self, url: str) -> Target:
-        """The same tables at another URL."""
-        return replace(self, url=url)
-
     def reading(self) -> Database:
         """Open the database to read; a file may be read-only, and is not created."""
         url = self.parsed()
@@ -119,11 +110,9 @@ class Target:
         return Database.from_conn_string(url, auto_setup=False, **self.tables)
 
     def writing(self, *, creates: bool = False, **options: Any) -> Database:
-        """Open the database to write.
+        """Open the database to write, with more options of the saver.
 
-        Args:
-            creates: Whether to create a missing file and missing tables.
-            **options: More options of the saver.
+        `creates` says whether to create a missing file and missing tables.
         """
         url = self.parsed(creates=creates)
         if url.get_backend_name() == "sqlite":
@@ -131,11 +120,7 @@ class Target:
         return Database.from_conn_string(url, auto_setup=creates, **self.tables, **options)
 
     def parsed(self, *, creates: bool = False) -> URL:
-        """The URL, with a sync driver instead of an async one.
-
-        Args:
-            creates: Whether to create the default file if no URL is given.
-        """
+        """The URL, with a sync driver; the default file is created only with `creates`."""
         given = self.url or os.environ.get(URL_VARIABLE) or None
         if given is None and not creates:
             given = str(platformdirs.user_data_path(APP_NAME) / "sessions.db")
@@ -156,11 +141,7 @@ def _path_of(url: URL) -> Path:
 
 
 def existing_file(url: URL) -> Path:
-    """The file of a SQLite URL.
-
-    Raises:
-        DatabaseUnavailableError: It does not exist.
-    """
+    """The file of a SQLite URL, which must exist."""
     path = _path_of(url)
     if not path.exists():
         raise DatabaseUnavailableError(

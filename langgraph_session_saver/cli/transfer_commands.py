@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -62,12 +61,9 @@ def restore(
 
     The whole file is checked first. Rows that exist already are kept, so it can be repeated.
     """
-    with (
-        call.target.writing(creates=True) as database,
-        call.progress("restoring") as progress,
-    ):
+    with call.target.writing(creates=True) as database, call.progress("restoring") as progress:
         done = database.restore(file, progress)
-    _answer_transferred(call, asdict(done))
+    _answer_transferred(call, done)
 
 
 @command(app, "copy", "copy app.db postgresql://ada@db/app", uses_target=False)
@@ -80,12 +76,12 @@ def copy(
 
     Stop writing to the source first. If it is interrupted, run the same command again.
     """
-    from_url = call.target.at(source).parsed()
+    from_url, to_url = Target(url=source).parsed(), Target(url=target).parsed()
     if from_url.get_backend_name() == "sqlite":
         existing_file(from_url)
     with call.progress("copying") as progress:
-        done = transfer.copy(from_url, call.target.at(target).parsed(), progress)
-    _answer_transferred(call, asdict(done))
+        done = transfer.copy(from_url, to_url, progress)
+    _answer_transferred(call, done)
 
 
 @command(
@@ -115,8 +111,7 @@ def import_(
     call.answer(asdict(done), f"imported {imported}; {kept} existed already", *skipped)
 
 
-@contextmanager
-def _official_saver(url: URL) -> Iterator[Any]:
+def _official_saver(url: URL) -> AbstractContextManager[Any]:
     """LangGraph's own saver on a database."""
     kind = url.get_backend_name().replace("mariadb", "mysql")
     module, name = _OFFICIAL_SAVERS[kind]
@@ -132,14 +127,13 @@ def _official_saver(url: URL) -> Iterator[Any]:
         address = str(existing_file(url))
     else:
         address = url.set(drivername=kind).render_as_string(hide_password=False)
-    with saver.from_conn_string(address) as other:
-        yield other
+    return saver.from_conn_string(address)  # type: ignore[no-any-return]
 
 
-def _answer_transferred(call: Call, done: dict[str, Any]) -> None:
-    written, kept = done["written"], done["kept"]
-    summary = f"{sum(written.values()):,} rows written, {sum(kept.values()):,} existed already"
-    call.answer(done, _counts({"written": written, "existed": kept}), summary)
+def _answer_transferred(call: Call, done: transfer.Transferred) -> None:
+    written, kept = sum(done.written.values()), sum(done.kept.values())
+    counts = _counts({"written": done.written, "existed": done.kept})
+    call.answer(asdict(done), counts, f"{written:,} rows written, {kept:,} existed already")
 
 
 def _counts(columns: dict[str, dict[str, int]]) -> Table:

@@ -54,8 +54,6 @@ FORMAT = 1
 _NAME = b"langgraph-session-saver backup "
 _HEADER, _ROWS, _END = b"H", b"R", b"E"
 _LENGTH = struct.Struct(">I")
-_HASH_BYTES = 32
-_LONGEST_LINE = 64
 
 PathLike = str | os.PathLike[str]
 
@@ -155,12 +153,10 @@ def new_archive(path: PathLike, every: Sequence[Records]) -> Iterator[ArchiveWri
             file.close()
             unfinished.replace(target)
             _sync_directory(target.parent)
-    except BaseException:
-        with suppress(OSError):
+    finally:
+        with suppress(OSError):  # after an error, what is left may find no room
             file.close()
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
+        unfinished.unlink(missing_ok=True)
 
 
 class ArchiveWriter:
@@ -214,12 +210,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def open_archive(path: PathLike, every: Sequence[Records]) -> Archive:
-    """Open a backup, after reading it to its end.
-
-    Raises:
-        NotABackupError: It is something else, damaged, or made by a newer version.
-        BackupFileError: It cannot be read.
-    """
+    """Open a backup, after reading it to its end to see that it is one, whole, and not newer."""
     target = Path(path).absolute()
     with _file_errors(target, "read"), ExitStack() as unless_whole:
         file = unless_whole.enter_context(target.open("rb"))
@@ -247,34 +238,26 @@ class Archive:
     def verify(self) -> None:
         """Read the whole file, and check that its rows can be restored."""
         digests = Digests(list(self.known.values()))
-        with self._decoding():
-            for records, rows in self._pages():
+        try:
+            for records, rows in self.pages():
                 digests.add(records, rows)
                 sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
                 self.largest = max(self.largest, (max(sizes, default=0), records.name))
+        except NotABackupError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+            raise self._damaged(f"it does not decode: {exc}") from exc
         if digests.end() != {"rows": self.rows, "digests": self.digests}:
             raise self._damaged("its rows are not those that its end counts")
 
     def pages(self) -> Iterator[tuple[Records, list[Values]]]:
         """Read the pages of rows, each with its table."""
-        with self._decoding():
-            yield from self._pages()
-
-    @contextmanager
-    def _decoding(self) -> Iterator[None]:
-        try:
-            yield
-        except NotABackupError:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
-            raise self._damaged(f"it does not decode: {exc}") from exc
-
-    def _pages(self) -> Iterator[tuple[Records, list[Values]]]:
-        left = self._file.seek(0, os.SEEK_END) - _HASH_BYTES
+        hashed = sha256()
+        left = self._file.seek(0, os.SEEK_END) - hashed.digest_size
         self._file.seek(0)
-        line = self._file.readline(_LONGEST_LINE)
+        line = self._file.readline(64)
         self._check_format(line)
-        hashed = sha256(line)
+        hashed.update(line)
         left -= len(line)
         kind = b""
         while kind != _END:

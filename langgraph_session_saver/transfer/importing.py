@@ -71,21 +71,14 @@ class _Different(Exception):  # noqa: N818 - it ends a thread's import, and neve
     """This saver has another thread of the same id, or the thread has continued here."""
 
 
+@dataclass
 class Importer:
     """Imports threads of one other saver."""
 
-    def __init__(
-        self,
-        context: Context,
-        serde: SerializerProtocol,
-        maintenance: ThreadMaintenance,
-        reader: Reader,
-    ) -> None:
-        self._context = context
-        self._serde = serde
-        self._maintenance = maintenance
-        self._reader = reader
-        self._versions: LRUCache[CheckpointRef, Versions] = LRUCache(REMEMBERED)
+    context: Context
+    serde: SerializerProtocol
+    maintenance: ThreadMaintenance
+    reader: Reader
 
     def import_threads(
         self, progress: OnProgress | None, thread_ids: Iterable[str] | None
@@ -94,30 +87,25 @@ class Importer:
         done = Imported()
         # Not before the script runs: the context now knows the limits of the database. Nothing is
         # pruned before a thread is whole: a fork may start from any checkpoint.
-        context = self._context.without_pruning()
+        context = self.context.without_pruning()
         self._writer, self._task_writes = CheckpointWriter(context), TaskWritesWriter(context)
+        self._versions: LRUCache[CheckpointRef, Versions] = LRUCache(REMEMBERED)
         with closing(CheckpointRefs()) as refs:
-            yield from self._list_refs(refs, thread_ids)
+            for thread_id in [None] if thread_ids is None else map(check_thread_id, thread_ids):
+                yield from self.reader.list_refs(refs, thread_id)
+                if thread_id is not None and not refs.of(thread_id):
+                    raise ThreadNotFoundError(
+                        f"{type(self.reader.saver).__name__} has no thread {thread_id!r} to import"
+                    )
             self._meter = Meter(progress, len(refs))
-            for thread_id in refs.threads():
+            for found in refs.threads():
                 try:
-                    yield from self._import_thread(refs.of(thread_id), done)
+                    yield from self._import_thread(refs.of(found), done)
                     done.threads += 1
                 except _Different as exc:
-                    done.skipped[thread_id] = str(exc)
-                    logger.warning("thread %r was not imported: %s", thread_id, exc)
+                    done.skipped[found] = str(exc)
+                    logger.warning("thread %r was not imported: %s", found, exc)
         return done
-
-    def _list_refs(self, refs: CheckpointRefs, thread_ids: Iterable[str] | None) -> Script[None]:
-        if thread_ids is None:
-            yield from self._reader.list_refs(refs, None)
-            return
-        for thread_id in map(check_thread_id, thread_ids):
-            yield from self._reader.list_refs(refs, thread_id)
-            if not refs.of(thread_id):
-                raise ThreadNotFoundError(
-                    f"{type(self._reader.saver).__name__} has no thread {thread_id!r} to import"
-                )
 
     def _import_thread(self, refs: Sequence[CheckpointRef], done: Imported) -> Script[None]:
         """Import a thread, or continue an import that was interrupted.
@@ -125,7 +113,7 @@ class Importer:
         Raises:
             _Different: Nothing was written.
         """
-        thread_id, keep_last = refs[0].thread_id, self._context.keep_last
+        thread_id, keep_last = refs[0].thread_id, self.context.keep_last
         stored = yield from self._stored_checkpoints(thread_id)
         if more := stored - set(refs):
             raise _Different(
@@ -147,25 +135,25 @@ class Importer:
             self._meter.advance(1, thread_id)
         done.checkpoints += written
         if keep_last is not None and written:
-            yield from self._maintenance.prune(self._serde, [thread_id], "keep_last", keep_last)
+            yield from self.maintenance.prune(self.serde, [thread_id], "keep_last", keep_last)
 
     def _stored_checkpoints(self, thread_id: str) -> Script[set[CheckpointRef]]:
         key = thread_key(check_thread_id(thread_id))
-        rows = yield Request.read(self._context.storage.thread_data.checkpoint_rows, key)
+        rows = yield Request.read(self.context.storage.thread_data.checkpoint_rows, key)
         return {CheckpointRef(thread_id, row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
         """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
         place = Place.of(ref.config())
         key = place.key_of(ref.checkpoint_id)
-        rows = yield Request.read(self._context.storage.checkpoints.get, *key)
-        return (decode(self._serde, place, rows[0]).checkpoint, rows) if rows else None
+        rows = yield Request.read(self.context.storage.checkpoints.get, *key)
+        return (decode(self.serde, place, rows[0]).checkpoint, rows) if rows else None
 
     # -- stored checkpoints -------------------------------------------------------------------
 
     def _compare(self, ref: CheckpointRef) -> Script[None]:
         """Check that a stored checkpoint is the same, and add the writes that it got since."""
-        found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
+        found: CheckpointTuple | None = yield Aside(self.reader.get_tuple(ref))
         read = yield from self._read(ref)
         if found is None or read is None:
             return
@@ -187,7 +175,7 @@ class Importer:
 
     def _store(self, ref: CheckpointRef, stored: set[CheckpointRef]) -> Script[int]:
         """Store a checkpoint with its writes, and return 1; 0 if the other saver deleted it."""
-        found: CheckpointTuple | None = yield Aside(self._reader.get_tuple(ref))
+        found: CheckpointTuple | None = yield Aside(self.reader.get_tuple(ref))
         if found is None:
             return 0
         parent_id = get_checkpoint_id(found.parent_config) if found.parent_config else None
@@ -203,7 +191,7 @@ class Importer:
             if before.channels.get(channel) != version
         }
         yield from self._writer.put(
-            self._serde, parent.config(), checkpoint, found.metadata, new, is_orphan=is_orphan
+            self.serde, parent.config(), checkpoint, found.metadata, new, is_orphan=is_orphan
         )
         stored.add(ref)
         self._versions.put(ref, versions)
@@ -213,8 +201,7 @@ class Importer:
 
     def _stored_versions(self, ref: CheckpointRef) -> Script[Versions]:
         """The versions of a stored checkpoint."""
-        known = self._versions.get(ref)
-        if known is not None:
+        if (known := self._versions.get(ref)) is not None:
             return known
         read = yield from self._read(ref)
         return _versions_of(read[0]) if read else Versions()
@@ -226,7 +213,7 @@ class Importer:
         tasks: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         for task_id, channel, value in found.pending_writes or ():
             tasks[task_id].append((channel, value))
-        call = self._reader.task_paths(ref)
+        call = self.reader.task_paths(ref)
         rows: list[tuple[str, str]] = [] if call is None else (yield Aside(call))
         paths = dict(rows)
         if len(rows) > len(paths) or not tasks.keys() <= paths.keys():
@@ -235,7 +222,7 @@ class Importer:
             # Special channels have fixed indexes; the others must be numbered from 0.
             writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)
             path = paths[task_id]
-            yield from self._task_writes.put_writes(self._serde, config, writes, task_id, path)
+            yield from self._task_writes.put_writes(self.serde, config, writes, task_id, path)
 
 
 def _unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:

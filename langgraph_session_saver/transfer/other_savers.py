@@ -55,10 +55,8 @@ class CheckpointRefs:
 
     def threads(self) -> Iterator[str]:
         """Every thread that has a checkpoint."""
-        last = ("",)
-        query = "SELECT thread FROM refs WHERE thread > ? ORDER BY thread LIMIT 1"
-        while last := self._file.execute(query, last).fetchone():
-            yield last[0]
+        for (thread,) in self._file.execute("SELECT DISTINCT thread FROM refs ORDER BY thread"):
+            yield thread
 
     def of(self, thread_id: str) -> list[CheckpointRef]:
         """A thread's checkpoints in all namespaces, oldest first."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -41,37 +40,26 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
 class Records:
     """One table's rows: how they are read, written and told apart.
 
     Where a database has some of the rows that are added, equal ones are kept, and others refused.
     """
 
-    name: str
-    """The table's name without an installation's prefix."""
-    table: Table
-    key: tuple[str, ...]
-    """The columns that identify a row in every database."""
-    order: tuple[str, ...]
-    """The columns to sort by, so that a row comes after those that it refers to."""
-    label: tuple[str, ...]
-    """The columns that name a row in an error."""
-    has_row_id: bool = False
-    """Whether `id` is a number that the database gave, and that nothing refers to."""
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the columns, in their order."""
-        return tuple(column.name for column in self.table.c)
-
-    @cached_property
-    def _instants(self) -> list[int]:
-        return self._positions(UTCDateTime)
-
-    @cached_property
-    def _json(self) -> list[int]:
-        return self._positions(Json)
+    def __init__(self, table: Table, prefix: str, label: tuple[str, ...]) -> None:
+        self.table = table
+        self.name = table.name.removeprefix(prefix)
+        self.columns = tuple(column.name for column in table.c)
+        self._label = label
+        """The columns that name a row in an error."""
+        self.has_row_id = "row_key" in table.c
+        """Whether `id` is a number that the database gave, and that nothing refers to."""
+        self.key = tuple(column.name for column in table.primary_key)
+        """The columns that identify a row in every database."""
+        if self.has_row_id:
+            self.key = ("thread_key", "row_key")
+        self._instants = self._positions(UTCDateTime)
+        self._json = self._positions(Json)
 
     def _positions(self, kind: type[TypeEngine[Any]]) -> list[int]:
         return [at for at, column in enumerate(self.table.c) if isinstance(column.type, kind)]
@@ -108,7 +96,12 @@ class Records:
 
     def select(self) -> Select[Any]:
         """Select all rows, each after those that it refers to."""
-        return select(*self.table.c).order_by(*(self.table.c[name] for name in self.order))
+        c = self.table.c
+        order = [c.session_id, c.id] if self.has_row_id else list(self.table.primary_key)
+        if self.name == "session_blobs":
+            # A blob's base has a smaller depth, and InnoDB checks references row by row.
+            order = [c.thread_key, c.depth, c.blob_key]
+        return select(*c).order_by(*order)
 
     def stream(self, conn: Connection) -> Iterator[list[Values]]:
         """The table's rows in pages of a bounded size, one of which is in memory at a time."""
@@ -135,9 +128,6 @@ class Records:
         """Insert the rows of a page that the database lacks, and return their number.
 
         If the table was empty before the first page, no rows are compared.
-
-        Raises:
-            TransferConflictError: A row with the same key has other content.
         """
         missing = rows
         if not was_empty:
@@ -219,7 +209,7 @@ class Records:
         return found
 
     def _conflict(self, found: Values) -> TransferConflictError:
-        named = ", ".join(f"{name} {self.get(found, name)!r}" for name in self.label)
+        named = ", ".join(f"{name} {self.get(found, name)!r}" for name in self._label)
         return TransferConflictError(
             f"{self.table.name} has a row ({named}) with other content than the one to be written. "
             "Nothing of it was changed: delete its thread or session first, or use an empty "
@@ -260,31 +250,15 @@ def _lookup(table: Table, key: tuple[str, ...]) -> Select[Any]:
 def all_records(tables: Tables) -> tuple[Records, ...]:
     """All tables but the schema version's, each after those that it refers to."""
     t = tables
-    checkpoint = ("thread_key", "ns_key", "checkpoint_id")
-    write = (*checkpoint, "task_id", "idx")
-    projected = ("thread_key", "row_key")
-    in_session = ("session_id", "id")
-    return (
-        Records("sessions", t.sessions, ("id",), ("id",), ("id",)),
-        Records("session_threads", t.threads, ("thread_key",), ("thread_key",), ("thread_id",)),
-        Records(
-            "session_checkpoints", t.checkpoints, checkpoint, checkpoint,
-            ("checkpoint_id", "checkpoint_ns"),
-        ),
-        # By depth: a blob's base has a smaller one, and InnoDB checks references row by row.
-        Records(
-            "session_blobs", t.blobs, ("thread_key", "blob_key"),
-            ("thread_key", "depth", "blob_key"), ("channel",),
-        ),
-        Records("session_writes", t.writes, write, write, ("checkpoint_id", "task_id", "idx")),
-        *(
-            Records(name, table, projected, in_session, in_session, has_row_id=True)
-            for name, table in (
-                ("messages", t.messages), ("versions", t.versions),
-                ("token_usage", t.token_usage), ("session_errors", t.errors),
-            )
-        ),
-    )  # fmt: skip
+    labels: dict[Table, tuple[str, ...]] = {
+        t.sessions: ("id",),
+        t.threads: ("thread_id",),
+        t.checkpoints: ("checkpoint_id", "checkpoint_ns"),
+        t.blobs: ("channel",),
+        t.writes: ("checkpoint_id", "task_id", "idx"),
+        **dict.fromkeys((t.messages, t.versions, t.token_usage, t.errors), ("session_id", "id")),
+    }
+    return tuple(Records(table, t.prefix, label) for table, label in labels.items())
 
 
 def count(conn: Connection, every: Iterable[Records]) -> int:
