@@ -45,7 +45,7 @@ class Database(SessionSaver):
         self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a read-only operation, after the schema has been verified."""
-        return self._run(read_script(lambda conn: operation(conn, *args, **kwargs)))
+        return self._run(read_script(operation, *args, **kwargs))
 
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""

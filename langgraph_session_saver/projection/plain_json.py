@@ -128,11 +128,7 @@ class _Converter:
         return text
 
     def _spend(self, value: Any, size: int) -> Any:
-        """Return a value after its size was taken off what is left.
-
-        Raises:
-            OverBudgetError: Less is left.
-        """
+        """Return a value after its size was taken off what is left, if that is enough."""
         self._left -= size
         if self._left < 0:
             raise OverBudgetError

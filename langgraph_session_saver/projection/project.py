@@ -86,6 +86,9 @@ class Changes:
         )
 
 
+_NOTHING = ProjectedState("", {}, {}, {}, None)
+"""What the rows show as far as is known, where it is unknown."""
+
 _SHARED = (rules.MessageRows, rules.GraphState, rules.ErrorRows)
 """Projections without `columns` and `rows`: all of one kind are projected together."""
 
@@ -103,10 +106,10 @@ class Projector:
         self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
         self._graph_state = next((p for p in projections if isinstance(p, rules.GraphState)), None)
-        with_rows = [
-            p for p in projections if isinstance(p, rules.MessageRows | rules.PageVersions)
-        ]
-        self._shown_as_rows = {channel for p in with_rows for channel in p.channels}
+        with_rows = (rules.MessageRows, rules.PageVersions)
+        self._shown_as_rows = {
+            c for p in projections if isinstance(p, with_rows) for c in p.channels
+        }
 
     def project(
         self,
@@ -128,14 +131,13 @@ class Projector:
             sizes: The serialised bytes of channels' values, where they are known.
             prefixes: For channels of messages, what is known to be unchanged in front.
         """
-        if whole or (before is not None and before.checkpoint_id != parent_id):
-            before = None
+        if whole or before is None or before.checkpoint_id != parent_id:
+            before = _NOTHING
         changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
         self._apply_rules(step, changes)
         prefixes = prefixes or {}
         messages = self._project_messages(step, before, changes, prefixes)
-        blobs = dict(before.message_blobs) if before is not None else {}
-        blobs |= {channel: prefix.key for channel, prefix in prefixes.items()}
+        blobs = {**before.message_blobs, **{name: prefixes[name].key for name in prefixes}}
         members, state = self._project_graph_state(step, before, changes, sizes or {})
         changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
         return changes
@@ -143,9 +145,7 @@ class Projector:
     def show_all_columns(self, step: rules.Step, changes: Changes) -> None:
         """Add the columns of the channels that the step did not change: others were set by hand.
 
-        Args:
-            step: The step, with all its channels as changed.
-            changes: What the step changes.
+        All channels of `step` count as changed.
         """
         shown = Changes(step.checkpoint_id, base=None, is_whole=True)
         self._apply_rules(step, shown)
@@ -179,9 +179,7 @@ class Projector:
         except Exception as exc:  # noqa: BLE001 - an application's rule may raise anything
             channel = projection.channels[0] if projection.channels else ""
             value = step.values.get(channel)
-            changes.problems.append(
-                rules.problem_with(channel, value, rules.expected_by(projection), exc)
-            )
+            changes.problems.append(rules.problem_with(channel, value, projection, exc))
             return
         changes.columns |= columns
         if rows and projection.table is not None:
@@ -192,15 +190,15 @@ class Projector:
     def _project_messages(
         self,
         step: rules.Step,
-        before: ProjectedState | None,
+        before: ProjectedState,
         changes: Changes,
         prefixes: Mapping[str, SharedPrefix],
     ) -> Mapping[MessageKey, SeenMessage]:
         """Add the messages and the usage that are new; returns all messages after the step."""
-        known = before.messages if before is not None else {}
-        if before is not None and self.message_channels.isdisjoint(step.changed):
+        known = before.messages
+        if before is not _NOTHING and self.message_channels.isdisjoint(step.changed):
             return known
-        unchanged = self._unchanged_in_front(before, step, prefixes)
+        unchanged = self._unchanged_in_front(before, prefixes)
         found = [(p, _messages_in(p, step, changes, unchanged)) for p in self._messages]
         if any(messages is None for _, messages in found):
             return known  # a problem is recorded, and the rows stay as they are
@@ -214,34 +212,39 @@ class Projector:
                 if known.get(key) == now[key]:
                     continue
                 if role is not None:
-                    changes.messages.append(_message_row(key, role, text))
+                    row = {
+                        "row_key": _message_key(key),
+                        "message_id": clean_text(name),
+                        "role": role,
+                        "content": clean_text(text),
+                        "timestamp": utc_now(),
+                        "removed_at": None,
+                    }
+                    changes.messages.append(row)
                 if projection.usage and key not in known:
-                    changes.usage += self._usage_rows(message, key, changes)
-        changes.compare_messages = before is None and bool(self._messages)
+                    self._add_usage(message, key, changes)
+        changes.compare_messages = before is _NOTHING and bool(self._messages)
         if not unchanged:
             changes.removed_messages = [_message_key(key) for key in known if key not in now]
         return now
 
     def _unchanged_in_front(
-        self,
-        before: ProjectedState | None,
-        step: rules.Step,
-        prefixes: Mapping[str, SharedPrefix],
+        self, before: ProjectedState, prefixes: Mapping[str, SharedPrefix]
     ) -> int:
         """How many messages in front are as projected; 0 with several channels of messages."""
-        if before is None or len(self.message_channels) != 1:
+        if len(self.message_channels) != 1:
             return 0
         (channel,) = self.message_channels
         prefix = prefixes.get(channel)
-        if prefix is None or channel not in step.values or not prefix.items:
+        if prefix is None or before.message_blobs.get(channel) != prefix.base:
             return 0
-        return prefix.items if before.message_blobs.get(channel) == prefix.base else 0
+        return prefix.items
 
-    def _usage_rows(self, message: Any, key: MessageKey, changes: Changes) -> list[dict[str, Any]]:
-        """The `token_usage` row of a model's message, if it has usage that can be read."""
+    def _add_usage(self, message: Any, key: MessageKey, changes: Changes) -> None:
+        """Add the `token_usage` row of a model's message, if it has usage that can be read."""
         usage = _get(message, "usage_metadata")
         if not usage:
-            return []
+            return
         about = _get(message, "response_metadata")
         named = _get(about, "model_name") or _get(about, "model")
         model = clean_text(str(named or "unknown"))
@@ -250,14 +253,14 @@ class Projector:
         except (KeyError, TypeError, ValueError) as exc:
             expected = "usage_metadata with input_tokens and output_tokens"
             changes.problems.append(rules.problem_with(key[0], usage, expected, exc))
-            return []
+            return
         try:
             cost = float(self._pricing(model, tokens_in, tokens_out))
         except Exception as exc:  # noqa: BLE001 - an application's function
             cost = 0.0
             expected = "a model that `pricing` accepts"
             changes.problems.append(rules.problem_with(key[0], model, expected, exc))
-        return [
+        changes.usage.append(
             {
                 "row_key": _message_key(key),
                 "timestamp": utc_now(),
@@ -268,7 +271,7 @@ class Projector:
                 "total_tokens": tokens_in + tokens_out,
                 "cost_usd": cost,
             }
-        ]
+        )
 
     # -- graph state ------------------------------------------------------------------------
 
@@ -280,18 +283,14 @@ class Projector:
     def _project_graph_state(
         self,
         step: rules.Step,
-        before: ProjectedState | None,
+        before: ProjectedState,
         changes: Changes,
         sizes: Mapping[str, int],
     ) -> tuple[Mapping[str, str], str | None]:
-        """Set `graph_state` if the step changes it.
-
-        Returns:
-            The members of the object by channel, and the object in JSON.
-        """
+        """Set `graph_state` if the step changes it; returns its members, and the whole in JSON."""
         if self._graph_state is None:
             return {}, None
-        known = before.members if before is not None else {}
+        known = before.members
         members = {
             channel: known[channel]
             if channel in known and channel not in step.changed
@@ -300,7 +299,7 @@ class Projector:
             if self.shows(channel)
         }
         state = graph_state.assemble(members, step)
-        if before is None or before.graph_state != state:
+        if before.graph_state != state:
             changes.columns["graph_state"] = JsonText(state)
         return members, state
 
@@ -311,11 +310,7 @@ def _storable(value: Any) -> Any:
 
 
 def _check_fit(table: Table, values: Mapping[str, Any]) -> None:
-    """Check before the transaction what the database would refuse in it.
-
-    Raises:
-        ValueError: The table lacks a column, or a text is too long for it.
-    """
+    """Refuse, before the transaction, columns that the table lacks and text that is too long."""
     for name, value in values.items():
         column = table.c.get(name)
         if column is None:
@@ -383,14 +378,3 @@ def _text_of(message: Any) -> str:
 
 def _message_key(key: MessageKey) -> bytes:
     return hash_key("message", *key)
-
-
-def _message_row(key: MessageKey, role: str, text: str) -> dict[str, Any]:
-    return {
-        "row_key": _message_key(key),
-        "message_id": clean_text(key[1]),
-        "role": role,
-        "content": clean_text(text),
-        "timestamp": utc_now(),
-        "removed_at": None,
-    }

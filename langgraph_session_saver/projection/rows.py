@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from langgraph_session_saver.encoding.keys import ThreadRef, hash_key
+from langgraph_session_saver.projection import status
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Problem, Step
-from langgraph_session_saver.projection.status import (
-    RUNNING,
-    SEVERITY,
-    Incident,
-    Reached,
-)
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.storage.batch import Upsert
@@ -144,7 +140,7 @@ class ProjectedRows:
         session_id = owner["session_id"]
         conn.execute(self._dialect.locked(select(s.c.id).where(s.c.id == session_id), s))
         newest = conn.execute(
-            select(v.c.version, v.c.html, v.c.thread_key, v.c.row_key)
+            select(v.c.version, v.c.html)
             .where(v.c.session_id == session_id)
             .order_by(v.c.version.desc())
             .limit(1)
@@ -184,26 +180,24 @@ class ProjectedRows:
         if "session_id" in table.c:
             rows = [{"session_id": session_id, **row} for row in rows]
         key = [c.name for c in table.primary_key]
-        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-        for row in rows:
-            by_columns.setdefault(tuple(sorted(row)), []).append(row)
-        for names, batch in by_columns.items():
+        for names, alike in groupby(sorted(rows, key=sorted), key=sorted):
             columns = [name for name in names if name not in key]
             d = self._dialect
             store = d.upsert(table, key, columns) if columns else d.insert_ignore(table, key)
-            conn.execute(store, batch)
+            conn.execute(store, list(alike))
 
     # -- status -----------------------------------------------------------------------------
 
     def note_recovery(
-        self, conn: Connection, thread: ThreadRef, head: Head, reached: Reached
+        self, conn: Connection, thread: ThreadRef, head: Head, reached: status.Reached
     ) -> None:
         """Note at a thread's errors that it went on, or the step that failed."""
         if head.status != "error":
             return
-        if head.status_checkpoint_id is None or head.status_checkpoint_id < reached.id:
+        failed_at = head.status_checkpoint_id or ""
+        if failed_at < reached.id:
             conn.execute(self._recover, {"thread": thread.key, "recovered_at": utc_now()})
-        elif head.status_checkpoint_id == reached.id and reached.step is not None:
+        elif failed_at == reached.id and reached.step is not None:
             # Errors that were stored before their checkpoint lack its step.
             number = {"thread": thread.key, "step": reached.step + 1}
             conn.execute(self._number_errors, number)
@@ -212,59 +206,46 @@ class ProjectedRows:
         self, conn: Connection, thread: ThreadRef, head: Head, about: Mapping[str, Any]
     ) -> Head:
         """Set the status of an interrupted or failed thread to running."""
-        if head.status not in SEVERITY:
+        if head.status not in status.SEVERITY:
             return head
-        return self._set_status(conn, thread, head, RUNNING, about)
+        values = {
+            "status": "running", "status_since": utc_now(), "status_step": about["step"],
+            "revision": new_revision(head.revision),
+        }  # fmt: skip
+        self._storage.threads.change(conn, thread.key, values)
+        return head.changed(values)
 
     def note_incidents(
         self,
         conn: Connection,
         thread: ThreadRef,
         head: Head,
-        found: Sequence[Incident],
+        found: Sequence[status.Incident],
         about: Mapping[str, Any],
         *,
         record: bool,
     ) -> Head:
-        """Store errors as rows, and set the thread's status to the most severe incident.
+        """Set the thread's status to the most severe incident, and with `record` store errors.
 
-        Args:
-            conn: The step's transaction.
-            thread: The thread.
-            head: Its locked row.
-            found: The errors and interrupts.
-            about: `checkpoint_id`, `checkpoint_ns`, `run_id`, `task_id` and `step` for the errors'
-                rows, and `root_checkpoint_id`.
-            record: Whether errors get rows.
+        `about` has the columns of the errors' rows that say where they happened (`checkpoint_id`,
+        `checkpoint_ns`, `run_id`, `task_id` and `step`), and `root_checkpoint_id`.
         """
         row = {**about, **_owner(thread, head), "thread_id": thread.thread_id}
         root_id = row.pop("root_checkpoint_id")
         for incident in found:
             if record and incident.kind == "error":
                 conn.execute(self._insert_error, {**row, **incident._asdict()})
-        worst = max(found, key=lambda incident: SEVERITY[incident.kind])
-        if not _outranks(head, worst, root_id):
+        worst = max(found, key=lambda incident: status.SEVERITY[incident.kind])
+        known = (head.status_checkpoint_id or "", status.SEVERITY.get(head.status or "", 0))
+        if root_id is None or known >= (root_id, status.SEVERITY[worst.kind]):
             return head
-        return self._set_status(
-            conn, thread, head, worst.kind, about,
-            status_node=worst.node, status_checkpoint_id=root_id,
-        )  # fmt: skip
-
-    def _set_status(
-        self,
-        conn: Connection,
-        thread: ThreadRef,
-        head: Head,
-        status: str,
-        about: Mapping[str, Any],
-        **columns: str | None,
-    ) -> Head:
         values = {
-            "status": status,
+            "status": worst.kind,
+            "status_node": worst.node,
             "status_step": about["step"],
             "status_since": utc_now(),
+            "status_checkpoint_id": root_id,
             "revision": new_revision(head.revision),
-            **columns,
         }
         self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
@@ -273,16 +254,6 @@ class ProjectedRows:
 def _owner(thread: ThreadRef, head: Head) -> dict[str, Any]:
     """The columns of a projected row that say whose it is."""
     return {"session_id": head.session_id, "thread_key": thread.key}
-
-
-def _outranks(head: Head, incident: Incident, root_id: str | None) -> bool:
-    """Whether an incident is newer or more severe than the status of its thread."""
-    if root_id is None:
-        return False
-    if head.status_checkpoint_id is None or head.status_checkpoint_id < root_id:
-        return True
-    known = SEVERITY.get(head.status or "", 0)
-    return head.status_checkpoint_id == root_id and known < SEVERITY[incident.kind]
 
 
 def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:

@@ -15,23 +15,17 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import Table
 
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
+from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
-from langgraph_session_saver.projection.schemas import (
-    AestheticScore,
-    BuildInfo,
-    BuildStatus,
-    ModelUsage,
-    RoutingMetadata,
-)
 
 Columns = Mapping[str, Any]
 
 Policy = Literal["record", "raise"]
 
 FROM_STATE = frozenset(
-    ("graph_state", "build_status", "build_artifacts", "aesthetic_scores", "product_type",
-     "complexity", "skill_id", "doc_tier", "style_reference_mode", "model_classifier",
-     "model_writer", "model_expander", "model_validator", "model_style_refiner")
+    ("graph_state", "build_status", "build_artifacts", "aesthetic_scores",
+     *schemas.RoutingMetadata.model_fields,
+     *(f"model_{role}" for role in schemas.ModelUsage.model_fields))
 )  # fmt: skip
 """Columns of a session that show its graph's state at its `checkpoint_id`."""
 
@@ -209,13 +203,11 @@ class Problem:
         )
 
 
-def expected_by(projection: Projection) -> str:
-    """What a projection accepts, for error messages."""
-    return getattr(projection, "expected", f"a value that {type(projection).__name__} accepts")
-
-
-def problem_with(channel: str, value: Any, expected: str, exc: Exception) -> Problem:
-    """Describe a value, and the error of the projection that does not accept it."""
+def problem_with(channel: str, value: Any, expected: str | Projection, exc: Exception) -> Problem:
+    """Describe a value, and the error of what does not accept it."""
+    if isinstance(expected, Projection):
+        kind = type(expected).__name__
+        expected = getattr(expected, "expected", f"a value that {kind} accepts")
     found = f"{type(exc).__name__}: {exc}"
     if isinstance(exc, ValidationError):
         first = exc.errors(include_url=False, include_input=False)[0]
@@ -238,7 +230,7 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
                 try:
                     projection.check(channel, value)
                 except Exception as exc:
-                    problem = problem_with(channel, value, expected_by(projection), exc)
+                    problem = problem_with(channel, value, projection, exc)
                     raise ProjectionError(
                         f"{problem}. The write was not stored: correct the node and run the "
                         "thread again"
@@ -250,10 +242,10 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
 
 def _read_build_status(value: Any) -> Columns:
     if value is None:
-        return {"build_status": BuildStatus.PENDING.value}
+        return {"build_status": schemas.BuildStatus.PENDING.value}
     if isinstance(value, str):
-        return {"build_status": BuildStatus(value).value}
-    info = BuildInfo.model_validate(_cleaned(value), from_attributes=True)
+        return {"build_status": schemas.BuildStatus(value).value}
+    info = schemas.BuildInfo.model_validate(_cleaned(value), from_attributes=True)
     artifacts = info.model_dump(mode="json", exclude={"status"}, exclude_defaults=True)
     return {"build_status": info.status.value, "build_artifacts": to_json(artifacts)}
 
@@ -268,7 +260,7 @@ def _read_build_artifacts(value: Any) -> Columns:
 def _read_aesthetic_scores(value: Any) -> Columns:
     if value is None:
         return {"aesthetic_scores": None}
-    score = AestheticScore.model_validate(_cleaned(value), from_attributes=True)
+    score = schemas.AestheticScore.model_validate(_cleaned(value), from_attributes=True)
     return {"aesthetic_scores": to_json(score.model_dump(mode="json", exclude_none=True))}
 
 
@@ -288,7 +280,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _read_routing_column(name: str, value: Any) -> Columns:
-    return _read_fields(RoutingMetadata, {name: value})
+    return _read_fields(schemas.RoutingMetadata, {name: value})
 
 
 def _read_title(value: Any) -> Columns:
@@ -304,13 +296,13 @@ _TITLE_LENGTH = 512
 
 BUILT_IN_COLUMNS: Mapping[str, tuple[Callable[[Any], Columns], str]] = {
     "title": (_read_title, f"text of at most {_TITLE_LENGTH} characters"),
-    "routing": (partial(_read_fields, RoutingMetadata), "RoutingMetadata"),
+    "routing": (partial(_read_fields, schemas.RoutingMetadata), "RoutingMetadata"),
     **{
         name: (partial(_read_routing_column, name), "text that fits")
-        for name in RoutingMetadata.model_fields
+        for name in schemas.RoutingMetadata.model_fields
     },
-    "model_usage": (partial(_read_fields, ModelUsage, prefix="model_"), "ModelUsage"),
-    "build_status": (_read_build_status, f"a BuildInfo or one of {', '.join(BuildStatus)}"),
+    "model_usage": (partial(_read_fields, schemas.ModelUsage, prefix="model_"), "ModelUsage"),
+    "build_status": (_read_build_status, f"a BuildInfo or one of {', '.join(schemas.BuildStatus)}"),
     "build_artifacts": (_read_build_artifacts, "a mapping or a model"),
     "aesthetic_scores": (_read_aesthetic_scores, "an AestheticScore"),
 }
@@ -334,9 +326,7 @@ def _built_in() -> dict[str, Projection]:
 ProjectionOption = Mapping[str, "str | Callable[[Any], Columns] | Projection | None"]
 
 
-def resolve_projections(
-    option: ProjectionOption | Literal[False] | None,
-) -> tuple[Projection, ...]:
+def resolve_projections(option: ProjectionOption | Literal[False] | None) -> tuple[Projection, ...]:
     """The built-in projections with an application's changes.
 
     Args:

@@ -18,8 +18,6 @@ from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection.plain_json import clean_text, shorten
 from langgraph_session_saver.schema.column_types import utc_now
 
-PENDING, RUNNING, DONE = "pending", "running", "done"
-
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 
 SEVERITY = {"interrupted": 1, "error": 2}
@@ -54,17 +52,14 @@ class Reached(NamedTuple):
 def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
     """The columns of a thread's row at a checkpoint.
 
-    The status is left out if `put_writes` has set it for the same checkpoint already.
-
-    Args:
-        reached: The checkpoint.
-        known_id: The checkpoint that the present status belongs to.
+    The status is left out if `put_writes` has set it for the same checkpoint already: `known_id` is
+    the checkpoint that the present status belongs to.
     """
     now = utc_now()
     values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": now}
     if known_id is None or reached.id > known_id:
         values |= {
-            "status": PENDING if reached.due else DONE,
+            "status": "pending" if reached.due else "done",
             "status_node": ", ".join(reached.due) or None,
             "status_step": reached.step,
             "status_since": now,
@@ -102,14 +97,9 @@ def incidents(
     task_path: str,
     sends: Sequence[str],
 ) -> list[Incident]:
-    """The errors and interrupts among a task's writes.
+    """The errors and interrupts among a task's writes, as `put_writes` gets them.
 
-    Args:
-        writes: Channels and values, as `put_writes` gets them.
-        checkpoint_ns: The namespace of the task's graph.
-        task_id: The task.
-        task_path: Its path, which names the node of all tasks but those of a `Send`.
-        sends: The nodes of the checkpoint's `Send` tasks.
+    The path names the node of all tasks but those of a `Send`; `sends` are the nodes of those.
     """
     node = _place(checkpoint_ns, task_path, sends)
     # Of a namespace like `node:task|inner:task`, the task in the root graph.
@@ -135,9 +125,8 @@ def _incident(kind: str, value: Any, node: str | None, root_task: str) -> Incide
 
 def _place(checkpoint_ns: str, task_path: str, sends: Sequence[str]) -> str | None:
     """The task's node, after the nodes whose subgraphs it is in."""
-    outer = [part.partition(":")[0] for part in checkpoint_ns.split("|") if part]
-    names = [*outer, node_of(task_path, sends)]
-    return clean_text("/".join(filter(None, names))) or None
+    outer = [part.partition(":")[0] for part in checkpoint_ns.split("|")]
+    return clean_text("/".join(filter(None, [*outer, node_of(task_path, sends)]))) or None
 
 
 def node_of(task_path: str, sends: Sequence[str]) -> str | None:

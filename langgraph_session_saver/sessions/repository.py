@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
@@ -10,16 +10,13 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, insert, select, update
 
+from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
-from langgraph_session_saver.errors import (
-    InvalidConfigError,
-    SessionConflictError,
-    VersionNotFoundError,
-)
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
 from langgraph_session_saver.sessions.records import (
     DELETED,
@@ -32,13 +29,6 @@ from langgraph_session_saver.sessions.records import (
     UsageSummary,
     VersionRecord,
     first,
-)
-from langgraph_session_saver.sessions.rows import (
-    LARGEST_INTEGER,
-    SessionMethods,
-    insert_once,
-    session_not_found,
-    validated_columns,
 )
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import (
@@ -66,15 +56,13 @@ R = TypeVar("R")
 
 Group = Literal["agent", "model", "day"]
 
-ROLES = ("user", "assistant", "system", "tool")
-
 _LARGEST_TOKEN_COUNT = (1 << 53) - 1
 
 ORDERS = ("updated_at", "created_at", "title", "build_status", "current_version", "id")
 """The columns to order by, none of which is ever NULL."""
 
 
-class SessionRepository(SessionMethods):
+class SessionRepository(rows.SessionMethods):
     """The sessions of one database, and the rows that belong to them: `saver.sessions`.
 
     Every method takes `connection=`: a SQLAlchemy `Connection` or ORM `Session`, or for an async
@@ -115,9 +103,9 @@ class SessionRepository(SessionMethods):
 
     def _create(self, session_id: Any, columns: Mapping[str, Any]) -> Script[SessionRecord]:
         session_id = check_id("session_id", str(uuid4()) if session_id is None else session_id)
-        now = utc_now()
-        row = {"id": session_id, "created_at": now, "updated_at": now} | validated_columns(columns)
-        conflict = SessionConflictError(
+        identity: dict[str, Any] = {"id": session_id, "created_at": utc_now()}
+        row = identity | {"updated_at": identity["created_at"]} | rows.validated_columns(columns)
+        conflict = errors.SessionConflictError(
             f"session {session_id!r} already exists: update it, or omit the id for a new one"
         )
 
@@ -127,12 +115,9 @@ class SessionRepository(SessionMethods):
             conn.execute(insert(self._tables.sessions), row)
             return self._existing(conn, session_id)
 
-        def find_row(conn: Connection) -> SessionRecord | None:
-            found = self._find(conn, session_id)
-            return found if found is not None and found.created_at == now else None
-
+        insert_new = rows.insert_once(insert_row, self._tables.sessions, SessionRecord, identity)
         try:
-            created: SessionRecord = yield Request.write(insert_once(insert_row, find_row))
+            created: SessionRecord = yield Request.write(insert_new)
         except BrokenReferenceError as exc:
             raise conflict from exc
         return created
@@ -225,7 +210,7 @@ class SessionRepository(SessionMethods):
             InvalidConfigError: A column is unknown, or a value is invalid.
             SessionNotFoundError: The session does not exist.
         """
-        session_id, columns = check_id("session_id", session_id), validated_columns(changes)
+        session_id, columns = check_id("session_id", session_id), rows.validated_columns(changes)
 
         def operation(conn: Connection) -> SessionRecord:
             if columns:
@@ -252,11 +237,10 @@ class SessionRepository(SessionMethods):
             Whether the session existed.
         """
         session_id = check_id("session_id", session_id)
+        script = self._delete(session_id)
         if soft:
-            return self._run(
-                write_script(self._change, session_id, {"status": DELETED}), connection
-            )
-        return self._run(self._delete(session_id), connection)
+            script = write_script(self._change, session_id, {"status": DELETED})
+        return self._run(script, connection)
 
     adelete = awaited(delete)
 
@@ -285,12 +269,6 @@ class SessionRepository(SessionMethods):
             conn.execute(delete(table).where(table.c.session_id == session_id))
         conn.execute(delete(s).where(s.c.id == session_id))
         return True
-
-    def _existing(self, conn: Connection, session_id: str) -> SessionRecord:
-        found = self._find(conn, session_id)
-        if found is None:
-            raise session_not_found(session_id)
-        return found
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -348,16 +326,14 @@ class SessionRepository(SessionMethods):
             InvalidConfigError: The role is unknown, or the content is not text.
             SessionNotFoundError: The session does not exist.
         """
-        if role not in ROLES:
-            raise InvalidConfigError(f"role is {role!r:.80}: use one of {', '.join(ROLES)}")
         row = {
             "session_id": check_id("session_id", session_id),
-            "role": role,
+            "role": _one_of("role", role, ("user", "assistant", "system", "tool")),
             "content": self._text("content", content),
             "message_id": check_optional_id("message_id", message_id),
             "timestamp": utc_now(),
         }
-        return self._add(connection, self._tables.messages, MessageRecord, row)
+        return self._run(self._add(self._tables.messages, MessageRecord, row), connection)
 
     aadd_message = awaited(add_message)
 
@@ -390,7 +366,7 @@ class SessionRepository(SessionMethods):
         s, v = self._tables.sessions, self._tables.versions
         wanted: Any = select(s.c.current_version).where(s.c.id == v.c.session_id).scalar_subquery()
         if number is not None:
-            wanted = check_number("version", number, LARGEST_INTEGER)
+            wanted = check_number("version", number, rows.LARGEST_INTEGER)
         where = (_of_session(v, session_id), v.c.version == wanted)
         return self._run(read_script(first, v, VersionRecord, *where), connection)
 
@@ -432,11 +408,8 @@ class SessionRepository(SessionMethods):
             self._context.projected.drop_old_pages(conn, session_id, number)
             return added
 
-        def find_row(conn: Connection) -> VersionRecord | None:
-            is_row = (v.c.created_at == row["created_at"], v.c.html == row["html"])
-            return first(conn, v, VersionRecord, v.c.session_id == session_id, *is_row)
-
-        return self._run(write_script(insert_once(insert_row, find_row)), connection)
+        insert_new = rows.insert_once(insert_row, v, VersionRecord, row)
+        return self._run(write_script(insert_new), connection)
 
     aadd_version = awaited(add_version)
 
@@ -449,7 +422,7 @@ class SessionRepository(SessionMethods):
             SessionNotFoundError: The session does not exist.
             VersionNotFoundError: The version does not exist.
         """
-        return self._change_version(connection, session_id, number)
+        return self._run(self._change_version(session_id, number), connection)
 
     arollback = awaited(rollback)
 
@@ -457,7 +430,7 @@ class SessionRepository(SessionMethods):
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """Exempt a version from `keep_versions`; raises as `rollback` does."""
-        return self._change_version(connection, session_id, number, pinned=True)
+        return self._run(self._change_version(session_id, number, pinned=True), connection)
 
     apin = awaited(pin)
 
@@ -465,21 +438,16 @@ class SessionRepository(SessionMethods):
         self, session_id: str, number: int, *, connection: AnyConnection | None = None
     ) -> VersionRecord:
         """Undo `pin`."""
-        return self._change_version(connection, session_id, number, pinned=False)
+        return self._run(self._change_version(session_id, number, pinned=False), connection)
 
     aunpin = awaited(unpin)
 
     def _change_version(
-        self,
-        connection: AnyConnection | None,
-        session_id: str,
-        number: int,
-        *,
-        pinned: bool | None = None,
-    ) -> VersionRecord:
+        self, session_id: str, number: int, *, pinned: bool | None = None
+    ) -> Script[VersionRecord]:
         """Pin or unpin a version, or else make it the current one."""
         v, session_id = self._tables.versions, check_id("session_id", session_id)
-        check_number("version", number, LARGEST_INTEGER)
+        check_number("version", number, rows.LARGEST_INTEGER)
         is_row = (v.c.session_id == session_id, v.c.version == number)
 
         def operation(conn: Connection) -> VersionRecord:
@@ -490,10 +458,10 @@ class SessionRepository(SessionMethods):
                 conn.execute(update(v).where(*is_row).values(pinned=pinned))
             found = first(conn, v, VersionRecord, *is_row)
             if found is None:
-                raise VersionNotFoundError(f"session {session_id!r} has no version {number}")
+                raise errors.VersionNotFoundError(f"session {session_id!r} has no version {number}")
             return found
 
-        return self._run(write_script(operation), connection)
+        return write_script(operation)
 
     # -- token usage ------------------------------------------------------------------------
 
@@ -530,22 +498,22 @@ class SessionRepository(SessionMethods):
             InvalidConfigError: A number is negative, or a text is too long.
             SessionNotFoundError: The session does not exist.
         """
-        check_number("input_tokens", input_tokens, _LARGEST_TOKEN_COUNT)
-        check_number("output_tokens", output_tokens, _LARGEST_TOKEN_COUNT)
         is_number = isinstance(cost_usd, int | float) and not isinstance(cost_usd, bool)
         if not is_number or not 0 <= cost_usd < float("inf"):
-            raise InvalidConfigError(f"cost_usd is {cost_usd!r:.80}: pass US dollars from 0 on")
+            raise errors.InvalidConfigError(
+                f"cost_usd is {cost_usd!r:.80}: pass US dollars from 0 on"
+            )
         row = {
             "session_id": check_id("session_id", session_id),
             "agent_type": check_text("agent_type", agent_type, 255),
             "model": check_text("model", model, MODEL_LENGTH),
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
+            "input_tokens": check_number("input_tokens", input_tokens, _LARGEST_TOKEN_COUNT),
+            "output_tokens": check_number("output_tokens", output_tokens, _LARGEST_TOKEN_COUNT),
             "total_tokens": input_tokens + output_tokens,
             "cost_usd": float(cost_usd),
             "timestamp": utc_now(),
         }
-        return self._add(connection, self._tables.token_usage, UsageRecord, row)
+        return self._run(self._add(self._tables.token_usage, UsageRecord, row), connection)
 
     aadd_token_usage = awaited(add_token_usage)
 
@@ -578,20 +546,17 @@ class SessionRepository(SessionMethods):
             "model": u.c.model,
             "day": self._context.dialect.day(u.c.timestamp).label("day"),
         }
-        if unknown := [name for name in by if name not in columns]:
-            raise InvalidConfigError(
-                f"usage cannot be summed up by {unknown[0]!r:.80}: use {', '.join(columns)}"
-            )
-        groups = [columns[name] for name in dict.fromkeys(by)]
+        groups = [columns[_one_of("by", name, columns)] for name in dict.fromkeys(by)]
         tokens = [u.c.input_tokens, u.c.output_tokens, u.c.total_tokens]
         # Databases sum integers up as decimals.
         sums = [cast(func.sum(column), column.type).label(column.name) for column in tokens]
         sums += [func.sum(u.c.cost_usd).label("cost_usd"), func.count().label("calls")]
         query = select(*groups, *sums).select_from(u).group_by(*groups).order_by(*groups)
-        if (session := check_optional_id("session_id", session_id)) is not None:
-            query = query.where(u.c.session_id == session)
-        if (owner := check_optional_id("owner_id", owner_id)) is not None:
-            query = query.join(s, s.c.id == u.c.session_id).where(s.c.owner_id == owner)
+        if session_id is not None:
+            query = query.where(_of_session(u, session_id))
+        if owner_id is not None:
+            is_owned = s.c.owner_id == check_id("owner_id", owner_id)
+            query = query.join(s, s.c.id == u.c.session_id).where(is_owned)
         if check_moment("since", since) is not None:
             query = query.where(u.c.timestamp >= since)
         if check_moment("before", before) is not None:
@@ -641,13 +606,7 @@ class SessionRepository(SessionMethods):
 
     # -- adding -----------------------------------------------------------------------------
 
-    def _add(
-        self,
-        connection: AnyConnection | None,
-        table: Table,
-        record: type[R],
-        row: dict[str, Any],
-    ) -> R:
+    def _add(self, table: Table, record: type[R], row: dict[str, Any]) -> Script[R]:
         """Insert a row, and set its session's `updated_at`."""
 
         def insert_row(conn: Connection) -> R:
@@ -656,21 +615,12 @@ class SessionRepository(SessionMethods):
             (row_id,) = added.inserted_primary_key or (None,)
             return record(**{**row, "id": row_id})
 
-        def find_row(conn: Connection) -> R | None:
-            same = [table.c[name] == value for name, value in row.items() if value is not None]
-            return first(conn, table, record, *same)
-
-        return self._run(write_script(insert_once(insert_row, find_row)), connection)
+        return write_script(rows.insert_once(insert_row, table, record, row))
 
     def _text(self, what: str, value: Any) -> str:
-        """Validate text of any length, and replace the characters that databases refuse.
-
-        Raises:
-            InvalidConfigError: It is not text.
-            ValueTooLargeError: It is larger than the database's limit.
-        """
+        """Validate text of any length, and replace the characters that databases refuse."""
         if not isinstance(value, str):
-            raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
+            raise errors.InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
         text = clean_text(value)
         self._context.check_size(text.encode(), lambda: what)
         return text
@@ -681,9 +631,9 @@ def _of_session(table: Table, session_id: Any) -> ColumnElement[bool]:
     return table.c.session_id == check_id("session_id", session_id)
 
 
-def _one_of(what: str, value: Any, known: Sequence[str]) -> str:
+def _one_of(what: str, value: Any, known: Collection[str]) -> str:
     if value not in known:
-        raise InvalidConfigError(f"{what} is {value!r:.80}: use one of {', '.join(known)}")
+        raise errors.InvalidConfigError(f"{what} is {value!r:.80}: use one of {', '.join(known)}")
     return str(value)
 
 

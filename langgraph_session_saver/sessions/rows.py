@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, Table, update
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
@@ -36,6 +36,13 @@ class SessionMethods(ScriptMethods):
         s = self._tables.sessions
         return first(conn, s, SessionRecord, s.c.id == session_id)
 
+    def _existing(self, conn: Connection, session_id: str) -> SessionRecord:
+        """Read a session, which must exist."""
+        found = self._find(conn, session_id)
+        if found is None:
+            raise SessionNotFoundError(f"there is no session {session_id!r}: create it first")
+        return found
+
     def _change(self, conn: Connection, session_id: str, columns: Mapping[str, Any]) -> bool:
         """Set columns by hand; False if the session does not exist.
 
@@ -54,26 +61,22 @@ class SessionMethods(ScriptMethods):
     def _touch(self, conn: Connection, session_id: str, **columns: Any) -> None:
         """Lock an existing session's row, and set `updated_at` and other columns."""
         if not self._change(conn, session_id, columns):
-            raise session_not_found(session_id)
-
-
-def session_not_found(session_id: str) -> SessionNotFoundError:
-    """The error for a session that does not exist."""
-    return SessionNotFoundError(f"there is no session {session_id!r}: create it first")
+            self._existing(conn, session_id)  # it does not exist: this says so
 
 
 def insert_once(
-    insert_row: Callable[[Connection], T], find_row: Callable[[Connection], T | None]
+    insert_row: Callable[[Connection], T], table: Table, record: type[T], row: Mapping[str, Any]
 ) -> Callable[[Connection], T]:
     """Make an operation that inserts one row, however often it is retried.
 
     A retry first looks for the row: the commit may have succeeded before the connection was lost.
     """
+    is_row = [table.c[name] == value for name, value in row.items() if value is not None]
     is_retry = False
 
     def operation(conn: Connection) -> T:
         nonlocal is_retry
-        found = find_row(conn) if is_retry else None
+        found = first(conn, table, record, *is_row) if is_retry else None
         is_retry = True
         return insert_row(conn) if found is None else found
 

@@ -12,15 +12,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, Row, func, select
 
+from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import Place
-from langgraph_session_saver.errors import (
-    HistoryLostError,
-    InvalidConfigError,
-    ProjectionError,
-    ValueTooLargeError,
-)
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
 from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
@@ -31,14 +26,7 @@ from langgraph_session_saver.sessions.rows import (
     projected_columns,
     validated_columns,
 )
-from langgraph_session_saver.sql.scripts import (
-    Request,
-    Script,
-    ScriptRunner,
-    awaited,
-    read_script,
-    write_script,
-)
+from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner, awaited, write_script
 from langgraph_session_saver.validation import check_id
 
 if TYPE_CHECKING:
@@ -92,7 +80,7 @@ class SessionState(SessionMethods):
             InvalidConfigError: The state is not a mapping.
             ValueTooLargeError: It is larger, or nested deeper, than the database's limit.
         """
-        return self._set(connection, session_id, {"graph_state": self._to_column(state)})
+        return self._run(self._set(session_id, {"graph_state": self._to_column(state)}), connection)
 
     asave_state = awaited(save_state)
 
@@ -116,7 +104,7 @@ class SessionState(SessionMethods):
 
     def clear_state(self, session_id: str, *, connection: AnyConnection | None = None) -> bool:
         """Clear a session's state; the graph's checkpoints stay."""
-        return self._set(connection, session_id, {"graph_state": None})
+        return self._run(self._set(session_id, {"graph_state": None}), connection)
 
     aclear_state = awaited(clear_state)
 
@@ -134,7 +122,7 @@ class SessionState(SessionMethods):
         Raises:
             InvalidConfigError: The status is unknown.
         """
-        return self._set(connection, session_id, projected_columns("build_status", info))
+        return self._run(self._set(session_id, projected_columns("build_status", info)), connection)
 
     aupdate_build_status = awaited(update_build_status)
 
@@ -163,7 +151,7 @@ class SessionState(SessionMethods):
         if "graph_state" in changes:
             state = changes["graph_state"]
             columns["graph_state"] = None if state is None else self._to_column(state)
-        return self._set(connection, session_id, columns)
+        return self._run(self._set(session_id, columns), connection)
 
     aupdate_metadata = awaited(update_metadata)
 
@@ -173,7 +161,7 @@ class SessionState(SessionMethods):
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> schemas.RoutingMetadata | None:
         """Read a session's routing; None if the session does not exist."""
-        return self._get(connection, session_id, schemas.RoutingMetadata)
+        return self._run(self._get(session_id, schemas.RoutingMetadata), connection)
 
     arouting = awaited(routing)
 
@@ -190,7 +178,7 @@ class SessionState(SessionMethods):
             InvalidConfigError: A field is unknown, or a value is too long.
         """
         _refuse_unknown("routing", routing, schemas.RoutingMetadata.model_fields)
-        return self._set(connection, session_id, projected_columns("routing", routing))
+        return self._run(self._set(session_id, projected_columns("routing", routing)), connection)
 
     aupdate_routing = awaited(update_routing)
 
@@ -198,7 +186,7 @@ class SessionState(SessionMethods):
         self, session_id: str, *, connection: AnyConnection | None = None
     ) -> schemas.ModelUsage | None:
         """Read the model of each role; None if the session does not exist."""
-        return self._get(connection, session_id, schemas.ModelUsage, "model_")
+        return self._run(self._get(session_id, schemas.ModelUsage, "model_"), connection)
 
     amodel_usage = awaited(model_usage)
 
@@ -215,50 +203,36 @@ class SessionState(SessionMethods):
             InvalidConfigError: A role is unknown, or a model's name is too long.
         """
         _refuse_unknown("usage", usage, schemas.ModelUsage.model_fields)
-        return self._set(connection, session_id, projected_columns("model_usage", usage))
+        return self._run(self._set(session_id, projected_columns("model_usage", usage)), connection)
 
     aupdate_model_usage = awaited(update_model_usage)
 
     # -- scripts ----------------------------------------------------------------------------
 
-    def _set(
-        self, connection: AnyConnection | None, session_id: Any, columns: Mapping[str, Any]
-    ) -> bool:
+    def _set(self, session_id: Any, columns: Mapping[str, Any]) -> Script[bool]:
         """Set columns; False if the session does not exist."""
-        session_id = check_id("session_id", session_id)
-        return self._run(write_script(self._change, session_id, columns), connection)
+        return write_script(self._change, check_id("session_id", session_id), columns)
 
-    def _get(
-        self, connection: AnyConnection | None, session_id: Any, model: type[M], prefix: str = ""
-    ) -> M | None:
+    def _get(self, session_id: Any, model: type[M], prefix: str = "") -> Script[M | None]:
         """Read the columns that are a model's fields, with a prefix; None without a session."""
         session_id = check_id("session_id", session_id)
-
-        def operation(conn: Connection) -> M | None:
-            found = self._find(conn, session_id)
-            if found is None:
-                return None
-            fields = {name: getattr(found, prefix + name) for name in model.model_fields}
-            return model.model_construct(**fields)
-
-        return self._run(read_script(operation), connection)
+        found: SessionRecord | None = yield Request.read(self._find, session_id)
+        if found is None:
+            return None
+        fields = {name: getattr(found, prefix + name) for name in model.model_fields}
+        return model.model_construct(**fields)
 
     def _to_column(self, state: Any) -> JsonText:
-        """Convert a state to JSON.
-
-        Raises:
-            InvalidConfigError: It is not a mapping, or holds references of a stored state.
-            ValueTooLargeError: It is larger, or nested deeper, than the database allows.
-        """
+        """Convert a state to JSON, if the database takes it and it holds no references."""
         if not isinstance(state, Mapping):
-            raise InvalidConfigError(f"state is a {type(state).__name__}: pass a mapping")
+            raise errors.InvalidConfigError(f"state is a {type(state).__name__}: pass a mapping")
         try:
             plain = to_json(state)
         except (OverBudgetError, RecursionError) as exc:
-            raise ValueTooLargeError(f"the state cannot be stored as JSON: {exc}") from exc
+            raise errors.ValueTooLargeError(f"the state cannot be stored as JSON: {exc}") from exc
         references = _references(plain)
         if references or OMITTED in plain:
-            raise InvalidConfigError(
+            raise errors.InvalidConfigError(
                 f"state has only a reference for {', '.join(sorted(references)) or OMITTED!r}, as "
                 "the column graph_state does: pass what load_state returns"
             )
@@ -276,7 +250,7 @@ class SessionState(SessionMethods):
         try:
             return schemas.SessionMetadata.model_validate(columns)
         except ValidationError as exc:
-            raise ProjectionError(
+            raise errors.ProjectionError(
                 f"the columns of session {session_id!r} are not as this package wrote them: {exc}"
             ) from exc
 
@@ -287,7 +261,7 @@ class SessionState(SessionMethods):
             return None
         try:
             return (yield from self._resolve(session_id, stored))
-        except HistoryLostError:
+        except errors.HistoryLostError:
             if attempts == 1:
                 raise
             # A step may have pruned the checkpoint since the row was read.
@@ -313,10 +287,9 @@ class SessionState(SessionMethods):
 
         def is_wanted(channel: str) -> bool:
             name = clean_text(channel)
-            is_omitted = (
-                has_omitted and name not in state and self._context.projector.shows(channel)
-            )
-            return is_omitted or name in references
+            if name in state:
+                return name in references
+            return has_omitted and self._context.projector.shows(channel)
 
         values = None
         if stored.thread_id is not None and stored.checkpoint_id is not None:
@@ -325,7 +298,7 @@ class SessionState(SessionMethods):
             values = yield from self._reader.get_values(self._serde, place, is_wanted)
         found = {clean_text(channel): value for channel, value in (values or {}).items()}
         if values is None or references - found.keys():
-            raise HistoryLostError(
+            raise errors.HistoryLostError(
                 f"the state of session {session_id!r} refers to values of checkpoint "
                 f"{stored.checkpoint_id!r} of thread {stored.thread_id!r}, which are gone"
             )
@@ -343,9 +316,11 @@ def _refuse_unknown(what: str, value: Any, known: Iterable[str]) -> None:
     if isinstance(value, BaseModel) or value is None:
         return
     if not isinstance(value, Mapping):
-        raise InvalidConfigError(f"{what} is a {type(value).__name__}: pass a mapping or a model")
+        raise errors.InvalidConfigError(
+            f"{what} is a {type(value).__name__}: pass a mapping or a model"
+        )
     unknown = sorted(map(str, value.keys() - set(known)))
     if unknown:
-        raise InvalidConfigError(
+        raise errors.InvalidConfigError(
             f"{what} has no {', '.join(map(repr, unknown))}: use {', '.join(known)}"
         )
