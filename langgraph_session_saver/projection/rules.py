@@ -280,7 +280,8 @@ def _cleaned(value: Any) -> Any:
 
 
 def _read_routing_column(name: str, value: Any) -> Columns:
-    return _read_fields(schemas.RoutingMetadata, {name: value})
+    routing = schemas.RoutingMetadata.model_validate({name: to_json(value)})
+    return {name: getattr(routing, name)}
 
 
 def _read_title(value: Any) -> Columns:
