@@ -100,8 +100,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             projections = False  # they would store in clear what the serde encrypts
         self._runner = Runner(engine)
         sync_engine = self._runner.sync_engine
+        dialect_class: Any = type(sync_engine.dialect)
         self._context = Context(
-            storage_on(sync_engine.dialect, translated(sync_engine, schema), table_prefix),
+            storage_on(dialect_class, translated(sync_engine, schema), table_prefix),
             resolve_projections(projections),
             policy=on_projection_error,
             pricing=pricing,

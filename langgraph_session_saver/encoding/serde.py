@@ -97,9 +97,6 @@ def _text(what: str | Callable[[], str]) -> str:
     return what if isinstance(what, str) else what()
 
 
-# -- errors -------------------------------------------------------------------------------------
-
-
 _NOT_RAISED = (StopIteration, StopAsyncIteration)
 """Exceptions that a generator or a coroutine does not pass on."""
 

@@ -6,20 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Insert,
-    Integer,
-    Table,
-    Text,
-    Update,
-    bindparam,
-    func,
-    literal_column,
-    or_,
-    select,
-    update,
-)
+import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
@@ -69,43 +56,54 @@ class RevisionCheck:
         return params
 
 
-def revision_check(tables: Tables, shape: Shape) -> Update:
+def revision_check(tables: Tables, shape: Shape) -> sa.Update:
     """An UPDATE of a thread's row, if it has the known revision and a step's parent and bases."""
     t, c, b = tables.threads.c, tables.checkpoints.c, tables.blobs.c
     has_parent, bases = shape
-    conditions: list[ColumnElement[bool]] = []
+    conditions: list[sa.ColumnElement[bool]] = []
     if has_parent:
-        parent = select(c.checkpoint_id).where(
+        parent = sa.select(c.checkpoint_id).where(
             c.thread_key == t.thread_key,
-            c.ns_key == bindparam("parent_ns", type_=c.ns_key.type),
-            c.checkpoint_id == bindparam("parent_id", type_=Text()),
+            c.ns_key == sa.bindparam("parent_ns", type_=c.ns_key.type),
+            c.checkpoint_id == sa.bindparam("parent_id", type_=sa.Text()),
         )
         conditions.append(parent.exists())
     if bases:
         keys = list_binds("base", b.blob_key, bases)
-        found = select(func.count()).where(b.thread_key == t.thread_key, b.blob_key.in_(keys))
-        conditions.append(found.scalar_subquery() == bindparam("base_count", type_=Integer()))
-    return update(tables.threads).where(
-        t.thread_key == bindparam("known_thread", type_=t.thread_key.type),
-        t.revision == bindparam("known_revision", type_=t.revision.type),
+        found = sa.select(sa.func.count()).where(b.thread_key == t.thread_key, b.blob_key.in_(keys))
+        conditions.append(found.scalar_subquery() == sa.bindparam("base_count", type_=sa.Integer()))
+    return sa.update(tables.threads).where(
+        t.thread_key == sa.bindparam("known_thread", type_=t.thread_key.type),
+        t.revision == sa.bindparam("known_revision", type_=t.revision.type),
         *conditions,
     )
 
 
-def is_not_pruned(tables: Tables) -> ColumnElement[bool]:
+def is_not_pruned(tables: Tables) -> sa.ColumnElement[bool]:
     """A condition: a checkpoint exists, or is not older than its thread's oldest root."""
     c = tables.checkpoints.c
-    thread = c.thread_key == bindparam("its_thread", type_=c.thread_key.type)
-    checkpoint_id = bindparam("its_id", type_=Text())
+    thread = c.thread_key == sa.bindparam("its_thread", type_=c.thread_key.type)
+    checkpoint_id = sa.bindparam("its_id", type_=sa.Text())
     # Not min(), for which MariaDB reads all rows of the thread.
-    roots = select(c.checkpoint_id).where(thread, c.ns_key == b"", c.hidden.is_(False))
-    oldest = roots.order_by(c.checkpoint_id).limit(literal_column("1"))
-    itself = select(c.checkpoint_id).where(
+    roots = sa.select(c.checkpoint_id).where(thread, c.ns_key == b"", c.hidden.is_(False))
+    oldest = roots.order_by(c.checkpoint_id).limit(sa.literal_column("1"))
+    itself = sa.select(c.checkpoint_id).where(
         thread,
-        c.ns_key == bindparam("its_ns", type_=c.ns_key.type),
+        c.ns_key == sa.bindparam("its_ns", type_=c.ns_key.type),
         c.checkpoint_id == checkpoint_id,
     )
-    return or_(itself.exists(), checkpoint_id >= func.coalesce(oldest.scalar_subquery(), ""))
+    return sa.or_(itself.exists(), checkpoint_id >= sa.func.coalesce(oldest.scalar_subquery(), ""))
+
+
+def checkpoint_of_write(tables: Tables) -> sa.ScalarSelect[str]:
+    """The id of the checkpoint of a row of writes, or NULL.
+
+    A scalar subquery is looked up for each row. PostgreSQL turns IN and EXISTS into joins and,
+    without statistics, into nested loops over the whole thread or a scan of all checkpoints.
+    """
+    w, c = tables.writes.c, tables.checkpoints.c
+    same = (c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id)
+    return sa.select(c.checkpoint_id).where(*same).scalar_subquery()
 
 
 def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
 class Upsert:
     """An INSERT … ON CONFLICT into one table."""
 
-    table: Table
+    table: sa.Table
     key: tuple[str, ...]
     columns: tuple[str, ...]
     """The columns that a row has values for."""
@@ -130,7 +128,7 @@ class Upsert:
     large: str | None = None
     """The column of large values, if there is one."""
 
-    def statement(self, dialect: Dialect) -> Insert:
+    def statement(self, dialect: Dialect) -> sa.Insert:
         """The INSERT without its values."""
         if self.replaced:
             return dialect.upsert(self.table, self.key, self.replaced)
@@ -153,7 +151,7 @@ class Batch:
     revision_check: RevisionCheck | None = None
     session: tuple[str, dict[str, Any]] | None = None
     """A session's id, and new values of its row."""
-    deletes: list[tuple[Table, Rows]] = field(default_factory=list)
+    deletes: list[tuple[sa.Table, Rows]] = field(default_factory=list)
     """Keys of rows to delete, of which the thread's is the first column."""
     orphans_before: tuple[bytes, str] | None = None
     """A thread key and a checkpoint id: older writes without a checkpoint are deleted."""

@@ -7,18 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    and_,
-    bindparam,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-)
+import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
@@ -75,7 +64,7 @@ class Checkpoints:
     # -- writing ----------------------------------------------------------------------------
 
     def put(
-        self, conn: Connection, rows: CheckpointRows, revision: int, values: dict[str, Any]
+        self, conn: sa.Connection, rows: CheckpointRows, revision: int, values: dict[str, Any]
     ) -> None:
         """Store a checkpoint with its blobs, and new values of its thread's row, which is locked.
 
@@ -124,8 +113,8 @@ class Checkpoints:
     # -- reading ----------------------------------------------------------------------------
 
     def get(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
-    ) -> Sequence[Row[Any]]:
+        self, conn: sa.Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
+    ) -> Sequence[sa.Row[Any]]:
         """Read a checkpoint, or the newest one: a row for each of its writes, or one without."""
         params: dict[str, Any] = {"thread": thread_key, "ns": ns_key}
         if checkpoint_id is not None:
@@ -135,32 +124,36 @@ class Checkpoints:
     def _build_select(self, newest: bool) -> Statement:  # noqa: FBT001
         """Select a checkpoint and its writes in one round trip."""
         t, w = self._tables.checkpoints, self._tables.writes.c
-        one = select(t).where(t.c.thread_key == bindparam("thread"), t.c.ns_key == bindparam("ns"))
+        one = sa.select(t).where(
+            t.c.thread_key == sa.bindparam("thread"), t.c.ns_key == sa.bindparam("ns")
+        )
         if newest:
             one = one.where(t.c.hidden.is_(False)).order_by(t.c.checkpoint_id.desc())
-            one = one.limit(literal_column("1")).offset(literal_column("0"))
+            one = one.limit(sa.literal_column("1")).offset(sa.literal_column("0"))
         else:
-            one = one.where(t.c.checkpoint_id == bindparam("checkpoint"))
+            one = one.where(t.c.checkpoint_id == sa.bindparam("checkpoint"))
         c = one.subquery("found").c
-        is_its = and_(
+        is_its = sa.and_(
             w.thread_key == c.thread_key,
             w.ns_key == c.ns_key,
             w.checkpoint_id == c.checkpoint_id,
         )
         return Statement(
-            select(
+            sa.select(
                 c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type,
                 c.data, c.metadata_type, c.metadata_data, *self._of_write(),
             ).outerjoin(self._tables.writes, is_its)
         )  # fmt: skip
 
-    def _of_write(self) -> Sequence[ColumnElement[Any]]:
+    def _of_write(self) -> Sequence[sa.ColumnElement[Any]]:
         """The columns of a write, named unlike those of its checkpoint."""
         w = self._tables.writes.c
         kind, data = w.type.label("write_type"), w.data.label("write_data")
         return w.task_id, w.idx, w.task_path, w.channel, kind, data
 
-    def get_chains(self, conn: Connection, keys: Iterable[BlobKey]) -> dict[BlobKey, Row[Any]]:
+    def get_chains(
+        self, conn: sa.Connection, keys: Iterable[BlobKey]
+    ) -> dict[BlobKey, sa.Row[Any]]:
         """Read blobs, and all blobs that they are deltas of."""
         rows = _select_each(conn, self._select_chains, keys)
         return {(row.thread_key, row.blob_key): row for row in rows}
@@ -168,35 +161,37 @@ class Checkpoints:
     def _build_chains(self, threads: int, keys: int) -> Statement:
         b = self._tables.blobs
         links = (
-            select(b.c.thread_key, b.c.blob_key, b.c.base_key)
+            sa.select(b.c.thread_key, b.c.blob_key, b.c.base_key)
             .where(*_is_each(b.c.thread_key, threads, b.c.blob_key, keys))
             .cte("links", recursive=True)
         )
         base = b.alias("base")
         chain = links.union(
-            select(base.c.thread_key, base.c.blob_key, base.c.base_key).join(
+            sa.select(base.c.thread_key, base.c.blob_key, base.c.base_key).join(
                 links,
-                and_(base.c.thread_key == links.c.thread_key, base.c.blob_key == links.c.base_key),
+                sa.and_(
+                    base.c.thread_key == links.c.thread_key, base.c.blob_key == links.c.base_key
+                ),
             )
         )
-        in_chain = and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
-        return Statement(select(b).join(chain, in_chain))
+        in_chain = sa.and_(b.c.thread_key == chain.c.thread_key, b.c.blob_key == chain.c.blob_key)
+        return Statement(sa.select(b).join(chain, in_chain))
 
-    def existing_blobs(self, conn: Connection, keys: Iterable[BlobKey]) -> set[BlobKey]:
+    def existing_blobs(self, conn: sa.Connection, keys: Iterable[BlobKey]) -> set[BlobKey]:
         """The keys under which there are blobs."""
         return {tuple(row) for row in _select_each(conn, self._select_blob_keys, keys)}
 
     def _build_blob_keys(self, threads: int, keys: int) -> Statement:
         b = self._tables.blobs.c
-        found = select(b.thread_key, b.blob_key)
+        found = sa.select(b.thread_key, b.blob_key)
         return Statement(found.where(*_is_each(b.thread_key, threads, b.blob_key, keys)))
 
     def get_writes(
-        self, conn: Connection, checkpoints: Iterable[Row[Any]]
-    ) -> dict[CheckpointKey, list[Row[Any]]]:
+        self, conn: sa.Connection, checkpoints: Iterable[sa.Row[Any]]
+    ) -> dict[CheckpointKey, list[sa.Row[Any]]]:
         """Read the writes of several checkpoints."""
         keys = {(row.thread_key, row.checkpoint_id) for row in checkpoints}
-        found: dict[CheckpointKey, list[Row[Any]]] = {}
+        found: dict[CheckpointKey, list[sa.Row[Any]]] = {}
         for row in _select_each(conn, self._select_writes, keys):
             key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
             found.setdefault(key, []).append(row)
@@ -206,24 +201,26 @@ class Checkpoints:
         w = self._tables.writes.c
         is_each = _is_each(w.thread_key, threads, w.checkpoint_id, checkpoints)
         columns = (w.thread_key, w.ns_key, w.checkpoint_id, *self._of_write())
-        return Statement(select(*columns).where(*is_each))
+        return Statement(sa.select(*columns).where(*is_each))
 
     def get_ancestors(
-        self, conn: Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
-    ) -> list[Row[Any]]:
+        self, conn: sa.Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
+    ) -> list[sa.Row[Any]]:
         """Read a checkpoint (the newest, if none is named) and its ancestors, newest first."""
         c = self._tables.checkpoints
         of_namespace = (c.c.thread_key == thread_key, c.c.ns_key == ns_key)
-        newest = select(func.max(c.c.checkpoint_id)).where(*of_namespace, c.c.hidden.is_(False))
+        newest = sa.select(sa.func.max(c.c.checkpoint_id)).where(
+            *of_namespace, c.c.hidden.is_(False)
+        )
         path = (
-            select(c.c.checkpoint_id, c.c.parent_checkpoint_id, literal(0).label("distance"))
+            sa.select(c.c.checkpoint_id, c.c.parent_checkpoint_id, sa.literal(0).label("distance"))
             .where(*of_namespace)
             .where(c.c.checkpoint_id == (newest.scalar_subquery() if start is None else start))
             .cte("path", recursive=True)
         )
         parent = c.alias("parent")
         path = path.union_all(
-            select(parent.c.checkpoint_id, parent.c.parent_checkpoint_id, path.c.distance + 1)
+            sa.select(parent.c.checkpoint_id, parent.c.parent_checkpoint_id, path.c.distance + 1)
             .join(path, parent.c.checkpoint_id == path.c.parent_checkpoint_id)
             .where(
                 parent.c.thread_key == thread_key,
@@ -232,12 +229,12 @@ class Checkpoints:
             )
         )
         in_path = c.c.checkpoint_id == path.c.checkpoint_id
-        rows = conn.execute(select(c, path.c.distance).join(path, in_path).where(*of_namespace))
+        rows = conn.execute(sa.select(c, path.c.distance).join(path, in_path).where(*of_namespace))
         return sorted(rows.all(), key=lambda row: row.distance)
 
     def get_page(
-        self, conn: Connection, wanted: Mapping[str, Any], limit: int
-    ) -> Sequence[Row[Any]]:
+        self, conn: sa.Connection, wanted: Mapping[str, Any], limit: int
+    ) -> Sequence[sa.Row[Any]]:
         """Read a page of checkpoints with their thread ids, newest first.
 
         Args:
@@ -250,47 +247,43 @@ class Checkpoints:
 
     def _build_page(self, wanted: frozenset[str]) -> Statement:
         c, t = self._tables.checkpoints, self._tables.threads
+        checkpoint_id = sa.bindparam("after", type_=c.c.checkpoint_id.type)
+        thread_key = sa.bindparam("after_thread", type_=c.c.thread_key.type)
+        in_thread = sa.and_(
+            c.c.thread_key == thread_key,
+            c.c.ns_key > sa.bindparam("after_ns", type_=c.c.ns_key.type),
+        )
         conditions = {
-            "thread": c.c.thread_key == bindparam("thread"),
-            "ns": c.c.ns_key == bindparam("ns"),
-            "checkpoint": c.c.checkpoint_id == bindparam("checkpoint"),
-            "before": c.c.checkpoint_id < bindparam("before"),
-            "after": self._is_after(),
+            "thread": c.c.thread_key == sa.bindparam("thread"),
+            "ns": c.c.ns_key == sa.bindparam("ns"),
+            "checkpoint": c.c.checkpoint_id == sa.bindparam("checkpoint"),
+            "before": c.c.checkpoint_id < sa.bindparam("before"),
+            # Every database looks up the first condition in an index, and no other.
+            "after": sa.and_(
+                c.c.checkpoint_id <= checkpoint_id,
+                sa.or_(c.c.checkpoint_id < checkpoint_id, c.c.thread_key > thread_key, in_thread),
+            ),
         }
         return Statement(
-            select(c, t.c.thread_id)
+            sa.select(c, t.c.thread_id)
             .join(t, t.c.thread_key == c.c.thread_key)
             .where(c.c.hidden.is_(False), *(conditions[n] for n in conditions if n in wanted))
             .order_by(c.c.checkpoint_id.desc(), c.c.thread_key, c.c.ns_key)
-            .limit(bindparam("limit"))
+            .limit(sa.bindparam("limit"))
         )
 
-    def _is_after(self) -> ColumnElement[bool]:
-        c = self._tables.checkpoints.c
-        checkpoint_id = bindparam("after", type_=c.checkpoint_id.type)
-        thread_key = bindparam("after_thread", type_=c.thread_key.type)
-        same_thread = and_(
-            c.thread_key == thread_key,
-            c.ns_key > bindparam("after_ns", type_=c.ns_key.type),
-        )
-        # Every database looks up the first condition in an index, and no other.
-        return and_(
-            c.checkpoint_id <= checkpoint_id,
-            or_(c.checkpoint_id < checkpoint_id, c.thread_key > thread_key, same_thread),
-        )
-
-    def latest_root(self, conn: Connection, thread_key: bytes) -> str | None:
+    def latest_root(self, conn: sa.Connection, thread_key: bytes) -> str | None:
         """The id of the newest checkpoint of a thread's root namespace."""
         c = self._tables.checkpoints.c
         return conn.execute(
-            select(func.max(c.checkpoint_id)).where(
+            sa.select(sa.func.max(c.checkpoint_id)).where(
                 c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)
             )
         ).scalar()
 
 
 def _select_each(
-    conn: Connection,
+    conn: sa.Connection,
     statement_for: Callable[[int, int], Statement],
     keys: Iterable[tuple[bytes, Any]],
 ) -> Iterator[Any]:
@@ -303,8 +296,8 @@ def _select_each(
 
 
 def _is_each(
-    thread_key: ColumnElement[Any], threads: int, key: ColumnElement[Any], keys: int
-) -> tuple[ColumnElement[bool], ...]:
+    thread_key: sa.ColumnElement[Any], threads: int, key: sa.ColumnElement[Any], keys: int
+) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions of a statement for `_select_each`."""
     return (
         thread_key.in_(list_binds("thread", thread_key, threads)),

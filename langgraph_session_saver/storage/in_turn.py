@@ -13,20 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Delete,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    delete,
-    or_,
-    select,
-    union_all,
-    update,
-)
+import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
@@ -36,6 +23,7 @@ from langgraph_session_saver.storage.batch import (
     Batch,
     RevisionCheck,
     Upsert,
+    checkpoint_of_write,
     is_not_pruned,
     not_pruned_params,
     orphan_params,
@@ -57,7 +45,7 @@ class InTurn:
         self._dialect = dialect
         sessions = tables.sessions
         self._update_session = Statements(
-            update(sessions).where(sessions.c.id == bindparam("session"))
+            sa.update(sessions).where(sessions.c.id == sa.bindparam("session"))
         )
         self._delete_orphans = Statement(delete_orphaned_writes(tables))
         # Each of these is compiled for every combination of arguments that comes up.
@@ -67,12 +55,12 @@ class InTurn:
         )
         self._delete = cache(
             lambda table, key, count: Statement(
-                delete(table).where(has_one_key("row", table, key, count))
+                sa.delete(table).where(has_one_key("row", table, key, count))
             )
         )
         self._insert = cache(self._build_insert)
 
-    def run(self, conn: Connection, batch: Batch) -> bool:
+    def run(self, conn: sa.Connection, batch: Batch) -> bool:
         """Store a batch; returns False, storing nothing, if the revision check fails."""
         if batch.revision_check is not None:
             statement, params = self._check(batch.revision_check)
@@ -82,15 +70,17 @@ class InTurn:
             statement.run_each(conn, rows)
         return True
 
-    def put(self, conn: Connection, upsert: Upsert, rows: Rows) -> None:
+    def put(self, conn: sa.Connection, upsert: Upsert, rows: Rows) -> None:
         """Store rows of one table."""
         self.run(conn, Batch([(upsert, rows)]))
 
-    def change_session(self, conn: Connection, session_id: str, values: Mapping[str, Any]) -> None:
+    def change_session(
+        self, conn: sa.Connection, session_id: str, values: Mapping[str, Any]
+    ) -> None:
         """Update columns of a session's row."""
         self._update_session.of(values).run(conn, {"session": session_id, **values})
 
-    def delete_orphans(self, conn: Connection, thread_key: bytes, before: str) -> None:
+    def delete_orphans(self, conn: sa.Connection, thread_key: bytes, before: str) -> None:
         """Delete writes that have no checkpoint and are older than the given one."""
         self._delete_orphans.run(conn, orphan_params((thread_key, before)))
 
@@ -134,39 +124,36 @@ class InTurn:
         if not unless_pruned:
             return Statement(insert.values(rows))
         given = self._dialect.select_parameter
-        selects = (select(*(given(p).label(name) for name, p in row.items())) for row in rows)
+        selects = (sa.select(*(given(p).label(name) for name, p in row.items())) for row in rows)
         # One condition for all rows: MariaDB would evaluate one of each row each time.
-        given_rows = union_all(*selects).subquery("given")
+        given_rows = sa.union_all(*selects).subquery("given")
         return Statement(
             insert.from_select(
                 list(upsert.columns),
-                select(*given_rows.c).where(is_not_pruned(self._tables)),
+                sa.select(*given_rows.c).where(is_not_pruned(self._tables)),
                 include_defaults=False,
             )
         )
 
 
-def delete_orphaned_writes(tables: Tables, *others: ColumnElement[bool]) -> Delete:
+def delete_orphaned_writes(tables: Tables, *others: sa.ColumnElement[bool]) -> sa.Delete:
     """Delete writes of a thread without a checkpoint that are older than one, and some others."""
-    w, c = tables.writes.c, tables.checkpoints.c
-    # A scalar subquery, which is looked up for each row: PostgreSQL turns EXISTS into a join and,
-    # without statistics, into a scan of all checkpoints.
-    its_checkpoint = select(c.checkpoint_id).where(
-        c.thread_key == w.thread_key, c.ns_key == w.ns_key, c.checkpoint_id == w.checkpoint_id
+    w = tables.writes.c
+    is_orphan = sa.and_(
+        w.checkpoint_id < sa.bindparam("orphans_before", type_=sa.Text()),
+        checkpoint_of_write(tables).is_(None),
     )
-    is_orphan = and_(
-        w.checkpoint_id < bindparam("orphans_before", type_=Text()),
-        its_checkpoint.scalar_subquery().is_(None),
-    )
-    of_thread = w.thread_key == bindparam("orphans_thread", type_=w.thread_key.type)
-    return delete(tables.writes).where(of_thread, or_(is_orphan, *others))
+    of_thread = w.thread_key == sa.bindparam("orphans_thread", type_=w.thread_key.type)
+    return sa.delete(tables.writes).where(of_thread, sa.or_(is_orphan, *others))
 
 
-def has_one_key(name: str, table: Table, key: Sequence[str], count: int) -> ColumnElement[bool]:
+def has_one_key(
+    name: str, table: sa.Table, key: Sequence[str], count: int
+) -> sa.ColumnElement[bool]:
     """A condition: a row has one of several keys, all of one thread."""
     c, (thread, *rest) = table.c, key
     rows = row_binds(name, table, key, count)
     of_thread = c[thread] == rows[0][thread]  # once: MariaDB is slow if every key has it
     if len(rest) == 1:
-        return and_(of_thread, c[rest[0]].in_([row[rest[0]] for row in rows]))
-    return and_(of_thread, or_(*(and_(*(c[n] == row[n] for n in rest)) for row in rows)))
+        return sa.and_(of_thread, c[rest[0]].in_([row[rest[0]] for row in rows]))
+    return sa.and_(of_thread, sa.or_(*(sa.and_(*(c[n] == row[n] for n in rest)) for row in rows)))

@@ -5,27 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    Connection,
-    Insert,
-    LargeBinary,
-    Select,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    column,
-    delete,
-    func,
-    select,
-    true,
-    tuple_,
-    update,
-    values,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
@@ -59,7 +39,7 @@ class SingleStatement(InTurn):
         super().__init__(tables, dialect)
         self._statements: dict[Any, Statement] = {}
 
-    def run(self, conn: Connection, batch: Batch) -> bool:
+    def run(self, conn: sa.Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
         shape = _shape(batch)
         statement = self._statements.get(shape)
@@ -79,28 +59,30 @@ class SingleStatement(InTurn):
         # The count is that of the last upsert, which always has a row.
         return statement.run(conn, params) > 0 or batch.revision_check is None
 
-    def _build(self, batch: Batch) -> Insert:
-        checked: ColumnElement[bool] = true()
-        ctes: list[CTE] = []
+    def _build(self, batch: Batch) -> sa.Insert:
+        checked: sa.ColumnElement[bool] = sa.true()
+        ctes: list[sa.CTE] = []
         if batch.revision_check is not None:
             threads = self._tables.threads
             check = revision_check(self._tables, batch.revision_check.shape)
             check = check.values(_new_values("thread", threads, batch.revision_check.values))
             passed = check.returning(threads.c.thread_key).cte("passed")
-            checked = select(passed.c.thread_key).exists()
+            checked = sa.select(passed.c.thread_key).exists()
         if batch.session is not None:
             sessions = self._tables.sessions
-            its_row = sessions.c.id == bindparam("in_session", type_=Text())
+            its_row = sessions.c.id == sa.bindparam("in_session", type_=sa.Text())
             new = _new_values("session", sessions, batch.session[1])
-            ctes.append(update(sessions).where(its_row, checked).values(new).cte("updated_session"))
-        others: list[ColumnElement[bool]] = []
+            ctes.append(
+                sa.update(sessions).where(its_row, checked).values(new).cte("updated_session")
+            )
+        others: list[sa.ColumnElement[bool]] = []
         for number, (table, rows) in enumerate(batch.deletes):
             name = f"delete{number}"
             is_deleted = _has_given_key(name, table, tuple(rows[0]), len(rows))
             if batch.orphans_before is not None and table is self._tables.writes:
                 others.append(is_deleted)
             else:
-                ctes.append(delete(table).where(is_deleted, checked).cte(name))
+                ctes.append(sa.delete(table).where(is_deleted, checked).cte(name))
         if batch.orphans_before is not None:
             # The deleted checkpoints still seem to be there, so their writes are named.
             orphans = delete_orphaned_writes(self._tables, *others)
@@ -113,8 +95,8 @@ class SingleStatement(InTurn):
         return last.add_cte(*ctes)
 
     def _insert_given(
-        self, name: str, upsert: Upsert, count: int, batch: Batch, checked: ColumnElement[bool]
-    ) -> Insert:
+        self, name: str, upsert: Upsert, count: int, batch: Batch, checked: sa.ColumnElement[bool]
+    ) -> sa.Insert:
         rows = _given(name, upsert.table, upsert.columns, count)
         if batch.unless_pruned is not None:
             rows = rows.where(is_not_pruned(self._tables))
@@ -137,9 +119,11 @@ def _shape(batch: Batch) -> Any:
     )
 
 
-def _new_values(name: str, table: Table, columns: Iterable[str]) -> dict[str, Any]:
+def _new_values(name: str, table: sa.Table, columns: Iterable[str]) -> dict[str, Any]:
     """Parameters for the new values of some columns."""
-    return {column: bindparam(f"{name}_{column}", type_=table.c[column].type) for column in columns}
+    return {
+        column: sa.bindparam(f"{name}_{column}", type_=table.c[column].type) for column in columns
+    }
 
 
 def _prefixed(name: str, new: dict[str, Any]) -> dict[str, Any]:
@@ -147,28 +131,34 @@ def _prefixed(name: str, new: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}_{column}": value for column, value in new.items()}
 
 
-def _has_given_key(name: str, table: Table, key: Sequence[str], count: int) -> ColumnElement[bool]:
+def _has_given_key(
+    name: str, table: sa.Table, key: Sequence[str], count: int
+) -> sa.ColumnElement[bool]:
     """A condition: a row has one of several keys."""
     if count <= FEW:
         return has_one_key(name, table, key, count)
-    return tuple_(*(table.c[column] for column in key)).in_(_given(name, table, key, count))
+    return sa.tuple_(*(table.c[column] for column in key)).in_(_given(name, table, key, count))
 
 
-def _given(name: str, table: Table, names: Sequence[str], count: int) -> Select[Any]:
+def _given(name: str, table: sa.Table, names: Sequence[str], count: int) -> sa.Select[Any]:
     """Select rows that are parameters.
 
     A few rows are a list of values, which is cheaper to send; more are an array of each column's
     values, which is the same SQL for any number of rows.
     """
-    columns = [column(column_name, _plain_type(table.c[column_name].type)) for column_name in names]
+    columns = [
+        sa.column(column_name, _plain_type(table.c[column_name].type)) for column_name in names
+    ]
     if count <= FEW:
         rows = [
-            tuple(cast(bindparam(f"{name}_{n}_{c.name}", type_=c.type), c.type) for c in columns)
+            tuple(
+                sa.cast(sa.bindparam(f"{name}_{n}_{c.name}", type_=c.type), c.type) for c in columns
+            )
             for n in range(count)
         ]
-        return select(*values(*columns, name=f"given_{name}").data(rows).c)
-    arrays = [bindparam(f"{name}_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]
-    return select(*func.unnest(*arrays).table_valued(*columns).render_derived().c)
+        return sa.select(*sa.values(*columns, name=f"given_{name}").data(rows).c)
+    arrays = [sa.bindparam(f"{name}_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]
+    return sa.select(*sa.func.unnest(*arrays).table_valued(*columns).render_derived().c)
 
 
 def _params(name: str, columns: tuple[str, ...], rows: Rows) -> dict[str, Any]:
@@ -180,8 +170,8 @@ def _params(name: str, columns: tuple[str, ...], rows: Rows) -> dict[str, Any]:
 
 def _plain_type(type_: Any) -> Any:
     """A column's type without length and collation, which a cast would not take."""
-    if isinstance(type_, LargeBinary):
+    if isinstance(type_, sa.LargeBinary):
         return postgresql.BYTEA()
     if isinstance(type_, TypeDecorator):
         return postgresql.TIMESTAMP(timezone=True)
-    return Text() if isinstance(type_, String) else type_
+    return sa.Text() if isinstance(type_, sa.String) else type_

@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import sqlalchemy
-
 from langgraph_session_saver.schema.tables import Tables, shared_tables
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
@@ -44,20 +42,13 @@ class Storage:
         self.thread_data = ThreadData(tables, dialect, self.threads)
 
 
-def storage_on(dialect: sqlalchemy.Dialect, schema: str | None = None, prefix: str = "") -> Storage:
+@lru_cache(maxsize=32)
+def storage_on(dialect_class: Any, schema: str | None, prefix: str) -> Storage:
     """The storage that all savers on engines of one kind share, with its compiled statements.
 
     Args:
-        dialect: The dialect of an engine.
+        dialect_class: The class of an engine's dialect.
         schema: As for `build_tables`.
         prefix: As for `build_tables`.
     """
-    dialect_class: Any = type(dialect)
-    return _shared_storage(dialect_class, schema, prefix)
-
-
-@lru_cache(maxsize=32)
-def _shared_storage(
-    dialect_class: type[sqlalchemy.Dialect], schema: str | None, prefix: str
-) -> Storage:
     return Storage(shared_tables(schema, prefix), dialect_for(dialect_class))

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    bindparam,
-    delete,
-    func,
-    literal,
-    select,
-    true,
-    tuple_,
-    update,
-)
+import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.retention.policy import Bases
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import BATCH, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.storage.batch import checkpoint_of_write
 from langgraph_session_saver.storage.threads import Threads
 
 PIECE = 10_000
@@ -108,7 +98,7 @@ class ThreadData:
 
     def delete_thread(
         self,
-        conn: Connection,
+        conn: sa.Connection,
         thread_key: bytes,
         most: int,
         only_if: Callable[[Any], bool] | None = None,
@@ -140,7 +130,7 @@ class ThreadData:
         return Left("nothing")
 
     def _delete_piece(
-        self, conn: Connection, thread_key: bytes, most: int, start: Position | None
+        self, conn: sa.Connection, thread_key: bytes, most: int, start: Position | None
     ) -> Left | None:
         """Delete a part of a thread that has more than `most` rows; None if it has fewer.
 
@@ -148,7 +138,9 @@ class ThreadData:
         can be read, even if this process does not live to the end.
         """
         c = self.tables.checkpoints.c
-        ids = select(c.ns_key, c.checkpoint_id).where(c.thread_key == thread_key, _from(c, start))
+        ids = sa.select(c.ns_key, c.checkpoint_id).where(
+            c.thread_key == thread_key, _from(c, start)
+        )
         in_order = ids.order_by(c.ns_key, c.checkpoint_id).limit(1)
         first_left = conn.execute(in_order.offset(most)).one_or_none()
         if first_left is not None:
@@ -157,40 +149,40 @@ class ThreadData:
             return Left("rest", end)
         most = self._blobs_for(conn, thread_key, most)
         b = self.tables.blobs.c
-        blobs = select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
+        blobs = sa.select(b.blob_key).where(b.thread_key == thread_key).limit(1).offset(most)
         if conn.execute(blobs).one_or_none() is None:
             return None
         if conn.execute(in_order).one_or_none() is not None:
             for table in (self.tables.writes, self.tables.checkpoints):
                 where = (table.c.thread_key == thread_key, _from(table.c, start))
-                conn.execute(delete(table).where(*where))
+                conn.execute(sa.delete(table).where(*where))
         else:
             self.delete_newest_blobs(conn, thread_key, most)
         return Left("rest", start)
 
-    def _blobs_for(self, conn: Connection, thread_key: bytes, most: int) -> int:
+    def _blobs_for(self, conn: sa.Connection, thread_key: bytes, most: int) -> int:
         """The most blobs that one transaction deletes: fewer, if they are large."""
         b = self.tables.blobs.c
-        some = select(func.length(b.data).label("size")).where(b.thread_key == thread_key)
-        size = conn.scalar(select(func.avg(some.limit(SAMPLE).subquery().c.size)))
+        some = sa.select(sa.func.length(b.data).label("size")).where(b.thread_key == thread_key)
+        size = conn.scalar(sa.select(sa.func.avg(some.limit(SAMPLE).subquery().c.size)))
         return max(min(most, int(BYTES / max(size or 0, 1))), 1)
 
     def _delete_checkpoints_between(
-        self, conn: Connection, thread_key: bytes, start: Position | None, end: Position
+        self, conn: sa.Connection, thread_key: bytes, start: Position | None, end: Position
     ) -> None:
         """Delete checkpoints and their writes from one position to before another."""
         ns_key, checkpoint_id = end
         for table in (self.tables.writes, self.tables.checkpoints):
             c = table.c
-            before = [and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id)]
+            before = [sa.and_(c.ns_key == ns_key, c.checkpoint_id < checkpoint_id)]
             if ns_key:  # not the root, which comes first
                 before.append(c.ns_key < ns_key)
             for where in before:
-                ranged = and_(c.thread_key == thread_key, where, _from(c, start))
-                conn.execute(delete(table).where(ranged))
+                ranged = sa.and_(c.thread_key == thread_key, where, _from(c, start))
+                conn.execute(sa.delete(table).where(ranged))
 
     def delete_newest_blobs(
-        self, conn: Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
+        self, conn: sa.Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
     ) -> None:
         """Delete blobs of a thread, deltas before their bases, in an order the database chooses.
 
@@ -203,11 +195,11 @@ class ThreadData:
         params = {"thread": thread_key, "most": most, "staying": list(staying)}
         conn.execute(self._delete_newest_blobs, params)
 
-    def _delete_rest(self, conn: Connection, row: Any) -> None:
+    def _delete_rest(self, conn: sa.Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
         stored = () if self.dialect.cascades_thread_deletes else (t.writes, t.checkpoints, t.blobs)
         for table in (*stored, *self.threads.child_tables(), t.threads):
-            conn.execute(delete(table).where(table.c.thread_key == thread_key))
+            conn.execute(sa.delete(table).where(table.c.thread_key == thread_key))
         if row.is_first:
             self.threads.clear_columns(conn, row.session_id)
             self.threads.promote_next(conn, row.session_id)
@@ -215,26 +207,26 @@ class ThreadData:
 
     # -- retention --------------------------------------------------------------------------
 
-    def threads_of_runs(self, conn: Connection, run_ids: Sequence[str]) -> list[bytes]:
+    def threads_of_runs(self, conn: sa.Connection, run_ids: Sequence[str]) -> list[bytes]:
         """The keys of the threads in which runs made checkpoints."""
         c = self.tables.checkpoints.c
         found: set[bytes] = set()
         for batch in batches(list(run_ids)):
-            found |= set(conn.execute(select(c.thread_key).where(c.run_id.in_(batch))).scalars())
+            found |= set(conn.execute(sa.select(c.thread_key).where(c.run_id.in_(batch))).scalars())
         return sorted(found)
 
-    def checkpoint_rows(self, conn: Connection, thread_key: bytes) -> Sequence[Any]:
+    def checkpoint_rows(self, conn: sa.Connection, thread_key: bytes) -> Sequence[Any]:
         """All checkpoints of a thread, hidden ones too, with the columns of `Stored`."""
         c = self.tables.checkpoints.c
         columns = (
             c.ns_key, c.checkpoint_id, c.checkpoint_ns, c.parent_checkpoint_id,
             c.root_checkpoint_id, c.run_id, c.hidden, c.refs,
         )  # fmt: skip
-        return conn.execute(select(*columns).where(c.thread_key == thread_key)).all()
+        return conn.execute(sa.select(*columns).where(c.thread_key == thread_key)).all()
 
     def delete_checkpoints(
         self,
-        conn: Connection,
+        conn: sa.Connection,
         thread_key: bytes,
         doomed: Iterable[Position],
         staying: Iterable[Position],
@@ -247,33 +239,21 @@ class ThreadData:
             doomed: The positions of the checkpoints to delete.
             staying: The positions of all others.
         """
-        by_namespace: dict[bytes, list[str]] = {}
-        for ns_key, checkpoint_id in doomed:
-            by_namespace.setdefault(ns_key, []).append(checkpoint_id)
-        others: dict[bytes, list[str]] = {}
-        for ns_key, checkpoint_id in staying:
-            others.setdefault(ns_key, []).append(checkpoint_id)
+        others = _by_namespace(staying)
+        # Not the writes of checkpoints that are still to come.
+        is_there = checkpoint_of_write(self.tables).is_not(None)
         w, c = self.tables.writes, self.tables.checkpoints
-        # Not the writes of checkpoints that are still to come. A scalar subquery, which is looked
-        # up for each row: PostgreSQL turns IN and EXISTS into joins and, without statistics, into
-        # nested loops over the whole thread.
-        its_checkpoint = select(c.c.checkpoint_id).where(
-            c.c.thread_key == w.c.thread_key,
-            c.c.ns_key == w.c.ns_key,
-            c.c.checkpoint_id == w.c.checkpoint_id,
-        )
-        is_there = its_checkpoint.scalar_subquery().is_not(None)
-        for ns_key, ids in by_namespace.items():
+        for ns_key, ids in _by_namespace(doomed).items():
             first, last = min(ids), max(ids)
-            between = [name for name in others.get(ns_key, ()) if first < name < last]
+            between = [name for name in others[ns_key] if first < name < last]
             # A range is faster than a list of many ids.
             is_range = len(between) <= BATCH
             for batch in [ids] if is_range else batches(ids):
-                for table, condition in ((w, is_there), (c, true())):
+                for table, condition in ((w, is_there), (c, sa.true())):
                     name = table.c.checkpoint_id
-                    ranged = and_(name.between(first, last), name.not_in(between))
+                    ranged = sa.and_(name.between(first, last), name.not_in(between))
                     conn.execute(
-                        delete(table).where(
+                        sa.delete(table).where(
                             table.c.thread_key == thread_key,
                             table.c.ns_key == ns_key,
                             ranged if is_range else name.in_(batch),
@@ -281,37 +261,32 @@ class ThreadData:
                         )
                     )
 
-    def hide(self, conn: Connection, thread_key: bytes, hidden: Iterable[Position]) -> None:
+    def hide(self, conn: sa.Connection, thread_key: bytes, hidden: Iterable[Position]) -> None:
         """Hide checkpoints of a thread from `list`."""
         c = self.tables.checkpoints
-        for ns_key, checkpoint_id in hidden:
-            conn.execute(
-                update(c)
-                .where(
-                    c.c.thread_key == thread_key,
-                    c.c.ns_key == ns_key,
-                    c.c.checkpoint_id == checkpoint_id,
-                )
-                .values(hidden=True)
-            )
+        for ns_key, ids in _by_namespace(hidden).items():
+            of_namespace = sa.and_(c.c.thread_key == thread_key, c.c.ns_key == ns_key)
+            for batch in batches(ids):
+                is_one = sa.and_(of_namespace, c.c.checkpoint_id.in_(batch))
+                conn.execute(sa.update(c).where(is_one).values(hidden=True))
 
-    def blob_bases(self, conn: Connection, thread_key: bytes) -> Bases:
+    def blob_bases(self, conn: sa.Connection, thread_key: bytes) -> Bases:
         """The base and the depth of every blob of a thread."""
         b = self.tables.blobs.c
         rows = conn.execute(
-            select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
+            sa.select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
         ).all()
         return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
 
-    def delete_blobs(self, conn: Connection, thread_key: bytes, doomed: Iterable[bytes]) -> None:
+    def delete_blobs(self, conn: sa.Connection, thread_key: bytes, doomed: Iterable[bytes]) -> None:
         """Delete blobs of a thread, in a transaction that holds the lock of its row."""
         b = self.tables.blobs
         for batch in batches(sorted(doomed)):
-            conn.execute(delete(b).where(b.c.thread_key == thread_key, b.c.blob_key.in_(batch)))
+            conn.execute(sa.delete(b).where(b.c.thread_key == thread_key, b.c.blob_key.in_(batch)))
 
     # -- copying ----------------------------------------------------------------------------
 
-    def copy_thread(self, conn: Connection, source: bytes, target: ThreadRef) -> bool:
+    def copy_thread(self, conn: sa.Connection, source: bytes, target: ThreadRef) -> bool:
         """Copy checkpoints, blobs and writes; returns False if the source does not exist."""
         row = self.threads.lock_existing(conn, source)
         if row is None:
@@ -320,7 +295,7 @@ class ThreadData:
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
             old = table.alias("old")
             columns = [c for c in old.c if c.name != "thread_key"]
-            query = select(bindparam("target", target.key, old.c.thread_key.type), *columns)
+            query = sa.select(sa.bindparam("target", target.key, old.c.thread_key.type), *columns)
             query = query.where(old.c.thread_key == source)
             if table is self.tables.blobs:
                 query = query.order_by(old.c.depth)  # bases before their deltas
@@ -336,10 +311,20 @@ class ThreadData:
         return True
 
 
-def _from(c: Any, start: Position | None) -> ColumnElement[bool]:
+def _by_namespace(positions: Iterable[Position]) -> defaultdict[bytes, list[str]]:
+    """The ids of checkpoints by namespace key."""
+    found: defaultdict[bytes, list[str]] = defaultdict(list)
+    for ns_key, checkpoint_id in positions:
+        found[ns_key].append(checkpoint_id)
+    return found
+
+
+def _from(c: Any, start: Position | None) -> sa.ColumnElement[bool]:
     """A condition: a row is at a position or after it."""
     if start is None:
-        return true()
+        return sa.true()
     ns_key, checkpoint_id = start
-    position = tuple_(literal(ns_key, c.ns_key.type), literal(checkpoint_id, c.checkpoint_id.type))
-    return tuple_(c.ns_key, c.checkpoint_id) >= position
+    position = sa.tuple_(
+        sa.literal(ns_key, c.ns_key.type), sa.literal(checkpoint_id, c.checkpoint_id.type)
+    )
+    return sa.tuple_(c.ns_key, c.checkpoint_id) >= position

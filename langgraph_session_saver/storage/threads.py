@@ -141,37 +141,37 @@ class Threads:
         return count
 
     def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
-        """Check the session and owner that a call names; the first call to name them sets them.
+        """Check the session and owner that a call names, which the first such call sets.
 
         Returns:
             Whether the thread's row was changed.
         """
-        takes_owner = thread.owner_id is not None and row.owner_id != thread.owner_id
-        if takes_owner:
+        changed: dict[str, Any] = {}
+        if thread.owner_id is not None and row.owner_id != thread.owner_id:
             if row.owner_id is not None:
                 raise SessionConflictError(
                     f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
                     f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
                 )
-            revision = new_revision(row.revision)
-            self.change(conn, thread.key, {"owner_id": thread.owner_id, "revision": revision})
+            changed["owner_id"] = thread.owner_id
             t = self.tables.sessions
-            conn.execute(
-                update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None)),
-                {"owner_id": thread.owner_id},
-            )
-        if thread.session_id is None or (row.session_named and row.session_id == thread.session_id):
-            return takes_owner
-        if row.session_named:
-            raise SessionConflictError(
-                f"thread {thread.thread_id!r} belongs to session {row.session_id!r}, and this "
-                f"call names {thread.session_id!r}: use another thread_id, or leave session_id out"
-            )
-        if row.session_id != thread.session_id:
-            self._move(conn, thread, row.session_id, was_first=row.is_first)
-        revision = new_revision(row.revision)
-        self.change(conn, thread.key, {"session_named": True, "revision": revision})
-        return True
+            unowned = update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None))
+            conn.execute(unowned.values(owner_id=thread.owner_id))
+        is_other = row.session_id != thread.session_id
+        if thread.session_id is not None and (is_other or not row.session_named):
+            if row.session_named:
+                raise SessionConflictError(
+                    f"thread {thread.thread_id!r} belongs to session {row.session_id!r}, and this "
+                    f"call names {thread.session_id!r}: use another thread_id, or leave session_id "
+                    "out"
+                )
+            if is_other:
+                self._move(conn, thread, row.session_id, was_first=row.is_first)
+            changed["session_named"] = True
+        if changed:
+            changed["revision"] = new_revision(row.revision)
+            self.change(conn, thread.key, changed)
+        return bool(changed)
 
     def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
         """Move a thread and its projected rows to the session that a call is the first to name."""
