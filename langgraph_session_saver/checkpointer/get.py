@@ -18,12 +18,17 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Row
 
 from langgraph_session_saver.checkpointer.context import Context, facts_of
-from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
+from langgraph_session_saver.encoding.chains import (
+    Value,
+    held_keys,
+    of_thread,
+    resolve,
+    unframe_write,
+)
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
 from langgraph_session_saver.encoding.references import unpack
 from langgraph_session_saver.encoding.serde import load
-from langgraph_session_saver.encoding.task_writes import held_keys, unframe_write
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.retention.lineage import origin_of
 from langgraph_session_saver.sql.scripts import Request, Script

@@ -25,9 +25,8 @@ from langgraph_session_saver.checkpointer.get import (
     decode,
     load_metadata,
 )
-from langgraph_session_saver.encoding.chains import Part, follow, of_thread, part_of
+from langgraph_session_saver.encoding.chains import Part, follow, held_keys, of_thread, part_of
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
-from langgraph_session_saver.encoding.task_writes import held_keys
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey

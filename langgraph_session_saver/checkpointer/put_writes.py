@@ -18,10 +18,9 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.put import check_parent
-from langgraph_session_saver.encoding.chains import Value
+from langgraph_session_saver.encoding.chains import LARGE, Value, frame_write
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
 from langgraph_session_saver.encoding.serde import dump
-from langgraph_session_saver.encoding.task_writes import LARGE, frame_write
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.rules import check_writes
 from langgraph_session_saver.projection.status import KINDS, incidents

@@ -18,10 +18,10 @@ from sqlalchemy import (
     select,
 )
 
+from langgraph_session_saver.encoding.chains import CHANGED
 from langgraph_session_saver.encoding.delta import read_number, target_length, unpack
 from langgraph_session_saver.encoding.framing import RAW, unframe
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
-from langgraph_session_saver.encoding.task_writes import CHANGED
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 

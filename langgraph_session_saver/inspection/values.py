@@ -14,9 +14,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
-from langgraph_session_saver.encoding.chains import Value, of_thread, resolve
+from langgraph_session_saver.encoding.chains import Value, held_keys, of_thread, resolve, unframe_write
 from langgraph_session_saver.encoding.keys import Place
-from langgraph_session_saver.encoding.task_writes import held_keys, unframe_write
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
 from langgraph_session_saver.inspection.queries import NamespaceQueries

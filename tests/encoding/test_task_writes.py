@@ -13,9 +13,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Overwrite
 
 from langgraph_session_saver import CorruptBlobError, HistoryLostError, SessionSaver
-from langgraph_session_saver.encoding.chains import Value
-from langgraph_session_saver.encoding.task_writes import (
+from langgraph_session_saver.encoding.chains import (
     CHANGED,
+    Value,
     frame_write,
     held_by,
     unframe_write,
