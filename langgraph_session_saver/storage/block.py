@@ -8,27 +8,18 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sql.compiled import Statement, execute
-from langgraph_session_saver.sql.dialects.base import Dialect
-from langgraph_session_saver.storage.batch import Batch, is_not_pruned, not_pruned_params
+from langgraph_session_saver.sql.compiled import execute
+from langgraph_session_saver.storage.batch import Batch
 from langgraph_session_saver.storage.in_turn import InTurn
 
 
 class OneBlock(InTurn):
     """Runs a batch in a BEGIN NOT ATOMIC block (https://mariadb.com/kb/en/begin-end/)."""
 
-    def __init__(self, tables: Tables, dialect: Dialect) -> None:
-        super().__init__(tables, dialect)
-        self._is_not_pruned = Statement(is_not_pruned(tables))
-
     def run(self, conn: Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
-        if not getattr(conn.dialect, "is_mariadb", False):
-            return super().run(conn, batch)
-        if batch.unless_pruned is not None and batch.is_one_insert:
-            return self._insert_unless_pruned(conn, batch)
-        if batch.revision_check is None:
+        is_mariadb = getattr(conn.dialect, "is_mariadb", False)
+        if not is_mariadb or batch.revision_check is None:
             return super().run(conn, batch)
         is_alone = self._dialect.takes_batches(conn)
         if not all(upsert.fits_one_statement(rows) for upsert, rows in batch.upserts):
@@ -43,14 +34,6 @@ class OneBlock(InTurn):
             bound,
         )
         return bool(rows[0][0])
-
-    def _insert_unless_pruned(self, conn: Connection, batch: Batch) -> bool:
-        """Insert rows in a block with a condition, which is faster than a conditional INSERT."""
-        insert, rows = self._upsert(*batch.upserts[0])
-        condition = self._is_not_pruned.bound(conn, not_pruned_params(batch.unless_pruned))
-        texts, bound = _joined([condition, insert.bound(conn, rows[0])])
-        execute(conn, _CONDITION.format(*texts), bound)
-        return True
 
 
 def _joined(parts: Sequence[tuple[str, Any]]) -> tuple[list[str], Any]:
@@ -78,5 +61,3 @@ END"""
 
 _PART = "BEGIN NOT ATOMIC {}; IF ROW_COUNT() > 0 THEN {}; SELECT 1; ELSE SELECT 0; END IF; END"
 """For a transaction that the caller ends."""
-
-_CONDITION = "BEGIN NOT ATOMIC IF {} THEN {}; END IF; END"

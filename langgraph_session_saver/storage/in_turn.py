@@ -15,7 +15,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, Statements, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
@@ -91,7 +90,7 @@ class InTurn:
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The statements after the revision check."""
         for upsert, rows in batch.upserts:
-            yield self._upsert(upsert, rows, batch.unless_pruned)
+            yield self._upsert(upsert, rows, not_pruned_params(batch.unless_pruned))
         if batch.session is not None:
             session_id, values = batch.session
             yield self._update_session.of(values), [{"session": session_id, **values}]
@@ -106,15 +105,11 @@ class InTurn:
         if batch.orphans_before is not None:
             yield self._delete_orphans, [orphan_params(batch.orphans_before)]
 
-    def _upsert(
-        self, upsert: Upsert, rows: Rows, unless_pruned: CheckpointKey | None = None
-    ) -> Part:
+    def _upsert(self, upsert: Upsert, rows: Rows, condition: dict[str, Any]) -> Part:
         count = len(rows) if upsert.fits_one_statement(rows) else 1
-        if count == 1 and unless_pruned is None:
+        if count == 1 and not condition:
             return self._insert_row(upsert), rows  # a row is its own parameters
-        statement = self._insert(upsert, count, unless_pruned=unless_pruned is not None)
-        condition = not_pruned_params(unless_pruned)
-        return statement, [
+        return self._insert(upsert, count, unless_pruned=bool(condition)), [
             row_params("row", upsert.columns, some) | condition for some in batches(rows, count)
         ]
 

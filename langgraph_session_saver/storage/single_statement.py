@@ -100,10 +100,8 @@ class SingleStatement(InTurn):
         rows = _given(name, upsert.table, upsert.columns, count)
         if batch.unless_pruned is not None:
             rows = rows.where(is_not_pruned(self._tables))
-        if batch.revision_check is not None:
-            rows = rows.where(checked)
-        insert = upsert.statement(self._dialect)
-        return insert.from_select(list(upsert.columns), rows, include_defaults=False)
+        insert, columns = upsert.statement(self._dialect), list(upsert.columns)
+        return insert.from_select(columns, rows.where(checked), include_defaults=False)
 
 
 def _shape(batch: Batch) -> Any:
