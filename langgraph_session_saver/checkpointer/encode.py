@@ -157,13 +157,14 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
     values: list[Value] = []
     sizes: dict[str, int] = {}
     prefixes: dict[str, SharedPrefix] = {}
+    tips = context.blob_cache.tips(thread_key, new.place.ns_key)
     for channel in new.versions if everything else new.new_versions:
         key = refs.blobs.get(channel)
         if not key:
             continue
         unique, previous = is_unique(new.versions[channel]), None
-        if unique:
-            previous = context.blob_cache.tip(thread_key, new.place.ns_key, channel)
+        if unique and channel in tips:
+            previous = context.blob_cache.get(thread_key, tips[channel])
         what = partial(new.name_of, f"channel {channel!r}")
         typed = dump(
             new.serde, new.values[channel], what, _list_encoder(context, new, channel, previous)

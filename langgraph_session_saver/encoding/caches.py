@@ -109,10 +109,9 @@ class BlobCache:
         """Store a value."""
         self.values.put((thread_key, value.key), value)
 
-    def tip(self, thread_key: bytes, ns_key: bytes, channel: str) -> Value | None:
-        """Look up the value that a channel had when this process last read or wrote it."""
-        key = (self._tips.get((thread_key, ns_key)) or {}).get(channel)
-        return None if key is None else self.get(thread_key, key)
+    def tips(self, thread_key: bytes, ns_key: bytes) -> Mapping[str, bytes]:
+        """Look up the keys of the values that this process last read or wrote, by channel."""
+        return self._tips.get((thread_key, ns_key)) or {}
 
     def set_tips(self, thread_key: bytes, ns_key: bytes, keys: Mapping[str, bytes]) -> None:
         """Set the current key of each channel of a namespace."""
