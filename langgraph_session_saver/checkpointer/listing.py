@@ -25,7 +25,7 @@ from langgraph_session_saver.checkpointer.get import (
     decode,
     load_metadata,
 )
-from langgraph_session_saver.encoding.chains import Part, follow, held_keys, of_thread, part_of
+from langgraph_session_saver.encoding.chains import Part, held_keys, of_thread, part_of, resolve
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
@@ -173,7 +173,7 @@ class Listing:
             at = (thread_key, key)
             value = self._last.get(at) or self._cached.get(at)
             if value is None and at in self._parts:
-                value = follow(key, of_thread(self._parts, thread_key), lambda _key: None)
+                value = resolve(key, of_thread(self._parts, thread_key))
             if value is not None:
                 found[at] = value
         return found

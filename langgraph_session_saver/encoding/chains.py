@@ -151,37 +151,29 @@ def of_thread(
 
 
 def resolve(
-    key: bytes, row_of: Callable[[bytes], Any], known: Callable[[bytes], Value | None]
+    key: bytes,
+    row_of: Callable[[bytes], Any],
+    known: Callable[[bytes], Value | None] = lambda _key: None,
 ) -> Value:
     """Rebuild a value from the rows of its chain, newest first.
 
     Args:
         key: The key of the value.
-        row_of: Looks up rows of `session_blobs`: at least those of the chain down to a known value.
+        row_of: Looks up rows of `session_blobs`, or what `part_of` made of them: at least those of
+            the chain down to a known value.
         known: Looks up values that were resolved before.
 
     Raises:
         HistoryLostError: A row of the chain is missing.
         CorruptBlobError: A row does not decode.
     """
-
-    def found(at: bytes) -> Part | None:
-        row = row_of(at)
-        return None if row is None else part_of(row)
-
-    return follow(key, found, known)
-
-
-def follow(
-    key: bytes, part_at: Callable[[bytes], Part | None], known: Callable[[bytes], Value | None]
-) -> Value:
-    """As `resolve`, from decoded rows."""
     links: list[Link] = []
     at, newest = key, None
     while (start := known(at)) is None:
-        part = part_at(at)
-        if part is None:
+        row = row_of(at)
+        if row is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
+        part = row if isinstance(row, Part) else part_of(row)
         newest = newest or part
         if isinstance(part.content, Value):
             start = part.content

@@ -14,7 +14,13 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
-from langgraph_session_saver.encoding.chains import Value, held_keys, of_thread, resolve, unframe_write
+from langgraph_session_saver.encoding.chains import (
+    Value,
+    held_keys,
+    of_thread,
+    resolve,
+    unframe_write,
+)
 from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
@@ -210,7 +216,7 @@ class NamespaceReader:
         found: dict[bytes, Value | Undecodable] = {}
         for key in keys:
             try:
-                found[key] = resolve(key, of_thread(rows, thread_key), lambda _: None)
+                found[key] = resolve(key, of_thread(rows, thread_key))
             except (errors.HistoryLostError, errors.CorruptBlobError) as exc:
                 found[key] = Undecodable(str(exc))
         return found

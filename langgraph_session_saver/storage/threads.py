@@ -70,10 +70,6 @@ class Threads:
         self._lock_thread = Statement(d.locked(thread, t.threads))
         session = select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session"))
         self._lock_session = Statement(d.locked(session, t.sessions))
-        self._count_threads = Statement(
-            select(func.count()).select_from(t.threads)
-            .where(t.threads.c.session_id == bindparam("session"))
-        )  # fmt: skip
         self._change_thread = Statements(
             update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
         )
@@ -137,8 +133,9 @@ class Threads:
         return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.reports_inserts
 
     def _count_in(self, conn: Connection, session_id: str) -> int:
-        count: int = self._count_threads.scalar(conn, {"session": session_id})
-        return count
+        t = self.tables.threads
+        count = select(func.count()).select_from(t).where(t.c.session_id == session_id)
+        return conn.execute(count).scalar_one()
 
     def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
         """Check the session and owner that a call names, which the first such call sets.

@@ -12,7 +12,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.checkpointer import listing
-from langgraph_session_saver.encoding.chains import Value, follow
+from langgraph_session_saver.encoding.chains import Value, resolve
 from langgraph_session_saver.errors import HistoryLostError
 from tests.support.backends import Backend, Sql
 from tests.support.graphs import engine_of, thread, underlying
@@ -84,9 +84,9 @@ async def test_a_listing_resolves_a_shared_blob_once_per_page_into_separate_obje
 
     def noted(key: bytes, *rest: Any) -> Value:
         rebuilt.append(key)
-        return follow(key, *rest)
+        return resolve(key, *rest)
 
-    monkeypatch.setattr(listing, "follow", noted)
+    monkeypatch.setattr(listing, "resolve", noted)
     async for item in make_saver().alist(CONFIG):
         values = item.checkpoint["channel_values"]
         assert values == saved.pop()
