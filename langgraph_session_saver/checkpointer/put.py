@@ -131,7 +131,7 @@ class CheckpointWriter:
         storage, projected = self._context.storage, self._context.projected
         batch = storage.checkpoints.put_batch(put.encoded.rows, head.revision, values)
         if put.changes is not None:
-            batch.upserts[:0] = projected.upserts(put.new.place.thread, head, put.changes)
+            batch.upserts += projected.upserts(put.new.place.thread, head, put.changes)
             if head.is_first:
                 batch.session = (head.session_id, projected.session_values(put.changes))
         return batch

@@ -131,7 +131,7 @@ def test_a_late_turn_stores_no_more_bytes_than_an_early_one(long_chat: LongChat)
 
 IN_TURN = ["UPDATE session_threads", "INSERT session_blobs", "INSERT session_checkpoints"]
 PUT_INPUT = [*IN_TURN, "UPDATE sessions"]
-PUT_MESSAGE = [*IN_TURN[:2], "INSERT messages", "INSERT session_checkpoints", "UPDATE sessions"]
+PUT_MESSAGE = [*IN_TURN, "INSERT messages", "UPDATE sessions"]
 TURN = [
     ("aput", PUT_INPUT),
     ("aput_writes", ["INSERT session_writes"]),
