@@ -13,7 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Executable, LargeBinary
+from sqlalchemy import Connection, Dialect, LargeBinary
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError
 
@@ -27,7 +27,7 @@ class Statement:
     """A statement of fixed text with named parameters.
 
     Args:
-        executable: A SQLAlchemy construct without expanding parameters, or a condition.
+        executable: A SQLAlchemy construct without expanding parameters.
         columns: The columns that an INSERT or UPDATE sets from parameters.
     """
 
@@ -132,9 +132,7 @@ class _Compiled:
         converts = not self._is_positional or self._constants or self._defaults or self._processed
         self.bound: Callable[[Mapping[str, Any]], Any] = self._bound if converts else self._pick
         """Converts parameters to the driver's form."""
-        # A condition within MariaDB's block is no statement and has no rows.
-        has_rows = isinstance(executable, Executable)
-        results = list(getattr(compiled, "_result_columns", ())) if has_rows else []
+        results = list(getattr(compiled, "_result_columns", ()))
         self._row = _row_type(results)
         self._read = [
             (place, process)
