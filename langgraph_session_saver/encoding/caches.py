@@ -47,12 +47,12 @@ class LRUCache(Generic[K, V]):
         """Store a value, and drop others that no longer fit."""
         size = 1 if self._size_of is None else self._size_of(value)
         with self._lock:
-            if key in self._entries:
-                self._remove(key)
+            _, before = self._entries.pop(key, (None, 0))
             if size > self.limit:
-                return
-            self._entries[key] = (value, size)
-            self._size += size
+                size = 0
+            else:
+                self._entries[key] = (value, size)
+            self._size += size - before
             while self._size > self.limit:
                 self._remove(next(iter(self._entries)))
 

@@ -7,7 +7,7 @@ newest value are copied. Several changes can be merged into one without knowing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from langgraph_session_saver.encoding.keys import Typed
@@ -182,51 +182,39 @@ def _joined(segments: Iterable[Segment]) -> Change:
 
 def _common_prefix(base: bytes, target: bytes, i: int, j: int) -> int:
     """The number of equal bytes from two positions on."""
-    view = memoryview(base)  # slices of it are not copied
-
-    def is_equal(start: int, size: int) -> bool:
-        return target.startswith(view[i + start : i + start + size], j + start)
-
     limit = min(len(base) - i, len(target) - j)
-    count, size = _equal_blocks(is_equal, limit)
-    i, j = i + count, j + count
-    differing = _difference(base[i : i + size], target[j : j + size], "big")
-    return count + size - (differing.bit_length() + 7) // 8
+    view = memoryview(base)[i : i + limit]  # slices of it are not copied
+    count, size = 0, 4 * BLOCK
+    while count < limit and target.startswith(view[count : count + size], j + count):
+        count, size = count + size, size * 4
+    while size > BLOCK and count < limit:
+        size //= 2
+        if target.startswith(view[count : count + size], j + count):
+            count += size
+    rest = view[count : count + BLOCK]
+    differing = _xor(rest, target[j + count : j + count + len(rest)], "big")
+    return min(count, limit) + len(rest) - (differing.bit_length() + 7) // 8
 
 
 def _common_suffix(base: bytes, target: bytes, i: int, j: int) -> int:
     """The number of equal bytes before both ends, at most down to two positions."""
-    view, ahead = memoryview(base), len(target) - len(base)
-
-    def is_equal(start: int, size: int) -> bool:
-        first = len(base) - start - size
-        return target.startswith(view[first : first + size], first + ahead)
-
     limit = min(len(base) - i, len(target) - j)
-    count, size = _equal_blocks(is_equal, limit)
-    i, j = len(base) - count, len(target) - count
-    differing = _difference(base[i - size : i], target[j - size : j], "little")
-    return count + size - (differing.bit_length() + 7) // 8
+    view, end = memoryview(base)[len(base) - limit :], len(target)
+    left, size = limit, 4 * BLOCK  # the bytes in front that may differ
+    while left > 0 and target.endswith(view[max(left - size, 0) : left], 0, end - limit + left):
+        left, size = left - size, size * 4
+    while size > BLOCK and left > 0:
+        size //= 2
+        if target.endswith(view[max(left - size, 0) : left], 0, end - limit + left):
+            left -= size
+    left = max(left, 0)
+    rest = view[max(left - BLOCK, 0) : left]
+    at = end - limit + left
+    differing = _xor(rest, target[at - len(rest) : at], "little")
+    return limit - left + len(rest) - (differing.bit_length() + 7) // 8
 
 
-def _equal_blocks(is_equal: Callable[[int, int], bool], limit: int) -> tuple[int, int]:
-    """Compare ranges that grow while they are equal, and are halved from the first difference on.
-
-    Returns:
-        How many bytes are equal, and the size of the block after them, which may differ.
-    """
-    count, size, grows = 0, 4 * BLOCK, True
-    while count < limit and (grows or size >= BLOCK):
-        step = min(size, limit - count)
-        if is_equal(count, step):
-            count += step
-        else:
-            grows = False
-        size = size * 4 if grows else size // 2
-    return count, min(BLOCK, limit - count)
-
-
-def _difference(one: bytes, other: bytes, order: Literal["big", "little"]) -> int:
+def _xor(one: memoryview, other: bytes, order: Literal["big", "little"]) -> int:
     """Two texts of one size as numbers, combined by XOR: equal bytes are 0."""
     return int.from_bytes(one, order) ^ int.from_bytes(other, order)
 
