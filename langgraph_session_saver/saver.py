@@ -293,12 +293,12 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     @property
     def sessions(self) -> SessionRepository:
         """Read and change sessions, and their messages, pages, usage and errors."""
-        return SessionRepository(self._script_runner, self._context, self._maintenance)
+        return SessionRepository(self._script_runner, self._context)
 
     @property
     def state(self) -> SessionState:
         """Read and change the columns of sessions that show their graphs' state."""
-        return SessionState(self._script_runner, self._context, self._reader, self.serde)
+        return SessionState(self._script_runner, self._context, self.serde)
 
     # -- deleting, pruning, copying ---------------------------------------------------------
 

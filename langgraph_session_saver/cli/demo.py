@@ -54,8 +54,8 @@ def demo(call: Call) -> None:
             demo_graph.run_all(database, made)
         shown = table("thread", "request", "status")
         for name, request in demo_graph.REQUESTS.items():
-            status = database.read(database.queries.status, name)
-            add_row(shown, cell(name, "cyan"), request, status_cell(*status))
+            [newest] = database.history(name, limit=1)
+            add_row(shown, cell(name, "cyan"), request, status_cell(newest.doing))
     commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
     width = max(map(len, commands))
     hints = [

@@ -14,15 +14,8 @@ import platformdirs
 import typer
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
+from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.maintenance import Counts
-from langgraph_session_saver.errors import (
-    AmbiguousIdError,
-    DatabaseUnavailableError,
-    InvalidConfigError,
-    SessionNotFoundError,
-    StoragePermissionError,
-    ThreadNotFoundError,
-)
 from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
@@ -68,14 +61,20 @@ class Database(SessionSaver):
     def find_id(self, what: Literal["thread", "session"], prefix: str) -> str:
         """The only id of a thread or session that starts with a prefix, or equals it."""
         if not prefix:
-            raise InvalidConfigError(f"the {what} id is empty: pass at least the start of one")
+            raise errors.InvalidConfigError(
+                f"the {what} id is empty: pass at least the start of one"
+            )
         found = self.read(self.queries.ids, what, prefix, 6)
         if not found:
-            not_found = ThreadNotFoundError if what == "thread" else SessionNotFoundError
+            not_found = (
+                errors.ThreadNotFoundError if what == "thread" else errors.SessionNotFoundError
+            )
             raise not_found(f"no {what} id starts with {prefix!r}: run `{what}s list`")
         if found[0] != prefix and len(found) > 1:
             ids = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-            raise AmbiguousIdError(f"several {what} ids start with {prefix!r} ({ids}): pass more")
+            raise errors.AmbiguousIdError(
+                f"several {what} ids start with {prefix!r} ({ids}): pass more"
+            )
         return found[0]
 
 
@@ -132,7 +131,7 @@ class Target:
 def _path_of(url: URL) -> Path:
     name = str(url.database or "")
     if name in {"", ":memory:"} or url.query.get("mode") == "memory":
-        raise DatabaseUnavailableError(
+        raise errors.DatabaseUnavailableError(
             "an in-memory database belongs to one process: name a file with --url"
         )
     if name.startswith("file:"):
@@ -144,7 +143,7 @@ def existing_file(url: URL) -> Path:
     """The file of a SQLite URL, which must exist."""
     path = _path_of(url)
     if not path.exists():
-        raise DatabaseUnavailableError(
+        raise errors.DatabaseUnavailableError(
             f"there is no database file {path}: pass --url, or set {URL_VARIABLE}"
         )
     return path
@@ -153,7 +152,9 @@ def existing_file(url: URL) -> Path:
 def _writable_file(url: URL, *, creates: bool) -> URL:
     path = _path_of(url) if creates else existing_file(url)
     if url.query.get("mode") == "ro" or "immutable" in url.query:
-        raise StoragePermissionError(f"the URL opens {path} read only, and this command writes")
+        raise errors.StoragePermissionError(
+            f"the URL opens {path} read only, and this command writes"
+        )
     query = {key: value for key, value in url.query.items() if key not in {"mode", "uri"}}
     return url.set(database=str(path), query=query)
 
@@ -189,7 +190,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
             raise
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
-            raise StoragePermissionError(
+            raise errors.StoragePermissionError(
                 f"{path} cannot be read here: the newest changes are in {log.name}, and reading "
                 "them needs a writable directory. Copy both files to one"
             ) from exc

@@ -45,38 +45,31 @@ class Undecodable:
         return f"cannot be decoded: {self.reason}{size}"
 
 
-def decode(serde: SerializerProtocol, typed: Typed) -> Any:
-    """Decode a serialised value into dicts, lists and scalars, or return `Undecodable`.
-
-    Args:
-        serde: The saver's serialiser; only its cipher is used, if it has one.
-        typed: The serialiser's output.
-    """
-    typ, data = typed
-    try:
-        if "+" in typ:
-            typ, data = _decrypt(serde, typ, data)
-        return _decode(typ, data)
-    except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
-        return Undecodable(str(exc) or type(exc).__name__, len(data))
-
-
 class Decoder:
-    """A serialiser whose values are those of `decode`; it writes none."""
+    """A serialiser that reads values as dicts, lists and scalars, and writes none.
+
+    Of the saver's own serialiser only the cipher is used, if it has one.
+    """
 
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
 
     def loads_typed(self, data: Typed) -> Any:
-        """As `decode`."""
-        return decode(self._serde, data)
+        """Decode a serialised value, or return `Undecodable`."""
+        typ, content = data
+        try:
+            if "+" in typ:
+                typ, content = _decrypt(self._serde, typ, content)
+            return _decode(typ, content)
+        except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
+            return Undecodable(str(exc) or type(exc).__name__, len(content))
 
     def loads_stored(
         self, typ: str, stored: bytes, unwrap: Callable[[bytes], bytes] = unframe
     ) -> Any:
-        """As `decode`, after the stored bytes were unwrapped."""
+        """As `loads_typed`, after the stored bytes were unwrapped."""
         try:
-            return decode(self._serde, (typ, unwrap(stored)))
+            return self.loads_typed((typ, unwrap(stored)))
         except (CorruptBlobError, HistoryLostError) as exc:
             return Undecodable(str(exc), len(stored))
 
@@ -128,20 +121,16 @@ def _extension(code: int, data: bytes, depth: int) -> Any:
     if code == _SNAPSHOT_CODE:
         return {TYPE: SNAPSHOT, "value": content}
     if code == _ARRAY_CODE:
-        return _array(*content)
+        dtype, shape, order, array = content
+        return {
+            TYPE: "numpy.ndarray", "dtype": dtype, "shape": list(shape), "order": order,
+            "bytes": len(array), "digest": blake2b(array, digest_size=8).hexdigest(),
+        }  # fmt: skip
     module, name, argument, *_ = content
     if code in _FIELD_CODES and isinstance(argument, Mapping):
         fields = {key: item for key, item in argument.items() if key != TYPE}
         return {TYPE: f"{module}.{name}", **fields}
     return {TYPE: f"{module}.{name}", "args" if code == _POSITIONAL_CODE else "value": argument}
-
-
-def _array(dtype: str, shape: Any, order: str, data: bytes) -> dict[str, Any]:
-    digest = blake2b(data, digest_size=8).hexdigest()
-    return {
-        TYPE: "numpy.ndarray", "dtype": dtype, "shape": list(shape), "order": order,
-        "bytes": len(data), "digest": digest,
-    }  # fmt: skip
 
 
 def _json_object(found: dict[str, Any]) -> dict[str, Any]:

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    LargeBinary,
-    Row,
-    Select,
-    Table,
-    case,
-    exists,
-    func,
-    select,
-)
+import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.chains import CHANGED
 from langgraph_session_saver.encoding.delta import read_number, target_length, unpack
 from langgraph_session_saver.encoding.framing import RAW, unframe
-from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
+from langgraph_session_saver.encoding.keys import KEY_BYTES, Place
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 
@@ -33,34 +22,34 @@ class NamespaceQueries:
         self._tables = tables
         self._thread_key, self._ns_key = place.thread.key, place.ns_key
 
-    def starting_with(self, conn: Connection, prefix: str, limit: int) -> Sequence[Row[Any]]:
+    def starting_with(self, conn: sa.Connection, prefix: str, limit: int) -> Sequence[sa.Row[Any]]:
         """Listed checkpoints whose ids start with a prefix, in the order of their ids."""
         c = self._tables.checkpoints
-        query = select(c).where(
+        query = sa.select(c).where(
             *self._here(c), c.c.hidden.is_(False), _starts_with(c.c.checkpoint_id, prefix)
         )
         return conn.execute(query.order_by(c.c.checkpoint_id).limit(limit)).all()
 
-    def checkpoints(self, conn: Connection, ids: Iterable[str]) -> list[Row[Any]]:
+    def checkpoints(self, conn: sa.Connection, ids: Iterable[str]) -> list[sa.Row[Any]]:
         """Checkpoints by id, hidden ones included."""
         c = self._tables.checkpoints
-        query = select(c).where(*self._here(c))
+        query = sa.select(c).where(*self._here(c))
         return _in_batches(conn, query, c.c.checkpoint_id, sorted(ids))
 
-    def write_sizes(self, conn: Connection, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
+    def write_sizes(self, conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[sa.Row[Any]]]:
         """By checkpoint id, the writes with their stored size instead of their data."""
         w = self._tables.writes
-        query = select(
+        query = sa.select(
             w.c.checkpoint_id, w.c.task_id, w.c.idx, w.c.task_path, w.c.channel,
-            func.length(w.c.data).label("stored"),
+            sa.func.length(w.c.data).label("stored"),
         ).where(*self._here(w))  # fmt: skip
-        found: dict[str, list[Row[Any]]] = {}
+        found: dict[str, list[sa.Row[Any]]] = {}
         for row in _in_batches(conn, query, w.c.checkpoint_id, ids):
             found.setdefault(row.checkpoint_id, []).append(row)
         return found
 
     def value_sizes(
-        self, conn: Connection, keys: Iterable[bytes]
+        self, conn: sa.Connection, keys: Iterable[bytes]
     ) -> dict[bytes, tuple[int | None, int]]:
         """By key, the bytes of the serialised value, None if unknown, and the bytes stored for it.
 
@@ -68,39 +57,41 @@ class NamespaceQueries:
         length of the value that it makes is the sum of its parts.
         """
         b = self._tables.blobs.c
-        head = func.substr(b.data, 1, 11, type_=LargeBinary)  # with the length of the content
-        query = select(
+        head = sa.func.substr(b.data, 1, 11, type_=sa.LargeBinary)  # with the length of the content
+        query = sa.select(
             b.blob_key,
             b.base_key,
-            func.length(b.data).label("stored"),
-            case((b.base_key.is_(None), head), else_=b.data).label("start"),
+            sa.func.length(b.data).label("stored"),
+            sa.case((b.base_key.is_(None), head), else_=b.data).label("start"),
         ).where(b.thread_key == self._thread_key)
         sizes: dict[bytes, tuple[int | None, int]] = dict.fromkeys(keys, (None, 0))
         for row in _in_batches(conn, query, b.blob_key, sorted(keys)):
             sizes[row.blob_key] = _value_size(row), row.stored
         return sizes
 
-    def namespaces(self, conn: Connection, limit: int) -> list[str]:
+    def namespaces(self, conn: sa.Connection, limit: int) -> list[str]:
         """Namespaces of the thread that have checkpoints."""
         c = self._tables.checkpoints.c
-        query = select(c.checkpoint_ns).where(c.thread_key == self._thread_key, c.hidden.is_(False))
+        query = sa.select(c.checkpoint_ns).where(
+            c.thread_key == self._thread_key, c.hidden.is_(False)
+        )
         return list(conn.execute(query.distinct().limit(limit)).scalars())
 
-    def anywhere(self, conn: Connection, checkpoint_id: str) -> Any:
+    def anywhere(self, conn: sa.Connection, checkpoint_id: str) -> Any:
         """A checkpoint with this id in any thread and namespace; scans the table."""
         c = self._tables.checkpoints.c
-        query = select(c.thread_key, c.checkpoint_ns).where(c.checkpoint_id == checkpoint_id)
+        query = sa.select(c.thread_key, c.checkpoint_ns).where(c.checkpoint_id == checkpoint_id)
         return conn.execute(query.limit(1)).first()
 
-    def _here(self, table: Table) -> list[ColumnElement[bool]]:
+    def _here(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         return [table.c.thread_key == self._thread_key, table.c.ns_key == self._ns_key]
 
 
 def _in_batches(
-    conn: Connection, query: Select[Any], column: ColumnElement[Any], values: Sequence[Any]
-) -> list[Row[Any]]:
+    conn: sa.Connection, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Sequence[Any]
+) -> list[sa.Row[Any]]:
     """Run a query for the rows whose column has one of many values."""
-    found: list[Row[Any]] = []
+    found: list[sa.Row[Any]] = []
     for batch in batches(values):
         found += conn.execute(query.where(column.in_(batch)))
     return found
@@ -127,7 +118,7 @@ class DatabaseQueries:
 
     def ids(
         self,
-        conn: Connection,
+        conn: sa.Connection,
         what: Literal["thread", "session"],
         prefix: str,
         limit: int | None = None,
@@ -135,12 +126,12 @@ class DatabaseQueries:
         """Ids of threads or sessions that start with a prefix, in order: an exact match first."""
         t = self._tables
         column = t.threads.c.thread_id if what == "thread" else t.sessions.c.id
-        query = select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
+        query = sa.select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
         return list(conn.execute(query).scalars())
 
     def threads(
         self,
-        conn: Connection,
+        conn: sa.Connection,
         *,
         session_id: str | None = None,
         owner_id: str | None = None,
@@ -152,86 +143,67 @@ class DatabaseQueries:
         filters = {t.session_id: session_id, t.owner_id: owner_id, t.status: status}
         wanted = [column == value for column, value in filters.items() if value is not None]
         checkpoints = (
-            select(func.count())
+            sa.select(sa.func.count())
             .where(c.thread_key == t.thread_key, c.hidden.is_(False))
             .scalar_subquery()
         )
-        query = select(
+        query = sa.select(
             t.thread_id, t.session_id, t.owner_id, t.status, t.status_node, t.status_step,
             t.created_at, t.updated_at, checkpoints.label("checkpoints"),
         )  # fmt: skip
         newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
         return _count(conn, self._tables.threads, *wanted), conn.execute(newest).all()
 
-    def status(self, conn: Connection, thread_id: str) -> tuple[str, str | None]:
-        """A thread's status and its node."""
-        t = self._tables.threads.c
-        query = select(t.status, t.status_node).where(t.thread_key == thread_key(thread_id))
-        status, node = conn.execute(query).one()
-        return status, node
-
-    def channels_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
+    def channels_by_bytes(self, conn: sa.Connection, limit: int) -> Sequence[Any]:
         """The channels whose values take the most bytes, with counts of versions and changes."""
         b = self._tables.blobs.c
-        query = select(b.channel, func.count(b.base_key).label("changes"))
+        query = sa.select(b.channel, sa.func.count(b.base_key).label("changes"))
         return self._by_bytes(conn, query, b.channel, limit)
 
-    def threads_by_bytes(self, conn: Connection, limit: int) -> Sequence[Any]:
+    def threads_by_bytes(self, conn: sa.Connection, limit: int) -> Sequence[Any]:
         """The threads whose values take the most bytes."""
         t, b = self._tables.threads, self._tables.blobs
-        query = select(t.c.thread_id).join_from(t, b, b.c.thread_key == t.c.thread_key)
+        query = sa.select(t.c.thread_id).join_from(t, b, b.c.thread_key == t.c.thread_key)
         return self._by_bytes(conn, query, t.c.thread_id, limit)
 
     def _by_bytes(
-        self, conn: Connection, query: Select[Any], group: ColumnElement[str], limit: int
+        self, conn: sa.Connection, query: sa.Select[Any], group: sa.ColumnElement[str], limit: int
     ) -> Sequence[Any]:
         """Group blobs, and count and measure them; the largest group first."""
-        stored = func.sum(func.length(self._tables.blobs.c.data))
-        query = query.add_columns(func.count().label("versions"), stored.label("bytes"))
+        stored = sa.func.sum(sa.func.length(self._tables.blobs.c.data))
+        query = query.add_columns(sa.func.count().label("versions"), stored.label("bytes"))
         return conn.execute(query.group_by(group).order_by(stored.desc(), group).limit(limit)).all()
 
-    def find_damage(self, conn: Connection) -> list[tuple[str, int, str]]:
+    def find_damage(self, conn: sa.Connection) -> list[tuple[str, int, str]]:
         """Count rows whose other half is missing: where, how many, and what they are."""
         t = self._tables
         b, w, c = t.blobs.c, t.writes.c, t.checkpoints.c
         base = t.blobs.alias("base").c
-        write_base = func.substr(w.data, 2, KEY_BYTES, type_=LargeBinary)
-        checkpoint = exists().where(
+        write_base = sa.func.substr(w.data, 2, KEY_BYTES, type_=sa.LargeBinary)
+        is_change = sa.func.substr(w.data, 1, 1, type_=sa.LargeBinary) == bytes((CHANGED,))
+        checkpoint = sa.exists().where(  # writes without a checkpoint are never read
             c.thread_key == w.thread_key,
             c.ns_key == w.ns_key,
             c.checkpoint_id == w.checkpoint_id,
         )
-        blobs = _count(
-            conn,
-            t.blobs,
-            b.base_key.is_not(None),
-            ~exists().where(base.thread_key == b.thread_key, base.blob_key == b.base_key),
+        with_base = sa.exists().where(base.thread_key == b.thread_key, base.blob_key == b.base_key)
+        with_blob = sa.exists().where(b.thread_key == w.thread_key, b.blob_key == write_base)
+        with_thread = sa.exists().where(t.threads.c.thread_key == c.thread_key)
+        with_session = sa.exists().where(t.sessions.c.id == t.threads.c.session_id)
+        baseless = "changes whose base value is missing"
+        faults = (
+            ("stored values", t.blobs, b.base_key.is_not(None) & ~with_base, baseless),
+            ("writes", t.writes, is_change & checkpoint & ~with_blob, baseless),
+            ("checkpoints", t.checkpoints, ~with_thread, "checkpoints without a thread"),
+            ("threads", t.threads, ~with_session, "threads without a session"),
         )
-        writes = _count(
-            conn,
-            t.writes,
-            func.substr(w.data, 1, 1, type_=LargeBinary) == bytes((CHANGED,)),
-            checkpoint,  # writes without a checkpoint are never read
-            ~exists().where(b.thread_key == w.thread_key, b.blob_key == write_base),
-        )
-        threadless = ~exists().where(t.threads.c.thread_key == c.thread_key)
-        sessionless = ~exists().where(t.sessions.c.id == t.threads.c.session_id)
-        return [
-            ("stored values", blobs, "changes whose base value is missing"),
-            ("writes", writes, "changes whose base value is missing"),
-            (
-                "checkpoints",
-                _count(conn, t.checkpoints, threadless),
-                "checkpoints without a thread",
-            ),
-            ("threads", _count(conn, t.threads, sessionless), "threads without a session"),
-        ]
+        return [(what, _count(conn, table, is_one), said) for what, table, is_one, said in faults]
 
 
-def _starts_with(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+def _starts_with(column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
     return (column >= prefix) & (column < prefix + "\U0010ffff")  # after every other character
 
 
-def _count(conn: Connection, table: Table, *conditions: ColumnElement[bool]) -> int:
-    query = select(func.count()).select_from(table).where(*conditions)
+def _count(conn: sa.Connection, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+    query = sa.select(sa.func.count()).select_from(table).where(*conditions)
     return int(conn.execute(query).scalar_one())

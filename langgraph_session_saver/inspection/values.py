@@ -14,13 +14,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.get import CheckpointReader
-from langgraph_session_saver.encoding.chains import (
-    Value,
-    held_keys,
-    of_thread,
-    resolve,
-    unframe_write,
-)
+from langgraph_session_saver.encoding import chains
 from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
@@ -203,20 +197,20 @@ class NamespaceReader:
         found = yield from self._resolve({key for key, n in size_of.items() if n <= largest})
         values = {key: Undecodable(too_large, size) for key, size in size_of.items()} | found
         return {
-            key: self.decoder.loads_typed(value.typed) if isinstance(value, Value) else value
+            key: self.decoder.loads_typed(value.typed) if isinstance(value, chains.Value) else value
             for key, value in values.items()
         }
 
-    def _resolve(self, keys: set[bytes]) -> Script[dict[bytes, Value | Undecodable]]:
+    def _resolve(self, keys: set[bytes]) -> Script[dict[bytes, chains.Value | Undecodable]]:
         """By blob key, the serialised values."""
         if not keys:
             return {}
         thread_key = self.place.thread.key
         rows = yield Request.read(self._checkpoints.get_chains, [(thread_key, key) for key in keys])
-        found: dict[bytes, Value | Undecodable] = {}
+        found: dict[bytes, chains.Value | Undecodable] = {}
         for key in keys:
             try:
-                found[key] = resolve(key, of_thread(rows, thread_key))
+                found[key] = chains.resolve(key, chains.of_thread(rows, thread_key))
             except (errors.HistoryLostError, errors.CorruptBlobError) as exc:
                 found[key] = Undecodable(str(exc))
         return found
@@ -238,9 +232,9 @@ class NamespaceReader:
             found.get(self.place.key_of(checkpoint.id), []),
             key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx),
         )
-        found = yield from self._resolve(held_keys(row.write_data for row in rows))
-        bases = {key: value for key, value in found.items() if isinstance(value, Value)}
-        unwrap = partial(unframe_write, held=bases.get)
+        found = yield from self._resolve(chains.held_keys(row.write_data for row in rows))
+        bases = {key: value for key, value in found.items() if isinstance(value, chains.Value)}
+        unwrap = partial(chains.unframe_write, held=bases.get)
         written = []
         for row in rows:
             node = node_of(row.task_path, checkpoint.sends) or "?"

@@ -11,7 +11,6 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, insert, select, update
 
 from langgraph_session_saver import errors
-from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
@@ -31,14 +30,7 @@ from langgraph_session_saver.sessions.records import (
     first,
 )
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.sql.scripts import (
-    Request,
-    Script,
-    ScriptRunner,
-    awaited,
-    read_script,
-    write_script,
-)
+from langgraph_session_saver.sql.scripts import Request, Script, awaited, read_script, write_script
 from langgraph_session_saver.storage.thread_data import PIECE
 from langgraph_session_saver.validation import (
     MODEL_LENGTH,
@@ -70,12 +62,6 @@ class SessionRepository(rows.SessionMethods):
     retry, and the database's errors are SQLAlchemy's. Objects that an ORM session has loaded show
     the changes after `session.refresh`.
     """
-
-    def __init__(
-        self, script_runner: ScriptRunner, context: Context, maintenance: ThreadMaintenance
-    ) -> None:
-        super().__init__(script_runner, context)
-        self._maintenance = maintenance
 
     # -- sessions ---------------------------------------------------------------------------
 
@@ -115,12 +101,11 @@ class SessionRepository(rows.SessionMethods):
             conn.execute(insert(self._tables.sessions), row)
             return self._existing(conn, session_id)
 
-        insert_new = rows.insert_once(insert_row, self._tables.sessions, SessionRecord, identity)
+        sessions = self._tables.sessions
         try:
-            created: SessionRecord = yield Request.write(insert_new)
+            return (yield from rows.insert_once(insert_row, sessions, SessionRecord, identity))
         except BrokenReferenceError as exc:
             raise conflict from exc
-        return created
 
     def get(
         self, session_id: str, *, connection: AnyConnection | None = None
@@ -245,7 +230,7 @@ class SessionRepository(rows.SessionMethods):
     adelete = awaited(delete)
 
     def _delete(self, session_id: str) -> Script[bool]:
-        threads = self._context.storage.threads
+        threads, maintenance = self._context.storage.threads, ThreadMaintenance(self._context)
         if (yield Request.read(self._find, session_id)) is None:
             return False
         for table in threads.child_tables():
@@ -253,7 +238,7 @@ class SessionRepository(rows.SessionMethods):
                 pass
         while True:
             for key in (yield Request.read(threads.of_session, session_id)):
-                yield from self._maintenance.delete(key, lambda row: row.session_id == session_id)
+                yield from maintenance.delete(key, lambda row: row.session_id == session_id)
             if (yield Request.write(self._delete_row, session_id)):
                 return True
 
@@ -408,8 +393,7 @@ class SessionRepository(rows.SessionMethods):
             self._context.projected.drop_old_pages(conn, session_id, number)
             return added
 
-        insert_new = rows.insert_once(insert_row, v, VersionRecord, row)
-        return self._run(write_script(insert_new), connection)
+        return self._run(rows.insert_once(insert_row, v, VersionRecord, row), connection)
 
     aadd_version = awaited(add_version)
 
@@ -615,7 +599,7 @@ class SessionRepository(rows.SessionMethods):
             (row_id,) = added.inserted_primary_key or (None,)
             return record(**{**row, "id": row_id})
 
-        return write_script(rows.insert_once(insert_row, table, record, row))
+        return rows.insert_once(insert_row, table, record, row)
 
     def _text(self, what: str, value: Any) -> str:
         """Validate text of any length, and replace the characters that databases refuse."""

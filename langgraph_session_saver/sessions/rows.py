@@ -13,7 +13,7 @@ from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.projection.rules import BUILT_IN_COLUMNS, FROM_STATE
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions.records import SessionChanges, SessionRecord, first
-from langgraph_session_saver.sql.scripts import ScriptMethods, ScriptRunner
+from langgraph_session_saver.sql.scripts import Script, ScriptMethods, ScriptRunner, write_script
 from langgraph_session_saver.validation import check_number, check_optional_id, check_text
 
 T = TypeVar("T")
@@ -66,8 +66,8 @@ class SessionMethods(ScriptMethods):
 
 def insert_once(
     insert_row: Callable[[Connection], T], table: Table, record: type[T], row: Mapping[str, Any]
-) -> Callable[[Connection], T]:
-    """Make an operation that inserts one row, however often it is retried.
+) -> Script[T]:
+    """Run an operation that inserts a row: only one, however often it is retried.
 
     A retry first looks for the row: the commit may have succeeded before the connection was lost.
     """
@@ -80,7 +80,7 @@ def insert_once(
         is_retry = True
         return insert_row(conn) if found is None else found
 
-    return operation
+    return (yield from write_script(operation))
 
 
 def validated_columns(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,8 @@ from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
 from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
 from langgraph_session_saver.schema.column_types import JsonText
+from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.records import SessionRecord
-from langgraph_session_saver.sessions.rows import (
-    SessionMethods,
-    projected_columns,
-    validated_columns,
-)
 from langgraph_session_saver.sql.scripts import Request, Script, ScriptRunner, awaited, write_script
 from langgraph_session_saver.validation import check_id
 
@@ -44,7 +40,7 @@ class MetadataChanges(TypedDict, total=False):
     aesthetic_scores: schemas.AestheticScore | dict[str, Any] | None
 
 
-class SessionState(SessionMethods):
+class SessionState(rows.SessionMethods):
     """The columns of sessions that graphs project: `saver.state`.
 
     A graph's steps write these columns themselves. Setting one here clears the session's
@@ -55,14 +51,9 @@ class SessionState(SessionMethods):
     """
 
     def __init__(
-        self,
-        script_runner: ScriptRunner,
-        context: Context,
-        reader: CheckpointReader,
-        serde: SerializerProtocol,
+        self, script_runner: ScriptRunner, context: Context, serde: SerializerProtocol
     ) -> None:
         super().__init__(script_runner, context)
-        self._reader = reader
         self._serde = serde
 
     # -- graph state ------------------------------------------------------------------------
@@ -122,7 +113,9 @@ class SessionState(SessionMethods):
         Raises:
             InvalidConfigError: The status is unknown.
         """
-        return self._run(self._set(session_id, projected_columns("build_status", info)), connection)
+        return self._run(
+            self._set(session_id, rows.projected_columns("build_status", info)), connection
+        )
 
     aupdate_build_status = awaited(update_build_status)
 
@@ -147,7 +140,7 @@ class SessionState(SessionMethods):
             InvalidConfigError: A field is unknown, or a value is invalid.
         """
         _refuse_unknown("metadata", changes, MetadataChanges.__annotations__)
-        columns = validated_columns({n: v for n, v in changes.items() if n != "graph_state"})
+        columns = rows.validated_columns({n: v for n, v in changes.items() if n != "graph_state"})
         if "graph_state" in changes:
             state = changes["graph_state"]
             columns["graph_state"] = None if state is None else self._to_column(state)
@@ -178,7 +171,9 @@ class SessionState(SessionMethods):
             InvalidConfigError: A field is unknown, or a value is too long.
         """
         _refuse_unknown("routing", routing, schemas.RoutingMetadata.model_fields)
-        return self._run(self._set(session_id, projected_columns("routing", routing)), connection)
+        return self._run(
+            self._set(session_id, rows.projected_columns("routing", routing)), connection
+        )
 
     aupdate_routing = awaited(update_routing)
 
@@ -203,7 +198,9 @@ class SessionState(SessionMethods):
             InvalidConfigError: A role is unknown, or a model's name is too long.
         """
         _refuse_unknown("usage", usage, schemas.ModelUsage.model_fields)
-        return self._run(self._set(session_id, projected_columns("model_usage", usage)), connection)
+        return self._run(
+            self._set(session_id, rows.projected_columns("model_usage", usage)), connection
+        )
 
     aupdate_model_usage = awaited(update_model_usage)
 
@@ -295,7 +292,8 @@ class SessionState(SessionMethods):
         if stored.thread_id is not None and stored.checkpoint_id is not None:
             at = {"thread_id": stored.thread_id, "checkpoint_id": stored.checkpoint_id}
             place = Place.of({"configurable": at})
-            values = yield from self._reader.get_values(self._serde, place, is_wanted)
+            reader = CheckpointReader(self._context)
+            values = yield from reader.get_values(self._serde, place, is_wanted)
         found = {clean_text(channel): value for channel, value in (values or {}).items()}
         if values is None or references - found.keys():
             raise errors.HistoryLostError(

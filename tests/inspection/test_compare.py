@@ -22,10 +22,11 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
 
 from langgraph_session_saver.inspection.compare import MOST_CHANGES, compare
-from langgraph_session_saver.inspection.decode import Undecodable, decode, replay
+from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
 from langgraph_session_saver.inspection.text import brief, format_bytes
 
 SERDE = JsonPlusSerializer()
+DECODER = Decoder(SERDE)
 
 
 class Colour(Enum):
@@ -39,7 +40,7 @@ class Point:
 
 
 def decoded(value: Any) -> Any:
-    return decode(SERDE, SERDE.dumps_typed(value))
+    return DECODER.loads_typed(SERDE.dumps_typed(value))
 
 
 def said(before: Any, after: Any) -> list[tuple[str, str]]:
@@ -83,13 +84,13 @@ def test_a_message_is_decoded_with_its_fields() -> None:
 
 def test_an_array_is_named_by_its_shape_and_contents() -> None:
     packed = ormsgpack.packb(("<i4", [2, 2], "C", bytes(16)))
-    found = decode(SERDE, ("msgpack", ormsgpack.packb(ormsgpack.Ext(6, packed))))
+    found = DECODER.loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(6, packed))))
     assert (found["$type"], found["dtype"], found["shape"]) == ("numpy.ndarray", "<i4", [2, 2])
 
 
 def test_old_json_is_decoded_without_reviving_anything() -> None:
     data = b'{"lc": 2, "type": "constructor", "id": ["os", "system"], "kwargs": {"command": "x"}}'
-    assert decode(SERDE, ("json", data)) == {"$type": "os.system", "command": "x"}
+    assert DECODER.loads_typed(("json", data)) == {"$type": "os.system", "command": "x"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_old_json_is_decoded_without_reviving_anything() -> None:
     ],
 )
 def test_undecodable_values_give_the_reason(typed: tuple[str, bytes], reason: str) -> None:
-    found = decode(SERDE, typed)
+    found = DECODER.loads_typed(typed)
     assert isinstance(found, Undecodable)
     assert reason in str(found)
     assert str(found).startswith("cannot be decoded: ")
@@ -112,7 +113,7 @@ def test_undecodable_values_give_the_reason(typed: tuple[str, bytes], reason: st
 
 def test_a_part_that_cannot_be_decoded_does_not_hide_the_others() -> None:
     data = ormsgpack.packb(["read", ormsgpack.Ext(5, b"\x01")])
-    before, after = decode(SERDE, ("msgpack", data)), decode(SERDE, ("msgpack", data))
+    before, after = DECODER.loads_typed(("msgpack", data)), DECODER.loads_typed(("msgpack", data))
 
     assert brief(before).startswith("['read', <cannot be decoded: ")
     assert said(before, after) == [("edited", "[1]")]  # nobody knows whether they are equal
@@ -122,12 +123,12 @@ def test_too_deeply_nested_types_cannot_be_decoded() -> None:
     data = b"\xc0"
     for _ in range(500):
         data = ormsgpack.packb(ormsgpack.Ext(7, data))
-    assert "nested too deeply" in str(decode(SERDE, ("msgpack", data)))
+    assert "nested too deeply" in str(DECODER.loads_typed(("msgpack", data)))
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_are_reported_as_undecodable(data: bytes) -> None:
-    decode(SERDE, ("msgpack", data))
+    DECODER.loads_typed(("msgpack", data))
 
 
 # -- comparing --------------------------------------------------------------------------------
