@@ -142,10 +142,8 @@ def sql(
         SchemaError: A revision is unknown.
     """
     is_name = isinstance(url_or_dialect, str) and "://" not in url_or_dialect
-    make_dialect: Any = parse_url(
-        f"{url_or_dialect}://" if is_name else url_or_dialect
-    ).get_dialect()
-    dialect = make_dialect(paramstyle="named")
+    url = parse_url(f"{url_or_dialect}://" if is_name else url_or_dialect)
+    dialect: Any = url.get_dialect()(paramstyle="named")  # type: ignore[call-arg]
     first, last = _resolved(start or BASE), _resolved(end)
     buffer = io.StringIO()
     options = {

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
@@ -18,10 +17,9 @@ from langgraph_session_saver.checkpointer.encode import new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.projection.status import KINDS, SEVERITY, Reached, status_at
+from langgraph_session_saver.projection.status import KINDS, SEVERITY, status_at
 from langgraph_session_saver.retention import policy
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
-from langgraph_session_saver.retention.policy import Choose, Thinned
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import BATCH
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -105,7 +103,7 @@ class ThreadMaintenance:
             raise InvalidConfigError(
                 f"unknown pruning strategy {strategy!r}: use one of {', '.join(STRATEGIES)}"
             )
-        choose: Choose = policy.keep_nothing if strategy in DELETE else policy.keep_latest
+        choose: policy.Choose = policy.keep_nothing if strategy in DELETE else policy.keep_latest
         if strategy == "keep_last":
             if count is None:
                 raise InvalidConfigError(
@@ -175,7 +173,7 @@ class ThreadMaintenance:
     # -- pruning one thread -----------------------------------------------------------------
 
     def _prune_thread(
-        self, serde: SerializerProtocol, key: bytes, choose: Choose, *, dry_run: bool = False
+        self, serde: SerializerProtocol, key: bytes, choose: policy.Choose, *, dry_run: bool = False
     ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
@@ -206,7 +204,9 @@ class ThreadMaintenance:
             yield from self._project_again(serde, ThreadRef(key, thread_id))
         return replace(total, threads=int(bool(total.checkpoints)))
 
-    def _plan(self, conn: Connection, key: bytes, choose: Choose) -> tuple[str, Thinned | None]:
+    def _plan(
+        self, conn: Connection, key: bytes, choose: policy.Choose
+    ) -> tuple[str, policy.Thinned | None]:
         """A thread's id and what a prune deletes of it; None if there is no such thread."""
         storage = self._context.storage
         thread = storage.threads.get(conn, key)
@@ -215,7 +215,7 @@ class ThreadMaintenance:
         contents = read_contents(storage, conn, key, thread.revision)
         return thread.thread_id, contents.thinned(choose)
 
-    def _carry_out(self, key: bytes, thinned: Thinned) -> Script[tuple[Counts, bool]]:
+    def _carry_out(self, key: bytes, thinned: policy.Thinned) -> Script[tuple[Counts, bool]]:
         """Delete what is planned, a piece in each transaction, until others change the thread.
 
         Returns what was deleted, and whether that is all.
@@ -235,7 +235,7 @@ class ThreadMaintenance:
         return total, True
 
     def _delete_piece(
-        self, conn: Connection, key: bytes, piece: Thinned, revision: int, *, by_order: bool
+        self, conn: Connection, key: bytes, piece: policy.Thinned, revision: int, *, by_order: bool
     ) -> int | None:
         """Delete a piece of a thread of this revision; returns the next, None if it has another."""
         storage = self._context.storage
@@ -250,8 +250,8 @@ class ThreadMaintenance:
         return following
 
     def _plan_and_carry_out(
-        self, conn: Connection, key: bytes, choose: Choose
-    ) -> tuple[str, Thinned | None]:
+        self, conn: Connection, key: bytes, choose: policy.Choose
+    ) -> tuple[str, policy.Thinned | None]:
         """As `_plan`, and delete it in the same transaction."""
         self._context.storage.threads.lock_existing(conn, key)
         thread_id, thinned = self._plan(conn, key, choose)
@@ -284,7 +284,10 @@ class ThreadMaintenance:
             changes.problems = []
         columns = {"checkpoint_id": new.id}
         if not keeps_status:
-            columns = _status_at(new.reached, newest.pending_writes or ())
+            columns = status_at(new.reached, None)
+            channels = {channel for _, channel, _ in newest.pending_writes or ()}
+            if kinds := [KINDS[channel] for channel in channels & KINDS.keys()]:
+                columns["status"] = max(kinds, key=SEVERITY.__getitem__)
 
         def apply(conn: Connection) -> None:
             head = context.storage.threads.lock(conn, thread)
@@ -298,7 +301,7 @@ def _is_at(revision: int, thread: Any) -> bool:
     return bool(thread.revision == revision)
 
 
-def _counted(thinned: Thinned) -> Counts:
+def _counted(thinned: policy.Thinned) -> Counts:
     is_all = not thinned.contents.rows
     loses = is_all or bool(thinned.gone)
     return Counts(int(loses), len(thinned.gone), len(thinned.unused), int(is_all))
@@ -309,12 +312,3 @@ def _check_ids(what: str, ids: Any) -> Sequence[Any]:
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InvalidConfigError(f"{what} is {ids!r:.80}: pass a list of ids")
     return list(ids)
-
-
-def _status_at(newest: Reached, writes: Iterable[PendingWrite]) -> dict[str, Any]:
-    """A thread's status columns, from its newest checkpoint and the pending writes there."""
-    columns = status_at(newest, None)
-    kinds = [KINDS[channel] for _, channel, _ in writes if channel in KINDS]
-    if kinds:
-        columns["status"] = max(kinds, key=SEVERITY.__getitem__)
-    return columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -51,15 +51,10 @@ def run() -> None:
     except Exception as exc:
         if not hasattr(exc, "format_message"):
             raise
-        code = _print_usage_error(exc)
+        usage_error, code = cast("Any", exc), Exit.USAGE
+        if message := usage_error.format_message():  # empty if Typer has printed the help instead
+            err = console(sys.stderr)
+            if usage_error.ctx is not None:
+                err.print(usage_error.ctx.get_usage(), soft_wrap=True)
+            print_error(err, message)  # without passwords: it may repeat a URL that was typed
     sys.exit(int(code or 0))
-
-
-def _print_usage_error(error: Any) -> Exit:
-    """Print a usage error of Typer's without passwords: it may repeat a URL that was typed."""
-    if message := error.format_message():  # empty if Typer has printed the help instead
-        err = console(sys.stderr)
-        if error.ctx is not None:
-            err.print(error.ctx.get_usage(), soft_wrap=True)
-        print_error(err, message)
-    return Exit.USAGE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -12,7 +12,6 @@ from rich.text import Text
 
 from langgraph_session_saver.cli.command import Call, Exit, command, without_passwords
 from langgraph_session_saver.cli.output import add_row, cell, status_cell, table
-from langgraph_session_saver.cli.target import Target
 from langgraph_session_saver.inspection.text import quantity
 
 app = typer.Typer()
@@ -56,12 +55,17 @@ def demo(call: Call) -> None:
         for name, request in demo_graph.REQUESTS.items():
             [newest] = database.history(name, limit=1)
             add_row(shown, cell(name, "cyan"), request, status_cell(newest.doing))
-    commands = [f"langgraph-session-saver {line} {_options(target)}" for line, _ in _NEXT]
+    url = without_passwords(url)
+    options = " ".join(
+        f"--{name.replace('_', '-')} {shlex.quote(value)}"
+        for name, value in asdict(replace(target, url=url)).items()
+        if value
+    )
+    commands = [f"langgraph-session-saver {line} {options}" for line, _ in _NEXT]
     width = max(map(len, commands))
     hints = [
         f"  {line:<{width}}  # {what}" for line, (_, what) in zip(commands, _NEXT, strict=True)
     ]
-    url = without_passwords(url)
     call.answer(
         {"url": url, "made": made, "next": commands},
         f"created {quantity(len(made), 'thread')} in {url}\n",
@@ -69,13 +73,3 @@ def demo(call: Call) -> None:
         Text("\nCommands to try:", "bold"),
         *hints,
     )
-
-
-def _options(target: Target) -> str:
-    """The options that name the target, for a command to copy."""
-    options = {
-        "--url": without_passwords(target.url or ""),
-        "--schema": target.schema,
-        "--table-prefix": target.table_prefix,
-    }
-    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value)

@@ -105,7 +105,14 @@ class Target:
         """Open the database to read; a file may be read-only, and is not created."""
         url = self.parsed()
         if url.get_backend_name() == "sqlite":
-            return Database(_read_only_engine(url), auto_setup=False, **self.tables)
+            path = existing_file(url)
+            engine = create_engine(
+                url.set(database=str(path), query={}),
+                creator=lambda: _connect_read_only(path),
+                poolclass=NullPool,
+                hide_parameters=True,
+            )
+            return Database(engine, auto_setup=False, **self.tables)
         return Database.from_conn_string(url, auto_setup=False, **self.tables)
 
     def writing(self, *, creates: bool = False, **options: Any) -> Database:
@@ -115,7 +122,13 @@ class Target:
         """
         url = self.parsed(creates=creates)
         if url.get_backend_name() == "sqlite":
-            url = _writable_file(url, creates=creates)
+            path = _path_of(url) if creates else existing_file(url)
+            if url.query.get("mode") == "ro" or "immutable" in url.query:
+                raise errors.StoragePermissionError(
+                    f"the URL opens {path} read only, and this command writes"
+                )
+            query = {key: value for key, value in url.query.items() if key not in {"mode", "uri"}}
+            url = url.set(database=str(path), query=query)
         return Database.from_conn_string(url, auto_setup=creates, **self.tables, **options)
 
     def parsed(self, *, creates: bool = False) -> URL:
@@ -149,27 +162,7 @@ def existing_file(url: URL) -> Path:
     return path
 
 
-def _writable_file(url: URL, *, creates: bool) -> URL:
-    path = _path_of(url) if creates else existing_file(url)
-    if url.query.get("mode") == "ro" or "immutable" in url.query:
-        raise errors.StoragePermissionError(
-            f"the URL opens {path} read only, and this command writes"
-        )
-    query = {key: value for key, value in url.query.items() if key not in {"mode", "uri"}}
-    return url.set(database=str(path), query=query)
-
-
 # -- read-only SQLite files -----------------------------------------------------------------------
-
-
-def _read_only_engine(url: URL) -> Engine:
-    path = existing_file(url)
-    return create_engine(
-        url.set(database=str(path), query={}),
-        creator=lambda: _connect_read_only(path),
-        poolclass=NullPool,
-        hide_parameters=True,
-    )
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

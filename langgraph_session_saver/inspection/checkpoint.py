@@ -149,11 +149,9 @@ class DecodedCheckpoint:
     def status(
         self, writes: Iterable[Row[Any]], *, has_next_step: bool
     ) -> tuple[Status, tuple[str, ...]]:
-        """The state of the tasks, and the nodes that have it.
+        """The state of the tasks by the rows that they wrote, and the nodes that have it.
 
-        Args:
-            writes: The rows that the tasks wrote, with or without their data.
-            has_next_step: Whether another checkpoint is the step that these tasks made.
+        `has_next_step` says whether another checkpoint is the step that these tasks made.
         """
         if self.is_unknown:
             return "unknown", ()

@@ -67,19 +67,11 @@ class Change:
     by: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The differences of two values, and the number of those not listed."""
-
-    changes: tuple[Change, ...]
-    more: int = 0
-
-
-def compare(before: Any, after: Any) -> Comparison:
-    """List the differences of two decoded values."""
+def compare(before: Any, after: Any) -> tuple[tuple[Change, ...], int]:
+    """The differences of two decoded values, and the number of those that are not listed."""
     found = _differences("", without_snapshot(before), without_snapshot(after), 0)
     changes = tuple(islice(found, MOST_CHANGES))
-    return Comparison(changes, more=sum(1 for _ in islice(found, MOST_COUNTED)))
+    return changes, sum(1 for _ in islice(found, MOST_COUNTED))
 
 
 def _differences(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:

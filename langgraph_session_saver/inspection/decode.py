@@ -60,7 +60,16 @@ class Decoder:
         try:
             if "+" in typ:
                 typ, content = _decrypt(self._serde, typ, content)
-            return _decode(typ, content)
+            if typ == "null":
+                return None
+            if typ in {"bytes", "bytearray"}:
+                return content
+            if typ == "msgpack":
+                return _unpack(content)
+            if typ == "json":
+                return json.loads(content, object_hook=_json_object)
+            reason = f"format {typ!r} is not decoded here, because reading it may run stored code"
+            return Undecodable(reason, len(content))
         except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
             return Undecodable(str(exc) or type(exc).__name__, len(content))
 
@@ -86,18 +95,6 @@ def _decrypt(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
         return typ, serde.cipher.decrypt(cipher, data)
     except Exception as exc:
         raise ValueError(f"this saver's key does not decrypt it: {exc}") from exc
-
-
-def _decode(typ: str, data: bytes) -> Any:
-    if typ == "null":
-        return None
-    if typ in {"bytes", "bytearray"}:
-        return data
-    if typ == "msgpack":
-        return _unpack(data)
-    if typ == "json":
-        return json.loads(data, object_hook=_json_object)
-    raise ValueError(f"format {typ!r} is not decoded here, because reading it may run stored code")
 
 
 def _unpack(data: bytes, depth: int = 0) -> Any:
@@ -155,9 +152,9 @@ def without_snapshot(value: Any) -> Any:
 def replay(snapshot: Any, writes: Sequence[Any]) -> Any:
     """Apply a `DeltaChannel`'s decoded writes to its snapshot as LangGraph's list reducers do.
 
-    The graph's own reducer is not known here. Lists are joined, an item replaces an earlier one
-    with its id, and a `RemoveMessage` removes one. A snapshot that is not a list is returned as
-    `{"snapshot": …, "writes": […]}`.
+    The graph's own reducer is not known here. Lists are joined, an item takes the place of
+    an earlier one with its id, and a `RemoveMessage` removes one. A snapshot that is not a list is
+    returned as `{"snapshot": …, "writes": […]}`.
     """
     snapshot = without_snapshot(snapshot)
     if snapshot is not None and not isinstance(snapshot, list):
@@ -168,11 +165,6 @@ def replay(snapshot: Any, writes: Sequence[Any]) -> Any:
             items = []
             write = write.get("value")  # noqa: PLW2901
         items += write if isinstance(write, list) else [write]
-    return _deduplicate(items)
-
-
-def _deduplicate(items: Sequence[Any]) -> list[Any]:
-    """Keep the newest item of each id, at the place of the oldest; apply removals."""
     found: dict[Any, Any] = {}
     for n, item in enumerate(items):
         key = item.get("id") if isinstance(item, Mapping) and TYPE in item else None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection import text
-from langgraph_session_saver.inspection.compare import Change, Comparison, compare
+from langgraph_session_saver.inspection.compare import Change, compare
 from langgraph_session_saver.inspection.decode import Undecodable
 from langgraph_session_saver.inspection.values import ChannelValue, NamespaceReader
 from langgraph_session_saver.sql.scripts import Script
@@ -194,12 +194,12 @@ def _channel_diff(old: ChannelValue | None, new: ChannelValue | None) -> Channel
         for when, one in (("before", old), ("after", new))
         if isinstance(one.value, Undecodable)
     ]
-    found = Comparison(()) if notes else compare(old.value, new.value)
-    if not notes and not found.changes:
+    changes, more = ((), 0) if notes else compare(old.value, new.value)
+    if not notes and not changes:
         return None
     if replayed := old.note or new.note:
         notes.append(replayed)
     return ChannelDiff(
         old.channel, "changed", old.size, new.size,
-        changes=found.changes, more=found.more, note="; ".join(notes) or None,
+        changes=changes, more=more, note="; ".join(notes) or None,
     )  # fmt: skip

@@ -103,11 +103,13 @@ class Health:
 
 def read_health(context: Context, engine: Engine, *, sizes: bool) -> Script[Health]:
     """Look at a database, reachable or not."""
+    pool: Any = engine.pool
+    use = (pool.size(), pool.checkedout(), pool.checkedin()) if isinstance(pool, QueuePool) else ()
     unreachable = Health(
         url=engine.url.set(query={}).render_as_string(hide_password=True),
         dialect=engine.url.get_backend_name(),
         driver=engine.dialect.driver,
-        pool=_pool_use(engine),
+        pool=PoolUse(type(pool).__name__, *use),
     )
     probe = Request(lambda conn: _look(conn, context, unreachable, sizes=sizes), "probe")
     try:
@@ -145,11 +147,3 @@ def _look(conn: Connection, context: Context, unreachable: Health, *, sizes: boo
         ),
         measured=measured,
     )
-
-
-def _pool_use(engine: Engine) -> PoolUse:
-    pool: Any = engine.pool
-    kind = type(pool).__name__
-    if not isinstance(pool, QueuePool):
-        return PoolUse(kind)
-    return PoolUse(kind, pool.size(), pool.checkedout(), pool.checkedin())

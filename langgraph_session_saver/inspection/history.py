@@ -8,8 +8,6 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Row
-
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, Status
@@ -255,10 +253,9 @@ class Tree:
         """As those of `Older`, below the last checkpoint that was drawn."""
 
     def draw(self, checkpoint_id: str, parent_id: str | None) -> tuple[int, str, str]:
-        """Draw a checkpoint after all its children; without a parent, its line ends.
+        """Draw a checkpoint after all its children: its column, its line, and the line above it.
 
-        Returns:
-            The column, the line of the tree, and the line above it where branches join.
+        Branches join in the line above. Without a parent, the checkpoint's own line ends.
         """
         lanes = self.lanes
         if checkpoint_id not in lanes:
@@ -310,21 +307,10 @@ def read_history(reader: NamespaceReader, limit: Any, before: Any) -> Script[His
     values = yield from reader.read_blobs(filled, sizes, LARGEST_CONTROL)
     for one in known.values():
         one.set_control({c: values.get(key) for c, key in one.control_keys.items()})
-    tree = Tree(start.lanes if start else ())
-    entries = tuple(_entries(page, known, writes, sizes, tree))
-    older = Older(ids[-1], tuple(tree.lanes)) if len(rows) > limit else None
-    return History(reader.place.thread.thread_id, reader.place.checkpoint_ns, entries, older)
-
-
-def _entries(
-    page: Iterable[DecodedCheckpoint],
-    known: Mapping[str, DecodedCheckpoint],
-    writes: Mapping[str, Sequence[Row[Any]]],
-    sizes: Sizes,
-    tree: Tree,
-) -> Iterator[Entry]:
     continued = {one.parent_id for one in known.values() if one.source == "loop"}
-    for one in page:
+    tree = Tree(start.lanes if start else ())
+
+    def entry(one: DecodedCheckpoint) -> Entry:
         parent, written = known.get(one.parent_id or ""), writes.get(one.id, [])
         is_listed = parent is not None and not parent.row.hidden
         changed = one.changed_since(parent)
@@ -335,7 +321,7 @@ def _entries(
         stored = len(one.row.data) + len(one.row.metadata_data)
         stored += sum(row.stored for row in written)
         stored += sum(sizes[one.keys[c]][1] for c in changed if c in one.keys)
-        yield Entry(
+        return Entry(
             checkpoint_id=one.id,
             parent_id=one.parent_id,
             parent_is_listed=is_listed,
@@ -354,3 +340,7 @@ def _entries(
             graph_above=graph_above,
             problem=one.problem,
         )
+
+    entries = tuple(map(entry, page))
+    older = Older(ids[-1], tuple(tree.lanes)) if len(rows) > limit else None
+    return History(reader.place.thread.thread_id, reader.place.checkpoint_ns, entries, older)

@@ -142,14 +142,10 @@ class DatabaseQueries:
         t, c = self._tables.threads.c, self._tables.checkpoints.c
         filters = {t.session_id: session_id, t.owner_id: owner_id, t.status: status}
         wanted = [column == value for column, value in filters.items() if value is not None]
-        checkpoints = (
-            sa.select(sa.func.count())
-            .where(c.thread_key == t.thread_key, c.hidden.is_(False))
-            .scalar_subquery()
-        )
+        listed = sa.select(sa.func.count()).where(c.thread_key == t.thread_key, c.hidden.is_(False))
         query = sa.select(
             t.thread_id, t.session_id, t.owner_id, t.status, t.status_node, t.status_step,
-            t.created_at, t.updated_at, checkpoints.label("checkpoints"),
+            t.created_at, t.updated_at, listed.label("checkpoints"),
         )  # fmt: skip
         newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
         return _count(conn, self._tables.threads, *wanted), conn.execute(newest).all()

@@ -133,14 +133,9 @@ def brief(value: Any, limit: int = 300) -> str:
 
 
 def _length(value: Any) -> str:
-    units: dict[type, str] = {
-        str: "characters",
-        bytes: "bytes",
-        dict: "keys",
-        list: "items",
-        tuple: "items",
-    }
-    unit = None if isinstance(value, Mapping) and TYPE in value else units.get(type(value))
+    units = {str: "characters", bytes: "bytes", dict: "keys", list: "items", tuple: "items"}
+    kind: Any = None if isinstance(value, Mapping) and TYPE in value else type(value)
+    unit = units.get(kind)
     return f"{len(value):,} {unit}" if unit else "cut"
 
 

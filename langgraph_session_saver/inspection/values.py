@@ -78,11 +78,7 @@ class CheckpointView:
 
 
 class NamespaceReader:
-    """Reads checkpoints of one namespace of a thread, and their values.
-
-    Raises:
-        InvalidConfigError: The thread id or namespace is not valid.
-    """
+    """Reads checkpoints of one namespace of a thread, and their values."""
 
     def __init__(
         self, context: Context, serde: SerializerProtocol, thread_id: Any, checkpoint_ns: Any

@@ -40,12 +40,7 @@ class Pagination(NamedTuple):
     """The cursor of the page before."""
 
     def read(self, record: type[T], *where: ColumnElement[bool]) -> Script[Page[T]]:
-        """Read one page of the rows that meet the conditions, as records.
-
-        Raises:
-            InvalidConfigError: The limit is not a whole number from 1 on, or the cursor is invalid
-                or belongs to another listing.
-        """
+        """Read one page of the rows that meet the conditions, as records."""
         check_number("limit", self.limit, _LARGEST - 1, smallest=1)
         query = select_records(self.columns[0].table, record, *where)
         if self.after is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, update
@@ -84,43 +84,28 @@ def insert_once(
 
 
 def validated_columns(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate what an application sets, as for a graph step, and convert it to columns.
-
-    Raises:
-        InvalidConfigError: A name is not a column that can be set, or a value is invalid.
-    """
+    """Validate what an application sets, as for a graph step, and convert it to columns."""
     settable = SessionChanges.__annotations__
-    if unknown := sorted(changes.keys() - settable.keys()):
-        raise InvalidConfigError(
-            f"a session has no column {', '.join(map(repr, unknown))} to set: use one of "
-            f"{', '.join(settable)}"
-        )
+    refuse_unknown("a session", changes, settable)
     columns: dict[str, Any] = {}
     # In this order, a given `build_artifacts` overrides that of a `BuildInfo`.
-    for name in settable:
-        if name in changes:
-            columns |= _validated(name, changes[name])
+    for name in (name for name in settable if name in changes):
+        value = changes[name]
+        if name in {"owner_id", "scope_id"}:
+            columns[name] = check_optional_id(name, value)
+        elif limit := _TEXT_LENGTHS.get(name):
+            columns[name] = None if value is None else check_text(name, value, limit)
+        elif name == "round_sequence":
+            columns[name] = 0 if value is None else check_number(name, value, LARGEST_INTEGER)
+        elif name.startswith("model_"):
+            columns |= projected_columns("model_usage", {name.removeprefix("model_"): value})
+        else:
+            columns |= projected_columns(name, value)
     return columns
 
 
-def _validated(name: str, value: Any) -> dict[str, Any]:
-    if name in {"owner_id", "scope_id"}:
-        return {name: check_optional_id(name, value)}
-    if name in _TEXT_LENGTHS:
-        return {name: None if value is None else check_text(name, value, _TEXT_LENGTHS[name])}
-    if name == "round_sequence":
-        return {name: 0 if value is None else check_number(name, value, LARGEST_INTEGER)}
-    if name.startswith("model_"):
-        return projected_columns("model_usage", {name.removeprefix("model_"): value})
-    return projected_columns(name, value)
-
-
 def projected_columns(rule: str, value: Any) -> dict[str, Any]:
-    """Convert a value to columns by a built-in projection's rule.
-
-    Raises:
-        InvalidConfigError: The value is invalid.
-    """
+    """Convert a value to columns by a built-in projection's rule, which validates it."""
     read, expected = BUILT_IN_COLUMNS[rule]
     try:
         return dict(read(value))
@@ -128,3 +113,11 @@ def projected_columns(rule: str, value: Any) -> dict[str, Any]:
         raise InvalidConfigError(
             f"{rule} is {shorten(repr(value), 200)}, which is not {expected}: {exc}"
         ) from exc
+
+
+def refuse_unknown(what: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a mapping with other names than the known ones."""
+    if unknown := sorted(map(str, given.keys() - set(known))):
+        raise InvalidConfigError(
+            f"{what} has no {', '.join(map(repr, unknown))}: use {', '.join(known)}"
+        )

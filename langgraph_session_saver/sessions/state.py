@@ -139,7 +139,7 @@ class SessionState(rows.SessionMethods):
         Raises:
             InvalidConfigError: A field is unknown, or a value is invalid.
         """
-        _refuse_unknown("metadata", changes, MetadataChanges.__annotations__)
+        rows.refuse_unknown("metadata", changes, MetadataChanges.__annotations__)
         columns = rows.validated_columns({n: v for n, v in changes.items() if n != "graph_state"})
         if "graph_state" in changes:
             state = changes["graph_state"]
@@ -317,8 +317,4 @@ def _refuse_unknown(what: str, value: Any, known: Iterable[str]) -> None:
         raise errors.InvalidConfigError(
             f"{what} is a {type(value).__name__}: pass a mapping or a model"
         )
-    unknown = sorted(map(str, value.keys() - set(known)))
-    if unknown:
-        raise errors.InvalidConfigError(
-            f"{what} has no {', '.join(map(repr, unknown))}: use {', '.join(known)}"
-        )
+    rows.refuse_unknown(what, value, known)

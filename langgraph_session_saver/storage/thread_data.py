@@ -51,15 +51,12 @@ class Left(NamedTuple):
 class Pace:
     """Chooses how many rows the next transaction deletes, by the time that the last one took.
 
-    Args:
-        first: Multiple of `PIECE` that the first transaction deletes.
-
-    Attributes:
-        most: The rows of the next transaction.
+    The first one deletes a multiple of `PIECE`.
     """
 
     def __init__(self, first: int = 1) -> None:
         self.most = first * PIECE
+        """The rows of the next transaction."""
 
     def restart(self) -> None:
         """Start again, because rows of another table follow."""
@@ -106,15 +103,8 @@ class ThreadData:
     ) -> Left:
         """Delete a thread, its projected rows, and its session if the saver made that.
 
-        Args:
-            conn: A transaction.
-            thread_key: The thread.
-            most: The most rows to delete.
-            only_if: A condition on the thread's row; if it is false, the thread stays.
-            start: Where the transaction before stopped.
-
-        Returns:
-            What is left. If it is the rest, call again.
+        Deletes at most `most` rows, from where the transaction before stopped; call again while
+        the rest is left. A thread whose row does not meet the condition stays.
         """
         row = self.threads.lock_existing(conn, thread_key)
         if row is None:
@@ -184,13 +174,9 @@ class ThreadData:
     def delete_newest_blobs(
         self, conn: sa.Connection, thread_key: bytes, most: int, staying: Collection[bytes] = ()
     ) -> None:
-        """Delete blobs of a thread, deltas before their bases, in an order the database chooses.
+        """Delete blobs of a locked thread, deltas before their bases, as the database chooses.
 
-        Args:
-            conn: A transaction that holds the lock of the thread's row.
-            thread_key: The thread.
-            most: How many at most.
-            staying: The keys of a few that stay, and of all their bases.
+        `staying` are the keys of a few that stay, and of all their bases.
         """
         params = {"thread": thread_key, "most": most, "staying": list(staying)}
         conn.execute(self._delete_newest_blobs, params)
@@ -231,14 +217,7 @@ class ThreadData:
         doomed: Iterable[Position],
         staying: Iterable[Position],
     ) -> None:
-        """Delete checkpoints of a thread and their writes.
-
-        Args:
-            conn: A transaction that holds the lock of the thread's row.
-            thread_key: The thread.
-            doomed: The positions of the checkpoints to delete.
-            staying: The positions of all others.
-        """
+        """Delete checkpoints of a locked thread and their writes; `staying` are all others."""
         others = _by_namespace(staying)
         # Not the writes of checkpoints that are still to come.
         is_there = checkpoint_of_write(self.tables).is_not(None)
@@ -251,32 +230,24 @@ class ThreadData:
             for batch in [ids] if is_range else batches(ids):
                 for table, condition in ((w, is_there), (c, sa.true())):
                     name = table.c.checkpoint_id
-                    ranged = sa.and_(name.between(first, last), name.not_in(between))
-                    conn.execute(
-                        sa.delete(table).where(
-                            table.c.thread_key == thread_key,
-                            table.c.ns_key == ns_key,
-                            ranged if is_range else name.in_(batch),
-                            condition,
-                        )
-                    )
+                    ranged = name.between(first, last) & name.not_in(between)
+                    is_one = ranged if is_range else name.in_(batch)
+                    here = (table.c.thread_key == thread_key, table.c.ns_key == ns_key)
+                    conn.execute(sa.delete(table).where(*here, is_one, condition))
 
     def hide(self, conn: sa.Connection, thread_key: bytes, hidden: Iterable[Position]) -> None:
         """Hide checkpoints of a thread from `list`."""
         c = self.tables.checkpoints
         for ns_key, ids in _by_namespace(hidden).items():
-            of_namespace = sa.and_(c.c.thread_key == thread_key, c.c.ns_key == ns_key)
+            here = sa.update(c).where(c.c.thread_key == thread_key, c.c.ns_key == ns_key)
             for batch in batches(ids):
-                is_one = sa.and_(of_namespace, c.c.checkpoint_id.in_(batch))
-                conn.execute(sa.update(c).where(is_one).values(hidden=True))
+                conn.execute(here.where(c.c.checkpoint_id.in_(batch)).values(hidden=True))
 
     def blob_bases(self, conn: sa.Connection, thread_key: bytes) -> Bases:
         """The base and the depth of every blob of a thread."""
         b = self.tables.blobs.c
-        rows = conn.execute(
-            sa.select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
-        ).all()
-        return {blob_key: (base_key, depth) for blob_key, base_key, depth in rows}
+        query = sa.select(b.blob_key, b.base_key, b.depth).where(b.thread_key == thread_key)
+        return {key: (base_key, depth) for key, base_key, depth in conn.execute(query)}
 
     def delete_blobs(self, conn: sa.Connection, thread_key: bytes, doomed: Iterable[bytes]) -> None:
         """Delete blobs of a thread, in a transaction that holds the lock of its row."""
@@ -300,11 +271,8 @@ class ThreadData:
             if table is self.tables.blobs:
                 query = query.order_by(old.c.depth)  # bases before their deltas
             key = [c.name for c in table.primary_key]
-            conn.execute(
-                self.dialect.insert_ignore(table, key).from_select(
-                    ["thread_key", *(c.name for c in columns)], query
-                )
-            )
+            names = ["thread_key", *(c.name for c in columns)]
+            conn.execute(self.dialect.insert_ignore(table, key).from_select(names, query))
         kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
                 "status_checkpoint_id")  # fmt: skip
         self.threads.change(conn, target.key, {name: getattr(row, name) for name in kept})
