@@ -7,6 +7,7 @@ transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from sqlalchemy import Table
 
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
-from langgraph_session_saver.projection.plain_json import clean_text, shorten, to_json
+from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
 
 Columns = Mapping[str, Any]
 
@@ -245,23 +246,38 @@ def _read_build_status(value: Any) -> Columns:
         return {"build_status": schemas.BuildStatus.PENDING.value}
     if isinstance(value, str):
         return {"build_status": schemas.BuildStatus(value).value}
-    info = schemas.BuildInfo.model_validate(_cleaned(value), from_attributes=True)
+    info = schemas.BuildInfo.model_validate(_read_object(value))
     artifacts = info.model_dump(mode="json", exclude={"status"}, exclude_defaults=True)
     return {"build_status": info.status.value, "build_artifacts": to_json(artifacts)}
 
 
 def _read_build_artifacts(value: Any) -> Columns:
-    artifacts = to_json(value)
-    if artifacts is not None and (not isinstance(artifacts, dict) or "$type" in artifacts):
-        raise ValueError(f"a {type(value).__name__}: neither a mapping nor a model")
-    return {"build_artifacts": artifacts}
+    return {"build_artifacts": None if value is None else _read_object(value)}
 
 
 def _read_aesthetic_scores(value: Any) -> Columns:
+    """The object as it is; the older form gets its total."""
     if value is None:
         return {"aesthetic_scores": None}
-    score = schemas.AestheticScore.model_validate(_cleaned(value), from_attributes=True)
-    return {"aesthetic_scores": to_json(score.model_dump(mode="json", exclude_none=True))}
+    if isinstance(value, schemas.AestheticScore):
+        value = value.model_dump(exclude_none=True)
+    scores = _read_object(value)
+    given = value.get("overall") if isinstance(value, Mapping) else getattr(value, "overall", None)
+    if isinstance(given, int | float) and not 0 <= given <= 100:
+        raise ValueError(f"overall is {given}: it is a number from 0 to 100")
+    with suppress(ValidationError):
+        total = schemas.AestheticScore.model_validate(scores).total
+        if total is not None:
+            scores.setdefault("total", total)
+    return {"aesthetic_scores": scores}
+
+
+def _read_object(value: Any) -> dict[str, Any]:
+    """A mapping, a model or a dataclass as a JSON object."""
+    if not isinstance(value, Mapping) and field_names(value) is None:
+        raise ValueError(f"a {type(value).__name__}: neither a mapping nor a model")
+    found: dict[str, Any] = to_json(value)
+    return found
 
 
 def _read_fields(model: type[BaseModel], value: Any, prefix: str = "") -> Columns:
@@ -305,7 +321,7 @@ BUILT_IN_COLUMNS: Mapping[str, tuple[Callable[[Any], Columns], str]] = {
     "model_usage": (partial(_read_fields, schemas.ModelUsage, prefix="model_"), "ModelUsage"),
     "build_status": (_read_build_status, f"a BuildInfo or one of {', '.join(schemas.BuildStatus)}"),
     "build_artifacts": (_read_build_artifacts, "a mapping or a model"),
-    "aesthetic_scores": (_read_aesthetic_scores, "an AestheticScore"),
+    "aesthetic_scores": (_read_aesthetic_scores, "a mapping or a model"),
 }
 """Channels that are columns of a session: what reads the value, and what it should be."""
 

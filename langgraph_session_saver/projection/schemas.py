@@ -27,7 +27,9 @@ class BuildStatus(StrEnum):
 
 
 class BuildInfo(BaseModel):
-    """A build: its status, and what it made or why it failed."""
+    """A build: its status, and what it made or why it failed; other fields are artifacts too."""
+
+    model_config = ConfigDict(extra="allow")
 
     status: BuildStatus
     pages: list[str] = []
@@ -93,7 +95,12 @@ class OlderDimensions(BaseModel):
 
 
 class AestheticScore(BaseModel):
-    """How good a page looks: `overall` of 100, or in the older form a `total` of 25."""
+    """How good a page looks: `overall` of 100, or in the older form a `total` of 25.
+
+    It reads the two known forms. `aesthetic_scores` may be any other JSON object as well.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     overall: Score | None = None
     total: Annotated[float, Field(ge=5, le=25)] | None = None
@@ -101,19 +108,12 @@ class AestheticScore(BaseModel):
     suggestions: list[Suggestion | str] = []
     passThreshold: float | None = None  # noqa: N815
 
-    @model_validator(mode="before")
-    @classmethod
-    def _total_of_the_older_form(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "overall" not in value and "total" not in value:
-            marks = value.get("dimensions")
-            if isinstance(marks, dict) and set(marks) == set(OlderDimensions.model_fields):
-                return {**value, "total": sum(marks.values())}
-        return value
-
     @model_validator(mode="after")
     def _complete(self) -> AestheticScore:
-        if isinstance(self.dimensions, Dimensions) and self.overall is None:
+        if self.overall is None and isinstance(self.dimensions, Dimensions):
             raise ValueError("a score with these dimensions needs `overall`, 0 to 100")
+        if self.overall is None and self.total is None:
+            self.total = sum(self.dimensions.model_dump().values())
         return self
 
 
@@ -124,5 +124,8 @@ class SessionMetadata(BaseModel):
     graph_state: dict[str, Any] | None = None
     build_status: BuildStatus = BuildStatus.PENDING
     build_artifacts: dict[str, Any] | None = None
-    aesthetic_scores: AestheticScore | None = None
+    aesthetic_scores: Annotated[
+        AestheticScore | dict[str, Any] | None, Field(union_mode="left_to_right")
+    ] = None
+    """An `AestheticScore` if the object has one of its forms."""
     updated_at: datetime | None = None

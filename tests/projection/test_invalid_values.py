@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, TypedDict
@@ -12,7 +13,7 @@ import pytest
 from langgraph_session_saver import ProjectionError, SessionSaver
 from tests.projection.samples import MARKS
 from tests.support.backends import EACH_ONCE, Sql
-from tests.support.rows import State, chain, config, counts, fails, one, put, run
+from tests.support.rows import State, chain, config, counts, fails, from_json, one, put, run
 from tests.support.savers import SaverFactory
 
 BACKENDS_AND_FACES = EACH_ONCE
@@ -58,6 +59,29 @@ async def test_a_bad_value_is_recorded_and_the_checkpoint_saved(
     session = one(sql, "sessions")
     assert (session["skill_id"], session["doc_tier"]) == ("s-1", "d")
     assert session["build_status"] == "pending"
+
+
+@pytest.mark.parametrize("overall", [-1, 100.5, math.nan, math.inf])
+async def test_an_overall_score_out_of_range_is_recorded(
+    saver: SessionSaver, sql: Sql, overall: float
+) -> None:
+    scores = ({"overall": 100}, {"overall": overall, "why": "x"})
+    await run(chain(saver, *({"aesthetic_scores": value} for value in scores)), {})
+
+    assert from_json(one(sql, "sessions")["aesthetic_scores"]) == {"overall": 100}
+    message = one(sql, "session_errors")["message"]
+    assert f"overall is {overall}: it is a number from 0 to 100" in message
+
+
+@pytest.mark.parametrize("column", ["aesthetic_scores", "build_artifacts"])
+@pytest.mark.parametrize("value", [7, "good", [1], b"x"], ids=str)
+async def test_scores_and_artifacts_that_are_no_object_are_recorded(
+    saver: SessionSaver, sql: Sql, column: str, value: Any
+) -> None:
+    await run(chain(saver, {column: {"a": 1}}, {column: value}), {})
+
+    assert from_json(one(sql, "sessions")[column]) == {"a": 1}
+    assert "neither a mapping nor a model" in one(sql, "session_errors")["message"]
 
 
 async def test_a_bad_value_leaves_the_column_as_it_was(saver: SessionSaver, sql: Sql) -> None:

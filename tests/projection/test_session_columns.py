@@ -94,6 +94,57 @@ async def test_build_artifacts_may_be_a_model(saver: SessionSaver, sql: Sql) -> 
     assert from_json(one(sql, "sessions")["build_artifacts"]) == {"pages": ["a.html"]}
 
 
+OBJECTS: dict[str, dict[str, Any]] = {
+    "one number": {"overall": 80},
+    "words": {"overall": "good", "why": ["ä 🌍", None]},
+    "own names": {"layout": {"grid": 4.5, "$type": "x"}, "$type": "score"},
+    "one dimension": {"overall": 80, "dimensions": {"alignment": 85}},
+    "marks that are words": {"dimensions": dict.fromkeys(OLDER_MARKS, "good")},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("column", ["aesthetic_scores", "build_artifacts"])
+@pytest.mark.parametrize("name", OBJECTS)
+async def test_scores_and_artifacts_may_be_any_json_object(
+    saver: SessionSaver, sql: Sql, column: str, name: str
+) -> None:
+    await run(chain(saver, {column: OBJECTS[name]}), {})
+
+    assert from_json(one(sql, "sessions")[column]) == OBJECTS[name]
+    assert not sql("SELECT * FROM session_errors")
+
+
+class Verdict(BaseModel):
+    overall: float
+    hints: list[str]
+
+
+async def test_scores_may_be_a_model_of_the_application(saver: SessionSaver, sql: Sql) -> None:
+    await run(chain(saver, {"aesthetic_scores": Verdict(overall=8, hints=["more air"])}), {})
+
+    stored = from_json(one(sql, "sessions")["aesthetic_scores"])
+    assert stored == {"overall": 8, "hints": ["more air"]}
+
+
+async def test_what_a_known_score_has_besides_is_stored_too(saver: SessionSaver, sql: Sql) -> None:
+    scores = {"overall": 77, "dimensions": MARKS, "judge": {"model": "m-1"}}
+
+    await run(chain(saver, {"aesthetic_scores": scores}), {})
+
+    assert from_json(one(sql, "sessions")["aesthetic_scores"]) == scores
+
+
+async def test_what_a_build_info_has_besides_is_stored_as_artifacts(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    await run(chain(saver, {"build_status": {"status": "success", "url": "https://a.example"}}), {})
+
+    row = one(sql, "sessions")
+    assert row["build_status"] == "success"
+    assert from_json(row["build_artifacts"]) == {"url": "https://a.example"}
+
+
 async def test_aesthetic_scores_are_stored_with_their_suggestions(
     saver: SessionSaver, sql: Sql
 ) -> None:

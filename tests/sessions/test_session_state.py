@@ -293,6 +293,34 @@ async def test_metadata_is_updated_field_by_field(saver: SessionSaver) -> None:
     assert cleared.build_artifacts == {"n": 1}
 
 
+async def test_scores_and_artifacts_set_manually_may_be_any_json_object(
+    saver: SessionSaver,
+) -> None:
+    scores, artifacts = {"overall": 80, "why": ["clear"]}, {"$type": "site", "urls": {}}
+    await saver.sessions.acreate("s", build_artifacts=artifacts)
+    await saver.sessions.aupdate("s", aesthetic_scores={})
+
+    assert await saver.state.aupdate_metadata("s", aesthetic_scores=scores)
+
+    found = await saver.state.ametadata("s")
+    assert found is not None
+    assert (found.aesthetic_scores, found.build_artifacts) == (scores, artifacts)
+    record = await saver.sessions.aget("s")
+    assert record is not None
+    assert (record.aesthetic_scores, record.build_artifacts) == (scores, artifacts)
+
+
+async def test_metadata_reads_a_score_of_a_known_form_with_all_that_it_has(
+    saver: SessionSaver,
+) -> None:
+    await saver.sessions.acreate("s", aesthetic_scores={**SCORE, "judge": "m-1"})
+
+    found = await saver.state.ametadata("s")
+
+    assert found is not None
+    assert found.aesthetic_scores == AestheticScore.model_validate({**SCORE, "judge": "m-1"})
+
+
 async def test_routing_and_models_are_updated_field_by_field(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
 
