@@ -1,44 +1,51 @@
 """ORM models of the session tables, for an application's own queries.
 
-They map the package's tables in the default schema and without a prefix. For tables in another
-schema use `engine.execution_options(schema_translate_map={None: "name"})`. The rows are those that
-graph steps and `saver.sessions` read and write. SQLAlchemy takes each column from the declared
-table; the annotations give it a type for type checkers, and one without a column is refused.
+`Session` and the others map the package's tables in the default schema and without a prefix;
+`models_for` gives the models of another schema or prefix. The rows are those that graph steps and
+`saver.sessions` read and write. SQLAlchemy takes each column from the declared table; the
+annotations give it a type for type checkers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
+from sqlalchemy import inspect
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, relationship
 
-from langgraph_session_saver.schema.tables import build_tables
+from langgraph_session_saver.schema.tables import Tables, build_tables
 
-_TABLES = build_tables()
-
-_OWNED: dict[str, Any] = {
-    "back_populates": "session",
-    "cascade": "all, delete-orphan",
-    "passive_deletes": True,
-}
+if TYPE_CHECKING:
+    from langgraph_session_saver import models  # noqa: PLW0406 - for fields named like models
 
 _WITHOUT_KEYS = {"exclude_properties": ["thread_key", "row_key"]}
 """The keys of projected rows are the saver's own."""
 
 
-class Base(DeclarativeBase):
-    """The base of the models; its `metadata` holds all of the package's tables."""
+def _related(model: str, **options: Any) -> Any:
+    """Declare a relationship to the model that has this name and the same base."""
+    return declared_attr(lambda _: relationship(model, **options))
 
-    metadata = _TABLES.metadata
+
+def _owned(model: str, order: str) -> Any:
+    """Declare the rows that belong to a session."""
+    return _related(
+        model,
+        back_populates="session",
+        order_by=f"{model}.{order}",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+    )
 
 
-class Session(Base):
-    """A session, with the rows that belong to it."""
+# -- what the models of each schema and prefix have in common --------------------------------------
 
-    __table__ = _TABLES.sessions
 
+class _Session:
     id: Mapped[str]
     title: Mapped[str]
     created_at: Mapped[datetime]
@@ -66,15 +73,13 @@ class Session(Base):
     round_sequence: Mapped[int]
     made_by_saver: Mapped[bool]
 
-    messages: Mapped[list[Message]] = relationship(order_by=_TABLES.messages.c.id, **_OWNED)
-    versions: Mapped[list[Version]] = relationship(order_by=_TABLES.versions.c.version, **_OWNED)
-    token_usage: Mapped[list[TokenUsage]] = relationship(
-        order_by=_TABLES.token_usage.c.id, **_OWNED
-    )
-    errors: Mapped[list[SessionError]] = relationship(order_by=_TABLES.errors.c.id, **_OWNED)
+    messages: Mapped[list[Message]] = _owned("Message", "id")
+    versions: Mapped[list[Version]] = _owned("Version", "version")
+    token_usage: Mapped[list[TokenUsage]] = _owned("TokenUsage", "id")
+    errors: Mapped[list[SessionError]] = _owned("SessionError", "id")
     # Only the saver writes threads.
-    threads: Mapped[list[Thread]] = relationship(
-        back_populates="session", viewonly=True, order_by=_TABLES.threads.c.created_at
+    threads: Mapped[list[Thread]] = _related(
+        "Thread", back_populates="session", viewonly=True, order_by="Thread.created_at"
     )
 
     def __init__(self, **values: Any) -> None:
@@ -84,10 +89,7 @@ class Session(Base):
         return f"<Session {self.id!r} {self.title!r}>"
 
 
-class Message(Base):
-    """A message of a session's transcript."""
-
-    __table__ = _TABLES.messages
+class _Message:
     __mapper_args__ = _WITHOUT_KEYS
 
     id: Mapped[int]
@@ -98,16 +100,13 @@ class Message(Base):
     message_id: Mapped[str | None]
     removed_at: Mapped[datetime | None]
 
-    session: Mapped[Session] = relationship(back_populates="messages")
+    session: Mapped[Session] = _related("Session", back_populates="messages")
 
     def __repr__(self) -> str:
         return f"<Message {self.id} of {self.session_id!r}: {self.role}>"
 
 
-class Version(Base):
-    """A numbered page version of a session."""
-
-    __table__ = _TABLES.versions
+class _Version:
     __mapper_args__ = _WITHOUT_KEYS
 
     id: Mapped[int]
@@ -119,16 +118,13 @@ class Version(Base):
     checkpoint_id: Mapped[str | None]
     pinned: Mapped[bool]
 
-    session: Mapped[Session] = relationship(back_populates="versions")
+    session: Mapped[Session] = _related("Session", back_populates="versions")
 
     def __repr__(self) -> str:
         return f"<Version {self.version} of {self.session_id!r}>"
 
 
-class TokenUsage(Base):
-    """A model call: its tokens and their cost."""
-
-    __table__ = _TABLES.token_usage
+class _TokenUsage:
     __mapper_args__ = _WITHOUT_KEYS
 
     id: Mapped[int]
@@ -141,16 +137,13 @@ class TokenUsage(Base):
     total_tokens: Mapped[int]
     cost_usd: Mapped[float]
 
-    session: Mapped[Session] = relationship(back_populates="token_usage")
+    session: Mapped[Session] = _related("Session", back_populates="token_usage")
 
     def __repr__(self) -> str:
         return f"<TokenUsage {self.id} of {self.session_id!r}: {self.model} {self.total_tokens}>"
 
 
-class SessionError(Base):
-    """A failed task, or a value that did not validate."""
-
-    __table__ = _TABLES.errors
+class _SessionError:
     __mapper_args__ = _WITHOUT_KEYS
 
     id: Mapped[int]
@@ -170,16 +163,13 @@ class SessionError(Base):
     recovered_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
-    session: Mapped[Session] = relationship(back_populates="errors")
+    session: Mapped[Session] = _related("Session", back_populates="errors")
 
     def __repr__(self) -> str:
         return f"<SessionError {self.id} of {self.session_id!r}: {self.kind} {self.type}>"
 
 
-class Thread(Base):
-    """A LangGraph thread and its status."""
-
-    __table__ = _TABLES.threads
+class _Thread:
     __mapper_args__ = {"exclude_properties": ["revision", "session_named", "is_first"]}  # noqa: RUF012
 
     thread_key: Mapped[bytes]
@@ -194,7 +184,108 @@ class Thread(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
-    session: Mapped[Session] = relationship(back_populates="threads", viewonly=True)
+    session: Mapped[Session] = _related("Session", back_populates="threads", viewonly=True)
 
     def __repr__(self) -> str:
         return f"<Thread {self.thread_id!r} of {self.session_id!r}: {self.status}>"
+
+
+# -- the models of a schema and prefix ----------------------------------------------------------
+
+_TABLES = build_tables()
+
+
+class Base(DeclarativeBase):
+    """The base of the models; its `metadata` holds all of the package's tables."""
+
+    metadata = _TABLES.metadata
+
+
+class Session(_Session, Base):
+    """A session, with the rows that belong to it."""
+
+    __table__ = _TABLES.sessions
+
+
+class Message(_Message, Base):
+    """A message of a session's transcript."""
+
+    __table__ = _TABLES.messages
+
+
+class Version(_Version, Base):
+    """A numbered page version of a session."""
+
+    __table__ = _TABLES.versions
+
+
+class TokenUsage(_TokenUsage, Base):
+    """A model call: its tokens and their cost."""
+
+    __table__ = _TABLES.token_usage
+
+
+class SessionError(_SessionError, Base):
+    """A failed task, or a value that did not validate."""
+
+    __table__ = _TABLES.errors
+
+
+class Thread(_Thread, Base):
+    """A LangGraph thread and its status."""
+
+    __table__ = _TABLES.threads
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of the tables of one schema and prefix, with the base that they share."""
+
+    Base: type[DeclarativeBase]
+    Session: type[models.Session]
+    Message: type[models.Message]
+    Version: type[models.Version]
+    TokenUsage: type[models.TokenUsage]
+    SessionError: type[models.SessionError]
+    Thread: type[models.Thread]
+
+
+_MODELS: dict[type[Any], type[Any]] = {
+    _Session: Session,
+    _Message: Message,
+    _Version: Version,
+    _TokenUsage: TokenUsage,
+    _SessionError: SessionError,
+    _Thread: Thread,
+}
+
+_known: dict[tuple[str | None, str], Models] = {(None, ""): Models(Base, *_MODELS.values())}
+_lock = Lock()
+
+
+def models_for(*, schema: str | None = None, table_prefix: str = "") -> Models:
+    """The models of the tables of a saver that was made with these options.
+
+    Equal arguments give the same classes; the defaults give those of this module.
+
+    Args:
+        schema: Schema (PostgreSQL) or database (MySQL) that holds the tables.
+        table_prefix: Prefix of all tables' names.
+    """
+    named = schema, table_prefix
+    with _lock:
+        if named not in _known:
+            _known[named] = _models_of(build_tables(*named))
+        return _known[named]
+
+
+def _models_of(tables: Tables) -> Models:
+    table_of = dict(zip(_TABLES, tables, strict=True))
+    about = {"__module__": __name__, "__doc__": Base.__doc__}
+    base = type("Base", (DeclarativeBase,), {**about, "metadata": tables.metadata})
+    models = []
+    for columns, model in _MODELS.items():
+        about = {"__module__": __name__, "__doc__": model.__doc__}
+        table = table_of[inspect(model).local_table]
+        models.append(type(model.__name__, (columns, base), {**about, "__table__": table}))
+    return Models(base, *models)

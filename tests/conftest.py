@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -240,6 +241,19 @@ def backend(_database: Backend, request: pytest.FixtureRequest) -> Iterator[Back
 def sql(backend: Backend) -> Sql:
     """``sql("SELECT …", name=value)``: rows as dicts, over a new connection of its own."""
     return partial(run_sql, backend)
+
+
+@pytest.fixture
+def other_place(backend: Backend, sql: Sql) -> Iterator[str]:
+    """A schema (PostgreSQL) or another database (MariaDB); on SQLite the main one."""
+    if backend.name == "sqlite":
+        yield "main"
+        return
+    name = f"other_{time.time_ns()}"
+    word = {"postgresql": "SCHEMA", "mariadb": "DATABASE"}[backend.name]
+    sql(f"CREATE {word} {name}")
+    yield name
+    sql(f"DROP {word} {name}{' CASCADE' if word == 'SCHEMA' else ''}")
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, func, inspect, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import selectinload
 
@@ -21,6 +23,7 @@ from langgraph_session_saver.models import (
     Thread,
     TokenUsage,
     Version,
+    models_for,
 )
 from tests.support.backends import Backend
 from tests.support.rows import chain, config, run
@@ -171,7 +174,8 @@ def test_each_model_has_a_readable_repr(orm: OrmSession) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_type_checker_knows_every_column_that_is_mapped(model: type[Base]) -> None:
-    known = model.__annotations__.keys() - inspect(model).relationships.keys()
+    columns = model.__bases__[0]
+    known = columns.__annotations__.keys() - inspect(model).relationships.keys()
 
     assert known <= {attr.key for attr in inspect(model).column_attrs}
     not_ours = {"thread_key", "row_key", "is_first", "session_named", "revision"}
@@ -192,6 +196,65 @@ def test_models_work_in_another_schema_by_schema_translation(tmp_path: Any) -> N
             assert conn.exec_driver_sql("SELECT id FROM agents.sessions").scalar() == "s"
             orm.rollback()
     engine.dispose()
+
+
+def test_equal_arguments_give_the_same_models() -> None:
+    assert models_for() is models_for(schema=None, table_prefix="")
+    default = models_for()
+    assert (default.Base, default.Session, default.Thread) == (Base, Session, Thread)
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: models_for(table_prefix="same_"), range(8)))
+    assert len(found) == 1
+    assert models_for(schema="a", table_prefix="same_") not in found
+
+
+def test_models_of_two_prefixes_are_used_side_by_side() -> None:
+    engine = create_engine("sqlite://")
+    ada, leo = models_for(table_prefix="ada_"), models_for(table_prefix="leo_")
+    for models in (ada, leo):
+        models.Base.metadata.create_all(engine)
+    with OrmSession(engine) as orm:
+        messages = [ada.Message(role="user", content="hi")]
+        orm.add_all([ada.Session(id="s", messages=messages), leo.Session(id="s"), leo.Session()])
+        orm.commit()
+        orm.expire_all()
+
+        found = orm.scalars(select(ada.Session)).one()
+        assert ([m.content for m in found.messages], found.errors) == (["hi"], [])
+        assert found.messages[0].session is found
+        assert repr(orm.get_one(leo.Session, "s")) == "<Session 's' 'Untitled session'>"
+        assert not orm.get_one(leo.Session, "s").messages
+    engine.dispose()
+
+
+@pytest.mark.parametrize("face", ["sync"], indirect=True)
+async def test_rows_in_a_schema_with_a_prefix_are_read_through_its_models(
+    make_saver: SaverFactory, backend: Backend, other_place: str
+) -> None:
+    saver = make_saver(schema=other_place, table_prefix="agent_")
+    models = models_for(schema=other_place, table_prefix="agent_")
+    await run(chain(saver, {"messages": [("ai", "Done.")]}), {}, config(owner_id="ada"))
+
+    with OrmSession(backend.engine()) as orm:
+        found = orm.scalars(select(models.Session).where(models.Session.owner_id == "ada")).one()
+        assert [m.content for m in found.messages] == ["Done."]
+        assert [(t.thread_id, t.session is found) for t in found.threads] == [("t", True)]
+        found.messages.append(models.Message(role="user", content="Thanks."))
+        orm.commit()
+    assert [m.content for m in await saver.sessions.amessages("t")] == ["Done.", "Thanks."]
+
+
+@pytest.mark.parametrize("face", ["async"], indirect=True)
+async def test_rows_with_a_prefix_are_read_through_its_models_in_an_async_session(
+    make_saver: SaverFactory, backend: Backend
+) -> None:
+    await run(chain(make_saver(table_prefix="agent_"), {"messages": [("ai", "Done.")]}), {})
+
+    models = models_for(table_prefix="agent_")
+    async with AsyncSession(backend.async_engine()) as orm:
+        with_messages = select(models.Session).options(selectinload(models.Session.messages))
+        (found,) = await orm.scalars(with_messages)
+        assert (found.id, [m.content for m in found.messages]) == ("t", ["Done."])
 
 
 @pytest.mark.parametrize("face", ["async-engine"], indirect=True)

@@ -69,19 +69,6 @@ def expected(backend: Backend) -> dict[str, Any]:
     return made
 
 
-@pytest.fixture
-def other_place(backend: Backend, sql: Sql) -> Iterator[str]:
-    """A schema (PostgreSQL) or another database (MariaDB); on SQLite the main one."""
-    if backend.name == "sqlite":
-        yield "main"
-        return
-    name = f"other_{time.time_ns()}"
-    word = {"postgresql": "SCHEMA", "mariadb": "DATABASE"}[backend.name]
-    sql(f"CREATE {word} {name}")
-    yield name
-    sql(f"DROP {word} {name}{' CASCADE' if word == 'SCHEMA' else ''}")
-
-
 @contextmanager
 def setup_in_another_process(backend: Backend) -> Iterator[None]:
     """Hold the lock that a setup takes."""

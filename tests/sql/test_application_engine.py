@@ -24,7 +24,7 @@ from langgraph_session_saver import (
     migrate,
 )
 from langgraph_session_saver.database import init_db
-from tests.schema.test_setup import OUR_TABLES, other_place, table_names, use_everything
+from tests.schema.test_setup import OUR_TABLES, table_names, use_everything
 from tests.support.backends import Backend, Sql
 from tests.support.faces import FaceName
 from tests.support.rows import config, put
@@ -32,8 +32,6 @@ from tests.support.savers import SaverFactory
 from tests.support.statements import sync_engine_of
 
 pytestmark = pytest.mark.empty_database
-__all__ = ["other_place"]
-
 SERVERS = pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
 PACKAGE = "langgraph_session_saver"
 
