@@ -315,7 +315,10 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     adelete_for_runs = awaited(delete_for_runs)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread, history and pending writes included; a missing source copies nothing."""
+        """Copy a thread, with its history, its pending writes and its times.
+
+        A missing source copies nothing.
+        """
         return self._run(
             self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from langgraph_session_saver.projection.project import SharedPrefix
 from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import Reached, due_nodes
 from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of, origin_of
+from langgraph_session_saver.schema.column_types import utc_now, utc_time
 from langgraph_session_saver.storage.checkpoints import CheckpointRows
 from langgraph_session_saver.validation import check_channels
 
@@ -44,6 +46,8 @@ class NewCheckpoint(NamedTuple):
     id: str
     key: CheckpointKey
     """The primary key of the checkpoint's row."""
+    time: datetime
+    """When it was made, by its own account."""
     checkpoint: Checkpoint
     values: dict[str, Any]
     versions: ChannelVersions
@@ -62,7 +66,7 @@ class NewCheckpoint(NamedTuple):
     @property
     def reached(self) -> Reached:
         """What the thread's status depends on."""
-        return Reached(self.id, due_nodes(self.values), self.step_number)
+        return Reached(self.id, due_nodes(self.values), self.step_number, self.time)
 
     def name(self) -> str:
         """The checkpoint's name in error messages."""
@@ -79,6 +83,7 @@ class NewCheckpoint(NamedTuple):
             session_id=thread.session_id or thread.thread_id,
             thread_id=thread.thread_id,
             checkpoint_id=self.id,
+            time=self.time,
             run_id=self.run_id,
             metadata=self.metadata,
             values=self.values,
@@ -113,6 +118,7 @@ def new_checkpoint(
         place=place,
         id=checkpoint_id,
         key=place.key_of(checkpoint_id),
+        time=utc_time(checkpoint["ts"]) or utc_now(),
         checkpoint=checkpoint,
         values=checkpoint["channel_values"],
         versions=checkpoint["channel_versions"],

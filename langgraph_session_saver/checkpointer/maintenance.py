@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -165,10 +165,11 @@ class ThreadMaintenance:
         target = ThreadRef(thread_key(target_text), target_text)
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
-        copy_thread = self._context.storage.thread_data.copy_thread
-        if (yield Request.write(copy_thread, source, target)):
+        thread_data = self._context.storage.thread_data
+        if (yield Request.write(thread_data.copy_thread, source, target)):
             self._context.forget_thread(target.key)
-            yield from self._project_again(serde, target, keeps_status=True)
+            times = yield Request.read(thread_data.row_times, source)
+            yield from self._project_again(serde, target, times)
 
     # -- pruning one thread -----------------------------------------------------------------
 
@@ -268,9 +269,15 @@ class ThreadMaintenance:
         return row is not None and row.checkpoint_id != storage.checkpoints.latest_root(conn, key)
 
     def _project_again(
-        self, serde: SerializerProtocol, thread: ThreadRef, *, keeps_status: bool = False
+        self,
+        serde: SerializerProtocol,
+        thread: ThreadRef,
+        copied: Mapping[bytes, datetime] | None = None,
     ) -> Script[None]:
-        """Make a thread's projected rows show its newest root checkpoint."""
+        """Make a thread's projected rows show its newest root checkpoint.
+
+        A copy keeps its status, and its rows get the original's times: `copied`, by `row_key`.
+        """
         context = self._context
         config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
         newest = yield from CheckpointReader(context).get_tuple(serde, config)
@@ -280,17 +287,21 @@ class ThreadMaintenance:
         step = new.step(whole=True)
         changes = context.projector.project(step, None, None, whole=True)
         changes.usage = []  # recorded once, by the step that used the tokens
+        for rows, time in ((changes.messages, "timestamp"), (changes.pages, "created_at")):
+            for row in rows:
+                row[time] = (copied or {}).get(row["row_key"], row[time])
         if not context.records_errors:
             changes.problems = []
-        columns = {"checkpoint_id": new.id}
-        if not keeps_status:
+        columns: dict[str, Any] = {"checkpoint_id": new.id, "updated_at": new.time}
+        if copied is None:
+            changes.time = utc_now()  # of what is removed from the rows
             columns = status_at(new.reached, None)
             channels = {channel for _, channel, _ in newest.pending_writes or ()}
             if kinds := [KINDS[channel] for channel in channels & KINDS.keys()]:
                 columns["status"] = max(kinds, key=SEVERITY.__getitem__)
 
         def apply(conn: Connection) -> None:
-            head = context.storage.threads.lock(conn, thread)
+            head = context.storage.threads.lock(conn, thread, new.time)
             context.projected.apply(conn, thread, head, step, changes)
             context.storage.threads.change(conn, thread.key, columns)
 

@@ -38,7 +38,6 @@ from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.policy import Contents, Thinned, keep_last
-from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch
@@ -178,7 +177,7 @@ class CheckpointWriter:
             The thread's row after the step, and under `keep_last` what the thread then stores.
         """
         context, thread = self._context, put.new.place.thread
-        was = context.storage.threads.lock(conn, thread)
+        was = context.storage.threads.lock(conn, thread, put.new.time)
         values = _thread_values(put.new, was, new_revision(was.revision))
         if _only_adds(put, was) and context.storage.batches.run(
             conn, self._batch(put, was, values)
@@ -199,7 +198,7 @@ class CheckpointWriter:
             revision = new_revision(was.revision if is_repeated else 0)
             values = _thread_values(new, was, revision)
         else:
-            values = {"revision": new_revision(was.revision), "updated_at": utc_now()}
+            values = {"revision": new_revision(was.revision), "updated_at": new.time}
         context.storage.checkpoints.put(conn, put.encoded.rows, was.revision, values)
         if not is_newest:
             return was.changed(values)
@@ -316,7 +315,7 @@ def _log_problems(new: NewCheckpoint, changes: Changes) -> None:
 def _thread_values(new: NewCheckpoint, head: Head, revision: int) -> dict[str, Any]:
     """The columns of a thread's row that a step changes."""
     if not new.place.is_root:
-        return {"revision": revision, "updated_at": utc_now()}
+        return {"revision": revision, "updated_at": new.time}
     return {**status_at(new.reached, head.status_checkpoint_id), "revision": revision}
 
 

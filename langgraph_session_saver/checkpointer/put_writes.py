@@ -7,6 +7,7 @@ it before the next `put`, which asks whose writes were good.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from langgraph_session_saver.encoding.serde import dump
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.rules import check_writes
 from langgraph_session_saver.projection.status import KINDS, incidents
+from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Kind
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch
@@ -41,6 +43,8 @@ class _TaskWrites(NamedTuple):
     writes: Sequence[tuple[str, Any]]
     task_id: str
     task_path: str
+    at: datetime
+    """When they were made."""
 
     @property
     def sets_status(self) -> bool:
@@ -61,8 +65,9 @@ class TaskWritesWriter:
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
+        at: datetime | None = None,
     ) -> Script[None]:
-        """Check a task's writes and return the script that stores them."""
+        """Check a task's writes, made at a time or now; return the script that stores them."""
         place = Place.of(config)
         if place.key is None:
             raise InvalidConfigError(
@@ -75,7 +80,7 @@ class TaskWritesWriter:
             check_writes(context.projector.projections, writes)
             checked = context.known_checkpoints.checked_channels
             checked.put(place.key, (checked.get(place.key) or frozenset()).union(channels))
-        task = _TaskWrites(place, place.key, config, writes, task_id, task_path)
+        task = _TaskWrites(place, place.key, config, writes, task_id, task_path, at or utc_now())
         return self._store(serde, task)
 
     def _store(self, serde: SerializerProtocol, task: _TaskWrites) -> Script[None]:
@@ -109,7 +114,7 @@ class TaskWritesWriter:
             The thread's row before and after.
         """
         context, thread = self._context, task.place.thread
-        was = head = context.storage.threads.lock(conn, thread)
+        was = head = context.storage.threads.lock(conn, thread, task.at)
         if batch.upserts:
             context.storage.batches.run(conn, batch)
         # Only now: the put of this checkpoint may have been under way until the lock was free.
@@ -167,7 +172,7 @@ class TaskWritesWriter:
         return self._context.blob_cache.get(task.key.thread_key, key)
 
     def _about(self, task: _TaskWrites) -> dict[str, Any]:
-        """The columns of an error's row that say where it happened."""
+        """The columns of an error's row that say where and when it happened."""
         place, configurable = task.place, task.config["configurable"]
         run_id = (task.config.get("metadata") or {}).get("run_id") or configurable.get("run_id")
         root_id = place.checkpoint_id
@@ -183,6 +188,7 @@ class TaskWritesWriter:
             "run_id": None if run_id is None else str(run_id),
             "task_id": task.task_id,
             "step": None if step is None else step + 1,
+            "created_at": task.at,
         }
 
 

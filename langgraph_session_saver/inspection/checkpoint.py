@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
@@ -17,6 +16,7 @@ from langgraph_session_saver.encoding.keys import blob_key
 from langgraph_session_saver.encoding.serde import is_small
 from langgraph_session_saver.inspection.decode import TYPE, Decoder, Undecodable
 from langgraph_session_saver.projection.status import KINDS, due_nodes, node_of, send_nodes
+from langgraph_session_saver.schema.column_types import utc_time
 
 Status: TypeAlias = Literal["done", "passed", "pending", "interrupted", "error", "unknown"]
 """State of a checkpoint's tasks.
@@ -51,7 +51,7 @@ class DecodedCheckpoint:
         self.seen = _text_keyed(checkpoint.get("versions_seen"))
         """By node, the versions that it has seen."""
         self.updated = _texts(checkpoint.get("updated_channels"))
-        self.time = _time(checkpoint.get("ts"))
+        self.time = utc_time(checkpoint.get("ts"))
         self.absent = frozenset(_texts(absent))
         """The channels that have no value here."""
         inlined = _text_keyed(inline[0] if inline else None)
@@ -183,14 +183,6 @@ def _text_keyed(value: Any) -> Mapping[str, Any]:
 
 def _texts(value: Any) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _send_node(send: Any) -> str:

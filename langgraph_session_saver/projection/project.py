@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table
@@ -16,7 +17,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
 from langgraph_session_saver.projection.plain_json import clean_text, to_json
-from langgraph_session_saver.schema.column_types import JsonText, utc_now
+from langgraph_session_saver.schema.column_types import JsonText
 
 Pricing = Callable[[str, int, int], float]
 """From model, input tokens and output tokens to US dollars."""
@@ -59,6 +60,8 @@ class Changes:
     """Everything that one step changes in projected rows."""
 
     checkpoint_id: str
+    time: datetime
+    """When the checkpoint was made: the time of new rows."""
     base: str | None
     """The checkpoint that the rows show before the step."""
     is_whole: bool
@@ -133,7 +136,7 @@ class Projector:
         """
         if whole or before is None or before.checkpoint_id != parent_id:
             before = _NOTHING
-        changes = Changes(step.checkpoint_id, base=parent_id, is_whole=whole)
+        changes = Changes(step.checkpoint_id, step.time, base=parent_id, is_whole=whole)
         self._apply_rules(step, changes)
         prefixes = prefixes or {}
         messages = self._project_messages(step, before, changes, prefixes)
@@ -147,7 +150,7 @@ class Projector:
 
         All channels of `step` count as changed.
         """
-        shown = Changes(step.checkpoint_id, base=None, is_whole=True)
+        shown = Changes(step.checkpoint_id, step.time, base=None, is_whole=True)
         self._apply_rules(step, shown)
         if changes.state is not None and changes.state.graph_state is not None:
             shown.columns["graph_state"] = JsonText(changes.state.graph_state)
@@ -217,7 +220,7 @@ class Projector:
                         "message_id": clean_text(name),
                         "role": role,
                         "content": clean_text(text),
-                        "timestamp": utc_now(),
+                        "timestamp": step.time,
                         "removed_at": None,
                     }
                     changes.messages.append(row)
@@ -263,7 +266,7 @@ class Projector:
         changes.usage.append(
             {
                 "row_key": _message_key(key),
-                "timestamp": utc_now(),
+                "timestamp": changes.time,
                 "agent_type": clean_text(str(_get(message, "name") or "unknown"))[:255],
                 "model": model[:2048],
                 "input_tokens": tokens_in,
@@ -332,6 +335,7 @@ def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, A
             "html": clean_text(html),
             "description": None if description is None else clean_text(description),
             "checkpoint_id": step.checkpoint_id,
+            "created_at": step.time,
         }
     ]
 

@@ -13,7 +13,6 @@ from langgraph_session_saver.encoding.keys import ThreadRef, hash_key
 from langgraph_session_saver.projection import status
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Problem, Step
-from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.storage.batch import Upsert
 from langgraph_session_saver.storage.parameters import Rows
@@ -82,13 +81,15 @@ class ProjectedRows:
             changes = self._compared(conn, thread.key, changes)
         for upsert, rows in self.upserts(thread, head, changes):
             runner.put(conn, upsert, rows)
-        self._mark_removed(conn, thread.key, changes.removed_messages)
+        self._mark_removed(conn, thread.key, changes)
         for page in changes.pages:
             version = self._store_page(conn, owner, page, is_fork=changes.is_whole)
             if version is None:
                 continue
             if head.is_first:
-                runner.change_session(conn, head.session_id, {"current_version": version})
+                runner.change_session(
+                    conn, head.session_id, {"current_version": version, "updated_at": changes.time}
+                )
             # After the change: the page that was current may be deleted now.
             self.drop_old_pages(conn, head.session_id, version)
         for table, own_rows in changes.rows:
@@ -99,7 +100,7 @@ class ProjectedRows:
     def session_values(self, changes: Changes) -> dict[str, Any]:
         """The columns of a session's row that a step changes."""
         return {
-            **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": utc_now(),
+            **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": changes.time,
         }  # fmt: skip
 
     def _compared(self, conn: Connection, thread_key: bytes, changes: Changes) -> Changes:
@@ -120,12 +121,12 @@ class ProjectedRows:
             usage=[row for row in changes.usage if row["row_key"] not in stored],
         )
 
-    def _mark_removed(self, conn: Connection, thread_key: bytes, removed: list[bytes]) -> None:
+    def _mark_removed(self, conn: Connection, thread_key: bytes, changes: Changes) -> None:
         m = self._tables.messages
         is_shown = (m.c.thread_key == thread_key, m.c.removed_at.is_(None))
-        for batch in batches(removed):
+        for batch in batches(changes.removed_messages):
             gone = update(m).where(*is_shown, m.c.row_key.in_(batch))
-            conn.execute(gone.values(removed_at=utc_now()))
+            conn.execute(gone.values(removed_at=changes.time))
 
     def _store_page(
         self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
@@ -196,7 +197,7 @@ class ProjectedRows:
             return
         failed_at = head.status_checkpoint_id or ""
         if failed_at < reached.id:
-            conn.execute(self._recover, {"thread": thread.key, "recovered_at": utc_now()})
+            conn.execute(self._recover, {"thread": thread.key, "recovered_at": reached.time})
         elif failed_at == reached.id and reached.step is not None:
             # Errors that were stored before their checkpoint lack its step.
             number = {"thread": thread.key, "step": reached.step + 1}
@@ -209,8 +210,8 @@ class ProjectedRows:
         if head.status not in status.SEVERITY:
             return head
         values = {
-            "status": "running", "status_since": utc_now(), "status_step": about["step"],
-            "revision": new_revision(head.revision),
+            "status": "running", "status_since": about["created_at"], "status_step": about["step"],
+            "updated_at": about["created_at"], "revision": new_revision(head.revision),
         }  # fmt: skip
         self._storage.threads.change(conn, thread.key, values)
         return head.changed(values)
@@ -228,7 +229,8 @@ class ProjectedRows:
         """Set the thread's status to the most severe incident, and with `record` store errors.
 
         `about` has the columns of the errors' rows that say where they happened (`checkpoint_id`,
-        `checkpoint_ns`, `run_id`, `task_id` and `step`), and `root_checkpoint_id`.
+        `checkpoint_ns`, `run_id`, `task_id` and `step`) and when (`created_at`), and
+        `root_checkpoint_id`.
         """
         row = {**about, **_owner(thread, head), "thread_id": thread.thread_id}
         root_id = row.pop("root_checkpoint_id")
@@ -243,8 +245,9 @@ class ProjectedRows:
             "status": worst.kind,
             "status_node": worst.node,
             "status_step": about["step"],
-            "status_since": utc_now(),
+            "status_since": about["created_at"],
             "status_checkpoint_id": root_id,
+            "updated_at": about["created_at"],
             "revision": new_revision(head.revision),
         }
         self._storage.threads.change(conn, thread.key, values)
@@ -269,4 +272,5 @@ def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:
         "channel": problem.channel,
         "type": "ProjectionError",
         "message": str(problem),
+        "created_at": step.time,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +39,8 @@ class Step(NamedTuple):
     """The session that the call names, else the thread's id; rows get the stored session."""
     thread_id: str
     checkpoint_id: str
+    time: datetime
+    """When the checkpoint was made."""
     run_id: str | None
     metadata: Mapping[str, Any]
     values: Mapping[str, Any]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection.plain_json import clean_text, shorten
-from langgraph_session_saver.schema.column_types import utc_now
 
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 
@@ -47,6 +47,8 @@ class Reached(NamedTuple):
     due: Sequence[str]
     """The nodes that run next."""
     step: int | None
+    time: datetime
+    """When it was made."""
 
 
 def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
@@ -55,14 +57,13 @@ def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
     The status is left out if `put_writes` has set it for the same checkpoint already: `known_id` is
     the checkpoint that the present status belongs to.
     """
-    now = utc_now()
-    values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": now}
+    values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": reached.time}
     if known_id is None or reached.id > known_id:
         values |= {
             "status": "pending" if reached.due else "done",
             "status_node": ", ".join(reached.due) or None,
             "status_step": reached.step,
-            "status_since": now,
+            "status_since": reached.time,
             "status_checkpoint_id": reached.id,
         }
     elif reached.id == known_id and reached.step is not None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from langgraph_session_saver.retention.lineage import Stored, needed_of_memory, replayed_ancestors
+from langgraph_session_saver.schema.column_types import utc_time
 
 
 class Choice(NamedTuple):
@@ -71,7 +72,7 @@ def keep_since(rows: Sequence[Stored], cutoff: datetime) -> Choice:
         for row in rows
         if not row.checkpoint_ns
         and not row.is_hidden
-        and datetime.fromisoformat(row.references.ts) >= cutoff
+        and (utc_time(row.references.ts) or cutoff) >= cutoff
     ]
     return keep_last(rows, max(1, len(recent)))
 

@@ -29,6 +29,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def utc_time(text: Any) -> datetime | None:
+    """A time in ISO 8601, of which one without a zone is in UTC; None for anything else."""
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (OverflowError, TypeError, ValueError):
+        return None
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """A datetime with microseconds, aware and in UTC in Python, on every database."""
 

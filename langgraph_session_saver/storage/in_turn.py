@@ -28,7 +28,7 @@ from langgraph_session_saver.storage.batch import (
     orphan_params,
     revision_check,
 )
-from langgraph_session_saver.storage.parameters import Rows, padded, row_binds, row_params
+from langgraph_session_saver.storage.parameters import Rows, padded, row_binds, row_params, updating
 
 KEYS_OF_ONE_DELETE = 64
 
@@ -44,11 +44,13 @@ class InTurn:
         self._dialect = dialect
         sessions = tables.sessions
         self._update_session = Statements(
-            sa.update(sessions).where(sessions.c.id == sa.bindparam("session"))
+            updating(sa.update(sessions)).where(sessions.c.id == sa.bindparam("session"))
         )
         self._delete_orphans = Statement(delete_orphaned_writes(tables))
         # Each of these is compiled for every combination of arguments that comes up.
-        self._revision_check = cache(lambda shape: Statements(revision_check(tables, shape)))
+        self._revision_check = cache(
+            lambda shape: Statements(updating(revision_check(tables, shape)))
+        )
         self._insert_row = cache(
             lambda upsert: Statement(upsert.statement(dialect), upsert.columns)
         )
@@ -76,7 +78,7 @@ class InTurn:
     def change_session(
         self, conn: sa.Connection, session_id: str, values: Mapping[str, Any]
     ) -> None:
-        """Update columns of a session's row."""
+        """Update columns of a session's row, `updated_at` among them."""
         self._update_session.of(values).run(conn, {"session": session_id, **values})
 
     def delete_orphans(self, conn: sa.Connection, thread_key: bytes, before: str) -> None:

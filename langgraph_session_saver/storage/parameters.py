@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, ColumnElement, Table, bindparam
+from sqlalchemy import BindParameter, ColumnElement, Table, Update, bindparam, case
 
 T = TypeVar("T")
 
@@ -34,6 +34,17 @@ def list_binds(name: str, column: ColumnElement[Any], count: int) -> list[BindPa
 def list_params(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """The values of `list_binds`."""
     return {f"{name}_{n}": value for n, value in enumerate(values)}
+
+
+def updating(update: Update) -> Update:
+    """An UPDATE whose parameter `updated_at` is the row's new time, unless the old one is later."""
+    column = update.table.c.updated_at
+    return update.values(updated_at=later(column, bindparam("updated_at", type_=column.type)))
+
+
+def later(column: ColumnElement[Any], time: BindParameter[Any]) -> ColumnElement[Any]:
+    """The later one of a column's time and a parameter's."""
+    return case((column > time, column), else_=time)
 
 
 def row_binds(

@@ -21,7 +21,7 @@ from langgraph_session_saver.storage.batch import (
     revision_check,
 )
 from langgraph_session_saver.storage.in_turn import InTurn, delete_orphaned_writes, has_one_key
-from langgraph_session_saver.storage.parameters import Rows, row_params
+from langgraph_session_saver.storage.parameters import Rows, later, row_params
 
 FEW = 4
 """Rows up to which each value is a parameter; the columns of more rows are arrays."""
@@ -119,9 +119,10 @@ def _shape(batch: Batch) -> Any:
 
 def _new_values(name: str, table: sa.Table, columns: Iterable[str]) -> dict[str, Any]:
     """Parameters for the new values of some columns."""
-    return {
+    new: dict[str, Any] = {
         column: sa.bindparam(f"{name}_{column}", type_=table.c[column].type) for column in columns
     }
+    return new | {"updated_at": later(table.c.updated_at, new["updated_at"])}
 
 
 def _prefixed(name: str, new: dict[str, Any]) -> dict[str, Any]:

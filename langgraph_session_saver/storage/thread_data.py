@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
@@ -262,7 +263,7 @@ class ThreadData:
         row = self.threads.lock_existing(conn, source)
         if row is None:
             return False
-        self.threads.lock(conn, target)
+        self.threads.lock(conn, target, row.created_at)
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
             old = table.alias("old")
             columns = [c for c in old.c if c.name != "thread_key"]
@@ -274,9 +275,16 @@ class ThreadData:
             names = ["thread_key", *(c.name for c in columns)]
             conn.execute(self.dialect.insert_ignore(table, key).from_select(names, query))
         kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
-                "status_checkpoint_id")  # fmt: skip
+                "status_checkpoint_id", "updated_at")  # fmt: skip
         self.threads.change(conn, target.key, {name: getattr(row, name) for name in kept})
         return True
+
+    def row_times(self, conn: sa.Connection, thread_key: bytes) -> dict[bytes, datetime]:
+        """The times of a thread's messages and pages, by `row_key`."""
+        m, v = self.tables.messages.c, self.tables.versions.c
+        pages = sa.select(v.row_key, v.created_at).where(v.thread_key == thread_key)
+        messages = sa.select(m.row_key, m.timestamp).where(m.thread_key == thread_key)
+        return {row.row_key: row.timestamp for row in conn.execute(messages.union_all(pages))}
 
 
 def _by_namespace(positions: Iterable[Position]) -> defaultdict[bytes, list[str]]:

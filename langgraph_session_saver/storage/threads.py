@@ -7,6 +7,7 @@ comes between the statements of a step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from secrets import randbits
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, Statements
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.storage.parameters import updating
 
 
 class Head(NamedTuple):
@@ -71,13 +73,13 @@ class Threads:
         session = select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session"))
         self._lock_session = Statement(d.locked(session, t.sessions))
         self._change_thread = Statements(
-            update(t.threads).where(t.threads.c.thread_key == bindparam("key"))
+            updating(update(t.threads)).where(t.threads.c.thread_key == bindparam("key"))
         )
         self._insert_session = Statements(d.insert_ignore(t.sessions, ["id"]))
         self._insert_thread = Statements(d.insert_ignore(t.threads, ["thread_key"]))
 
-    def lock(self, conn: Connection, thread: ThreadRef) -> Head:
-        """Lock a thread's row, and create it and its session if they do not exist.
+    def lock(self, conn: Connection, thread: ThreadRef, at: datetime) -> Head:
+        """Lock a thread's row, and create it and its session, as of a time, if they do not exist.
 
         Raises:
             SessionConflictError: The call names another session or owner than the thread has.
@@ -86,8 +88,8 @@ class Threads:
         row = self._lock_thread.first(conn, wanted)
         if row is None:
             session_id = thread.session_id or thread.thread_id
-            if self._make_session(conn, session_id, thread.owner_id):
-                made = self._make(conn, thread, session_id, is_first=True)
+            if self._make_session(conn, session_id, thread.owner_id, at):
+                made = self._make(conn, thread, session_id, at, is_first=True)
                 if made is not None:
                     return made
             # Another transaction that created both has ended. Steps lock the thread before the
@@ -95,9 +97,10 @@ class Threads:
             row = self._lock_thread.first(conn, wanted)
         if row is None:
             self._lock_session.first(conn, {"session": session_id})
-            self._make(conn, thread, session_id, is_first=not self._count_in(conn, session_id))
+            is_first = not self._count_in(conn, session_id)
+            self._make(conn, thread, session_id, at, is_first=is_first)
             row = self._lock_thread.first(conn, wanted)
-        if self._agree(conn, thread, row):
+        if self._agree(conn, thread, row, at):
             row = self._lock_thread.first(conn, wanted)
         return Head(*(getattr(row, name) for name in Head._fields))
 
@@ -111,7 +114,7 @@ class Threads:
         return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
 
     def _make(
-        self, conn: Connection, thread: ThreadRef, session_id: str, *, is_first: bool
+        self, conn: Connection, thread: ThreadRef, session_id: str, at: datetime, *, is_first: bool
     ) -> Head | None:
         """Create a thread's row; None if it exists, or if the database does not tell."""
         revision = new_revision()
@@ -123,13 +126,20 @@ class Threads:
             "owner_id": thread.owner_id,
             "is_first": is_first,
             "revision": revision,
+            "created_at": at,
+            "updated_at": at,
         }
         is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.reports_inserts
         return Head(session_id, is_first, None, None, revision, None) if is_made else None
 
-    def _make_session(self, conn: Connection, session_id: str, owner_id: str | None) -> bool:
+    def _make_session(
+        self, conn: Connection, session_id: str, owner_id: str | None, at: datetime
+    ) -> bool:
         """Create a session if there is none; returns whether the database says it was created."""
-        row = {"id": session_id, "owner_id": owner_id, "made_by_saver": True}
+        row = {
+            "id": session_id, "owner_id": owner_id, "made_by_saver": True,
+            "created_at": at, "updated_at": at,
+        }  # fmt: skip
         return self._insert_session.of(row).run(conn, row) > 0 and self._dialect.reports_inserts
 
     def _count_in(self, conn: Connection, session_id: str) -> int:
@@ -137,7 +147,7 @@ class Threads:
         count = select(func.count()).select_from(t).where(t.c.session_id == session_id)
         return conn.execute(count).scalar_one()
 
-    def _agree(self, conn: Connection, thread: ThreadRef, row: Any) -> bool:
+    def _agree(self, conn: Connection, thread: ThreadRef, row: Any, at: datetime) -> bool:
         """Check the session and owner that a call names, which the first such call sets.
 
         Returns:
@@ -163,20 +173,20 @@ class Threads:
                     "out"
                 )
             if is_other:
-                self._move(conn, thread, row.session_id, was_first=row.is_first)
+                self._move(conn, thread, row, at)
             changed["session_named"] = True
         if changed:
-            changed["revision"] = new_revision(row.revision)
+            changed |= {"revision": new_revision(row.revision), "updated_at": at}
             self.change(conn, thread.key, changed)
         return bool(changed)
 
-    def _move(self, conn: Connection, thread: ThreadRef, old: str, *, was_first: bool) -> None:
+    def _move(self, conn: Connection, thread: ThreadRef, row: Any, at: datetime) -> None:
         """Move a thread and its projected rows to the session that a call is the first to name."""
-        new = str(thread.session_id)
-        self._make_session(conn, new, thread.owner_id)
+        old, was_first, new = row.session_id, row.is_first, str(thread.session_id)
+        self._make_session(conn, new, thread.owner_id, at)
         self._lock_session.first(conn, {"session": new})
         is_first = not self._count_in(conn, new)
-        self.change(conn, thread.key, {"session_id": new, "is_first": is_first})
+        self.change(conn, thread.key, {"session_id": new, "is_first": is_first, "updated_at": at})
         v = self.tables.versions
         newest = conn.execute(select(func.max(v.c.version)).where(v.c.session_id == new)).scalar()
         offset = 0 if newest is None else newest + 1
@@ -216,13 +226,14 @@ class Threads:
         """Make the oldest thread of a session its first thread, whose steps set its columns."""
         t = self.tables.threads
         oldest = conn.execute(
-            select(t.c.thread_key)
+            select(t.c.thread_key, t.c.updated_at)
             .where(t.c.session_id == session_id)
             .order_by(t.c.created_at, t.c.thread_id)
             .limit(1)
-        ).scalar()
+        ).one_or_none()
         if oldest is not None:
-            self.change(conn, oldest, {"is_first": True, "revision": new_revision(-1)})
+            values = {"is_first": True, "revision": new_revision(-1)}
+            self.change(conn, oldest.thread_key, {**values, "updated_at": oldest.updated_at})
 
     def clear_columns(self, conn: Connection, session_id: str) -> None:
         """Clear the columns of a session that show a graph's state, if a step has set them.

@@ -35,6 +35,7 @@ from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import Place, hash_key, next_version, thread_key
 from langgraph_session_saver.errors import InvalidConfigError, ThreadNotFoundError
+from langgraph_session_saver.schema.column_types import utc_time
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.transfer.other_savers import CheckpointRef, CheckpointRefs, Reader
 from langgraph_session_saver.transfer.progress import Meter, OnProgress
@@ -213,6 +214,7 @@ class Importer:
         tasks: dict[str, list[tuple[str, Any]]] = defaultdict(list)
         for task_id, channel, value in found.pending_writes or ():
             tasks[task_id].append((channel, value))
+        at = utc_time(found.checkpoint["ts"])  # no saver keeps the time of writes
         call = self.reader.task_paths(ref)
         rows: list[tuple[str, str]] = [] if call is None else (yield Aside(call))
         paths = dict(rows)
@@ -222,7 +224,7 @@ class Importer:
             # Special channels have fixed indexes; the others must be numbered from 0.
             writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)
             path = paths[task_id]
-            yield from self._task_writes.put_writes(self.serde, config, writes, task_id, path)
+            yield from self._task_writes.put_writes(self.serde, config, writes, task_id, path, at)
 
 
 def _unique_versions(checkpoint: Checkpoint, parent: Versions) -> Versions:

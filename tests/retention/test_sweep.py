@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from langgraph_session_saver import InvalidConfigError, SessionSaver
 from langgraph_session_saver.checkpointer.maintenance import Counts
@@ -17,7 +18,7 @@ from tests.support.savers import SaverFactory
 BACKENDS_AND_FACES = EACH_ONCE
 
 
-async def aged(make_saver: SaverFactory, sql: Sql, name: str, days: int) -> None:
+async def aged(make_saver: SaverFactory, name: str, days: int) -> None:
     """Create a thread of four checkpoints, last written to some days ago."""
     saver = make_saver()
     where = config(name)
@@ -26,10 +27,6 @@ async def aged(make_saver: SaverFactory, sql: Sql, name: str, days: int) -> None
         made, about, versions = _made(number, moment)
         where = await saver.aput(where if number > 1 else config(name), made, about, versions)
         await saver.aput_writes(where, [("note", number)], f"task {number}")
-    sql(
-        "UPDATE session_threads SET updated_at = :moment WHERE thread_id = :name",
-        moment=moment.replace(tzinfo=None), name=name,
-    )  # fmt: skip
 
 
 def _made(number: int, moment: datetime) -> tuple[Any, Any, Any]:
@@ -57,7 +54,7 @@ async def test_a_dry_run_counts_what_a_sweep_then_removes(
     make_saver: SaverFactory, sql: Sql, limits: Any
 ) -> None:
     for name, days in (("old", 30), ("middle", 10), ("young", 1)):
-        await aged(make_saver, sql, name, days)
+        await aged(make_saver, name, days)
     saver, before = make_saver(), counts(sql)
 
     told = await saver.asweep(**limits, dry_run=True)
@@ -75,8 +72,8 @@ async def test_a_dry_run_counts_what_a_sweep_then_removes(
 async def test_a_sweep_by_age_leaves_the_newest_checkpoint_of_an_old_thread(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
-    await aged(make_saver, sql, "old", 30)
-    await aged(make_saver, sql, "young", 1)
+    await aged(make_saver, "old", 30)
+    await aged(make_saver, "young", 1)
     saver = make_saver()
 
     removed = await saver.asweep(older_than=timedelta(days=7))
@@ -93,8 +90,8 @@ async def test_a_sweep_by_age_leaves_the_newest_checkpoint_of_an_old_thread(
 async def test_a_sweep_by_idle_time_removes_threads_and_their_sessions(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
-    await aged(make_saver, sql, "old", 30)
-    await aged(make_saver, sql, "young", 1)
+    await aged(make_saver, "old", 30)
+    await aged(make_saver, "young", 1)
 
     removed = await make_saver().asweep(idle_for=timedelta(days=7))
 
@@ -103,11 +100,40 @@ async def test_a_sweep_by_idle_time_removes_threads_and_their_sessions(
     assert one(sql, "sessions")["id"] == "young"
 
 
+async def test_a_sweep_by_idle_time_removes_all_idle_threads_of_a_session(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    saver, moment = make_saver(), datetime.now(UTC) - timedelta(days=30)
+    for name in ("first", "second", "third"):
+        made, about, versions = _made(1, moment)
+        await saver.aput(config(name, session_id="s"), made, about, versions)
+
+    removed = await saver.asweep(idle_for=timedelta(days=7))
+
+    assert removed.deleted_threads == 3
+    assert counts(sql)["sessions"] == 0
+
+
+async def test_a_pruned_thread_is_as_idle_as_before(make_saver: SaverFactory) -> None:
+    await aged(make_saver, "old", 30)
+    saver, started = make_saver(), datetime.now(UTC)
+    made = checkpoint(5, {"messages": [HumanMessage("hi")]})
+    made["ts"] = (started - timedelta(days=20)).isoformat()
+    about: Any = {"run_id": "r"}
+    await saver.aput(config("old"), made, about, made["channel_versions"])
+
+    await saver.adelete_for_runs(["r"])
+
+    [message] = (await saver.sessions.amessages("old", removed=True)).items
+    assert message.removed_at is not None
+    assert message.removed_at >= started
+    assert (await saver.asweep(idle_for=timedelta(days=7))).deleted_threads == 1
+
+
 async def test_a_swept_thread_continues(make_saver: SaverFactory, sql: Sql) -> None:
     saver = make_saver()
     graph = chain(saver, {"items": ["a"]}, {"items": ["b"]})
     await run(graph, {"items": ["in"]})
-    sql("UPDATE session_threads SET updated_at = updated_at")
 
     await make_saver().asweep(older_than=timedelta(microseconds=1))
 
