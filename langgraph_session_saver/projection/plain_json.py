@@ -29,6 +29,11 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
+def title_of(text: str) -> str:
+    """The title that a session gets from a message: its text in one line, shortened."""
+    return shorten(" ".join(clean_text(text).split()), 80)
+
+
 def shorten(text: str, limit: int) -> str:
     """Cut text to a length, with an ellipsis if something is cut off."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -16,7 +16,7 @@ from sqlalchemy import Table
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
-from langgraph_session_saver.projection.plain_json import clean_text, to_json
+from langgraph_session_saver.projection.plain_json import clean_text, title_of, to_json
 from langgraph_session_saver.schema.column_types import JsonText
 
 Pricing = Callable[[str, int, int], float]
@@ -67,6 +67,8 @@ class Changes:
     is_whole: bool
     """Whether these describe the whole state, whatever the rows show before."""
     columns: dict[str, Any] = field(default_factory=dict)
+    first_title: str | None = None
+    """The session's title, unless one is set."""
     pages: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     removed_messages: list[bytes] = field(default_factory=list)
@@ -140,6 +142,7 @@ class Projector:
         self._apply_rules(step, changes)
         prefixes = prefixes or {}
         messages = self._project_messages(step, before, changes, prefixes)
+        changes.first_title = self._first_title(step, changes)
         blobs = {**before.message_blobs, **{name: prefixes[name].key for name in prefixes}}
         members, state = self._project_graph_state(step, before, changes, sizes or {})
         changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
@@ -230,6 +233,16 @@ class Projector:
         if not unchanged:
             changes.removed_messages = [_message_key(key) for key in known if key not in now]
         return now
+
+    def _first_title(self, step: rules.Step, changes: Changes) -> str | None:
+        """The title that the first human message makes; None if the step brings no such message."""
+        rows = [p for p in self._messages if p.title]
+        roles = {projection.roles.get("human") for projection in rows}
+        if roles.isdisjoint(row["role"] for row in changes.messages):
+            return None
+        messages = (one for p in rows for one in step.values.get(p.channels[0]) or ())
+        titles = (title_of(_text_of(one)) for one in messages if _kind(one) == "human")
+        return next(filter(None, titles), None)
 
     def _unchanged_in_front(
         self, before: ProjectedState, prefixes: Mapping[str, SharedPrefix]

@@ -14,7 +14,7 @@ from langgraph_session_saver.projection import status
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Problem, Step
 from langgraph_session_saver.sql.compiled import batches
-from langgraph_session_saver.storage.batch import Upsert
+from langgraph_session_saver.storage.batch import FIRST_TITLE, Upsert
 from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.storage import Storage
 from langgraph_session_saver.storage.threads import Head, new_revision
@@ -99,8 +99,11 @@ class ProjectedRows:
 
     def session_values(self, changes: Changes) -> dict[str, Any]:
         """The columns of a session's row that a step changes."""
+        columns = changes.columns
+        if changes.first_title is not None and "title" not in columns:
+            columns = {**columns, FIRST_TITLE: changes.first_title}
         return {
-            **changes.columns, "checkpoint_id": changes.checkpoint_id, "updated_at": changes.time,
+            **columns, "checkpoint_id": changes.checkpoint_id, "updated_at": changes.time,
         }  # fmt: skip
 
     def _compared(self, conn: Connection, thread_key: bytes, changes: Changes) -> Changes:

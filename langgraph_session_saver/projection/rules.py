@@ -19,6 +19,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
+from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
 
@@ -128,6 +129,7 @@ class MessageRows(Projection):
         channel: The channel.
         roles: Message types to project and the role each gets.
         usage: Whether to write `token_usage` rows.
+        title: Whether a session's title is the first human message, shortened, until one is set.
     """
 
     def __init__(
@@ -136,10 +138,12 @@ class MessageRows(Projection):
         *,
         roles: Mapping[str, str] | None = None,
         usage: bool = True,
+        title: bool = True,
     ) -> None:
         self.channels = (channel,)
         self.roles = dict(roles or {"human": "user", "ai": "assistant"})
         self.usage = usage
+        self.title = title
 
 
 class PageVersions(Projection):
@@ -309,7 +313,7 @@ def _read_title(value: Any) -> Columns:
         raise ValueError(f"a {type(value).__name__}, not text")  # noqa: TRY004 - as of Pydantic
     if len(title) > _TITLE_LENGTH:
         raise ValueError(f"{len(title)} characters: at most {_TITLE_LENGTH} fit")
-    return {"title": title or "Untitled session"}
+    return {"title": title or UNTITLED}
 
 
 _TITLE_LENGTH = 512

@@ -36,6 +36,10 @@ SCHEMA_VERSION = "0005"
 """The revision with these tables."""
 
 
+UNTITLED = "Untitled session"
+"""The title of a session that has none."""
+
+
 class TableFactory:
     """Declares tables in one schema, with a prefix in the names of tables, indexes and keys."""
 
@@ -140,7 +144,7 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
         sessions=declare.table(
             "sessions",
             Column("id", Id(THREAD_ID_LENGTH), primary_key=True),
-            _defaulting("title", String(512), "Untitled session"),
+            _defaulting("title", String(512), UNTITLED),
             _created(),
             _updated(),
             _defaulting("current_version", Integer(), 0),

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
-from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.schema.tables import UNTITLED, Tables
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
 
@@ -112,6 +112,18 @@ def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
     return {} if checkpoint is None else dict(zip(names, checkpoint, strict=True))
 
 
+# -- the session's row ----------------------------------------------------------------------------
+
+FIRST_TITLE = "first_title"
+"""Among the new values of a session's row: its title, unless one is set."""
+
+
+def unless_titled(sessions: sa.Table, title: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """A session's title; if that is the default one, another."""
+    own = sessions.c.title
+    return sa.case((own == sa.literal_column(f"'{UNTITLED}'"), title), else_=own)
+
+
 # -- rows ---------------------------------------------------------------------------------------
 
 
@@ -150,7 +162,7 @@ class Batch:
     upserts: list[tuple[Upsert, Rows]]
     revision_check: RevisionCheck | None = None
     session: tuple[str, dict[str, Any]] | None = None
-    """A session's id, and new values of its row."""
+    """A session's id, and new values of its row, `FIRST_TITLE` among them."""
     deletes: list[tuple[sa.Table, Rows]] = field(default_factory=list)
     """Keys of rows to delete, of which the thread's is the first column."""
     orphans_before: tuple[bytes, str] | None = None

@@ -9,7 +9,7 @@ the row. PostgreSQL runs a batch as one statement (`single_statement`), MariaDB 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, Statements, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
+    FIRST_TITLE,
     Batch,
     RevisionCheck,
     Upsert,
@@ -27,6 +28,7 @@ from langgraph_session_saver.storage.batch import (
     not_pruned_params,
     orphan_params,
     revision_check,
+    unless_titled,
 )
 from langgraph_session_saver.storage.parameters import Rows, padded, row_binds, row_params, updating
 
@@ -43,8 +45,11 @@ class InTurn:
         self._tables = tables
         self._dialect = dialect
         sessions = tables.sessions
-        self._update_session = Statements(
-            updating(sa.update(sessions)).where(sessions.c.id == sa.bindparam("session"))
+        update = updating(sa.update(sessions)).where(sessions.c.id == sa.bindparam("session"))
+        first_title = sa.bindparam(FIRST_TITLE, type_=sessions.c.title.type)
+        self._update_session = Statements(update)
+        self._update_untitled = Statements(
+            update.values(title=unless_titled(sessions, first_title))
         )
         self._delete_orphans = Statement(delete_orphaned_writes(tables))
         # Each of these is compiled for every combination of arguments that comes up.
@@ -79,7 +84,7 @@ class InTurn:
         self, conn: sa.Connection, session_id: str, values: Mapping[str, Any]
     ) -> None:
         """Update columns of a session's row, `updated_at` among them."""
-        self._update_session.of(values).run(conn, {"session": session_id, **values})
+        self._session_update(values).run(conn, {"session": session_id, **values})
 
     def delete_orphans(self, conn: sa.Connection, thread_key: bytes, before: str) -> None:
         """Delete writes that have no checkpoint and are older than the given one."""
@@ -95,7 +100,7 @@ class InTurn:
             yield self._upsert(upsert, rows, not_pruned_params(batch.unless_pruned))
         if batch.session is not None:
             session_id, values = batch.session
-            yield self._update_session.of(values), [{"session": session_id, **values}]
+            yield self._session_update(values), [{"session": session_id, **values}]
         for table, rows in batch.deletes:
             if table is self._tables.writes and batch.orphans_before is not None:
                 before = batch.orphans_before[1]
@@ -106,6 +111,10 @@ class InTurn:
                 yield self._delete(table, key, len(some)), [row_params("row", key, some)]
         if batch.orphans_before is not None:
             yield self._delete_orphans, [orphan_params(batch.orphans_before)]
+
+    def _session_update(self, names: Collection[str]) -> Statement:
+        columns = [name for name in names if name != FIRST_TITLE]
+        return (self._update_untitled if FIRST_TITLE in names else self._update_session).of(columns)
 
     def _upsert(self, upsert: Upsert, rows: Rows, condition: dict[str, Any]) -> Part:
         count = len(rows) if upsert.fits_one_statement(rows) else 1

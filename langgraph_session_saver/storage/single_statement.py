@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,12 +13,14 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import (
+    FIRST_TITLE,
     Batch,
     Upsert,
     is_not_pruned,
     not_pruned_params,
     orphan_params,
     revision_check,
+    unless_titled,
 )
 from langgraph_session_saver.storage.in_turn import InTurn, delete_orphaned_writes, has_one_key
 from langgraph_session_saver.storage.parameters import Rows, later, row_params
@@ -117,11 +119,16 @@ def _shape(batch: Batch) -> Any:
     )
 
 
-def _new_values(name: str, table: sa.Table, columns: Iterable[str]) -> dict[str, Any]:
+def _new_values(name: str, table: sa.Table, columns: Collection[str]) -> dict[str, Any]:
     """Parameters for the new values of some columns."""
     new: dict[str, Any] = {
-        column: sa.bindparam(f"{name}_{column}", type_=table.c[column].type) for column in columns
+        column: sa.bindparam(f"{name}_{column}", type_=table.c[column].type)
+        for column in columns
+        if column != FIRST_TITLE
     }
+    if FIRST_TITLE in columns:
+        title = sa.bindparam(f"{name}_{FIRST_TITLE}", type_=table.c.title.type)
+        new["title"] = unless_titled(table, title)
     return new | {"updated_at": later(table.c.updated_at, new["updated_at"])}
 
 

@@ -184,6 +184,8 @@ class ThreadData:
 
     def _delete_rest(self, conn: sa.Connection, row: Any) -> None:
         t, thread_key = self.tables, row.thread_key
+        if row.is_first:
+            self.threads.clear_first_title(conn, thread_key, row.session_id)
         stored = () if self.dialect.cascades_thread_deletes else (t.writes, t.checkpoints, t.blobs)
         for table in (*stored, *self.threads.child_tables(), t.threads):
             conn.execute(sa.delete(table).where(table.c.thread_key == thread_key))

@@ -11,14 +11,16 @@ from datetime import datetime
 from secrets import randbits
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, case, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, literal, select, update
 
 from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.projection.plain_json import title_of
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.schema.tables import UNTITLED, Tables
 from langgraph_session_saver.sql.compiled import Statement, Statements
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.storage.batch import unless_titled
 from langgraph_session_saver.storage.parameters import updating
 
 
@@ -213,6 +215,8 @@ class Threads:
             select(func.count()).where(self.tables.versions.c.session_id == new)
         ).scalar():
             values["current_version"] = row["current_version"] + offset
+        if "title" in values:
+            values["title"] = unless_titled(s, literal(values["title"]))
         if values:
             conn.execute(update(s).where(s.c.id == new).values(**values))
 
@@ -247,6 +251,15 @@ class Threads:
             .where(s.c.id == session_id, s.c.checkpoint_id.is_not(None))
             .values(**dict.fromkeys(shown), build_status="pending")
         )
+
+    def clear_first_title(self, conn: Connection, thread_key: bytes, session_id: str) -> None:
+        """Clear the title of a session if it is one of a thread's first messages."""
+        s, m = self.tables.sessions, self.tables.messages
+        text = func.substr(m.c.content, 1, 1_000)
+        first = select(text).where(m.c.thread_key == thread_key).order_by(m.c.id).limit(8)
+        titles = [title_of(text) for text in conn.execute(first).scalars()]
+        is_first = (s.c.id == session_id, s.c.title.in_(titles))
+        conn.execute(update(s).where(*is_first).values(title=UNTITLED))
 
     def outdate_columns(self, conn: Connection, session_id: str) -> None:
         """Make the next step of a session's first thread set all of the session's columns."""
