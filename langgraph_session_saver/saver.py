@@ -33,6 +33,7 @@ from langgraph_session_saver.projection.project import Pricing
 from langgraph_session_saver.projection.rules import Policy, ProjectionOption, resolve_projections
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
+from langgraph_session_saver.sessions.threads import ThreadRepository
 from langgraph_session_saver.sql.runner import Runner, translated
 from langgraph_session_saver.sql.scripts import ScriptRunner, awaited
 from langgraph_session_saver.sql.urls import make_engine, parse_url
@@ -294,6 +295,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     def sessions(self) -> SessionRepository:
         """Read and change sessions, and their messages, pages, usage and errors."""
         return SessionRepository(self._script_runner, self._context)
+
+    @property
+    def threads(self) -> ThreadRepository:
+        """List, copy and delete threads."""
+        return ThreadRepository(self._script_runner, self._context, self._maintenance, self.serde)
 
     @property
     def state(self) -> SessionState:

@@ -5,7 +5,7 @@ Every check raises `InvalidConfigError`, which names the argument, what was pass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -74,6 +74,13 @@ def check_text(what: str, value: Any, limit: int) -> str:
             f"{what} {value!r:.80} has a lone surrogate, which no database takes"
         ) from exc
     return value
+
+
+def check_one_of(what: str, value: Any, known: Collection[str]) -> str:
+    """Return one of some known texts."""
+    if value not in known:
+        raise InvalidConfigError(f"{what} is {value!r:.80}: use one of {', '.join(known)}")
+    return str(value)
 
 
 def check_filter(wanted: Mapping[str, Any] | None) -> None:

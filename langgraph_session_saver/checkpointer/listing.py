@@ -105,7 +105,7 @@ class Listing:
         size = self._page_size if self._filter else min(self._page_size, self._left)
         get_page = self._context.storage.checkpoints.get_page
         rows = yield Request.read(get_page, self._wanted, size)
-        matching = [row for row in rows if _matches(serde, row, self._filter)]
+        matching = [row for row in rows if matches(serde, row, self._filter)]
         page = [decode(serde, _place_of(row), row) for row in matching[: self._left]]
         yield from self._fill(page)
         self._left -= len(page)
@@ -179,7 +179,7 @@ class Listing:
         return found
 
 
-def _matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
+def matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:
     """Whether metadata equals a filter, compared in Python as `InMemorySaver` does."""
     if not wanted:
         return True

@@ -165,11 +165,17 @@ class ThreadMaintenance:
         target = ThreadRef(thread_key(target_text), target_text)
         if target.key == source:
             raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
+        yield from self.copy(serde, source, target)
+
+    def copy(self, serde: SerializerProtocol, source: bytes, target: ThreadRef) -> Script[bool]:
+        """As `copy_thread`, into a session and for an owner; False if there is no such thread."""
         thread_data = self._context.storage.thread_data
-        if (yield Request.write(thread_data.copy_thread, source, target)):
-            self._context.forget_thread(target.key)
-            times = yield Request.read(thread_data.row_times, source)
-            yield from self._project_again(serde, target, times)
+        if not (yield Request.write(thread_data.copy_thread, source, target)):
+            return False
+        self._context.forget_thread(target.key)
+        times = yield Request.read(thread_data.row_times, source)
+        yield from self._project_again(serde, target, times)
+        return True
 
     # -- pruning one thread -----------------------------------------------------------------
 

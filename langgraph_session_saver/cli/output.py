@@ -88,9 +88,7 @@ def listing(
     """A table of `count` rows, with a line about those that are not in it."""
     if not count:
         return [Text(f"no {noun}s", "dim")]
-    if total is not None and count < total:
-        hint = f"showing {count:,} of {quantity(total, noun)}: raise --limit to see more"
-        return [shown, Text(hint, "dim")]
-    if next_page is not None:
-        return [shown, Text(f"more {noun}s: --after {next_page}", "dim", overflow="fold")]
-    return [shown]
+    if next_page is None:
+        return [shown]
+    what = f"more {noun}s" if total is None else f"{count:,} of {quantity(total, noun)}, more"
+    return [shown, Text(f"{what}: --after {next_page}", "dim", overflow="fold")]

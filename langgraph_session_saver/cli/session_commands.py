@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.history import History
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
 from langgraph_session_saver.projection.plain_json import shorten
+from langgraph_session_saver.sessions.records import ThreadRecord
 
 app = typer.Typer(no_args_is_help=True)
 sessions = typer.Typer(no_args_is_help=True)
@@ -49,6 +50,10 @@ def list_sessions(
         str | None, Option(help="Only this status: pending, building, success or failed.")
     ] = None,
     product_type: Annotated[str | None, Option(help="Only this product type.")] = None,
+    status: Annotated[
+        str | None,
+        Option(help="Only with a thread of this status and none of a more urgent one."),
+    ] = None,
     deleted: Annotated[bool, Option("--deleted", help="Include soft-deleted sessions.")] = False,
     limit: Limit = 20,
     after: After = None,
@@ -59,16 +64,17 @@ def list_sessions(
             owner_id=owner,
             build_status=build_status,
             product_type=product_type,
+            thread_status=status,
             deleted=deleted,
             limit=limit,
             after=after,
         )
-    shown = table("session", "title", "owner", "build", "type", ">page", "updated (UTC)")
+    shown = table("session", "title", "owner", "status", "build", "type", ">page", "updated (UTC)")
     for one in page:
-        status = status_cell("deleted" if one.is_deleted else one.build_status)
+        thread_status = status_cell("deleted" if one.is_deleted else one.thread_status)
         add_row(
-            shown, whole(one.id), one.title, one.owner_id, status, one.product_type,
-            one.current_version, one.updated_at,
+            shown, whole(one.id), one.title, one.owner_id, thread_status,
+            status_cell(one.build_status), one.product_type, one.current_version, one.updated_at,
         )  # fmt: skip
     answer = {"sessions": [asdict(one) for one in page], "next": page.next}
     call.answer(answer, *listing(shown, len(page), "session", next_page=page.next))
@@ -86,19 +92,26 @@ def _read_session(database: Database, session_id: str) -> dict[str, Any]:
     """The session's data under the keys of the command's JSON."""
     repository = database.sessions
     record = repository.get(session_id)
-    _, threads = database.read(database.queries.threads, session_id=session_id, limit=1000)
+    threads = database.threads.list(session_id=session_id, deleted=True, limit=1000)
     messages = repository.messages(session_id, descending=True, limit=10)
     versions = [asdict(one) for one in repository.versions(session_id)]
     usage = repository.usage_summary(session_id=session_id)
     none = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_usd": 0.0}
     return {
         "session": None if record is None else asdict(record),
-        "threads": [row._asdict() for row in threads],
+        "threads": _with_checkpoints(database, threads),
         "messages": [asdict(one) for one in reversed(messages)],
         "versions": [{k: v for k, v in one.items() if k != "html"} for one in versions],
         "open_errors": [asdict(one) for one in repository.errors(session_id, recovered=False)],
         "usage": {k: v for k, v in asdict(usage[0]).items() if k in none} if usage else none,
     }
+
+
+def _with_checkpoints(database: Database, threads: Sequence[ThreadRecord]) -> list[dict[str, Any]]:
+    """Threads with the number of their checkpoints."""
+    ids = [one.thread_id for one in threads]
+    numbers = database.read(database.queries.count_checkpoints, ids)
+    return [{**asdict(one), "checkpoints": numbers[one.thread_id]} for one in threads]
 
 
 def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
@@ -143,7 +156,7 @@ def delete_session(
     """
     with call.target.writing() as database:
         session_id = database.find_id("session", session)
-        total, _ = database.read(database.queries.threads, session_id=session_id, limit=1)
+        total = database.count_threads(session_id=session_id)
         what = f"session {session_id!r} with {text.quantity(total, 'thread')}"
         call.confirm(f"{'Hide' if soft else 'Delete'} {what}?", yes=yes)
         with call.busy("deleting"):
@@ -164,26 +177,24 @@ def list_threads(
         str | None, Option(help="Only this status: pending, running, interrupted, error, done.")
     ] = None,
     limit: Limit = 20,
+    after: After = None,
 ) -> None:
     """List threads, most recently updated first."""
     with call.target.reading() as database:
         session_id = database.find_id("session", session) if session else None
-        total, rows = database.read(
-            database.queries.threads,
-            session_id=session_id, owner_id=owner, status=status, limit=limit,
-        )  # fmt: skip
+        wanted: dict[str, Any] = {"session_id": session_id, "owner_id": owner, "status": status}
+        page = database.threads.list(**wanted, deleted=True, limit=limit, after=after)
+        total, found = database.count_threads(**wanted), _with_checkpoints(database, page)
     shown = table("thread", "session", "owner", "status", ">checkpoints", "updated (UTC)")
-    for row in rows:
-        session = None if row.session_id == row.thread_id else row.session_id
-        status_text = status_cell(row.status, row.status_node)
+    for one, row in zip(page, found, strict=True):
+        session = None if one.session_id == one.thread_id else one.session_id
+        status_text = status_cell(one.status, one.status_node)
         add_row(
-            shown, whole(row.thread_id), session, row.owner_id, status_text, row.checkpoints,
-            row.updated_at,
+            shown, whole(one.thread_id), session, one.owner_id, status_text, row["checkpoints"],
+            one.updated_at,
         )  # fmt: skip
-    found = [row._asdict() for row in rows]
-    call.answer(
-        {"total": total, "threads": found}, *listing(shown, len(rows), "thread", total=total)
-    )
+    answer = {"total": total, "threads": found, "next": page.next}
+    call.answer(answer, *listing(shown, len(page), "thread", total=total, next_page=page.next))
 
 
 @command(app, "history", "history order-17", "history order-17 --limit 10 --json")

@@ -19,6 +19,7 @@ from langgraph_session_saver.checkpointer.maintenance import Counts
 from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
+from langgraph_session_saver.sessions.threads import conditions
 from langgraph_session_saver.sql.scripts import read_script
 from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, parse_url, sync_url
 
@@ -39,6 +40,11 @@ class Database(SessionSaver):
     ) -> T:
         """Run a read-only operation, after the schema has been verified."""
         return self._run(read_script(operation, *args, **kwargs))
+
+    def count_threads(self, **wanted: str | None) -> int:
+        """The number of threads with a status, of a session, and of an owner."""
+        where = conditions(self._context.tables, **wanted)
+        return self.read(self.queries.count_threads, *where)
 
     def find_faults(self) -> tuple[list[tuple[str, int, str]], str | None]:
         """Rows whose other half is missing, and what the database itself reports as damaged."""

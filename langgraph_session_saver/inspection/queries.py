@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from langgraph_session_saver.encoding.chains import CHANGED
 from langgraph_session_saver.encoding.delta import read_number, target_length, unpack
 from langgraph_session_saver.encoding.framing import RAW, unframe
-from langgraph_session_saver.encoding.keys import KEY_BYTES, Place
+from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
 
@@ -129,26 +129,18 @@ class DatabaseQueries:
         query = sa.select(column).where(_starts_with(column, prefix)).order_by(column).limit(limit)
         return list(conn.execute(query).scalars())
 
-    def threads(
-        self,
-        conn: sa.Connection,
-        *,
-        session_id: str | None = None,
-        owner_id: str | None = None,
-        status: str | None = None,
-        limit: int,
-    ) -> tuple[int, Sequence[Any]]:
-        """The number of threads, and the rows of those updated last."""
+    def count_threads(self, conn: sa.Connection, *conditions: sa.ColumnElement[bool]) -> int:
+        """The number of threads that meet the conditions."""
+        return _count(conn, self._tables.threads, *conditions)
+
+    def count_checkpoints(self, conn: sa.Connection, thread_ids: Iterable[str]) -> dict[str, int]:
+        """The number of listed checkpoints by thread id."""
         t, c = self._tables.threads.c, self._tables.checkpoints.c
-        filters = {t.session_id: session_id, t.owner_id: owner_id, t.status: status}
-        wanted = [column == value for column, value in filters.items() if value is not None]
-        listed = sa.select(sa.func.count()).where(c.thread_key == t.thread_key, c.hidden.is_(False))
-        query = sa.select(
-            t.thread_id, t.session_id, t.owner_id, t.status, t.status_node, t.status_step,
-            t.created_at, t.updated_at, listed.label("checkpoints"),
-        )  # fmt: skip
-        newest = query.where(*wanted).order_by(t.updated_at.desc(), t.thread_id).limit(limit)
-        return _count(conn, self._tables.threads, *wanted), conn.execute(newest).all()
+        ids = list(thread_ids)
+        query = sa.select(t.thread_id, sa.func.count().label("checkpoints")).group_by(t.thread_id)
+        query = query.where(c.thread_key == t.thread_key, c.hidden.is_(False))
+        found = _in_batches(conn, query, t.thread_key, [thread_key(one) for one in ids])
+        return dict.fromkeys(ids, 0) | {row.thread_id: row.checkpoints for row in found}
 
     def channels_by_bytes(self, conn: sa.Connection, limit: int) -> Sequence[Any]:
         """The channels whose values take the most bytes, with counts of versions and changes."""

@@ -22,6 +22,9 @@ KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 
 SEVERITY = {"interrupted": 1, "error": 2}
 
+STATUSES = ("done", "pending", "running", "interrupted", "error")
+"""All statuses, from the least to the most urgent."""
+
 _PULL = re.compile(r"~__pregel_pull, ([^,]+)")
 
 _PUSH = re.compile(r"~__pregel_push, (\d+)(?:, \d+)?")  # the index, and in newer versions a flag

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import ge, gt, le, lt
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Column, ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.schema.column_types import UTCDateTime
-from langgraph_session_saver.sessions.records import Page, select_records
+from langgraph_session_saver.sessions.records import Page, Source, field_names, select_records
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import check_moment, check_number, check_text
 
@@ -28,30 +28,58 @@ PAGE_SIZE = 50
 
 _LARGEST, _LONGEST = (1 << 63) - 1, 512
 
+_MOST_ROWS = 1_000
+"""Rows that a query for matching ones reads, unless the page is larger."""
+
 
 class Pagination(NamedTuple):
     """A total order of a table's rows, and the page of it to read."""
 
-    columns: Sequence[Column[Any]]
-    """One or two columns to order by, never NULL; the last one is unique."""
+    columns: Sequence[ColumnElement[Any]]
+    """One or two columns to order by, never NULL; the last one is a table's, and unique."""
     descending: bool
     limit: int
     after: str | None
     """The cursor of the page before."""
 
-    def read(self, record: type[T], *where: ColumnElement[bool]) -> Script[Page[T]]:
-        """Read one page of the rows that meet the conditions, as records."""
+    def read(
+        self, record: type[T], *where: ColumnElement[bool], source: Source | None = None
+    ) -> Script[Page[T]]:
+        """Read one page of the rows that meet the conditions, as records, in one query.
+
+        The source is the order's table, unless another is given.
+
+        Raises:
+            InvalidConfigError: The limit is not a whole number from 1 on, or the cursor is invalid
+                or belongs to another listing.
+        """
+        query = select_records(self._table if source is None else source, record, *where)
+        return self.read_matching(query, record, lambda _row: True)
+
+    def read_matching(
+        self, query: Select[Any], record: type[T], matches: Callable[[Row[Any]], bool]
+    ) -> Script[Page[T]]:
+        """Read one page of a query's rows that match, in as many queries as it takes."""
         check_number("limit", self.limit, _LARGEST - 1, smallest=1)
-        query = select_records(self.columns[0].table, record, *where)
-        if self.after is not None:
-            query = query.where(self._is_after(self._decode(self.after)))
-        order = [column.desc() if self.descending else column for column in self.columns]
+        names = field_names(record)
+        query = query.add_columns(*(c for c in self.columns if c.name not in names))
+        query = query.order_by(*(c.desc() if self.descending else c for c in self.columns))
+        after = None if self.after is None else self._decode(self.after)
         # One row more than the page has, to see whether there is another page.
-        query = query.order_by(*order).limit(self.limit + 1)
-        rows = yield Request.read(lambda conn: conn.execute(query).mappings().all())
-        shown = rows[: self.limit]
-        following = self._encode(shown[-1]) if len(rows) > self.limit else None
-        return Page(tuple(record(**row) for row in shown), following)
+        found: list[Row[Any]] = []
+        size = self.limit + 1
+        while True:
+            next_rows = query if after is None else query.where(self._is_after(after))
+            rows = yield Request.read(_all, next_rows.limit(size))
+            found += filter(matches, rows)
+            if len(found) > self.limit or len(rows) < size:
+                break
+            after = self._values(rows[-1])
+            size = max(size, min(2 * size, _MOST_ROWS))
+        shown = found[: self.limit]
+        following = self._encode(shown[-1]) if len(found) > self.limit else None
+        items = (record(**{name: getattr(row, name) for name in names}) for row in shown)
+        return Page(tuple(items), following)
 
     def _is_after(self, values: Sequence[Any]) -> Any:
         """The condition for the rows after a cursor; an index on the first column serves it."""
@@ -65,14 +93,20 @@ class Pagination(NamedTuple):
     # -- cursors ----------------------------------------------------------------------------
 
     @property
+    def _table(self) -> Any:
+        return self.columns[-1].table
+
+    @property
     def _mark(self) -> str:
         """What a cursor is valid for: the table, the columns and the direction."""
         names = ",".join(column.name for column in self.columns)
-        return f"{self.columns[0].table}:{names}:{'desc' if self.descending else 'asc'}"
+        return f"{self._table}:{names}:{'desc' if self.descending else 'asc'}"
 
-    def _encode(self, row: Any) -> str:
-        values = [row[column.name] for column in self.columns]
-        data = json.dumps([self._mark, *values], separators=(",", ":"), default=str)
+    def _values(self, row: Row[Any]) -> list[Any]:
+        return [getattr(row, column.name) for column in self.columns]
+
+    def _encode(self, row: Row[Any]) -> str:
+        data = json.dumps([self._mark, *self._values(row)], separators=(",", ":"), default=str)
         return base64.urlsafe_b64encode(data.encode()).decode("ascii").rstrip("=")
 
     def _decode(self, cursor: Any) -> list[Any]:
@@ -92,7 +126,11 @@ class Pagination(NamedTuple):
         )
 
 
-def _checked(column: Column[Any], value: Any) -> Any:
+def _all(conn: Connection, query: Select[Any]) -> Sequence[Row[Any]]:
+    return conn.execute(query).all()
+
+
+def _checked(column: ColumnElement[Any], value: Any) -> Any:
     """A cursor's value as the column's type; a `ValueError` or `TypeError` if it cannot be one."""
     if isinstance(column.type, UTCDateTime):
         return check_moment("after", datetime.fromisoformat(value))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
-from typing import Any, Generic, TypedDict, TypeVar, overload
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypedDict, TypeVar, overload
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, select
 
 from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
 
@@ -47,6 +47,8 @@ class SessionRecord:
     status: str | None
     """Set by the application, or "deleted"."""
     round_sequence: int
+    thread_status: str | None
+    """The most urgent status of the session's threads; None if none has a status."""
 
     @property
     def is_deleted(self) -> bool:
@@ -76,6 +78,28 @@ class SessionChanges(TypedDict, total=False):
     scope_id: str | None
     status: str | None
     round_sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRecord:
+    """A row of `session_threads`, with what its session says."""
+
+    thread_id: str
+    session_id: str
+    title: str
+    """The session's title."""
+    owner_id: str | None
+    """The thread's owner; if no call has named one, its session's."""
+    status: str | None
+    """`pending`, `running`, `interrupted`, `error` or `done`; None before the first checkpoint."""
+    status_node: str | None
+    """The nodes that run next, wait for an answer or failed."""
+    status_step: int | None
+    status_since: datetime | None
+    checkpoint_id: str | None
+    """The newest checkpoint of the root namespace."""
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +205,34 @@ class Page(Sequence[T], Generic[T]):
         return len(self.items)
 
 
-def select_records(
-    table: FromClause, record: type[Any], *where: ColumnElement[bool]
-) -> Select[Any]:
-    """Select the table's columns that a record has as fields."""
-    return select(*(table.c[field.name] for field in fields(record))).where(*where)
+class Extended(NamedTuple):
+    """A table with columns that are computed, or that stand for its own."""
+
+    c: Mapping[str, ColumnElement[Any]]
+
+    @classmethod
+    def of(cls, table: Table, **computed: ColumnElement[Any]) -> Self:
+        """Add columns to a table's."""
+        return cls(dict(table.c.items()) | {k: v.label(k) for k, v in computed.items()})
+
+
+Source: TypeAlias = FromClause | Extended
+"""Where records are read from."""
+
+
+def select_records(source: Source, record: type[Any], *where: ColumnElement[bool]) -> Select[Any]:
+    """Select the columns that a record has as fields."""
+    return select(*(source.c[name] for name in field_names(record))).where(*where)
+
+
+def field_names(record: type[Any]) -> list[str]:
+    """The names of a record's fields."""
+    return [field.name for field in fields(record)]
 
 
 def first(
-    conn: Connection, table: FromClause, record: type[T], *where: ColumnElement[bool]
+    conn: Connection, source: Source, record: type[T], *where: ColumnElement[bool]
 ) -> T | None:
     """Read the first row that meets the conditions, as a record."""
-    row = conn.execute(select_records(table, record, *where)).mappings().first()
+    row = conn.execute(select_records(source, record, *where)).mappings().first()
     return None if row is None else record(**row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
@@ -14,6 +14,7 @@ from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
+from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
@@ -37,6 +38,7 @@ from langgraph_session_saver.validation import (
     check_id,
     check_moment,
     check_number,
+    check_one_of,
     check_optional_id,
     check_text,
 )
@@ -50,7 +52,9 @@ Group = Literal["agent", "model", "day"]
 
 _LARGEST_TOKEN_COUNT = (1 << 53) - 1
 
-ORDERS = ("updated_at", "created_at", "title", "build_status", "current_version", "id")
+ORDERS = (
+    "updated_at", "created_at", "title", "build_status", "current_version", "thread_status", "id"
+)  # fmt: skip
 """The columns to order by, none of which is ever NULL."""
 
 
@@ -101,9 +105,10 @@ class SessionRepository(rows.SessionMethods):
             conn.execute(insert(self._tables.sessions), row)
             return self._existing(conn, session_id)
 
-        sessions = self._tables.sessions
         try:
-            return (yield from rows.insert_once(insert_row, sessions, SessionRecord, identity))
+            return (
+                yield from rows.insert_once(insert_row, self._sessions, SessionRecord, identity)
+            )
         except BrokenReferenceError as exc:
             raise conflict from exc
 
@@ -122,6 +127,7 @@ class SessionRepository(rows.SessionMethods):
         build_status: str | None = None,
         product_type: str | None = None,
         complexity: str | None = None,
+        thread_status: str | None = None,
         updated_since: datetime | None = None,
         updated_before: datetime | None = None,
         deleted: bool = False,
@@ -138,12 +144,14 @@ class SessionRepository(rows.SessionMethods):
             build_status: Only sessions with this build status.
             product_type: Only sessions of this product type.
             complexity: Only sessions of this complexity.
+            thread_status: Only sessions whose threads' most urgent status is this one: of "done",
+                "pending", "running", "interrupted" and "error", the last that a thread has.
             updated_since: Only sessions updated at this time or later.
             updated_before: Only sessions updated before this time.
             deleted: Whether to include soft-deleted sessions.
-            order_by: `updated_at`, `created_at`, `title`, `build_status`, `current_version` or
-                `id`; equal values are ordered by id.
-            descending: Whether the largest come first.
+            order_by: `updated_at`, `created_at`, `title`, `build_status`, `current_version`,
+                `thread_status` (by urgency) or `id`; equal values are ordered by id.
+            descending: Whether the largest or most urgent come first.
             limit: The number of sessions in a page.
             after: The `next` of the page before.
             connection: Where to run, as part of your transaction.
@@ -151,25 +159,31 @@ class SessionRepository(rows.SessionMethods):
         Raises:
             InvalidConfigError: A filter, the order, the limit or the cursor is invalid.
         """
-        s = self._tables.sessions.c
-        where = []
+        s, extended = self._tables.sessions.c, self._sessions.c
+        where: list[ColumnElement[bool]] = []
         if owner_id is not None:
             where.append(s.owner_id == check_id("owner_id", owner_id))
         if build_status is not None:
-            where.append(s.build_status == _one_of("build_status", build_status, [*BuildStatus]))
+            where.append(
+                s.build_status == check_one_of("build_status", build_status, [*BuildStatus])
+            )
         if product_type is not None:
             where.append(s.product_type == check_text("product_type", product_type, 50))
         if complexity is not None:
             where.append(s.complexity == check_text("complexity", complexity, 20))
+        if thread_status is not None:
+            status = check_one_of("thread_status", thread_status, STATUSES)
+            where.append(extended["thread_status"] == status)
         if check_moment("updated_since", updated_since) is not None:
             where.append(s.updated_at >= updated_since)
         if check_moment("updated_before", updated_before) is not None:
             where.append(s.updated_at < updated_before)
         if not deleted:
             where.append(func.coalesce(s.status, "") != DELETED)
-        order = [s[_one_of("order_by", order_by, ORDERS)], s.id]
+        by = check_one_of("order_by", order_by, ORDERS)
+        order = [extended["thread_rank" if by == "thread_status" else by], s.id]
         pagination = Pagination(order[-1:] if order_by == "id" else order, descending, limit, after)
-        return self._run(pagination.read(SessionRecord, *where), connection)
+        return self._run(pagination.read(SessionRecord, *where, source=self._sessions), connection)
 
     alist = awaited(list)  # noqa: A003 - the method above
 
@@ -313,7 +327,7 @@ class SessionRepository(rows.SessionMethods):
         """
         row = {
             "session_id": check_id("session_id", session_id),
-            "role": _one_of("role", role, ("user", "assistant", "system", "tool")),
+            "role": check_one_of("role", role, ("user", "assistant", "system", "tool")),
             "content": self._text("content", content),
             "message_id": check_optional_id("message_id", message_id),
             "timestamp": utc_now(),
@@ -530,7 +544,7 @@ class SessionRepository(rows.SessionMethods):
             "model": u.c.model,
             "day": self._context.dialect.day(u.c.timestamp).label("day"),
         }
-        groups = [columns[_one_of("by", name, columns)] for name in dict.fromkeys(by)]
+        groups = [columns[check_one_of("by", name, columns)] for name in dict.fromkeys(by)]
         tokens = [u.c.input_tokens, u.c.output_tokens, u.c.total_tokens]
         # Databases sum integers up as decimals.
         sums = [cast(func.sum(column), column.type).label(column.name) for column in tokens]
@@ -613,12 +627,6 @@ class SessionRepository(rows.SessionMethods):
 def _of_session(table: Table, session_id: Any) -> ColumnElement[bool]:
     """The condition for the rows of a session."""
     return table.c.session_id == check_id("session_id", session_id)
-
-
-def _one_of(what: str, value: Any, known: Collection[str]) -> str:
-    if value not in known:
-        raise errors.InvalidConfigError(f"{what} is {value!r:.80}: use one of {', '.join(known)}")
-    return str(value)
 
 
 def _delete_piece(conn: Connection, table: Table, session_id: str) -> bool:

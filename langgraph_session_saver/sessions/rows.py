@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, update
+from sqlalchemy import Connection, case, func, select, update
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.projection.rules import BUILT_IN_COLUMNS, FROM_STATE
+from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.sessions.records import SessionChanges, SessionRecord, first
+from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.sessions.records import (
+    Extended,
+    SessionChanges,
+    SessionRecord,
+    Source,
+    first,
+)
 from langgraph_session_saver.sql.scripts import Script, ScriptMethods, ScriptRunner, write_script
 from langgraph_session_saver.validation import check_number, check_optional_id, check_text
 
@@ -31,10 +40,11 @@ class SessionMethods(ScriptMethods):
         super().__init__(script_runner)
         self._context = context
         self._tables = context.tables
+        self._sessions = with_thread_status(context.tables)
 
     def _find(self, conn: Connection, session_id: str) -> SessionRecord | None:
-        s = self._tables.sessions
-        return first(conn, s, SessionRecord, s.c.id == session_id)
+        s = self._sessions
+        return first(conn, s, SessionRecord, s.c["id"] == session_id)
 
     def _existing(self, conn: Connection, session_id: str) -> SessionRecord:
         """Read a session, which must exist."""
@@ -64,8 +74,23 @@ class SessionMethods(ScriptMethods):
             self._existing(conn, session_id)  # it does not exist: this says so
 
 
+@lru_cache(maxsize=64)
+def with_thread_status(tables: Tables) -> Extended:
+    """The table of sessions with the most urgent status of each one's threads, and its rank."""
+    s, t = tables.sessions, tables.threads.c
+    rank = case({status: n for n, status in enumerate(STATUSES, 1)}, value=t.status, else_=0)
+    of_threads = select(t.status).where(t.session_id == s.c.id).correlate(s)
+    return Extended.of(
+        s,
+        thread_status=of_threads.order_by(rank.desc()).limit(1).scalar_subquery(),
+        thread_rank=func.coalesce(
+            of_threads.with_only_columns(func.max(rank)).scalar_subquery(), 0
+        ),
+    )
+
+
 def insert_once(
-    insert_row: Callable[[Connection], T], table: Table, record: type[T], row: Mapping[str, Any]
+    insert_row: Callable[[Connection], T], table: Source, record: type[T], row: Mapping[str, Any]
 ) -> Script[T]:
     """Run an operation that inserts a row: only one, however often it is retried.
 

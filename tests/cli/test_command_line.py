@@ -68,7 +68,7 @@ def checkpoints(cli: CommandLine, thread: str = "demo-bakery") -> list[str]:
 # -- every command ---
 
 LOOKING = {
-    "sessions list": ("demo-garage", "Bakery", "building"),
+    "sessions list": ("demo-garage", "Bakery", "building", "interrupted"),
     "sessions show demo-bakery": ("Here it is, in tomato.", "515 in 2 calls"),
     "threads list": ("interrupted: ask", "error: build", "done"),
     "history demo-bakery": ("5 checkpoints", "→ build", "colour"),
@@ -180,7 +180,7 @@ KEYS = {
     "sessions show demo-bakery": {
         "session", "threads", "messages", "versions", "open_errors", "usage"
     },
-    "threads list": {"total", "threads"},
+    "threads list": {"total", "threads", "next"},
     "history demo-bakery": {"thread_id", "checkpoint_ns", "entries", "older"},
     "show demo-bakery": {
         "thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "run_id", "step", "source",
@@ -282,12 +282,28 @@ def test_a_checkpoint_is_found_by_a_prefix_of_its_id(cli: CommandLine) -> None:
     assert cli("show", "demo-b", ids[-1][: shortest - 1]).code == 3
 
 
+def test_threads_are_listed_a_page_at_a_time(cli: CommandLine) -> None:
+    shown = cli("threads", "list", "--limit", "2", COLUMNS="300").out.splitlines()[-1]
+    cursor = re.fullmatch(r"2 of 3 threads, more: --after (\S+)", shown)
+    assert cursor is not None
+
+    last = cli("threads", "list", "--after", cursor[1], "--json").json
+
+    assert ([one["status"] for one in last["threads"]], last["next"]) == (["done"], None)
+
+
+def test_sessions_are_listed_by_the_status_of_their_threads(cli: CommandLine) -> None:
+    found = cli("sessions", "list", "--status", "error", "--json").json["sessions"]
+    assert [one["id"] for one in found] == ["demo-florist"]
+
+
 # -- how it ends ---
 
 
 @pytest.mark.parametrize(
     "words",
     [["wat"], ["history"], ["threads", "list", "--wat"], ["threads", "list", "--limit", "0"],
+     ["threads", "list", "--status", "wat"], ["sessions", "list", "--status", "wat"],
      ["prune", "demo-b"], ["prune", "--keep-latest"], ["prune", "demo-b", "--all", "--delete"],
      ["sweep"], ["sweep", "--older-than", "soon"], ["usage", "--by", "colour"],
      ["history", "demo-b", "--before", ""], ["threads", "list", "--url", "oracle://x"]],

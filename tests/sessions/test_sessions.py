@@ -25,6 +25,7 @@ from langgraph_session_saver import (
 from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
+from langgraph_session_saver.sessions.threads import ThreadRepository
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import engine_of
 from tests.support.rows import chain, config, counts, fails, listed, one, run
@@ -47,7 +48,7 @@ def insert_sessions(backend: Backend, rows: list[dict[str, Any]]) -> None:
         conn.execute(insert(build_tables().sessions), rows)
 
 
-@pytest.mark.parametrize("owner", [SessionRepository, SessionState])
+@pytest.mark.parametrize("owner", [SessionRepository, SessionState, ThreadRepository])
 def test_every_method_has_an_async_twin_with_its_name_and_arguments(owner: type[Any]) -> None:
     methods = {name for name in dir(owner) if not name.startswith("_")}
     twins = {name for name in methods if inspect.iscoroutinefunction(getattr(owner, name))}

@@ -37,7 +37,7 @@ def sync_twin(target: object, name: str) -> Any:
         return _as_async_generator(getattr(target, name.removeprefix("a")))
     if inspect.iscoroutinefunction(value):
         return _as_coroutine(getattr(target, name.removeprefix("a")))
-    if name in {"sessions", "state"}:
+    if name in {"sessions", "state", "threads"}:
         return SyncFace(value)
     return value
 
