@@ -288,7 +288,7 @@ USES = (
         "to show the channel of a state that is one value", root_channel,
     ),
     Use(
-        "langgraph", "RemoveMessage", "__remove_all__", ("inspection",),
+        "langgraph", "RemoveMessage", "__remove_all__", ("inspection", "projection"),
         "to replay writes of messages", remove_all,
     ),
     Use(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from sqlalchemy import Connection
 
+from langgraph_session_saver.checkpointer.known_deltas import KnownDeltas
 from langgraph_session_saver.encoding.caches import BlobCache, LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
 from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
@@ -60,6 +61,7 @@ class Context:
         self.message_decoder = MessageListDecoder()
         self.known_threads = KnownThreads()
         self.known_checkpoints = KnownCheckpoints()
+        self.known_deltas = KnownDeltas(self.projector.reads)
 
     def prepare(self) -> Script[None]:
         """Before the first use, create missing tables, or verify them if `auto_setup` is False."""
@@ -127,6 +129,7 @@ class Context:
         self.blob_cache.forget_thread(thread_key)
         self.message_encoder.forget_thread(thread_key)
         self.known_threads.forget(thread_key)
+        self.known_deltas.forget_thread(thread_key)
 
 
 def upgrade(conn: Connection, tables: Tables) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -28,7 +29,7 @@ from langgraph_session_saver.encoding.messages import is_long_message_list
 from langgraph_session_saver.encoding.references import References
 from langgraph_session_saver.encoding.serde import dump, is_small
 from langgraph_session_saver.projection.project import SharedPrefix
-from langgraph_session_saver.projection.rules import Step
+from langgraph_session_saver.projection.rules import Step, is_snapshot
 from langgraph_session_saver.projection.status import Reached, due_nodes
 from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of, origin_of
 from langgraph_session_saver.schema.column_types import utc_now, utc_time
@@ -62,6 +63,10 @@ class NewCheckpoint(NamedTuple):
     root_id: str | None
     """The root checkpoint that the run, or the subgraph's call, started from."""
     serde: SerializerProtocol
+    delta_channels: frozenset[str]
+    """The `DeltaChannel`s of the graph, whose values are not in `values`, or as a snapshot."""
+    delta_values: Mapping[str, Any] = MappingProxyType({})
+    """Those of their values that projections read."""
 
     @property
     def reached(self) -> Reached:
@@ -78,7 +83,7 @@ class NewCheckpoint(NamedTuple):
 
     def step(self, *, whole: bool) -> Step:
         """What projections see; with `whole`, all channels count as changed."""
-        thread = self.place.thread
+        thread, values = self.place.thread, {**self.values, **self.delta_values}
         return Step(
             session_id=thread.session_id or thread.thread_id,
             thread_id=thread.thread_id,
@@ -86,9 +91,10 @@ class NewCheckpoint(NamedTuple):
             time=self.time,
             run_id=self.run_id,
             metadata=self.metadata,
-            values=self.values,
-            changed=frozenset(self.values if whole else self.new_versions),
+            values=values,
+            changed=frozenset(values if whole else self.new_versions),
             versions=self.versions,
+            delta_channels=self.delta_channels,
         )
 
 
@@ -114,13 +120,15 @@ def new_checkpoint(
         origin = origin_of(checkpoint_id, place.checkpoint_id, merged, parent)
         root_id = origin.run
     run_id, step = merged.get("run_id"), merged.get("step")
+    values = checkpoint["channel_values"]
+    snapshots = frozenset(name for name, value in values.items() if is_snapshot(value))
     return NewCheckpoint(
         place=place,
         id=checkpoint_id,
         key=place.key_of(checkpoint_id),
         time=utc_time(checkpoint["ts"]) or utc_now(),
         checkpoint=checkpoint,
-        values=checkpoint["channel_values"],
+        values=values,
         versions=checkpoint["channel_versions"],
         new_versions=new_versions,
         metadata=merged,
@@ -129,6 +137,7 @@ def new_checkpoint(
         origin=origin,
         root_id=root_id,
         serde=serde,
+        delta_channels=snapshots.union(merged.get("counters_since_delta_snapshot") or ()),
     )
 
 

@@ -233,6 +233,7 @@ class CheckpointReader:
                 )
                 origin = origin._replace(run=row.root_checkpoint_id)
             known.facts.put(key, facts_of(found.checkpoint, origin))
+        self._context.known_deltas.note_read(key, found.pending_writes or ())
         if found.pending_writes and self._context.policy == "raise":
             channels = frozenset(channel for _, channel, _ in found.pending_writes)
             known.checked_channels.put(key, channels)
@@ -240,15 +241,23 @@ class CheckpointReader:
     # -- what `DeltaChannel`s replay --------------------------------------------------------
 
     def get_delta_history(
-        self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
+        self,
+        serde: SerializerProtocol,
+        config: RunnableConfig,
+        channels: Sequence[str],
+        *,
+        with_own: bool = False,
     ) -> Script[dict[str, DeltaChannelHistory]]:
         """Walk from a checkpoint's parent to the nearest ancestor that stores each channel's value.
 
         Takes a fixed number of queries for every `ANCESTORS` checkpoints, however many channels.
+        With `with_own` the walk starts at the checkpoint itself, as for a child of it.
         """
         place = Place.of(config)
         history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
-        path = (yield from self._path(serde, place, place.checkpoint_id))[1:]
+        path = yield from self._path(serde, place, place.checkpoint_id)
+        if not with_own:
+            del path[:1]
         while path and any("seed" not in found for found in history.values()):
             yield from self._collect(path, history)
             parent_id = path[-1].row.parent_checkpoint_id

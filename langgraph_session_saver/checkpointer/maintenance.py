@@ -13,6 +13,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.delta_values import delta_values
 from langgraph_session_saver.checkpointer.encode import new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
@@ -289,7 +290,10 @@ class ThreadMaintenance:
         newest = yield from CheckpointReader(context).get_tuple(serde, config)
         if newest is None:
             return
+        config = newest.parent_config or config
         new = new_checkpoint(context, serde, config, newest.checkpoint, newest.metadata, {})
+        deltas = yield from delta_values(context, new, {})
+        new = deltas.seen_by(new)
         step = new.step(whole=True)
         changes = context.projector.project(step, None, None, whole=True)
         changes.usage = []  # recorded once, by the step that used the tokens

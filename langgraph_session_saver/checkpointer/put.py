@@ -20,6 +20,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context, facts_of
+from langgraph_session_saver.checkpointer.delta_values import DeltaValues, delta_values, is_read
 from langgraph_session_saver.checkpointer.encode import (
     EncodedCheckpoint,
     NewCheckpoint,
@@ -55,7 +56,8 @@ class _Put(NamedTuple):
 
     new: NewCheckpoint
     encoded: EncodedCheckpoint
-    changes: Changes | None
+    deltas: DeltaValues
+    changes: Changes | None = None
     """What the step changes in projected rows; None where it projects nothing."""
 
 
@@ -80,6 +82,10 @@ class CheckpointWriter:
         The values of an orphan, whose parent is known not to exist, are all stored.
         """
         new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
+        if is_read(self._context, new):
+            self._context.known_deltas.expect(new.key)
+        else:
+            self._context.known_deltas.forget(new.key)
         self._context.known_checkpoints.facts.put(new.key, facts_of(checkpoint, new.origin))
         return self._store(new, is_orphan=is_orphan)
 
@@ -87,7 +93,9 @@ class CheckpointWriter:
         if not is_orphan:
             yield from check_parent(self._context, new.place, new.key)
         encoded = encode(self._context, new, everything=is_orphan)
-        put = _Put(new, encoded, self._project(new, encoded))
+        deltas = yield from delta_values(self._context, new, encoded.sizes)
+        put = _Put(deltas.seen_by(new), encoded, deltas)
+        put = put._replace(changes=self._project(put))
         if not (yield from self._store_in_batch(put)):
             put = yield from self._store_locked(put)
         self._remember(put)
@@ -153,7 +161,7 @@ class CheckpointWriter:
                 put = put._replace(encoded=encode(context, new, everything=True))
             except StaleProjectionError:
                 context.known_threads.projected.forget(thread.key)
-                put = put._replace(changes=self._project(new, put.encoded, whole=True))
+                put = put._replace(changes=self._project(put, whole=True))
             except BrokenReferenceError:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -249,15 +257,14 @@ class CheckpointWriter:
 
     # -- projections ------------------------------------------------------------------------
 
-    def _project(
-        self, new: NewCheckpoint, encoded: EncodedCheckpoint, *, whole: bool = False
-    ) -> Changes | None:
+    def _project(self, put: _Put, *, whole: bool = False) -> Changes | None:
         """What a step changes in projected rows; None where it projects nothing.
 
         Raises:
             ProjectionError: Under the policy "raise", a value is bad that was not a task's write.
         """
-        context, place = self._context, new.place
+        context, new, encoded, deltas = self._context, put.new, put.encoded, put.deltas
+        place = new.place
         if not place.is_root or not context.projector.projections:
             return None
         changes = context.projector.project(
@@ -266,8 +273,9 @@ class CheckpointWriter:
             context.known_threads.projected.get(place.thread.key),
             whole=whole,
             sizes=encoded.sizes,
-            prefixes=encoded.prefixes,
+            prefixes={**encoded.prefixes, **deltas.prefixes},
         )
+        changes.problems += deltas.problems
         if context.policy == "raise":
             self._raise_first_problem(new, changes)
         if not context.records_errors:
@@ -295,6 +303,9 @@ class CheckpointWriter:
         context, new, changes = self._context, put.new, put.changes
         thread_key, ns_key, _ = new.key
         context.known_checkpoints.note_found(new.key)
+        context.known_deltas.note_values(new.key, put.deltas.values)
+        if new.place.key is not None:
+            context.known_deltas.forget(new.place.key)
         for value in put.encoded.values:
             context.blob_cache.put(thread_key, value)
         context.blob_cache.set_tips(thread_key, ns_key, put.encoded.references.blobs)

@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.types import RESUME
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
+from langgraph_session_saver.checkpointer.known_deltas import Sized
 from langgraph_session_saver.checkpointer.put import check_parent
 from langgraph_session_saver.encoding.chains import LARGE, Value, frame_write
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key, is_unique
@@ -84,9 +85,26 @@ class TaskWritesWriter:
         return self._store(serde, task)
 
     def _store(self, serde: SerializerProtocol, task: _TaskWrites) -> Script[None]:
+        yield from check_parent(self._context, task.place)
+        regular, special, sizes = self._encode(serde, task)
+        yield from self._insert(task, regular, special)
+        if task.place.is_root:
+            self._note_deltas(task, sizes)
+
+    def _note_deltas(self, task: _TaskWrites, sizes: Sequence[int]) -> None:
+        """Note the stored writes, for the values of `DeltaChannel`s at the next checkpoint."""
+        context = self._context
+        writes = [
+            ((task.task_path, task.task_id, n), Sized(channel, value, sizes[n]))
+            for n, (channel, value) in enumerate(task.writes)
+        ]
+        is_early = context.known_checkpoints.facts.get(task.key) is None
+        context.known_deltas.note_writes(task.key, writes, is_early=is_early)
+
+    def _insert(
+        self, task: _TaskWrites, regular: list[dict[str, Any]], special: list[dict[str, Any]]
+    ) -> Script[None]:
         context, thread = self._context, task.place.thread
-        yield from check_parent(context, task.place)
-        regular, special = self._encode(serde, task)
         unless_pruned = task.key if context.keep_last is not None else None
         batch = context.storage.checkpoints.writes_batch(regular, special, unless_pruned)
         for attempt in range(ATTEMPTS):
@@ -134,19 +152,21 @@ class TaskWritesWriter:
 
     def _encode(
         self, serde: SerializerProtocol, task: _TaskWrites
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[int]]:
         """Serialise writes.
 
         Returns:
-            The rows of regular channels, then those of LangGraph's special ones. Of several writes
-            to one special channel, the last stays.
+            The rows of regular channels, then those of LangGraph's special ones, and the serialised
+            bytes of each write. Of several writes to one special channel, the last stays.
         """
+        sizes: list[int] = []
         regular: dict[int, dict[str, Any]] = {}
         special: dict[int, dict[str, Any]] = {}
         for position, (channel, value) in enumerate(task.writes):
             idx = WRITES_IDX_MAP.get(channel, position)
             what = partial(_name, task.task_id, channel)
             typed = dump(serde, value, what)
+            sizes.append(len(typed[1]))
             base = self._value_before(task, channel) if len(typed[1]) >= LARGE else None
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
                 "thread_key": task.key.thread_key,
@@ -159,7 +179,7 @@ class TaskWritesWriter:
                 "type": typed[0],
                 "data": self._context.check_size(frame_write(typed, base), what),
             }
-        return list(regular.values()), list(special.values())
+        return list(regular.values()), list(special.values()), sizes
 
     def _value_before(self, task: _TaskWrites, channel: str) -> Value | None:
         """A channel's value in the checkpoint that the task ran after, if it is cached."""

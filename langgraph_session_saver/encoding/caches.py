@@ -56,6 +56,11 @@ class LRUCache(Generic[K, V]):
             while self._size > self.limit:
                 self._remove(next(iter(self._entries)))
 
+    def setdefault(self, key: K, value: V) -> V:
+        """Look up a value, and store this one if there is none."""
+        with self._lock:
+            return self._entries.setdefault(key, (value, 0))[0]
+
     def forget(self, key: K) -> None:
         """Drop an entry, if there is one."""
         with self._lock:

@@ -23,10 +23,17 @@ OMITTED = "$omitted"
 
 _REFERENCE = "$ref"
 
+_DELTA = "$delta"
+"""The value of a `DeltaChannel`, which LangGraph does not hand to a saver at every step."""
+
 
 def member_of(step: Step, channel: str, size: float) -> str:
     """A channel as a member of the object, in JSON; its value takes `size` serialised bytes."""
-    name, value = clean_text(channel), step.values[channel]
+    name = clean_text(channel)
+    if channel in step.delta_channels:
+        version = str(step.versions.get(channel))
+        return _member(name, {_DELTA: {"channel": name, "version": version}})
+    value = step.values[channel]
     if size <= GRAPH_STATE_VALUE_BYTES:
         text = quick_json(value, GRAPH_STATE_VALUE_BYTES)
         if text is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
 from langgraph_session_saver.projection.plain_json import clean_text, title_of, to_json
+from langgraph_session_saver.projection.reduce import reduce_writes
 from langgraph_session_saver.schema.column_types import JsonText
 
 Pricing = Callable[[str, int, int], float]
@@ -110,11 +112,29 @@ class Projector:
         self._rules = [p for p in projections if type(p) not in _SHARED]
         self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
+        readers = [*self._messages, *self._rules]
+        self._readers = {c: p for p in reversed(readers) for c in p.channels}
+        self._reads_all = next((p for p in self._rules if not p.channels), None)
         self._graph_state = next((p for p in projections if isinstance(p, rules.GraphState)), None)
         with_rows = (rules.MessageRows, rules.PageVersions)
         self._shown_as_rows = {
             c for p in projections if isinstance(p, with_rows) for c in p.channels
         }
+
+    def reads(self, channel: str) -> bool:
+        """Whether a projection is given a channel's value; not one that shows the whole state."""
+        return self._rule_for(channel) is not None
+
+    def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:
+        """A `DeltaChannel`'s value after writes, as the projection that reads it says."""
+        rule = self._rule_for(channel)
+        if rule is None or type(rule).reduce is rules.Projection.reduce:
+            return reduce_writes(value, writes)
+        return rule.reduce(channel, copy(value), writes)
+
+    def _rule_for(self, channel: str) -> rules.Projection | None:
+        """The projection that names a channel, or one that runs at every step."""
+        return self._readers.get(channel) or self._reads_all
 
     def project(
         self,
@@ -311,7 +331,7 @@ class Projector:
             channel: known[channel]
             if channel in known and channel not in step.changed
             else graph_state.member_of(step, channel, sizes.get(channel, math.inf))
-            for channel in step.values
+            for channel in step.values.keys() | (step.delta_channels & step.versions.keys())
             if self.shows(channel)
         }
         state = graph_state.assemble(members, step)

@@ -19,6 +19,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
+from langgraph_session_saver.projection.reduce import reduce_writes
 from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
@@ -45,10 +46,12 @@ class Step(NamedTuple):
     run_id: str | None
     metadata: Mapping[str, Any]
     values: Mapping[str, Any]
-    """Every channel's value after the step."""
+    """Every channel's value after the step; of `DeltaChannel`s, those that a projection reads."""
     changed: frozenset[str]
     """The channels that the step changed; one that it emptied is not in `values`."""
     versions: Mapping[str, Any]
+    delta_channels: frozenset[str] = frozenset()
+    """The graph's `DeltaChannel`s."""
 
     def changes(self, channel: str) -> bool:
         """Whether the step gave this channel a value."""
@@ -82,6 +85,15 @@ class Projection:
     def check(self, channel: str, value: Any) -> None:
         """Raise the exception that `columns` would raise if this were the channel's value."""
         del channel, value
+
+    def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:
+        """A `DeltaChannel`'s value after a step's writes; the value is None if it has none yet.
+
+        LangGraph does not tell a saver a channel's reducer. Override this if the channel's does
+        something else than join lists, replace and remove messages by id, and unite mappings.
+        """
+        del channel
+        return reduce_writes(value, writes)
 
     def applies(self, step: Step) -> bool:
         """Whether the projection runs for the step."""
@@ -193,6 +205,16 @@ class GraphState(Projection):
         if channel.startswith(("__", "branch:", "join:")) or channel in self.exclude:
             return False
         return self.include is None or channel in self.include
+
+
+def is_snapshot(value: Any) -> bool:
+    """Whether this is LangGraph's wrapper of a `DeltaChannel`'s value."""
+    return type(value).__name__ == "_DeltaSnapshot"
+
+
+def without_snapshot(value: Any) -> Any:
+    """The value in LangGraph's wrapper of a `DeltaChannel`'s value, or the value itself."""
+    return value.value if is_snapshot(value) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.graph_state import OMITTED, is_reference
 from langgraph_session_saver.projection.plain_json import OverBudgetError, clean_text, to_json
+from langgraph_session_saver.projection.rules import without_snapshot
 from langgraph_session_saver.schema.column_types import JsonText
 from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.records import SessionRecord
@@ -294,7 +295,10 @@ class SessionState(rows.SessionMethods):
             place = Place.of({"configurable": at})
             reader = CheckpointReader(self._context)
             values = yield from reader.get_values(self._serde, place, is_wanted)
-        found = {clean_text(channel): value for channel, value in (values or {}).items()}
+        found = {
+            clean_text(channel): without_snapshot(value)
+            for channel, value in (values or {}).items()
+        }
         if values is None or references - found.keys():
             raise errors.HistoryLostError(
                 f"the state of session {session_id!r} refers to values of checkpoint "
