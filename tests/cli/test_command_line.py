@@ -95,7 +95,6 @@ CHANGING = {
     "copy own.db other.db": (" rows written, 0 existed already",),
     "import old.db": ("imported 1 thread, 3 checkpoints",),
 }
-NEEDED = {"restore demo.backup": "backup", "import old.db": "old"}
 
 
 @pytest.mark.parametrize("line", LOOKING)

@@ -28,6 +28,7 @@ from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.threads import ThreadRepository
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import engine_of
+from tests.support.paging import all_ids, id_pages
 from tests.support.rows import chain, config, counts, fails, listed, one, run
 from tests.support.savers import SaverFactory
 from tests.support.statements import recorded_statements
@@ -60,19 +61,12 @@ def test_every_method_has_an_async_twin_with_its_name_and_arguments(owner: type[
         assert twin.__qualname__.endswith(f".a{name}")
 
 
-async def pages(saver: SessionSaver, **wanted: Any) -> AsyncIterator[list[str]]:
-    """The ids of each page of a listing."""
-    after = None
-    while True:
-        page = await saver.sessions.alist(after=after, **wanted)
-        yield [session.id for session in page]
-        if page.next is None:
-            return
-        after = page.next
+def pages(saver: SessionSaver, **wanted: Any) -> AsyncIterator[list[str]]:
+    return id_pages(saver.sessions.alist, "id", **wanted)
 
 
 async def every(saver: SessionSaver, **wanted: Any) -> list[str]:
-    return [name async for page in pages(saver, **wanted) for name in page]
+    return await all_ids(saver.sessions.alist, "id", **wanted)
 
 
 # -- one session --------------------------------------------------------------------------------

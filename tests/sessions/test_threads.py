@@ -21,6 +21,7 @@ from langgraph_session_saver import (
 from langgraph_session_saver.schema.tables import build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import engine_of
+from tests.support.paging import all_ids, id_pages
 from tests.support.rows import (
     chain,
     config,
@@ -55,19 +56,12 @@ def set_threads(backend: Backend, values: dict[str, Any], *thread_ids: str) -> N
         conn.execute(changed.where(t.c.thread_id.in_(thread_ids)) if thread_ids else changed)
 
 
-async def pages(saver: SessionSaver, **wanted: Any) -> AsyncIterator[list[str]]:
-    """The ids of each page of a listing."""
-    after = None
-    while True:
-        page = await saver.threads.alist(after=after, **wanted)
-        yield [thread.thread_id for thread in page]
-        if page.next is None:
-            return
-        after = page.next
+def pages(saver: SessionSaver, **wanted: Any) -> AsyncIterator[list[str]]:
+    return id_pages(saver.threads.alist, "thread_id", **wanted)
 
 
 async def every(saver: SessionSaver, **wanted: Any) -> list[str]:
-    return [name async for page in pages(saver, **wanted) for name in page]
+    return await all_ids(saver.threads.alist, "thread_id", **wanted)
 
 
 # -- one thread ---------------------------------------------------------------------------------
