@@ -66,10 +66,10 @@ class KnownDeltas:
         self, key: CheckpointKey, writes: Iterable[tuple[Position, Sized]], *, is_early: bool
     ) -> None:
         """Note writes that were stored; of two at one position, the first stays."""
-        known = self._known.get(key)
         writes = [(at, one) for at, one in writes if self._is_noted(one.channel)]
         if not writes:
             return
+        known = self._known.get(key)
         if known is None:
             if not is_early:
                 return

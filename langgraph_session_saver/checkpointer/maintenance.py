@@ -302,8 +302,9 @@ class ThreadMaintenance:
                 row[time] = (copied or {}).get(row["row_key"], row[time])
         if not context.records_errors:
             changes.problems = []
-        columns: dict[str, Any] = {"checkpoint_id": new.id, "updated_at": new.time}
-        if copied is None:
+        if copied is not None:
+            columns: dict[str, Any] = {"checkpoint_id": new.id, "updated_at": new.time}
+        else:
             changes.time = utc_now()  # of what is removed from the rows
             columns = status_at(new.reached, None)
             channels = {channel for _, channel, _ in newest.pending_writes or ()}

@@ -12,6 +12,11 @@ _REMOVE_ALL = "__remove_all__"
 """The id of a `RemoveMessage` that removes all messages."""
 
 
+def is_overwrite(write: Any) -> bool:
+    """Whether this is LangGraph's `Overwrite`, whose value bypasses a channel's reducer."""
+    return type(write).__name__ == "Overwrite"
+
+
 def reduce_writes(value: Any, writes: Sequence[Any]) -> Any:
     """Apply writes, oldest first, to a value; None is that of a channel without one.
 
@@ -19,7 +24,7 @@ def reduce_writes(value: Any, writes: Sequence[Any]) -> Any:
     other value is replaced.
     """
     for n, write in enumerate(writes):
-        if type(write).__name__ == "Overwrite":
+        if is_overwrite(write):
             return reduce_writes(write.value, writes[n + 1 :])
     if not writes:
         return value

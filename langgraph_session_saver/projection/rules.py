@@ -19,7 +19,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
-from langgraph_session_saver.projection.reduce import reduce_writes
+from langgraph_session_saver.projection.reduce import is_overwrite, reduce_writes
 from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
@@ -255,8 +255,7 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
     for channel, written in writes:
         for projection in projections:
             if channel in projection.channels:
-                # LangGraph's `Overwrite` bypasses a reducer.
-                value = written.value if type(written).__name__ == "Overwrite" else written
+                value = written.value if is_overwrite(written) else written
                 try:
                     projection.check(channel, value)
                 except Exception as exc:
