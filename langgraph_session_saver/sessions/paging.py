@@ -32,6 +32,11 @@ _MOST_ROWS = 1_000
 """Rows that a query for matching ones reads, unless the page is larger."""
 
 
+def ordered(by: ColumnElement[Any], key: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    """The columns of a total order: equal values are ordered by a unique key."""
+    return [key] if by is key else [by, key]
+
+
 class Pagination(NamedTuple):
     """A total order of a table's rows, and the page of it to read."""
 

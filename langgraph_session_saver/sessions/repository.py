@@ -17,7 +17,7 @@ from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions import rows
-from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
+from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
     DELETED,
     ErrorRecord,
@@ -36,7 +36,6 @@ from langgraph_session_saver.storage.thread_data import PIECE
 from langgraph_session_saver.validation import (
     MODEL_LENGTH,
     check_id,
-    check_moment,
     check_number,
     check_one_of,
     check_optional_id,
@@ -174,15 +173,12 @@ class SessionRepository(rows.SessionMethods):
         if thread_status is not None:
             status = check_one_of("thread_status", thread_status, STATUSES)
             where.append(extended["thread_status"] == status)
-        if check_moment("updated_since", updated_since) is not None:
-            where.append(s.updated_at >= updated_since)
-        if check_moment("updated_before", updated_before) is not None:
-            where.append(s.updated_at < updated_before)
+        where += rows.in_period(s.updated_at, updated_since, updated_before, "updated_")
         if not deleted:
             where.append(func.coalesce(s.status, "") != DELETED)
         by = check_one_of("order_by", order_by, ORDERS)
-        order = [extended["thread_rank" if by == "thread_status" else by], s.id]
-        pagination = Pagination(order[-1:] if order_by == "id" else order, descending, limit, after)
+        order = ordered(extended["thread_rank" if by == "thread_status" else by], s.id)
+        pagination = Pagination(order, descending, limit, after)
         return self._run(pagination.read(SessionRecord, *where, source=self._sessions), connection)
 
     alist = awaited(list)  # noqa: A003 - the method above
@@ -555,10 +551,7 @@ class SessionRepository(rows.SessionMethods):
         if owner_id is not None:
             is_owned = s.c.owner_id == check_id("owner_id", owner_id)
             query = query.join(s, s.c.id == u.c.session_id).where(is_owned)
-        if check_moment("since", since) is not None:
-            query = query.where(u.c.timestamp >= since)
-        if check_moment("before", before) is not None:
-            query = query.where(u.c.timestamp < before)
+        query = query.where(*rows.in_period(u.c.timestamp, since, before))
 
         def operation(conn: Connection) -> tuple[UsageSummary, ...]:
             return tuple(

@@ -1,12 +1,13 @@
-"""What the methods of `saver.sessions` and `saver.state` share: changes and reads of a session."""
+"""What the methods of `saver.sessions`, `saver.threads` and `saver.state` share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
@@ -23,7 +24,12 @@ from langgraph_session_saver.sessions.records import (
     first,
 )
 from langgraph_session_saver.sql.scripts import Script, ScriptMethods, ScriptRunner, write_script
-from langgraph_session_saver.validation import check_number, check_optional_id, check_text
+from langgraph_session_saver.validation import (
+    check_moment,
+    check_number,
+    check_optional_id,
+    check_text,
+)
 
 T = TypeVar("T")
 
@@ -87,6 +93,24 @@ def with_thread_status(tables: Tables) -> Extended:
             of_threads.with_only_columns(func.max(rank)).scalar_subquery(), 0
         ),
     )
+
+
+def in_period(
+    column: ColumnElement[datetime],
+    since: datetime | None,
+    before: datetime | None,
+    prefix: str = "",
+) -> list[ColumnElement[bool]]:
+    """The conditions for times from `since` on and before `before`.
+
+    The prefix is that of the arguments' names in error messages.
+    """
+    where = []
+    if check_moment(f"{prefix}since", since) is not None:
+        where.append(column >= since)
+    if check_moment(f"{prefix}before", before) is not None:
+        where.append(column < before)
+    return where
 
 
 def insert_once(

@@ -18,7 +18,7 @@ from langgraph_session_saver.encoding.keys import ThreadRef, namespace_key, thre
 from langgraph_session_saver.errors import SessionConflictError, ThreadNotFoundError
 from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination
+from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
     DELETED,
     Extended,
@@ -27,6 +27,7 @@ from langgraph_session_saver.sessions.records import (
     first,
     select_records,
 )
+from langgraph_session_saver.sessions.rows import in_period
 from langgraph_session_saver.sql.scripts import (
     Request,
     Script,
@@ -38,7 +39,6 @@ from langgraph_session_saver.sql.scripts import (
 from langgraph_session_saver.validation import (
     check_filter,
     check_id,
-    check_moment,
     check_one_of,
     check_optional_id,
     check_thread_id,
@@ -124,12 +124,8 @@ class ThreadRepository(ScriptMethods):
         """
         t = self._tables.threads.c
         where = conditions(self._tables, status=status, session_id=session_id, owner_id=owner_id)
-        if check_moment("updated_since", updated_since) is not None:
-            where.append(t.updated_at >= updated_since)
-        if check_moment("updated_before", updated_before) is not None:
-            where.append(t.updated_at < updated_before)
-        order = [t[check_one_of("order_by", order_by, ORDERS)], t.thread_id]
-        order = order[-1:] if order_by == "thread_id" else order
+        where += in_period(t.updated_at, updated_since, updated_before, "updated_")
+        order = ordered(t[check_one_of("order_by", order_by, ORDERS)], t.thread_id)
         pagination = Pagination(order, descending, limit, after)
         query = select_records(self._threads, ThreadRecord, *where)
         query = query.add_columns(self._threads.c["session_status"])
@@ -181,15 +177,18 @@ class ThreadRepository(ScriptMethods):
 
     def _copy(self, source_id: str, target: ThreadRef) -> Script[ThreadRecord]:
         key = thread_key(source_id)
+        missing = ThreadNotFoundError(f"there is no thread {source_id!r} to copy")
         source = yield Request.read(self._find, key)
-        if source is not None and (yield Request.read(self._find, target.key)) is not None:
+        if source is None:
+            raise missing
+        if (yield Request.read(self._find, target.key)) is not None:
             raise SessionConflictError(
                 f"thread {target.thread_id!r} already exists: delete it, or copy to another id"
             )
-        if source is not None and target.owner_id is None:
+        if target.owner_id is None:
             target = target._replace(owner_id=source.owner_id)
-        if source is None or not (yield from self._maintenance.copy(self._serde, key, target)):
-            raise ThreadNotFoundError(f"there is no thread {source_id!r} to copy")
+        if not (yield from self._maintenance.copy(self._serde, key, target)):
+            raise missing  # it was deleted meanwhile
         copied: ThreadRecord = yield Request.read(self._find, target.key)
         return copied
 
