@@ -31,12 +31,12 @@ def _related(model: str, **options: Any) -> Any:
     return declared_attr(lambda _: relationship(model, **options))
 
 
-def _owned(model: str, order: str) -> Any:
+def _owned(model: str, *order: str) -> Any:
     """Declare the rows that belong to a session."""
     return _related(
         model,
         back_populates="session",
-        order_by=f"{model}.{order}",
+        order_by=", ".join(f"{model}.{column}" for column in order),
         cascade="all, delete-orphan",
         passive_deletes=True,
     )
@@ -73,7 +73,7 @@ class _Session:
     round_sequence: Mapped[int]
     made_by_saver: Mapped[bool]
 
-    messages: Mapped[list[Message]] = _owned("Message", "id")
+    messages: Mapped[list[Message]] = _owned("Message", "position", "id")
     versions: Mapped[list[Version]] = _owned("Version", "version")
     token_usage: Mapped[list[TokenUsage]] = _owned("TokenUsage", "id")
     errors: Mapped[list[SessionError]] = _owned("SessionError", "id")
@@ -99,6 +99,10 @@ class _Message:
     timestamp: Mapped[datetime]
     message_id: Mapped[str | None]
     removed_at: Mapped[datetime | None]
+    position: Mapped[int | None]
+    name: Mapped[str | None]
+    tool_calls: Mapped[list[dict[str, Any]] | None]
+    tool_call_id: Mapped[str | None]
 
     session: Mapped[Session] = _related("Session", back_populates="messages")
 
@@ -136,6 +140,9 @@ class _TokenUsage:
     output_tokens: Mapped[int]
     total_tokens: Mapped[int]
     cost_usd: Mapped[float]
+    cache_read_tokens: Mapped[int | None]
+    cache_creation_tokens: Mapped[int | None]
+    reasoning_tokens: Mapped[int | None]
 
     session: Mapped[Session] = _related("Session", back_populates="token_usage")
 

@@ -29,8 +29,8 @@ from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.keys import next_version
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
-from langgraph_session_saver.projection.project import Pricing
 from langgraph_session_saver.projection.rules import Policy, ProjectionOption, resolve_projections
+from langgraph_session_saver.projection.usage import Pricing
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.threads import ThreadRepository

@@ -7,7 +7,7 @@ bytes that a step writes do not grow with the state.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,10 +19,8 @@ from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
 from langgraph_session_saver.projection.plain_json import clean_text, title_of, to_json
 from langgraph_session_saver.projection.reduce import reduce_writes
+from langgraph_session_saver.projection.usage import Pricing, UsageRows, field_of
 from langgraph_session_saver.schema.column_types import JsonText
-
-Pricing = Callable[[str, int, int], float]
-"""From model, input tokens and output tokens to US dollars."""
 
 MessageKey = tuple[str, str]
 """A channel of messages, and a message's id, or `#` and its index if it has none."""
@@ -108,7 +106,7 @@ class Projector:
     ) -> None:
         self.projections = tuple(projections)
         self._sessions = sessions
-        self._pricing: Pricing = pricing or (lambda _model, _input, _output: 0.0)
+        self._usage = UsageRows(pricing)
         self._rules = [p for p in projections if type(p) not in _SHARED]
         self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
@@ -231,7 +229,7 @@ class Projector:
         now: dict[MessageKey, SeenMessage] = dict(known) if unchanged else {}
         for projection, messages in found:
             for index, message in enumerate(messages or (), start=unchanged):
-                name = str(_get(message, "id") or f"#{index}")
+                name = str(field_of(message, "id") or f"#{index}")
                 key = (projection.channels[0], name)
                 role, text = projection.roles.get(_kind(message)), _text_of(message)
                 now[key] = (role, hash(text))
@@ -248,7 +246,10 @@ class Projector:
                     }
                     changes.messages.append(row)
                 if projection.usage and key not in known:
-                    self._add_usage(message, key, changes)
+                    usage, problem = self._usage.row(message, key[0], step.time)
+                    if usage is not None:
+                        changes.usage.append({"row_key": _message_key(key), **usage})
+                    changes.problems += [problem] if problem else []
         changes.compare_messages = before is _NOTHING and bool(self._messages)
         if not unchanged:
             changes.removed_messages = [_message_key(key) for key in known if key not in now]
@@ -275,39 +276,6 @@ class Projector:
         if prefix is None or before.message_blobs.get(channel) != prefix.base:
             return 0
         return prefix.items
-
-    def _add_usage(self, message: Any, key: MessageKey, changes: Changes) -> None:
-        """Add the `token_usage` row of a model's message, if it has usage that can be read."""
-        usage = _get(message, "usage_metadata")
-        if not usage:
-            return
-        about = _get(message, "response_metadata")
-        named = _get(about, "model_name") or _get(about, "model")
-        model = clean_text(str(named or "unknown"))
-        try:
-            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
-        except (KeyError, TypeError, ValueError) as exc:
-            expected = "usage_metadata with input_tokens and output_tokens"
-            changes.problems.append(rules.problem_with(key[0], usage, expected, exc))
-            return
-        try:
-            cost = float(self._pricing(model, tokens_in, tokens_out))
-        except Exception as exc:  # noqa: BLE001 - an application's function
-            cost = 0.0
-            expected = "a model that `pricing` accepts"
-            changes.problems.append(rules.problem_with(key[0], model, expected, exc))
-        changes.usage.append(
-            {
-                "row_key": _message_key(key),
-                "timestamp": changes.time,
-                "agent_type": clean_text(str(_get(message, "name") or "unknown"))[:255],
-                "model": model[:2048],
-                "input_tokens": tokens_in,
-                "output_tokens": tokens_out,
-                "total_tokens": tokens_in + tokens_out,
-                "cost_usd": cost,
-            }
-        )
 
     # -- graph state ------------------------------------------------------------------------
 
@@ -387,22 +355,18 @@ def _messages_in(
     return None
 
 
-def _get(message: Any, name: str) -> Any:
-    return message.get(name) if isinstance(message, dict) else getattr(message, name, None)
-
-
 _KINDS = {"user": "human", "assistant": "ai"}
 
 
 def _kind(message: Any) -> str:
     """A message's type in LangChain's words: human, ai, system, tool and so on."""
-    kind = str(_get(message, "type") or _get(message, "role") or "")
+    kind = str(field_of(message, "type") or field_of(message, "role") or "")
     return _KINDS.get(kind, kind)
 
 
 def _text_of(message: Any) -> str:
     """The text of a message; of one in blocks, its text blocks."""
-    content = _get(message, "content")
+    content = field_of(message, "content")
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list | tuple) else []

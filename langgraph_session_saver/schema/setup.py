@@ -11,7 +11,7 @@ from langgraph_session_saver.errors import SchemaError
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, Tables
 from langgraph_session_saver.sql.dialects.base import Dialect
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """The revisions that `migrate.history` lists, known without importing Alembic."""
 
 

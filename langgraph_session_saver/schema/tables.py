@@ -32,7 +32,7 @@ from langgraph_session_saver.validation import (
     THREAD_ID_LENGTH,
 )
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The revision with these tables."""
 
 
@@ -198,6 +198,7 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             _updated(),
             declare.index("idx_session_threads_session", "session_id"),
             declare.index("idx_session_threads_thread", "thread_id"),
+            declare.index("idx_session_threads_owner", "owner_id"),
         ),
         checkpoints=declare.table(
             "session_checkpoints",
@@ -277,8 +278,16 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             _created("timestamp"),
             *declare.projected_from("messages"),
             Column("message_id", LongText()),
+            # When a reducer or a fork dropped the message, or a run that was overtaken brought it.
             Column("removed_at", UTCDateTime()),
-            declare.index("idx_messages_session", "session_id"),
+            # Ascends in the order of the latest state; the numbers mean nothing else.
+            Column("position", sa.BigInteger, default=0, server_default="0"),
+            Column("name", LongText()),
+            # What a model's message calls: a list of objects with name, args and id.
+            Column("tool_calls", Json()),
+            # The call that a tool's message answers.
+            Column("tool_call_id", LongText()),
+            declare.index("idx_messages_session", "session_id", "position"),
             declare.index("idx_messages_timestamp", "timestamp"),
         ),
         versions=declare.rows(
@@ -303,6 +312,11 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("total_tokens", RowId(), nullable=False),
             Column("cost_usd", sa.Float(53), nullable=False),
             *declare.projected_from("token_usage"),
+            # Of the input tokens; NULL where the model did not say.
+            Column("cache_read_tokens", RowId()),
+            Column("cache_creation_tokens", RowId()),
+            # Of the output tokens.
+            Column("reasoning_tokens", RowId()),
             declare.index("idx_token_usage_session", "session_id"),
             declare.index("idx_token_usage_timestamp", "timestamp"),
         ),

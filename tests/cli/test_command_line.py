@@ -78,7 +78,7 @@ LOOKING = {
     "usage": ("builder", "large", "0.002200"),
     "stats": ("session_blobs", "messages", "demo-bakery"),
     "db current": (f"{SCHEMA_VERSION} (head)",),
-    "db history": ("0001", "0002", "0003", "0004", "0005"),
+    "db history": ("0001", "0002", "0003", "0004", "0005", "0006"),
     "db check": ("no differences",),
     "db sql --dialect postgresql": ("CREATE TABLE sessions", "COMMIT"),
     "doctor": ("no damage found",),

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.empty_database
 BACKENDS_AND_FACES = EACH_ONCE
 WORKLOADS = "tests.support.workloads"
 TABLES = build_tables()
-REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]
 _DECLARED: dict[str, Shape] = {}
 
 
@@ -61,7 +61,7 @@ def test_the_migrated_schema_is_the_declared_one_and_downgrades_reverse_upgrades
         migrate.upgrade(engine, revision)
         assert migrate.current(engine) == revision
         after[revision] = shape_of(engine)
-    assert after["0005"] == declared
+    assert after["0006"] == declared
     for revision in reversed(REVISIONS[:-1]):
         migrate.downgrade(engine, revision)
         assert shape_of(engine) == after[revision], revision
@@ -151,9 +151,9 @@ def test_the_sql_script_does_the_same_as_upgrade_and_downgrade(
     made = shape_of(engine, prefix=prefix)
     del made[TABLES.version.name]  # Alembic names the primary key
     assert made == {name: it for name, it in declared.items() if name != TABLES.version.name}
-    assert migrate.current(engine, table_prefix=prefix) == "0005"
+    assert migrate.current(engine, table_prefix=prefix) == "0006"
     assert migrate.check(engine, table_prefix=prefix) == []
-    run_script(backend, migrate.sql(backend.name, "0005", "base", table_prefix=prefix))
+    run_script(backend, migrate.sql(backend.name, "0006", "base", table_prefix=prefix))
     # Alembic drops the version table at the end, or keeps it (since 1.20).
     assert set(inspect(engine).get_table_names()) <= {f"{prefix}{TABLES.version.name}"}
 
@@ -169,7 +169,7 @@ def test_an_upgrade_within_a_transaction_is_rolled_back_with_it(backend: Backend
     before = shape_of(engine)
     with engine.connect() as conn, conn.begin() as undone:
         migrate.upgrade(conn)
-        assert migrate.current(conn) == "0005"
+        assert migrate.current(conn) == "0006"
         undone.rollback()
     assert shape_of(engine) == before
     with engine.begin() as conn:
@@ -209,7 +209,7 @@ def test_eight_processes_that_adopt_one_database_at_once_end_with_one_schema(
     codes = [child.wait() for child in children]
     assert codes == [0] * 8, "\n".join(child.text for child in children)
     assert shape_of(backend.engine()) == declared
-    assert sql(f"SELECT version_num FROM {TABLES.version.name}") == [{"version_num": "0005"}]
+    assert sql(f"SELECT version_num FROM {TABLES.version.name}") == [{"version_num": "0006"}]
     assert len(read(backend.engine(), TABLES.messages, ["id"])) == len(rows["messages"])
 
 
@@ -222,7 +222,7 @@ def test_tables_outside_the_schema_and_prefix_are_left_alone(backend: Backend, s
     make_baseline(engine, "001")
     before = shape_of(engine)
     migrate.upgrade(engine, **place)
-    assert migrate.current(engine, **place) == "0005"
+    assert migrate.current(engine, **place) == "0006"
     assert migrate.check(engine, **place) == []
     assert shape_of(engine) == before
     migrate.downgrade(engine, "base", **place)
@@ -318,7 +318,7 @@ def test_a_downgrade_that_would_lose_rows_names_them_and_needs_consent(
 @on_sqlite
 def test_unknown_revisions_are_refused(backend: Backend, sql: Sql) -> None:
     engine = backend.engine()
-    known = "use one of base, 0001, 0002, 0003, 0004, 0005 or head"
+    known = "use one of base, 0001, 0002, 0003, 0004, 0005, 0006 or head"
     for call in (
         lambda: migrate.upgrade(engine, "0099"),
         lambda: migrate.downgrade(engine, "0099"),
@@ -435,7 +435,7 @@ def test_check_names_every_difference(backend: Backend, sql: Sql) -> None:
 def test_the_revisions_match_those_known_without_alembic() -> None:
     history = migrate.history()
     assert tuple(item.revision for item in history) == schema.REVISIONS
-    assert [item.down_revision for item in history] == [None, "0001", "0002", "0003", "0004"]
+    assert [item.down_revision for item in history] == [None, *schema.REVISIONS[:-1]]
     assert all(item.summary.endswith((".", "token_usage.", "database.")) for item in history)
     assert migrate.head() == schema.REVISIONS[-1] == SCHEMA_VERSION
 

@@ -124,6 +124,11 @@ class Steps:
         keys = after.foreign_key_constraints
         self._create_missing(Inspector.get_foreign_keys, after, keys, AddConstraint)
 
+    def reindex(self, before: Table, after: Table) -> None:
+        """Replace a table's indexes by those of another declaration."""
+        self._drop_indexes(before)
+        self._create_indexes(after)
+
     def store_inline(self, name: str, limit: int | None) -> None:
         """Let PostgreSQL store rows of up to `limit` bytes in one piece; None is its default."""
 
@@ -372,6 +377,21 @@ class MySQLSteps(Steps):
 
     def _drop_unique(self, table: Table, name: str) -> None:
         self.op.drop_index(name, table.name, schema=self.schema)
+
+    def reindex(self, before: Table, after: Table) -> None:
+        """Replace the indexes in one statement: a foreign key needs one at any time."""
+        existing = self._found(Inspector.get_indexes, before)
+        old, new = _by_name(before.indexes), _by_name(after.indexes)
+        quote = self.dialect.identifier_preparer.quote
+        dropped = [name for name in old if self.offline or name in existing]
+        clauses = [f"DROP INDEX {quote(name)}" for name in dropped]
+        clauses += [
+            f"ADD INDEX {quote(name)} ({', '.join(map(quote, index.columns.keys()))})"
+            for name, index in new.items()
+            if name in dropped or name not in existing
+        ]
+        if clauses:
+            self.op.execute(f"ALTER TABLE {self._quoted(after)} {', '.join(clauses)}")
 
 
 def steps_for(op: Operations, tables: Tables) -> Steps:
