@@ -38,6 +38,7 @@ from langgraph_session_saver.inspection.compare import Change
 from langgraph_session_saver.inspection.diff import ChannelDiff, Diff
 from langgraph_session_saver.inspection.health import Health, PoolUse, TableSize
 from langgraph_session_saver.inspection.history import Entry, History, Older
+from langgraph_session_saver.projection.pricing import Rates
 from langgraph_session_saver.projection.rules import (
     GraphState,
     MessageRows,
@@ -105,6 +106,7 @@ __all__ = [
     "Progress",
     "Projection",
     "ProjectionError",
+    "Rates",
     "RoutingMetadata",
     "SchemaError",
     "SerializationError",

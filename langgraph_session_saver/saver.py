@@ -29,8 +29,8 @@ from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.keys import next_version
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
+from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.rules import Policy, ProjectionOption, resolve_projections
-from langgraph_session_saver.projection.usage import Pricing
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.threads import ThreadRepository
@@ -61,7 +61,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         on_projection_error: What to do about a value that does not validate: "record" saves the
             checkpoint, leaves the columns unchanged and adds a row to `session_errors`; "raise"
             raises `ProjectionError`.
-        pricing: A function from model, input tokens and output tokens to US dollars.
+        pricing: What model calls cost: a mapping from a model's name, or the start of it, to its
+            `Rates`, as such or as a mapping, or a function from model, input tokens and output
+            tokens to US dollars.
         schema: Schema (PostgreSQL) or database (MySQL) of the tables.
         table_prefix: Prefix of all tables' names.
         keep_last: Number of root checkpoints that each thread keeps, with all that they need;

@@ -97,7 +97,7 @@ def _build(
     if database in _IN_MEMORY:
         raise typer.BadParameter("the report reads the database back: name a file or a server")
     url = database or _default_database()
-    with SessionSaver.from_conn_string(url, pricing=offline.price) as saver:
+    with SessionSaver.from_conn_string(url, pricing=offline.PRICES) as saver:
         failed, threads = run_all(build_graph(saver, options), briefs, settings, console)
     console.print(sessions_table(read_sessions(url, threads)))
     console.print(f"Pages are in {options.dist}", soft_wrap=True)

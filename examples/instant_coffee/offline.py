@@ -11,13 +11,13 @@ EXPANDER = "offline/expander"
 VALIDATOR = "offline/validator"
 STYLE_REFINER = "offline/style-refiner"
 
-# US dollars for a million tokens, in and out.
-PRICES: dict[str, tuple[float, float]] = {
-    CLASSIFIER: (0.10, 0.40),
-    WRITER: (3.00, 15.00),
-    EXPANDER: (0.80, 4.00),
-    VALIDATOR: (0.80, 4.00),
-    STYLE_REFINER: (3.00, 15.00),
+# US dollars for a million tokens.
+PRICES = {
+    CLASSIFIER: {"input": 0.10, "output": 0.40},
+    WRITER: {"input": 3.00, "output": 15.00},
+    EXPANDER: {"input": 0.80, "output": 4.00},
+    VALIDATOR: {"input": 0.80, "output": 4.00},
+    STYLE_REFINER: {"input": 3.00, "output": 15.00},
 }
 _CHARACTERS_PER_TOKEN = 4
 
@@ -48,9 +48,3 @@ def reply(agent: str, model: str, prompt: str, content: str, output: str = "") -
         usage_metadata=usage,
         response_metadata={"model_name": model},
     )
-
-
-def price(model: str, input_tokens: int, output_tokens: int) -> float:
-    """Compute what a call costs in US dollars; a model that is not on the list is free."""
-    per_input, per_output = PRICES.get(model, (0.0, 0.0))
-    return (input_tokens * per_input + output_tokens * per_output) / 1_000_000

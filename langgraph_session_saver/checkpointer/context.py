@@ -15,11 +15,11 @@ from langgraph_session_saver.encoding.caches import BlobCache, LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
 from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
 from langgraph_session_saver.errors import SchemaError, ValueTooLargeError
+from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.project import ProjectedState, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows
 from langgraph_session_saver.projection.rules import ErrorRows, Policy, Projection
 from langgraph_session_saver.projection.status import send_nodes
-from langgraph_session_saver.projection.usage import Pricing
 from langgraph_session_saver.retention.lineage import Origin
 from langgraph_session_saver.retention.policy import Contents
 from langgraph_session_saver.schema.setup import is_current, set_up, verify

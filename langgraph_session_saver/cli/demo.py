@@ -46,7 +46,7 @@ def demo(call: Call) -> None:
     # The database in $LANGGRAPH_SESSION_SAVER_URL may be in production: it is not used.
     url = call.target.url or str(Path(mkdtemp(prefix="session-saver-demo-")) / "demo.db")
     target = replace(call.target, url=url)
-    with target.writing(creates=True, pricing=demo_graph.price) as database:
+    with target.writing(creates=True, pricing=demo_graph.PRICES) as database:
         present = database.read(database.queries.ids, "thread", "demo-")
         made = [name for name in demo_graph.REQUESTS if name not in present]
         with call.busy("running a graph"):

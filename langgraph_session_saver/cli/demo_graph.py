@@ -18,7 +18,8 @@ REQUESTS = {
 }
 """The request of each thread: the first succeeds, the second fails, the third is interrupted."""
 
-_PRICES = {"small": (0.15e-6, 0.6e-6), "large": (2.5e-6, 10e-6)}
+PRICES = {"small": {"input": 0.15, "output": 0.6}, "large": {"input": 2.5, "output": 10.0}}
+"""US dollars for a million tokens."""
 
 
 class Page(MessagesState, total=False):
@@ -33,12 +34,6 @@ class Page(MessagesState, total=False):
 
 class UnprintableNameError(ValueError):
     """A name cannot be shown on a page."""
-
-
-def price(model: str, input_tokens: int, output_tokens: int) -> float:
-    """The cost of a model call in US dollars."""
-    into, out = _PRICES[model]
-    return input_tokens * into + output_tokens * out
 
 
 def plan(state: Page) -> dict[str, Any]:

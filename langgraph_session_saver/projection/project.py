@@ -18,8 +18,9 @@ from sqlalchemy import Table
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
 from langgraph_session_saver.projection.plain_json import clean_text, title_of, to_json
+from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.reduce import reduce_writes
-from langgraph_session_saver.projection.usage import Pricing, UsageRows, field_of
+from langgraph_session_saver.projection.usage import UsageRows, field_of
 from langgraph_session_saver.schema.column_types import JsonText
 
 MessageKey = tuple[str, str]

@@ -46,7 +46,8 @@ class ProjectedRows:
             t.token_usage,
             ROW_KEY,
             ("session_id", "thread_key", "row_key", "timestamp", "agent_type", "model",
-             "input_tokens", "output_tokens", "total_tokens", "cost_usd"),
+             "input_tokens", "output_tokens", "total_tokens", "cost_usd", "cache_read_tokens",
+             "cache_creation_tokens", "reasoning_tokens"),
         )  # fmt: skip
         self._insert_page = d.insert_ignore(t.versions, ROW_KEY)
         e = t.errors.c

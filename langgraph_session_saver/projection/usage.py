@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from langgraph_session_saver.projection.plain_json import clean_text
+from langgraph_session_saver.projection.pricing import Prices, Pricing, Tokens
 from langgraph_session_saver.projection.rules import Problem, problem_with
+from langgraph_session_saver.validation import MODEL_LENGTH
 
-Pricing = Callable[[str, int, int], float]
-"""From model, input tokens and output tokens to US dollars."""
+LARGEST_TOKEN_COUNT = (1 << 53) - 1
+"""The largest number of tokens of a call: sums of them fit a column too."""
+
+_COUNT = TypeAdapter(Annotated[int, Field(ge=0, le=LARGEST_TOKEN_COUNT)])
+
+_DETAILS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "cache_read": ("input_token_details", ("cache_read",)),
+    "cache_creation": (
+        "input_token_details",
+        ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+    ),
+    "reasoning": ("output_token_details", ("reasoning",)),
+}
+"""For each detail, where a message has it, and what its names there end with.
+
+There may be several, which add up: OpenAI's have the service tier in front (`flex_cache_read`),
+and Anthropic's `cache_creation` is 0 where tokens are counted by how long the cache keeps them.
+"""
 
 
 class UsageRows:
     """Makes rows of messages with `usage_metadata`; a model without a price costs 0."""
 
     def __init__(self, pricing: Pricing | None) -> None:
-        self._pricing: Pricing = pricing or (lambda _model, _input, _output: 0.0)
+        self._prices = Prices(pricing)
 
     def row(
         self, message: Any, channel: str, time: datetime
@@ -31,27 +51,49 @@ class UsageRows:
             return None, None
         about = field_of(message, "response_metadata")
         named = field_of(about, "model_name") or field_of(about, "model")
-        model = clean_text(str(named or "unknown"))
+        model = clean_text(str(named or "unknown"))[:MODEL_LENGTH]
         try:
-            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
+            tokens_in = _COUNT.validate_python(usage["input_tokens"])
+            tokens_out = _COUNT.validate_python(usage["output_tokens"])
         except (KeyError, TypeError, ValueError) as exc:
             expected = "usage_metadata with input_tokens and output_tokens"
             return None, problem_with(channel, usage, expected, exc)
-        cost, problem = 0.0, None
+        details, problem = _read_details(usage, channel)
+        cost = 0.0
         try:
-            cost = float(self._pricing(model, tokens_in, tokens_out))
+            cost = self._prices.cost(model, Tokens(tokens_in, tokens_out, **details))
         except Exception as exc:  # noqa: BLE001 - an application's function
             problem = problem_with(channel, model, "a model that `pricing` accepts", exc)
         row = {
             "timestamp": time,
             "agent_type": clean_text(str(field_of(message, "name") or "unknown"))[:255],
-            "model": model[:2048],
+            "model": model,
             "input_tokens": tokens_in,
             "output_tokens": tokens_out,
             "total_tokens": tokens_in + tokens_out,
             "cost_usd": cost,
+            **{f"{name}_tokens": count for name, count in details.items()},
         }
         return row, problem
+
+
+def _read_details(usage: Any, channel: str) -> tuple[dict[str, int | None], Problem | None]:
+    """The details that the usage has, and the problem with one that cannot be read."""
+    found: dict[str, int | None] = dict.fromkeys(_DETAILS)
+    problem = None
+    for detail, (group, endings) in _DETAILS.items():
+        try:
+            counts = [
+                _COUNT.validate_python(count)
+                for name, count in (field_of(usage, group) or {}).items()
+                if count is not None and str(name).endswith(endings)
+            ]
+        except (AttributeError, ValueError) as exc:
+            expected = f"usage_metadata with numbers of tokens as {detail} in {group}"
+            problem = problem_with(channel, usage, expected, exc)
+        else:
+            found[detail] = sum(counts) if counts else None
+    return found, problem
 
 
 def field_of(message: Any, name: str) -> Any:

@@ -143,6 +143,12 @@ class UsageRecord:
     output_tokens: int
     total_tokens: int
     cost_usd: float
+    cache_read_tokens: int | None = None
+    """Of the input tokens, those read from the provider's cache; None where it is not known."""
+    cache_creation_tokens: int | None = None
+    """Of the input tokens, those written to the provider's cache."""
+    reasoning_tokens: int | None = None
+    """Of the output tokens, those of the model's reasoning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +159,15 @@ class UsageSummary:
     model: str | None = None
     day: date | None = None
     """A day in UTC."""
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    cost_usd: float
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost_usd: float = 0.0
+    cache_read_tokens: int = 0
+    """As of `UsageRecord`; a call whose number is not known counts as 0."""
+    cache_creation_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

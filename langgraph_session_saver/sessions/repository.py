@@ -15,6 +15,7 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
+from langgraph_session_saver.projection.usage import LARGEST_TOKEN_COUNT
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 Group = Literal["agent", "model", "day"]
-
-_LARGEST_TOKEN_COUNT = (1 << 53) - 1
 
 ORDERS = (
     "updated_at", "created_at", "title", "build_status", "current_version", "thread_status", "id"
@@ -484,9 +483,24 @@ class SessionRepository(rows.SessionMethods):
         input_tokens: int,
         output_tokens: int,
         cost_usd: float = 0.0,
+        cache_read_tokens: int | None = None,
+        cache_creation_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
         connection: AnyConnection | None = None,
     ) -> UsageRecord:
         """Add a model call; `total_tokens` is the sum of input and output.
+
+        Args:
+            session_id: The session.
+            agent_type: The agent that called the model.
+            model: The model.
+            input_tokens: All input tokens.
+            output_tokens: All output tokens.
+            cost_usd: What the call cost, in US dollars.
+            cache_read_tokens: Of the input tokens, those read from the provider's cache.
+            cache_creation_tokens: Of the input tokens, those written to the provider's cache.
+            reasoning_tokens: Of the output tokens, those of the model's reasoning.
+            connection: Where to run, as part of your transaction.
 
         Raises:
             InvalidConfigError: A number is negative, or a text is too long.
@@ -497,15 +511,25 @@ class SessionRepository(rows.SessionMethods):
             raise errors.InvalidConfigError(
                 f"cost_usd is {cost_usd!r:.80}: pass US dollars from 0 on"
             )
+        details = {
+            "cache_read_tokens": cache_read_tokens,
+            "cache_creation_tokens": cache_creation_tokens,
+            "reasoning_tokens": reasoning_tokens,
+        }
         row = {
             "session_id": check_id("session_id", session_id),
             "agent_type": check_text("agent_type", agent_type, 255),
             "model": check_text("model", model, MODEL_LENGTH),
-            "input_tokens": check_number("input_tokens", input_tokens, _LARGEST_TOKEN_COUNT),
-            "output_tokens": check_number("output_tokens", output_tokens, _LARGEST_TOKEN_COUNT),
+            "input_tokens": check_number("input_tokens", input_tokens, LARGEST_TOKEN_COUNT),
+            "output_tokens": check_number("output_tokens", output_tokens, LARGEST_TOKEN_COUNT),
             "total_tokens": input_tokens + output_tokens,
             "cost_usd": float(cost_usd),
             "timestamp": utc_now(),
+            **{
+                name: check_number(name, count, LARGEST_TOKEN_COUNT)
+                for name, count in details.items()
+                if count is not None
+            },
         }
         return self._run(self._add(self._tables.token_usage, UsageRecord, row), connection)
 
@@ -541,9 +565,12 @@ class SessionRepository(rows.SessionMethods):
             "day": self._context.dialect.day(u.c.timestamp).label("day"),
         }
         groups = [columns[check_one_of("by", name, columns)] for name in dict.fromkeys(by)]
-        tokens = [u.c.input_tokens, u.c.output_tokens, u.c.total_tokens]
         # Databases sum integers up as decimals.
-        sums = [cast(func.sum(column), column.type).label(column.name) for column in tokens]
+        sums = [
+            cast(func.coalesce(func.sum(column), 0), column.type).label(column.name)
+            for column in u.c
+            if column.name.endswith("_tokens")
+        ]
         sums += [func.sum(u.c.cost_usd).label("cost_usd"), func.count().label("calls")]
         query = select(*groups, *sums).select_from(u).group_by(*groups).order_by(*groups)
         if session_id is not None:

@@ -187,11 +187,6 @@ def test_a_page_that_cannot_be_rendered_fails_the_build(
     assert "no such block" in outcome.state["build_artifacts"]["error"]
 
 
-def test_a_price_is_counted_by_model() -> None:
-    assert offline.price(offline.WRITER, 1_000_000, 0) == pytest.approx(3)
-    assert offline.price("somebody/else", 10, 10) == 0
-
-
 def test_briefs_survive_serialisation(graph: Graph) -> None:
     outcome = run_brief(graph, "patchbox", PATCHBOX)
 

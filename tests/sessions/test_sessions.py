@@ -609,6 +609,24 @@ async def test_token_usage_is_summarised_by_agent_model_and_day(
     ]  # fmt: skip
 
 
+async def test_the_details_of_calls_are_summed_and_unknown_ones_count_as_0(
+    saver: SessionSaver,
+) -> None:
+    await saver.sessions.acreate("s")
+    assert (await saver.sessions.ausage_summary("model")) == ()
+    call = {"agent_type": "a", "model": "m", "input_tokens": 9, "output_tokens": 9}
+    for given in ({}, {"cache_read_tokens": 4, "reasoning_tokens": 2}, {"cache_read_tokens": 3}):
+        added = await saver.sessions.aadd_token_usage("s", **call, **given)  # type: ignore[arg-type]
+        assert added.cache_read_tokens == given.get("cache_read_tokens")
+
+    [found] = await saver.sessions.ausage_summary("model")
+
+    assert added in await saver.sessions.atoken_usage("s")
+    details = (found.cache_read_tokens, found.cache_creation_tokens, found.reasoning_tokens)
+    assert details == (7, 0, 2)
+    assert [type(count) for count in details] == [int, int, int]
+
+
 @sqlite_once
 async def test_the_total_of_a_call_is_input_plus_output(saver: SessionSaver) -> None:
     await saver.sessions.acreate("s")
