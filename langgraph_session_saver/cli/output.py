@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TextIO
 
@@ -43,7 +43,26 @@ def table(*columns: str) -> Table:
 
 def add_row(table: Table, *values: object) -> None:
     """Add a row of cells, or of values that `cell` formats."""
-    table.add_row(*(value if isinstance(value, Text) else cell(value) for value in values))
+    table.add_row(*map(_as_cell, values))
+
+
+def table_of_used(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    defaults: Mapping[str, object] | None = None,
+) -> Table:
+    """A table without the columns that are empty, or have their default, in every row."""
+    cells = [[*map(_as_cell, row)] for row in rows]
+    unused = [{"", _format((defaults or {}).get(column))} for column in columns]
+    used = [n for n in range(len(columns)) if any(row[n].plain not in unused[n] for row in cells)]
+    made = table(*(columns[n] for n in used))
+    for row in cells:
+        made.add_row(*(row[n] for n in used))
+    return made
+
+
+def _as_cell(value: object) -> Text:
+    return value if isinstance(value, Text) else cell(value)
 
 
 def cell(value: object, style: str = "") -> Text:

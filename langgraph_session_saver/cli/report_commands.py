@@ -17,7 +17,15 @@ from rich.text import Text
 from typer import Option
 
 from langgraph_session_saver.cli.command import After, Call, Exit, InSession, Limit, command
-from langgraph_session_saver.cli.output import add_row, cell, listing, status_cell, table, whole
+from langgraph_session_saver.cli.output import (
+    add_row,
+    cell,
+    listing,
+    status_cell,
+    table,
+    table_of_used,
+    whole,
+)
 from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.errors import SessionSaverError
 from langgraph_session_saver.inspection.health import Health
@@ -84,23 +92,36 @@ def usage(
         )
     found = tuple(sorted(found, key=lambda one: (-one.cost_usd, -one.total_tokens)))
     sums = {name: sum(getattr(one, name) for one in found) for name in _NUMBERS}
-    shown = table(*groups, ">calls", ">input", ">output", ">total", ">cost (USD)")
+    rows: list[list[object]] = []
     for one in found:
         names = {"agent": one.agent_type, "model": one.model, "day": one.day}
-        add_row(shown, *(names[part] for part in groups), *_numbers(asdict(one)))
+        rows.append([*(names[part] for part in groups), *_numbers(asdict(one))])
     if len(found) > 1:
         blanks = [None for _ in groups[1:]]
-        add_row(shown, cell("all", "bold"), *blanks, *_numbers(sums, "bold"))
+        rows.append([cell("all", "bold"), *blanks, *_numbers(sums, "bold")])
+    shown = table_of_used([*groups, *_NUMBERS.values()], rows, dict.fromkeys(_DETAILS, 0))
     answer = {"by": groups, "usage": [asdict(one) for one in found], "sum": sums}
     call.answer(answer, *listing(shown, len(found), "call"))
 
 
-_NUMBERS = ("calls", "input_tokens", "output_tokens", "total_tokens", "cost_usd")
+_DETAILS = (">cache read", ">cache creation", ">reasoning")
+
+_NUMBERS = {
+    "calls": ">calls",
+    "input_tokens": ">input",
+    "cache_read_tokens": _DETAILS[0],
+    "cache_creation_tokens": _DETAILS[1],
+    "output_tokens": ">output",
+    "reasoning_tokens": _DETAILS[2],
+    "total_tokens": ">total",
+    "cost_usd": ">cost (USD)",
+}
+"""The column that shows each sum."""
 
 
 def _numbers(row: Mapping[str, Any], style: str = "") -> list[Text]:
-    counts = [cell(row[name], style) for name in _NUMBERS[:-1]]
-    return [*counts, cell(f"{row['cost_usd']:.6f}", style)]
+    values = {**row, "cost_usd": f"{row['cost_usd']:.6f}"}
+    return [cell(values[name], style) for name in _NUMBERS]
 
 
 @command(app, "stats", "stats")
@@ -160,6 +181,7 @@ def doctor(call: Call) -> None:
                 code = Exit.UNREACHABLE
             elif health.is_current:
                 findings += _check_rows(database)
+                findings += _check_prices(database)
             findings += _check_file(health, database)
     except SessionSaverError as exc:
         findings.append(Finding("database", "failed", str(exc)))
@@ -212,6 +234,19 @@ def _check_rows(database: Database) -> Iterator[Finding]:
         said = f"{f'{count:,}' if count else 'no'} {description}"
         yield Finding(what, "failed" if count else "ok", said)
     yield Finding("integrity", "failed" if damage else "ok", damage or "no damage found")
+
+
+def _check_prices(database: Database) -> Iterator[Finding]:
+    """Whether every model has a price; nothing is said of a database without any cost."""
+    models = database.read(database.queries.costs_by_model)
+    if not any(one.cost for one in models):
+        return
+    free = [one.model for one in models if one.tokens and not one.cost]
+    if free:
+        said = f"no call has a cost of: {shorten(', '.join(free), 400)}. Add them to pricing"
+        yield Finding("prices", "warning", said)
+    else:
+        yield Finding("prices", "ok", "every model that used tokens has a cost")
 
 
 def _check_file(health: Health, database: Database) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from langgraph_session_saver.cli.output import (
     properties,
     status_cell,
     table,
+    table_of_used,
     whole,
 )
 from langgraph_session_saver.cli.target import Database
@@ -26,7 +27,8 @@ from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.history import History
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
 from langgraph_session_saver.projection.plain_json import shorten
-from langgraph_session_saver.sessions.records import ThreadRecord
+from langgraph_session_saver.schema.tables import shared_tables
+from langgraph_session_saver.sessions.records import ThreadRecord, UsageSummary
 
 app = typer.Typer(no_args_is_help=True)
 sessions = typer.Typer(no_args_is_help=True)
@@ -69,15 +71,22 @@ def list_sessions(
             limit=limit,
             after=after,
         )
-    shown = table("session", "title", "owner", "status", "build", "type", ">page", "updated (UTC)")
-    for one in page:
-        thread_status = status_cell("deleted" if one.is_deleted else one.thread_status)
-        add_row(
-            shown, whole(one.id), one.title, one.owner_id, thread_status,
-            status_cell(one.build_status), one.product_type, one.current_version, one.updated_at,
-        )  # fmt: skip
+    columns = ("session", "title", "owner", "status", "build", "type", ">page", "updated (UTC)")
+    rows = [
+        (whole(one.id), one.title, one.owner_id,
+         status_cell("deleted" if one.is_deleted else one.thread_status),
+         status_cell(one.build_status), one.product_type, one.current_version, one.updated_at)
+        for one in page
+    ]  # fmt: skip
+    names = {"title": "title", "build": "build_status", ">page": "current_version"}
+    defaults = {column: _DEFAULTS[name] for column, name in names.items()}
+    shown = table_of_used(columns, rows, defaults)
     answer = {"sessions": [asdict(one) for one in page], "next": page.next}
     call.answer(answer, *listing(shown, len(page), "session", next_page=page.next))
+
+
+_DEFAULTS = {one.name: getattr(one.default, "arg", None) for one in shared_tables().sessions.c}
+"""What the columns of a session have until they are set."""
 
 
 @command(sessions, "show", "sessions show order-17")
@@ -95,15 +104,14 @@ def _read_session(database: Database, session_id: str) -> dict[str, Any]:
     threads = database.threads.list(session_id=session_id, deleted=True, limit=1000)
     messages = repository.messages(session_id, descending=True, limit=10)
     versions = [asdict(one) for one in repository.versions(session_id)]
-    usage = repository.usage_summary(session_id=session_id)
-    none = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "cost_usd": 0.0}
+    usage = asdict(next(iter(repository.usage_summary(session_id=session_id)), UsageSummary()))
     return {
         "session": None if record is None else asdict(record),
         "threads": _with_checkpoints(database, threads),
         "messages": [asdict(one) for one in reversed(messages)],
         "versions": [{k: v for k, v in one.items() if k != "html"} for one in versions],
         "open_errors": [asdict(one) for one in repository.errors(session_id, recovered=False)],
-        "usage": {k: v for k, v in asdict(usage[0]).items() if k in none} if usage else none,
+        "usage": {k: v for k, v in usage.items() if v is not None},
     }
 
 
@@ -116,7 +124,11 @@ def _with_checkpoints(database: Database, threads: Sequence[ThreadRecord]) -> li
 
 def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
     columns = found["session"]
-    yield properties((name, v) for name, v in columns.items() if not isinstance(v, dict))
+    yield properties(
+        (name, value)
+        for name, value in columns.items()
+        if not isinstance(value, dict) and value != _DEFAULTS.get(name)
+    )
     for name in ("build_artifacts", "aesthetic_scores"):
         if columns[name]:
             title = Text(name.replace("_", " "), "bold")
@@ -134,7 +146,7 @@ def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
     pages = ", ".join(f"{one['version']}{' pinned' * one['pinned']}" for one in found["versions"])
     yield properties(
         [
-            ("pages", pages or "none"),
+            ("pages", pages or None),
             ("open errors", len(found["open_errors"])),
             ("tokens", f"{usage['total_tokens']:,} in {text.quantity(usage['calls'], 'call')}"),
             ("cost", f"{usage['cost_usd']:.6f} USD"),
@@ -185,14 +197,13 @@ def list_threads(
         wanted: dict[str, Any] = {"session_id": session_id, "owner_id": owner, "status": status}
         page = database.threads.list(**wanted, deleted=True, limit=limit, after=after)
         total, found = database.count_threads(**wanted), _with_checkpoints(database, page)
-    shown = table("thread", "session", "owner", "status", ">checkpoints", "updated (UTC)")
-    for one, row in zip(page, found, strict=True):
-        session = None if one.session_id == one.thread_id else one.session_id
-        status_text = status_cell(one.status, one.status_node)
-        add_row(
-            shown, whole(one.thread_id), session, one.owner_id, status_text, row["checkpoints"],
-            one.updated_at,
-        )  # fmt: skip
+    rows = [
+        (whole(one.thread_id), None if one.session_id == one.thread_id else one.session_id,
+         one.owner_id, status_cell(one.status, one.status_node), row["checkpoints"], one.updated_at)
+        for one, row in zip(page, found, strict=True)
+    ]  # fmt: skip
+    columns = ("thread", "session", "owner", "status", ">checkpoints", "updated (UTC)")
+    shown = table_of_used(columns, rows)
     answer = {"total": total, "threads": found, "next": page.next}
     call.answer(answer, *listing(shown, len(page), "thread", total=total, next_page=page.next))
 

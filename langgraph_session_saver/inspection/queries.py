@@ -162,6 +162,13 @@ class DatabaseQueries:
         query = query.add_columns(sa.func.count().label("versions"), stored.label("bytes"))
         return conn.execute(query.group_by(group).order_by(stored.desc(), group).limit(limit)).all()
 
+    def costs_by_model(self, conn: sa.Connection) -> Sequence[Any]:
+        """The models that were called, with the most tokens and the highest cost of a call."""
+        u = self._tables.token_usage.c
+        tokens, cost = sa.func.max(u.total_tokens), sa.func.max(u.cost_usd)
+        query = sa.select(u.model, tokens.label("tokens"), cost.label("cost"))
+        return conn.execute(query.group_by(u.model).order_by(u.model)).all()
+
     def find_damage(self, conn: sa.Connection) -> list[tuple[str, int, str]]:
         """Count rows whose other half is missing: where, how many, and what they are."""
         t = self._tables

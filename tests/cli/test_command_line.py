@@ -238,6 +238,45 @@ def test_json_output_agrees_with_the_table(cli: CommandLine) -> None:
     assert usage["sum"]["total_tokens"] == 625
 
 
+def test_columns_that_no_session_uses_are_left_out(own: CommandLine, tmp_path: Path) -> None:
+    unused = ("owner", "build", "type", "page", "title", "model", "round")
+    with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
+        for session in saver.sessions.list():
+            saver.sessions.delete(session.id)
+        saver.sessions.create("plain")
+        plain = own("sessions", "list").out + own("sessions", "show", "plain").out
+        assert [word for word in unused if word in plain] == []
+
+        saver.sessions.create("rich", title="Rich", owner_id="ada", build_status="success")
+        saver.sessions.add_version("rich", "<p>")
+        saver.sessions.add_version("rich", "<p>2")
+    heads, *rows = own("sessions", "list").out.splitlines()
+
+    assert heads.split()[:5] == ["session", "title", "owner", "build", "page"]
+    assert ["pending" in row for row in rows] == [False, True]
+    assert own("sessions", "list", "--json").json["sessions"][1]["product_type"] is None
+
+
+def test_usage_shows_details_where_a_call_has_some(own: CommandLine, tmp_path: Path) -> None:
+    assert "cache" not in own("usage").out
+    with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
+        saver.sessions.add_token_usage(
+            "demo-bakery",
+            agent_type="critic",
+            model="large",
+            input_tokens=9,
+            output_tokens=1,
+            cache_read_tokens=5,
+        )
+    heads, *rows = own("usage", "--by", "agent").out.splitlines()
+
+    assert re.split("  +", heads) == [
+        "agent", "calls", "input", "cache read", "output", "total", "cost (USD)"
+    ]  # fmt: skip
+    assert [row.split()[3] for row in rows] == ["0", "0", "5", "5"]
+    assert own("usage", "--json").json["sum"]["reasoning_tokens"] == 0
+
+
 # -- which thread ---
 
 
@@ -370,6 +409,24 @@ def test_a_check_that_finds_differences_exits_with_1(own: CommandLine, tmp_path:
     assert done.code == 1
     assert not done.json["equal"]
     assert "idx_sessions_owner" in str(done.json["differences"])
+
+
+def test_doctor_names_the_models_without_a_price(own: CommandLine, tmp_path: Path) -> None:
+    def prices() -> list[tuple[str, str]]:
+        found = own("doctor", "--json").json["findings"]
+        return [(one["verdict"], one["said"]) for one in found if one["what"] == "prices"]
+
+    assert prices() == [("ok", "every model that used tokens has a cost")]
+    with SessionSaver.from_conn_string(tmp_path / "own.db") as saver:
+        for model, tokens in (("new", 5), ("newer", 5), ("idle", 0), ("large", 5)):
+            saver.sessions.add_token_usage(
+                "demo-bakery", agent_type="a", model=model, input_tokens=tokens, output_tokens=0
+            )
+    assert prices() == [("warning", "no call has a cost of: new, newer. Add them to pricing")]
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute("UPDATE token_usage SET cost_usd = 0")
+        connection.commit()
+    assert prices() == []
 
 
 def test_doctor_finds_a_damaged_row(own: CommandLine, tmp_path: Path) -> None:
