@@ -27,6 +27,8 @@ class DeltaValues(NamedTuple):
     """The values of the `DeltaChannel`s that projections read, at a new checkpoint."""
 
     values: Mapping[str, Sized]
+    before: Mapping[str, Any]
+    """The values at the parent, of channels that have one there."""
     prefixes: Mapping[str, SharedPrefix]
     """For each list, what it has in common with the one at the parent."""
     problems: list[Problem]
@@ -46,7 +48,7 @@ def delta_values(
     context: Context, new: NewCheckpoint, sizes: Mapping[str, int]
 ) -> Script[DeltaValues]:
     """Work out the values at a new checkpoint; `sizes` are the serialised bytes of snapshots."""
-    found = DeltaValues({}, {}, [])
+    found = DeltaValues({}, {}, {}, [])
     if not is_read(context, new):
         return found
     channels = [
@@ -55,11 +57,12 @@ def delta_values(
         if channel in new.versions and context.projector.reads(channel)
     ]
     known = DeltasAt({}) if new.place.key is None else context.known_deltas.at(new.place.key)
-    before = known or (yield from _read(context, new, channels))
+    before = known or (yield from _read(context, new, channels, found.problems))
+    at_parent = before.values or {}
     values: dict[str, Sized] = {}
     prefixes: dict[str, SharedPrefix] = {}
     for channel in channels:
-        was = (before.values or {}).get(channel)
+        was = at_parent.get(channel)
         if channel in new.values:
             snapshot = copy(without_snapshot(new.values[channel]))
             now = Sized(channel, snapshot, sizes.get(channel, 0))
@@ -70,7 +73,8 @@ def delta_values(
             now = _reduced(context, was or Sized(channel, None, 0), writes, found.problems)
         values[channel] = now
         prefixes[channel] = _shared(new, was.value if known and was else None, now.value)
-    return found._replace(values=values, prefixes=prefixes)
+    earlier = {channel: one.value for channel, one in at_parent.items()}
+    return found._replace(values=values, before=earlier, prefixes=prefixes)
 
 
 def _reduced(context: Context, was: Sized, writes: list[Sized], problems: list[Problem]) -> Sized:
@@ -86,30 +90,30 @@ def _reduced(context: Context, was: Sized, writes: list[Sized], problems: list[P
     return Sized(was.channel, value, was.size + sum(write.size for write in writes))
 
 
-def _read(context: Context, new: NewCheckpoint, channels: list[str]) -> Script[DeltasAt]:
-    """Read the last snapshots before a new checkpoint, and the writes since."""
-    unknown = [channel for channel in channels if channel not in new.values]
-    if not unknown:
+def _read(
+    context: Context, new: NewCheckpoint, channels: list[str], problems: list[Problem]
+) -> Script[DeltasAt]:
+    """Read the values at the parent, as snapshots and the writes since, and the parent's writes."""
+    if new.place.checkpoint_id is None:
         return DeltasAt({})
-    config = new.place.at(str(new.place.checkpoint_id))
-    history = yield from CheckpointReader(context).get_delta_history(
-        new.serde, config, unknown, with_own=True
+    replays = yield from CheckpointReader(context).replay(
+        new.serde, new.place, channels, with_own=True
     )
 
     def sized(channel: str, value: Any) -> Sized:
         what = partial(new.name_of, f"channel {channel!r}")
         return Sized(channel, value, len(dump(new.serde, value, what)[1]))
 
-    read = DeltasAt(
-        {
-            channel: sized(channel, without_snapshot(found["seed"]))
-            for channel, found in history.items()
-            if "seed" in found
-        }
-    )
-    for channel, found in history.items():
-        for n, (task_id, _, value) in enumerate(found["writes"]):
+    values: dict[str, Sized] = {}
+    read = DeltasAt(values)
+    for channel, replay in replays.items():
+        own = replay.writes.pop(0) if replay.writes else []
+        for n, (task_id, _, value) in enumerate(own):
             read.writes[f"{n:010}", task_id, len(read.writes)] = sized(channel, value)
+        seed = sized(channel, without_snapshot(replay.seed) if replay.has_seed else None)
+        earlier = [sized(channel, value) for _, _, value in replay.all_writes()]
+        if replay.has_seed or earlier:
+            values[channel] = _reduced(context, seed, earlier, problems)
     return read
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -88,6 +88,25 @@ def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> DecodedChe
     )
 
 
+@dataclass(slots=True)
+class Replay:
+    """What the value of a `DeltaChannel` is made of."""
+
+    writes: list[list[PendingWrite]] = field(default_factory=list)
+    """The writes of each checkpoint, of the newest first."""
+    seed: Any = None
+    """The value that the last of these checkpoints stores, if `has_seed`."""
+    has_seed: bool = False
+
+    def start_from(self, seed: Any) -> None:
+        """Set the seed."""
+        self.seed, self.has_seed = seed, True
+
+    def all_writes(self) -> list[PendingWrite]:
+        """The writes, oldest first."""
+        return [write for writes in reversed(self.writes) for write in writes]
+
+
 class CheckpointReader:
     """Reads checkpoints and the values of their channels."""
 
@@ -118,6 +137,26 @@ class CheckpointReader:
         decoded.inline = {name: value for name, value in decoded.inline.items() if wanted(name)}
         values = yield from self._values_of(decoded)
         return self._channel_values(decoded, values)
+
+    def get_known_values(
+        self, serde: SerializerProtocol, place: Place, channels: Collection[str]
+    ) -> Script[dict[str, Any]]:
+        """Read some channels' values of a checkpoint, without a query if they are cached."""
+        facts = None if place.key is None else self._context.known_checkpoints.facts.get(place.key)
+        found: dict[str, Any] = {}
+        if facts is not None:
+            for channel in channels & facts.versions.keys():
+                key = blob_key(place.checkpoint_ns, channel, facts.versions[channel])
+                value = self._context.blob_cache.get(place.thread.key, key)
+                if value is None:
+                    break
+                what = partial(
+                    "channel {!r} of checkpoint {!r}".format, channel, place.checkpoint_id
+                )
+                found[channel] = load(serde, value.typed, what, self._context.message_decoder)
+            else:
+                return found
+        return (yield from self.get_values(serde, place, channels.__contains__)) or {}
 
     def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]
@@ -241,30 +280,33 @@ class CheckpointReader:
     # -- what `DeltaChannel`s replay --------------------------------------------------------
 
     def get_delta_history(
-        self,
-        serde: SerializerProtocol,
-        config: RunnableConfig,
-        channels: Sequence[str],
-        *,
-        with_own: bool = False,
+        self, serde: SerializerProtocol, config: RunnableConfig, channels: Sequence[str]
     ) -> Script[dict[str, DeltaChannelHistory]]:
         """Walk from a checkpoint's parent to the nearest ancestor that stores each channel's value.
 
         Takes a fixed number of queries for every `ANCESTORS` checkpoints, however many channels.
-        With `with_own` the walk starts at the checkpoint itself, as for a child of it.
         """
-        place = Place.of(config)
-        history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        replays = yield from self.replay(serde, Place.of(config), channels, with_own=False)
+        found: dict[str, DeltaChannelHistory] = {}
+        for channel, one in replays.items():
+            found[channel] = {"writes": one.all_writes()}
+            if one.has_seed:
+                found[channel]["seed"] = one.seed
+        return found
+
+    def replay(
+        self, serde: SerializerProtocol, place: Place, channels: Sequence[str], *, with_own: bool
+    ) -> Script[dict[str, Replay]]:
+        """What channels' values at a checkpoint are made of; `with_own`, at a child of it."""
+        found = {channel: Replay() for channel in channels}
         path = yield from self._path(serde, place, place.checkpoint_id)
         if not with_own:
             del path[:1]
-        while path and any("seed" not in found for found in history.values()):
-            yield from self._collect(path, history)
+        while path and not all(one.has_seed for one in found.values()):
+            yield from self._collect(path, found)
             parent_id = path[-1].row.parent_checkpoint_id
             path = (yield from self._path(serde, place, parent_id)) if parent_id else []
-        for found in history.values():
-            found["writes"].reverse()
-        return history
+        return found
 
     def _path(
         self, serde: SerializerProtocol, place: Place, start: str | None
@@ -275,11 +317,11 @@ class CheckpointReader:
         return [decode(serde, place, row) for row in rows]
 
     def _collect(
-        self, path: Sequence[DecodedCheckpoint], history: dict[str, DeltaChannelHistory]
+        self, path: Sequence[DecodedCheckpoint], replays: Mapping[str, Replay]
     ) -> Script[None]:
         """Add each channel's writes, newest first, down to the ancestor that stores its value."""
         statements, thread_key = self._context.storage.checkpoints, path[0].place.thread.key
-        unseeded = {channel: found for channel, found in history.items() if "seed" not in found}
+        unseeded = {channel: one for channel, one in replays.items() if not one.has_seed}
         blobs = {
             (thread_key, key)
             for decoded in path
@@ -298,15 +340,15 @@ class CheckpointReader:
                 needed = {(thread_key, key) for key in held_keys(row.write_data for row in mine)}
                 values = yield from self.read_values(needed | ({at} & stored))
                 pending = _load_writes(decoded.serde, mine, of_thread(values, thread_key))
-                found["writes"] += reversed(pending)
+                found.writes.append(pending)
                 if channel in decoded.inline:
-                    found["seed"] = decoded.inline[channel]
+                    found.start_from(decoded.inline[channel])
                 elif at in stored:
                     what = decoded.channel_name(channel)
                     if at not in values:
                         raise HistoryLostError(f"{what} is not in the database")
-                    found["seed"] = load(decoded.serde, values[at].typed, what)
-                if "seed" in found:
+                    found.start_from(load(decoded.serde, values[at].typed, what))
+                if found.has_seed:
                     break
 
 

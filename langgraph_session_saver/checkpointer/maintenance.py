@@ -297,7 +297,9 @@ class ThreadMaintenance:
         step = new.step(whole=True)
         changes = context.projector.project(step, None, None, whole=True)
         changes.usage = []  # recorded once, by the step that used the tokens
-        for rows, time in ((changes.messages, "timestamp"), (changes.pages, "created_at")):
+        entries = (entry for entries in changes.all_messages or () for entry in entries)
+        messages = [entry.row for entry in entries if entry.row is not None]
+        for rows, time in ((messages, "timestamp"), (changes.pages, "created_at")):
             for row in rows:
                 row[time] = (copied or {}).get(row["row_key"], row[time])
         if not context.records_errors:

@@ -7,6 +7,8 @@ checkpoint's tasks without waiting for its put, and scripts may run in worker th
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ from langgraph_session_saver.checkpointer.encode import (
     new_checkpoint,
     retained_row,
 )
+from langgraph_session_saver.checkpointer.parent_messages import parent_messages
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
 from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
@@ -37,6 +40,7 @@ from langgraph_session_saver.errors import (
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
+from langgraph_session_saver.projection.transcript import Parent
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
 from langgraph_session_saver.retention.policy import Contents, Thinned, keep_last
 from langgraph_session_saver.sql.runner import BrokenReferenceError
@@ -57,6 +61,8 @@ class _Put(NamedTuple):
     new: NewCheckpoint
     encoded: EncodedCheckpoint
     deltas: DeltaValues
+    parents: Mapping[str, Parent]
+    """The messages of the parent, by channel."""
     changes: Changes | None = None
     """What the step changes in projected rows; None where it projects nothing."""
 
@@ -94,7 +100,9 @@ class CheckpointWriter:
             yield from check_parent(self._context, new.place, new.key)
         encoded = encode(self._context, new, everything=is_orphan)
         deltas = yield from delta_values(self._context, new, encoded.sizes)
-        put = _Put(deltas.seen_by(new), encoded, deltas)
+        new = deltas.seen_by(new)
+        parents = yield from parent_messages(self._context, new, encoded.prefixes, deltas)
+        put = _Put(new, encoded, deltas, parents)
         put = put._replace(changes=self._project(put))
         if not (yield from self._store_in_batch(put)):
             put = yield from self._store_locked(put)
@@ -138,8 +146,9 @@ class CheckpointWriter:
         storage, projected = self._context.storage, self._context.projected
         batch = storage.checkpoints.put_batch(put.encoded.rows, head.revision, values)
         if put.changes is not None:
-            batch.upserts += projected.upserts(put.new.place.thread, head, put.changes)
-            if head.is_first:
+            # Before the checkpoint: the batch ends with a statement that always stores a row.
+            batch.upserts[-1:-1] = projected.upserts(put.new.place.thread, head, put.changes)
+            if head.is_first and put.new.place.is_root:
                 batch.session = (head.session_id, projected.session_values(put.changes))
         return batch
 
@@ -151,7 +160,7 @@ class CheckpointWriter:
         thread = new.place.thread
         for attempt in range(ATTEMPTS):
             try:
-                head, contents = yield Request.of("step", self._run_locked, put)
+                head, contents, changes = yield Request.of("step", self._run_locked, put)
                 break
             except ParentGoneError:
                 if _starts_from_given_parent(new):
@@ -176,13 +185,16 @@ class CheckpointWriter:
         context.known_threads.learn(thread, head)
         if contents is not None:
             context.known_threads.contents.put(thread.key, contents)
-        return put
+        return put._replace(changes=changes)
 
-    def _run_locked(self, conn: Connection, put: _Put) -> tuple[Head, Contents | None]:
+    def _run_locked(
+        self, conn: Connection, put: _Put
+    ) -> tuple[Head, Contents | None, Changes | None]:
         """Lock a thread and store a step of it.
 
         Returns:
-            The thread's row after the step, and under `keep_last` what the thread then stores.
+            The thread's row after the step; under `keep_last` what the thread then stores; and
+            what the step changed in projected rows.
         """
         context, thread = self._context, put.new.place.thread
         was = context.storage.threads.lock(conn, thread, put.new.time)
@@ -190,15 +202,17 @@ class CheckpointWriter:
         if _only_adds(put, was) and context.storage.batches.run(
             conn, self._batch(put, was, values)
         ):
-            head = was.changed(values)
+            head, changes = was.changed(values), put.changes
         else:
             put = self._keep_replaced(conn, put, was)
-            head = self._continue_thread(conn, put, was)
+            head, changes = self._continue_thread(conn, put, was)
         if context.keep_last is None:
-            return head, None
-        return head, self._prune(conn, put, was.revision, head.revision)
+            return head, None, changes
+        return head, self._prune(conn, put, was.revision, head.revision), changes
 
-    def _continue_thread(self, conn: Connection, put: _Put, was: Head) -> Head:
+    def _continue_thread(
+        self, conn: Connection, put: _Put, was: Head
+    ) -> tuple[Head, Changes | None]:
         context, new, changes = self._context, put.new, put.changes
         is_newest = new.place.is_root and new.id >= (was.checkpoint_id or "")
         is_repeated = new.id == was.checkpoint_id
@@ -208,15 +222,19 @@ class CheckpointWriter:
         else:
             values = {"revision": new_revision(was.revision), "updated_at": new.time}
         context.storage.checkpoints.put(conn, put.encoded.rows, was.revision, values)
-        if not is_newest:
-            return was.changed(values)
         thread, projected = new.place.thread, context.projected
+        if not is_newest:
+            if changes is not None:
+                projected.add(conn, thread, was, new.step(whole=False), changes)
+                changes = replace(changes, state=None)
+            return was.changed(values), changes
         if changes is not None and not is_repeated:
             if was.is_outdated:
                 context.projector.show_all_columns(new.step(whole=True), changes)
-            projected.apply(conn, thread, was, new.step(whole=changes.is_whole), changes)
+            step = new.step(whole=changes.is_whole)
+            changes = projected.apply(conn, thread, was, step, changes)
         projected.note_recovery(conn, thread, was, new.reached)
-        return was.changed(values)
+        return was.changed(values), changes
 
     def _keep_replaced(self, conn: Connection, put: _Put, head: Head) -> _Put:
         """Refer to the blobs of the checkpoint that this one replaces, if it does replace one."""
@@ -265,7 +283,9 @@ class CheckpointWriter:
         """
         context, new, encoded, deltas = self._context, put.new, put.encoded, put.deltas
         place = new.place
-        if not place.is_root or not context.projector.projections:
+        if not place.is_root:
+            return self._project_subgraph(put)
+        if not context.projector.projections:
             return None
         changes = context.projector.project(
             new.step(whole=whole),
@@ -274,6 +294,7 @@ class CheckpointWriter:
             whole=whole,
             sizes=encoded.sizes,
             prefixes={**encoded.prefixes, **deltas.prefixes},
+            parents=put.parents,
         )
         changes.problems += deltas.problems
         if context.policy == "raise":
@@ -282,6 +303,12 @@ class CheckpointWriter:
             _log_problems(new, changes)
             changes.problems = []
         return changes
+
+    def _project_subgraph(self, put: _Put) -> Changes | None:
+        """The usage of a subgraph's step; None if no projection counts it."""
+        if not self._context.projector.subgraph_channels:
+            return None
+        return self._context.projector.project_usage(put.new.step(whole=False), put.parents)
 
     def _raise_first_problem(self, new: NewCheckpoint, changes: Changes) -> None:
         """Raise for a bad value, unless a reducer made it of good writes.
@@ -313,9 +340,10 @@ class CheckpointWriter:
             if channel not in new.values:
                 key = blob_key(new.place.checkpoint_ns, channel, version)
                 context.blob_cache.set_empty(thread_key, key)
-        if changes is not None and changes.state is not None:
-            context.known_threads.projected.put(thread_key, changes.state)
+        if changes is not None:
             _log_problems(new, changes)
+            if changes.state is not None:
+                context.known_threads.projected.put(thread_key, changes.state)
 
 
 def _log_problems(new: NewCheckpoint, changes: Changes) -> None:
@@ -349,7 +377,7 @@ def _only_adds(put: _Put, head: Head) -> bool:
     if head.status == "error":
         return False
     return changes is None or (
-        changes.base == head.checkpoint_id and changes.only_adds and not changes.compare_messages
+        changes.base == head.checkpoint_id and changes.only_adds and changes.all_messages is None
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,17 +17,21 @@ from sqlalchemy import Table
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
+from langgraph_session_saver.projection.content import kind_of, text_of
 from langgraph_session_saver.projection.plain_json import clean_text, title_of, to_json
 from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.reduce import reduce_writes
-from langgraph_session_saver.projection.usage import UsageRows, field_of
+from langgraph_session_saver.projection.transcript import (
+    Entry,
+    Parent,
+    Shown,
+    appended,
+    brought,
+    differences,
+    read,
+)
+from langgraph_session_saver.projection.usage import UsageRows
 from langgraph_session_saver.schema.column_types import JsonText
-
-MessageKey = tuple[str, str]
-"""A channel of messages, and a message's id, or `#` and its index if it has none."""
-
-SeenMessage = tuple[str | None, int]
-"""A message's role (None for one that gets no row) and a hash of its text."""
 
 
 class SharedPrefix(NamedTuple):
@@ -44,12 +48,14 @@ class ProjectedState(NamedTuple):
     """What the projected rows of a thread show, as this process knows it."""
 
     checkpoint_id: str
-    messages: Mapping[MessageKey, SeenMessage]
+    messages: dict[bytes, Shown]
     message_blobs: Mapping[str, bytes]
     """For each channel of messages, the blob that they were read from."""
     members: Mapping[str, str]
     """For each channel in `graph_state`, its member of that object, in JSON."""
     graph_state: str | None
+    not_messages: frozenset[str] = frozenset()
+    """The channels of messages that hold something else, for which a problem was recorded."""
 
     def weight(self) -> int:
         """Memory that it takes, roughly, in messages."""
@@ -73,19 +79,26 @@ class Changes:
     pages: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     removed_messages: list[bytes] = field(default_factory=list)
-    compare_messages: bool = False
-    """Whether `messages` are all of the thread's, to be compared with the stored rows."""
+    all_messages: list[list[Entry]] | None = None
+    """All messages of each channel, if they have to be compared with the stored rows."""
+    brought: list[Entry] = field(default_factory=list)
+    """The messages that the step's parent does not have."""
     usage: list[dict[str, Any]] = field(default_factory=list)
     rows: list[tuple[Table, list[dict[str, Any]]]] = field(default_factory=list)
     problems: list[rules.Problem] = field(default_factory=list)
     state: ProjectedState | None = None
     """What the rows show after the step."""
 
+    def note_messages(self, shown: dict[bytes, Shown]) -> None:
+        """Note what the rows of messages show after the step."""
+        if self.state is not None:
+            self.state = self.state._replace(messages=shown)
+
     @property
     def only_adds(self) -> bool:
         """Whether these are columns, messages and usage, which are stored without a read.
 
-        If `compare_messages` is set, that holds for a thread without messages.
+        If `all_messages` are set, that holds for a thread without messages.
         """
         return not (
             self.is_whole or self.removed_messages or self.pages or self.rows or self.problems
@@ -94,6 +107,8 @@ class Changes:
 
 _NOTHING = ProjectedState("", {}, {}, {}, None)
 """What the rows show as far as is known, where it is unknown."""
+
+_NO_PARENT = Parent()
 
 _SHARED = (rules.MessageRows, rules.GraphState, rules.ErrorRows)
 """Projections without `columns` and `rows`: all of one kind are projected together."""
@@ -111,6 +126,9 @@ class Projector:
         self._rules = [p for p in projections if type(p) not in _SHARED]
         self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
+        self.subgraph_channels = frozenset(
+            c for p in self._messages for c in p.channels if p.subgraph_usage
+        )
         readers = [*self._messages, *self._rules]
         self._readers = {c: p for p in reversed(readers) for c in p.channels}
         self._reads_all = next((p for p in self._rules if not p.channels), None)
@@ -144,6 +162,7 @@ class Projector:
         whole: bool = False,
         sizes: Mapping[str, int] | None = None,
         prefixes: Mapping[str, SharedPrefix] | None = None,
+        parents: Mapping[str, Parent] | None = None,
     ) -> Changes:
         """Work out what a step changes.
 
@@ -154,17 +173,30 @@ class Projector:
             whole: Whether the rows may show another branch than the step's parent.
             sizes: The serialised bytes of channels' values, where they are known.
             prefixes: For channels of messages, what is known to be unchanged in front.
+            parents: The messages of the step's parent, by channel.
         """
         if whole or before is None or before.checkpoint_id != parent_id:
             before = _NOTHING
         changes = Changes(step.checkpoint_id, step.time, base=parent_id, is_whole=whole)
         self._apply_rules(step, changes)
         prefixes = prefixes or {}
-        messages = self._project_messages(step, before, changes, prefixes)
-        changes.first_title = self._first_title(step, changes)
         blobs = {**before.message_blobs, **{name: prefixes[name].key for name in prefixes}}
+        changes.state = before._replace(checkpoint_id=step.checkpoint_id, message_blobs=blobs)
+        self._project_messages(step, before, changes, prefixes, parents or {})
+        changes.first_title = self._first_title(step, changes)
         members, state = self._project_graph_state(step, before, changes, sizes or {})
-        changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state)
+        changes.state = changes.state._replace(members=members, graph_state=state)
+        return changes
+
+    def project_usage(self, step: rules.Step, parents: Mapping[str, Parent]) -> Changes:
+        """The usage of a subgraph's step, for those projections that count it."""
+        changes = Changes(step.checkpoint_id, step.time, base=None, is_whole=False)
+        for rule in self._messages:
+            if rule.subgraph_usage and step.changes(rule.channels[0]):
+                parent = parents.get(rule.channels[0], _NO_PARENT)
+                messages = _messages_in(rule, step, parent.shared) or ()
+                entries = read(rule, messages, step.time, start=parent.shared)
+                self._add_brought(rule, entries, parent.shared, parent, changes)
         return changes
 
     def show_all_columns(self, step: rules.Step, changes: Changes) -> None:
@@ -218,52 +250,71 @@ class Projector:
         before: ProjectedState,
         changes: Changes,
         prefixes: Mapping[str, SharedPrefix],
-    ) -> Mapping[MessageKey, SeenMessage]:
-        """Add the messages and the usage that are new; returns all messages after the step."""
-        known = before.messages
+        parents: Mapping[str, Parent],
+    ) -> None:
+        """Add the messages that changed, those that are gone, and the usage of new ones."""
         if before is not _NOTHING and self.message_channels.isdisjoint(step.changed):
-            return known
+            return
         unchanged = self._unchanged_in_front(before, prefixes)
-        found = [(p, _messages_in(p, step, changes, unchanged)) for p in self._messages]
-        if any(messages is None for _, messages in found):
-            return known  # a problem is recorded, and the rows stay as they are
-        now: dict[MessageKey, SeenMessage] = dict(known) if unchanged else {}
-        for projection, messages in found:
-            for index, message in enumerate(messages or (), start=unchanged):
-                name = str(field_of(message, "id") or f"#{index}")
-                key = (projection.channels[0], name)
-                role, text = projection.roles.get(_kind(message)), _text_of(message)
-                now[key] = (role, hash(text))
-                if known.get(key) == now[key]:
-                    continue
-                if role is not None:
-                    row = {
-                        "row_key": _message_key(key),
-                        "message_id": clean_text(name),
-                        "role": role,
-                        "content": clean_text(text),
-                        "timestamp": step.time,
-                        "removed_at": None,
-                    }
-                    changes.messages.append(row)
-                if projection.usage and key not in known:
-                    usage, problem = self._usage.row(message, key[0], step.time)
-                    if usage is not None:
-                        changes.usage.append({"row_key": _message_key(key), **usage})
-                    changes.problems += [problem] if problem else []
-        changes.compare_messages = before is _NOTHING and bool(self._messages)
-        if not unchanged:
-            changes.removed_messages = [_message_key(key) for key in known if key not in now]
-        return now
+        channels: list[list[Entry]] = []
+        for rule in self._messages:
+            (channel,) = rule.channels
+            parent = parents.get(channel, _NO_PARENT)
+            start = min(unchanged, parent.shared)
+            messages = _messages_in(rule, step, start)
+            if messages is None:
+                self._note_no_messages(step, channel, before, changes)
+                return  # the rows stay as they are
+            taken = before.messages if start else ()
+            entries = read(rule, messages, step.time, start=start, taken=taken)
+            self._add_brought(rule, entries, start, parent, changes)
+            channels.append(entries[unchanged - start :])
+        if unchanged:
+            found = appended(channels[0], before.messages, step.time)
+        else:
+            found = differences(channels, before.messages, step.time)
+        changes.messages, changes.removed_messages = found.rows, found.removed
+        changes.note_messages(found.shown)
+        if before is _NOTHING and self._messages:
+            changes.all_messages = channels
+
+    def _add_brought(
+        self,
+        rule: rules.MessageRows,
+        entries: Sequence[Entry],
+        start: int,
+        parent: Parent,
+        changes: Changes,
+    ) -> None:
+        """Add the messages that a step's parent does not have, and their usage."""
+        found = brought(rule, entries, start, parent, changes.time)
+        changes.brought += found.entries
+        for key, entry in found.calls:
+            usage, problem = self._usage.row(entry.message, rule.channels[0], changes.time)
+            if usage is not None:
+                changes.usage.append({"row_key": key, **usage})
+            changes.problems += [problem] if problem else []
+
+    def _note_no_messages(
+        self, step: rules.Step, channel: str, before: ProjectedState, changes: Changes
+    ) -> None:
+        """Add a problem, once, with a channel that holds something else than messages."""
+        if channel in step.changed and channel not in before.not_messages:
+            exc = ValueError("something in it has no type or role")
+            value, expected = step.values.get(channel), "a list of messages"
+            problem = rules.problem_with(channel, value, expected, exc)
+            changes.problems.append(replace(problem, once=True))
+        if changes.state is not None:
+            changes.state = changes.state._replace(not_messages=before.not_messages | {channel})
 
     def _first_title(self, step: rules.Step, changes: Changes) -> str | None:
         """The title that the first human message makes; None if the step brings no such message."""
         rows = [p for p in self._messages if p.title]
-        roles = {projection.roles.get("human") for projection in rows}
+        roles = {projection.role_of("human") for projection in rows}
         if roles.isdisjoint(row["role"] for row in changes.messages):
             return None
         messages = (one for p in rows for one in step.values.get(p.channels[0]) or ())
-        titles = (title_of(_text_of(one)) for one in messages if _kind(one) == "human")
+        titles = (title_of(text_of(one)) for one in messages if kind_of(one) == "human")
         return next(filter(None, titles), None)
 
     def _unchanged_in_front(
@@ -343,40 +394,10 @@ def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, A
 
 
 def _messages_in(
-    projection: rules.MessageRows, step: rules.Step, changes: Changes, start: int
+    projection: rules.MessageRows, step: rules.Step, start: int
 ) -> Sequence[Any] | None:
-    """The messages of a channel from an index on; None, and a problem, for any other value."""
-    channel = projection.channels[0]
-    value = step.values.get(channel) or ()
-    if isinstance(value, list | tuple) and all(map(_kind, value[start:])):
+    """The messages of a channel from an index on; None for any other value."""
+    value = step.values.get(projection.channels[0]) or ()
+    if isinstance(value, list | tuple) and all(map(kind_of, value[start:])):
         return value[start:]
-    if channel in step.changed:
-        exc = ValueError("something in it has no type or role")
-        changes.problems.append(rules.problem_with(channel, value, "a list of messages", exc))
     return None
-
-
-_KINDS = {"user": "human", "assistant": "ai"}
-
-
-def _kind(message: Any) -> str:
-    """A message's type in LangChain's words: human, ai, system, tool and so on."""
-    kind = str(field_of(message, "type") or field_of(message, "role") or "")
-    return _KINDS.get(kind, kind)
-
-
-def _text_of(message: Any) -> str:
-    """The text of a message; of one in blocks, its text blocks."""
-    content = field_of(message, "content")
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list | tuple) else []
-    return "".join(
-        block if isinstance(block, str) else str(block.get("text", ""))
-        for block in blocks
-        if isinstance(block, str) or (isinstance(block, Mapping) and block.get("type") == "text")
-    )
-
-
-def _message_key(key: MessageKey) -> bytes:
-    return hash_key("message", *key)

@@ -13,6 +13,13 @@ from langgraph_session_saver.encoding.keys import ThreadRef, hash_key
 from langgraph_session_saver.projection import status
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rules import Problem, Step
+from langgraph_session_saver.projection.transcript import (
+    SHOWN,
+    Entry,
+    differences,
+    first_position,
+    stored,
+)
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.storage.batch import FIRST_TITLE, Upsert
 from langgraph_session_saver.storage.parameters import Rows
@@ -34,14 +41,10 @@ class ProjectedRows:
         self._keep_versions = keep_versions
         self._tables, self._dialect = storage.tables, storage.dialect
         t, d = self._tables, self._dialect
-        self.messages = Upsert(
-            t.messages,
-            ROW_KEY,
-            ("session_id", "thread_key", "row_key", "message_id", "role", "content", "timestamp",
-             "removed_at"),
-            ("role", "content", "removed_at", "session_id"),
-            large="content",
-        )  # fmt: skip
+        shown = (*SHOWN, "position", "removed_at", "session_id")
+        columns = ("thread_key", "row_key", "message_id", "timestamp", *shown)
+        self.messages = Upsert(t.messages, ROW_KEY, columns, shown, large="content")
+        self._new_messages = Upsert(t.messages, ROW_KEY, columns, large="content")
         self.usage = Upsert(
             t.token_usage,
             ROW_KEY,
@@ -67,8 +70,11 @@ class ProjectedRows:
 
     def apply(
         self, conn: Connection, thread: ThreadRef, head: Head, step: Step, changes: Changes
-    ) -> None:
-        """Store a step's changes; the thread's row is locked.
+    ) -> Changes:
+        """Store the changes of a step that is a thread's newest; the thread's row is locked.
+
+        Returns:
+            The changes, with what was found out about the rows.
 
         Raises:
             StaleProjectionError: The rows do not show the step's parent.
@@ -78,8 +84,8 @@ class ProjectedRows:
         runner, owner = self._storage.batches, _owner(thread, head)
         if head.is_first:
             runner.change_session(conn, head.session_id, self.session_values(changes))
-        if changes.compare_messages and head.checkpoint_id is not None:
-            changes = self._compared(conn, thread.key, changes)
+        if changes.all_messages is not None:
+            changes = self._compared(conn, thread.key, changes, changes.all_messages)
         for upsert, rows in self.upserts(thread, head, changes):
             runner.put(conn, upsert, rows)
         self._mark_removed(conn, thread.key, changes)
@@ -95,6 +101,39 @@ class ProjectedRows:
             self.drop_old_pages(conn, head.session_id, version)
         for table, own_rows in changes.rows:
             self._store_rows(conn, table, own_rows, head.session_id)
+        self._store_problems(conn, owner, step, changes)
+        return changes
+
+    def add(
+        self, conn: Connection, thread: ThreadRef, head: Head, step: Step, changes: Changes
+    ) -> None:
+        """Add the rows of a step that is older than the thread's newest; its row is locked.
+
+        What they show is not the present state: messages are marked as removed, no page becomes
+        the current one, and existing rows stay as they are.
+        """
+        owner = _owner(thread, head)
+        first = first_position(changes.time)
+        messages = [
+            {**entry.row, **owner, "position": first + number, "removed_at": changes.time}
+            for number, entry in enumerate(changes.brought)
+            if entry.row is not None
+        ]
+        usage = [{**row, **owner} for row in changes.usage]
+        for upsert, rows in ((self._new_messages, messages), (self.usage, usage)):
+            if rows:
+                self._storage.batches.put(conn, upsert, rows)
+        for page in changes.pages:
+            version = self._store_page(conn, owner, page, is_fork=False)
+            if version is not None:
+                self.drop_old_pages(conn, head.session_id, version)
+        for table, own_rows in changes.rows:
+            self._store_rows(conn, table, own_rows, head.session_id, overwrite=False)
+        self._store_problems(conn, owner, step, changes)
+
+    def _store_problems(
+        self, conn: Connection, owner: Mapping[str, Any], step: Step, changes: Changes
+    ) -> None:
         for problem in changes.problems:
             conn.execute(self._insert_error, {**owner, **_problem_row(problem, step)})
 
@@ -107,23 +146,22 @@ class ProjectedRows:
             **columns, "checkpoint_id": changes.checkpoint_id, "updated_at": changes.time,
         }  # fmt: skip
 
-    def _compared(self, conn: Connection, thread_key: bytes, changes: Changes) -> Changes:
+    def _compared(
+        self,
+        conn: Connection,
+        thread_key: bytes,
+        changes: Changes,
+        messages: Sequence[Sequence[Entry]],
+    ) -> Changes:
         """Replace a thread's messages by their differences from the stored ones."""
         m = self._tables.messages.c
-        query = select(m.row_key, m.role, m.content, m.removed_at).where(m.thread_key == thread_key)
-        stored = {key: tuple(shown) for key, *shown in conn.execute(query)}
-        rows = {row["row_key"]: row for row in changes.messages}
-        return replace(
-            changes,
-            messages=[
-                row
-                for key, row in rows.items()
-                if stored.get(key) != (row["role"], row["content"], None)
-            ],
-            removed_messages=sorted(stored.keys() - rows.keys()),
-            # The usage of a known message is stored already; a copied thread's under the original.
-            usage=[row for row in changes.usage if row["row_key"] not in stored],
-        )
+        columns = (m[name] for name in ("row_key", "position", "removed_at", *SHOWN))
+        query = select(*columns).where(m.thread_key == thread_key)
+        known = {row["row_key"]: stored(dict(row)) for row in conn.execute(query).mappings()}
+        found = differences(messages, known, changes.time)
+        changes = replace(changes, messages=found.rows, removed_messages=found.removed)
+        changes.note_messages(found.shown)
+        return changes
 
     def _mark_removed(self, conn: Connection, thread_key: bytes, changes: Changes) -> None:
         m = self._tables.messages
@@ -179,16 +217,23 @@ class ProjectedRows:
         )
 
     def _store_rows(
-        self, conn: Connection, table: Table, rows: list[dict[str, Any]], session_id: str
+        self,
+        conn: Connection,
+        table: Table,
+        rows: list[dict[str, Any]],
+        session_id: str,
+        *,
+        overwrite: bool = True,
     ) -> None:
-        """Upsert a custom projection's rows by their primary key."""
+        """Store a custom projection's rows, which replace those of the same key if `overwrite`."""
         if "session_id" in table.c:
             rows = [{"session_id": session_id, **row} for row in rows]
         key = [c.name for c in table.primary_key]
         for names, alike in groupby(sorted(rows, key=sorted), key=sorted):
             columns = [name for name in names if name not in key]
             d = self._dialect
-            store = d.upsert(table, key, columns) if columns else d.insert_ignore(table, key)
+            is_upsert = overwrite and columns
+            store = d.upsert(table, key, columns) if is_upsert else d.insert_ignore(table, key)
             conn.execute(store, list(alike))
 
     # -- status -----------------------------------------------------------------------------
@@ -265,8 +310,9 @@ def _owner(thread: ThreadRef, head: Head) -> dict[str, Any]:
 
 def _problem_row(problem: Problem, step: Step) -> dict[str, Any]:
     number = step.metadata.get("step")
+    of_step = () if problem.once else (step.checkpoint_id,)
     return {
-        "row_key": hash_key("projection", step.checkpoint_id, problem.channel),
+        "row_key": hash_key("projection", *of_step, problem.channel),
         "thread_id": step.thread_id,
         "checkpoint_id": step.checkpoint_id,
         "checkpoint_ns": "",

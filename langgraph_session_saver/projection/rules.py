@@ -139,8 +139,11 @@ class MessageRows(Projection):
 
     Args:
         channel: The channel.
-        roles: Message types to project and the role each gets.
+        roles: The types of messages that get rows, and the role of each. By default all get rows:
+            `human` is `user`, `ai` is `assistant`, and others keep their names.
         usage: Whether to write `token_usage` rows.
+        subgraph_usage: Whether the messages in the subgraphs' channels of this name have
+            `token_usage` rows, too: those of a sub-agent that returns only its last message.
         title: Whether a session's title is the first human message, shortened, until one is set.
     """
 
@@ -150,12 +153,20 @@ class MessageRows(Projection):
         *,
         roles: Mapping[str, str] | None = None,
         usage: bool = True,
+        subgraph_usage: bool = False,
         title: bool = True,
     ) -> None:
         self.channels = (channel,)
-        self.roles = dict(roles or {"human": "user", "ai": "assistant"})
         self.usage = usage
+        self.subgraph_usage = subgraph_usage
         self.title = title
+        self._roles = None if roles is None else dict(roles)
+
+    def role_of(self, kind: str) -> str | None:
+        """The role of a type of message; None if it gets no row."""
+        if self._roles is not None:
+            return self._roles.get(kind)
+        return {"human": "user", "ai": "assistant"}.get(kind, kind)[:20]
 
 
 class PageVersions(Projection):
@@ -225,6 +236,8 @@ class Problem:
     value: str
     expected: str
     found: str
+    once: bool = False
+    """Whether it is recorded once in a thread, and not at each step."""
 
     def __str__(self) -> str:
         return (

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from langgraph_session_saver.projection.content import field_of
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.pricing import Prices, Pricing, Tokens
 from langgraph_session_saver.projection.rules import Problem, problem_with
@@ -94,8 +95,3 @@ def _read_details(usage: Any, channel: str) -> tuple[dict[str, int | None], Prob
         else:
             found[detail] = sum(counts) if counts else None
     return found, problem
-
-
-def field_of(message: Any, name: str) -> Any:
-    """A field of a message, or of a mapping in its place."""
-    return message.get(name) if isinstance(message, dict) else getattr(message, name, None)

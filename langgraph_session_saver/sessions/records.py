@@ -114,7 +114,14 @@ class MessageRecord:
     message_id: str | None
     """LangChain's id of the message in a graph's state, or the application's own."""
     removed_at: datetime | None = None
-    """When a reducer or a fork dropped the message."""
+    """When a reducer or a fork dropped the message, or a run that was overtaken brought it."""
+    position: int | None = None
+    """Ascends in the order of the conversation; the numbers mean nothing else."""
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    """What a model's message calls: objects with `name`, `args` and `id`."""
+    tool_call_id: str | None = None
+    """The call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)

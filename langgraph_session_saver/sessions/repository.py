@@ -15,6 +15,7 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
+from langgraph_session_saver.projection.transcript import first_position
 from langgraph_session_saver.projection.usage import LARGEST_TOKEN_COUNT
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sessions import rows
@@ -276,12 +277,13 @@ class SessionRepository(rows.SessionMethods):
         after: str | None = None,
         connection: AnyConnection | None = None,
     ) -> Page[MessageRecord]:
-        """List a session's messages, oldest first.
+        """List a session's messages in the order of the conversation.
 
         Args:
             session_id: The session; one that does not exist has no messages.
-            removed: Whether to include messages that a reducer or a fork dropped.
-            descending: Whether the newest come first.
+            removed: Whether to include messages that are not part of the present state: a reducer
+                or a fork dropped them, or a run that was overtaken brought them.
+            descending: Whether the last come first.
             limit: The number of messages in a page.
             after: The `next` of the page before.
             connection: Where to run, as part of your transaction.
@@ -293,7 +295,7 @@ class SessionRepository(rows.SessionMethods):
         where = [_of_session(m, session_id)]
         if not removed:
             where.append(m.c.removed_at.is_(None))
-        pagination = Pagination([m.c.id], descending, limit, after)
+        pagination = Pagination([m.c.position, m.c.id], descending, limit, after)
         return self._run(pagination.read(MessageRecord, *where), connection)
 
     amessages = awaited(messages)
@@ -320,12 +322,14 @@ class SessionRepository(rows.SessionMethods):
             InvalidConfigError: The role is unknown, or the content is not text.
             SessionNotFoundError: The session does not exist.
         """
+        now = utc_now()
         row = {
             "session_id": check_id("session_id", session_id),
             "role": check_one_of("role", role, ("user", "assistant", "system", "tool")),
             "content": self._text("content", content),
             "message_id": check_optional_id("message_id", message_id),
-            "timestamp": utc_now(),
+            "timestamp": now,
+            "position": first_position(now),
         }
         return self._run(self._add(self._tables.messages, MessageRecord, row), connection)
 

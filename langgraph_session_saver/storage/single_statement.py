@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
+from langgraph_session_saver.schema.column_types import Json
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement
 from langgraph_session_saver.sql.dialects.base import Dialect
@@ -178,6 +179,8 @@ def _plain_type(type_: Any) -> Any:
     """A column's type without length and collation, which a cast would not take."""
     if isinstance(type_, sa.LargeBinary):
         return postgresql.BYTEA()
+    if isinstance(type_, Json):
+        return postgresql.JSONB()
     if isinstance(type_, TypeDecorator):
         return postgresql.TIMESTAMP(timezone=True)
     return sa.Text() if isinstance(type_, sa.String) else type_

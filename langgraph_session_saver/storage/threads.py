@@ -256,7 +256,9 @@ class Threads:
         """Clear the title of a session if it is one of a thread's first messages."""
         s, m = self.tables.sessions, self.tables.messages
         text = func.substr(m.c.content, 1, 1_000)
-        first = select(text).where(m.c.thread_key == thread_key).order_by(m.c.id).limit(8)
+        first = (
+            select(text).where(m.c.thread_key == thread_key).order_by(m.c.position, m.c.id).limit(8)
+        )
         titles = [title_of(text) for text in conn.execute(first).scalars()]
         is_first = (s.c.id == session_id, s.c.title.in_(titles))
         conn.execute(update(s).where(*is_first).values(title=UNTITLED))

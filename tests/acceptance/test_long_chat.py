@@ -129,9 +129,10 @@ def test_a_late_turn_stores_no_more_bytes_than_an_early_one(long_chat: LongChat)
 
 # -- statements ---------------------------------------------------------------------------------
 
-IN_TURN = ["UPDATE session_threads", "INSERT session_blobs", "INSERT session_checkpoints"]
-PUT_INPUT = [*IN_TURN, "UPDATE sessions"]
-PUT_MESSAGE = [*IN_TURN, "INSERT messages", "UPDATE sessions"]
+CHANNELS = ["UPDATE session_threads", "INSERT session_blobs"]
+CHECKPOINT = ["INSERT session_checkpoints", "UPDATE sessions"]
+PUT_INPUT = [*CHANNELS, *CHECKPOINT]
+PUT_MESSAGE = [*CHANNELS, "INSERT messages", *CHECKPOINT]
 TURN = [
     ("aput", PUT_INPUT),
     ("aput_writes", ["INSERT session_writes"]),

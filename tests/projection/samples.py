@@ -27,7 +27,9 @@ def talk(*texts: str) -> list[AIMessage | HumanMessage]:
     ]
 
 
-def spent(name: str | None, tokens_in: int, tokens_out: int, **fields: Any) -> AIMessage:
+def spent(
+    name: str | None, tokens_in: int, tokens_out: int, content: str = "hi", **fields: Any
+) -> AIMessage:
     """A message of a model with its token usage."""
     usage: Any = {
         "input_tokens": tokens_in,
@@ -35,7 +37,7 @@ def spent(name: str | None, tokens_in: int, tokens_out: int, **fields: Any) -> A
         "total_tokens": tokens_in + tokens_out,
     }
     about = {"model_name": "m-1"}
-    return AIMessage("hi", name=name, usage_metadata=usage, response_metadata=about, **fields)
+    return AIMessage(content, name=name, usage_metadata=usage, response_metadata=about, **fields)
 
 
 def pages(sql: Sql) -> list[tuple[int, str, str | None]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any, TypedDict
 
+from langchain_core.messages import AIMessage
+
 from langgraph_session_saver import SessionSaver
-from tests.projection.samples import graph_state, pages, talk
+from tests.projection.samples import graph_state, pages, spent, talk
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.rows import chain, checkpoint_id, config, counts, one, put, run, transcript
 from tests.support.savers import SaverFactory
@@ -51,18 +53,40 @@ async def test_a_subgraphs_namespace_projects_nothing(saver: SessionSaver, sql: 
     assert (counts(sql)["messages"], counts(sql)["versions"]) == (0, 0)
 
 
-async def test_an_older_checkpoint_never_projects_over_a_newer_one(
+async def test_an_overtaken_checkpoint_adds_its_rows_and_changes_no_column(
     saver: SessionSaver, sql: Sql
 ) -> None:
-    first = await put(saver, 1, {"title": "One", "messages": talk("a")})
-    await put(saver, 3, {"title": "Three", "messages": talk("a", "b"), "html": "<p>3"}, first)
+    asked = talk("a")
+    first = await put(saver, 1, {"title": "One", "messages": asked})
+    third = {"title": "Three", "messages": [*asked, spent("w", 3, 3, id="x")], "html": "<p>3"}
+    await put(saver, 3, third, first)
 
-    await put(saver, 2, {"title": "Two", "messages": talk("a"), "html": "<p>2"}, first)
+    second = {"title": "Two", "messages": [*asked, spent("w", 2, 2, id="y")], "html": "<p>2"}
+    await put(saver, 2, second, first)
+    await put(saver, 2, second, first)
 
-    assert one(sql, "sessions")["title"] == "Three"
-    assert transcript(sql) == [("user", "a"), ("assistant", "b")]
-    assert pages(sql) == [(0, "<p>3", None)]
+    session = one(sql, "sessions")
+    assert (session["title"], session["current_version"]) == ("Three", 0)
+    assert transcript(sql) == [("user", "a"), ("assistant", "hi")]
+    assert transcript(sql, removed=True) == [("assistant", "hi")]
+    assert pages(sql) == [(0, "<p>3", None), (1, "<p>2", None)]
+    usage = sql("SELECT input_tokens FROM token_usage ORDER BY id")
+    assert [row["input_tokens"] for row in usage] == [3, 2]
     assert one(sql, "session_threads")["checkpoint_id"] == checkpoint_id(3)
+
+
+async def test_an_overtaken_run_that_gets_ahead_again_shows_its_messages(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    asked = talk("a")
+    first = await put(saver, 1, {"messages": asked})
+    await put(saver, 3, {"messages": [*asked, AIMessage("x", id="x")]}, first)
+    second = await put(saver, 2, {"messages": [*asked, AIMessage("y", id="y")]}, first)
+
+    await put(saver, 4, {"messages": [*asked, *(AIMessage(c, id=c) for c in "yz")]}, second)
+
+    assert transcript(sql) == [("user", "a"), ("assistant", "y"), ("assistant", "z")]
+    assert transcript(sql, removed=True) == [("assistant", "x")]
 
 
 async def test_rows_show_the_head_of_a_fork(saver: SessionSaver, sql: Sql) -> None:

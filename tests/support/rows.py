@@ -137,9 +137,10 @@ def from_json(value: Any) -> Any:
 
 
 def transcript(sql: Sql, *, removed: bool = False) -> list[tuple[str, str]]:
-    """Role and text of the messages that are there, or that were removed, by row id."""
+    """Role and content of the messages that are there, or that were removed, in their order."""
     condition = "IS NOT NULL" if removed else "IS NULL"
-    rows = sql(f"SELECT role, content FROM messages WHERE removed_at {condition} ORDER BY id")
+    order = "ORDER BY position, id"
+    rows = sql(f"SELECT role, content FROM messages WHERE removed_at {condition} {order}")
     return [(row["role"], row["content"]) for row in rows]
 
 
