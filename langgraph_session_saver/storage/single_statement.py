@@ -180,7 +180,7 @@ def _plain_type(type_: Any) -> Any:
     if isinstance(type_, sa.LargeBinary):
         return postgresql.BYTEA()
     if isinstance(type_, Json):
-        return postgresql.JSONB()
+        return type_
     if isinstance(type_, TypeDecorator):
         return postgresql.TIMESTAMP(timezone=True)
     return sa.Text() if isinstance(type_, sa.String) else type_

@@ -267,7 +267,7 @@ class Plan(NamedTuple):
 
 
 NODES = ("first", "second", "beside", "last")
-EDITS = ("none", "say", "say", "talk", "edit", "remove", "clear", "overwrite")
+EDITS = ("none", "say", "say", "talk", "edit", "remove", "clear", "overwrite", "front", "turn")
 ADDS = ("none", "say", "talk")
 
 plans = st.builds(
@@ -292,7 +292,9 @@ def edited(messages: list[BaseMessage], edit: tuple[str, float], name: str) -> A
     """An update of messages, the same for the same messages."""
     kind, where = edit
     said = spent("writer", len(name), 1, id=name)
-    chosen = messages[int(where * len(messages))] if messages else said
+    at = int(where * len(messages))
+    before, rest = messages[:at], messages[at:]
+    chosen = rest[0] if rest else said
     return {
         "say": [said],
         "talk": [HumanMessage("hello", id=f"h-{name}"), said],
@@ -300,6 +302,8 @@ def edited(messages: list[BaseMessage], edit: tuple[str, float], name: str) -> A
         "remove": [RemoveMessage(str(chosen.id)), said] if messages else [said],
         "clear": [RemoveMessage(REMOVE_ALL_MESSAGES), said],
         "overwrite": Overwrite([said]),
+        "front": [RemoveMessage(REMOVE_ALL_MESSAGES), said, *messages],
+        "turn": [RemoveMessage(REMOVE_ALL_MESSAGES), *rest, *before],
     }[kind]
 
 
@@ -384,9 +388,18 @@ class Twins:
         plain, delta = self.processes[0]
         assert rows_of(sql, delta) == rows_of(sql, plain)
         state = await self.processes[0][delta].state(config(delta))
-        shown = [(str(m.id), str(m.content)) for m in state.values.get("messages") or []]
-        found = rows_of(sql, delta)["messages"]
-        assert [row[:2] for row in found if row[2]] == sorted(shown)
+        shown = [(m.id, m.content) for m in state.values.get("messages") or []]
+        assert transcript_of(sql, delta) == transcript_of(sql, plain) == shown
+
+
+def transcript_of(sql: Sql, session: str) -> list[tuple[str, str]]:
+    """The transcript as the README reads it."""
+    rows = sql(
+        "SELECT message_id, content FROM messages WHERE session_id = :session "
+        "AND removed_at IS NULL ORDER BY position",
+        session=session,
+    )
+    return [(row["message_id"], row["content"]) for row in rows]
 
 
 def rows_of(sql: Sql, thread: str) -> dict[str, list[Any]]:

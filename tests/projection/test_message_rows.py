@@ -77,8 +77,8 @@ async def test_many_tool_calls_at_once_have_their_rows(saver: SessionSaver, sql:
 
     await run(chain(saver, {"messages": said}), {})
 
-    rows = sql("SELECT tool_calls FROM messages ORDER BY position")
-    assert [from_json(row["tool_calls"]) for row in rows] == [[call] for call in calls]
+    found = (await saver.sessions.amessages("t")).items
+    assert [one.tool_calls for one in found] == [[call] for call in calls]
 
 
 async def test_only_mapped_messages_become_rows_where_roles_are_given(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from sqlalchemy import create_engine, inspect, make_url
 
@@ -25,6 +26,7 @@ from langgraph_session_saver.schema.setup import upgrade_command
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION, build_tables
 from tests.support.backends import EACH_ONCE, Backend, Sql, run_script
 from tests.support.baselines import BASELINES, START, Baseline, make_baseline, models, read
+from tests.support.rows import chain
 from tests.support.savers import SaverFactory
 from tests.support.shapes import Shape, shape_of
 from tests.support.workloads import finish, on
@@ -87,6 +89,36 @@ def test_deltas_survive_every_migration_of_their_table(backend: Backend, sql: Sq
     with SessionSaver(engine) as saver:
         listed = [found.checkpoint["channel_values"]["text"] for found in saver.list(on("t"))]
     assert listed == values[::-1]
+
+
+def test_messages_of_an_earlier_revision_get_positions_and_what_they_lacked(
+    backend: Backend, sql: Sql
+) -> None:
+    engine = backend.engine()
+    call = {"name": "look_up", "args": {"q": "tea"}, "id": "c"}
+    said: list[Any] = [
+        ("human", "Which tea?"),
+        AIMessage("", tool_calls=[call], id="a"),
+        ToolMessage("green", tool_call_id="c", id="t"),
+    ]
+    with SessionSaver(engine) as saver:
+        graph = chain(saver, {"messages": said})
+        graph.invoke({}, on("t"))
+    with pytest.raises(NotConfirmedError, match="rows of messages"):
+        migrate.downgrade(engine, "0005")
+    migrate.downgrade(engine, "0005", yes=True)
+    sql("DELETE FROM messages WHERE role = 'tool'")  # of which 0005 had no rows
+    order = "SELECT content FROM messages ORDER BY {}"
+    before = sql(order.format("id"))
+
+    migrate.upgrade(engine)
+
+    assert sql(order.format("position")) == before
+    with SessionSaver(engine) as saver:
+        chain(saver, {"messages": [("ai", "Green.")]}).invoke({}, on("t"))
+        asked, calls, found, answered = saver.sessions.messages("t").items
+    assert (asked.content, found.content, answered.content) == ("Which tea?", "green", "Green.")
+    assert (calls.tool_calls, found.tool_call_id) == ([call], "c")
 
 
 # -- adoption --------------------------------------------------------------------------------
