@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from secrets import randbits
+from random import Random
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -139,6 +140,15 @@ class Place(NamedTuple):
         }
 
 
+# A generator of its own, because an application may seed the module's. The system's would release
+# the interpreter's lock at each call, and the caller would wait for all other threads.
+_random = Random()  # noqa: S311 - not for secrets
+random_bits = _random.getrandbits
+"""A whole number of so many random bits."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
 _VERSION = re.compile(r"(\d+)(?:\.(.*))?", re.DOTALL)
 
 _COUNTER_DIGITS = 10
@@ -155,4 +165,4 @@ def next_version(current: str | int | None) -> str:
     found = _VERSION.fullmatch(str(current)) if current is not None else None
     number = int(found[1]) + 1 if found else 1
     width = max(_COUNTER_DIGITS, len(found[1])) if found and found[2] else _COUNTER_DIGITS
-    return f"{number:0{width}}.{randbits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"
+    return f"{number:0{width}}.{random_bits(4 * _RANDOM_DIGITS):0{_RANDOM_DIGITS}x}"

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from secrets import randbits
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, func, literal, select, update
 
-from langgraph_session_saver.encoding.keys import ThreadRef
+from langgraph_session_saver.encoding.keys import ThreadRef, random_bits
 from langgraph_session_saver.errors import SessionConflictError
 from langgraph_session_saver.projection.plain_json import title_of
 from langgraph_session_saver.schema.column_types import utc_now
@@ -59,7 +58,7 @@ def new_revision(before: int = 0) -> int:
             hand and no longer show the thread's state; it stays negative until a step writes all
             of them.
     """
-    number = randbits(62)
+    number = random_bits(62)
     return -1 - number if before < 0 else number
 
 
