@@ -55,7 +55,8 @@ class SQLite(Dialect):
     def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
         """A memory database lives as long as its one connection, which all callers share."""
         if self.database_file(url) is not None:
-            return dict(base.POOL)
+            # The connection that was used last has the newest pages in its cache.
+            return {**base.POOL, "pool_use_lifo": True}
         return {
             "pool_size": 1,
             "max_overflow": 0,
