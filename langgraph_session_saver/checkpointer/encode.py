@@ -110,7 +110,7 @@ def new_checkpoint(
     place, checkpoint_id = Place.of(config), checkpoint["id"]
     check_channels(list(checkpoint["channel_versions"]))
     merged: dict[str, Any] = {
-        key: _SURROGATES.sub("", value) if isinstance(value, str) else value
+        key: value if not isinstance(value, str) or value.isascii() else _SURROGATES.sub("", value)
         for key, value in get_checkpoint_metadata(config, metadata).items()
     }
     origin, root_id = None, (merged.get("parents") or {}).get("")
@@ -184,7 +184,8 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
         typed = dump(
             new.serde, new.values[channel], what, _list_encoder(context, new, channel, previous)
         )
-        value, stored = extend(previous, key, typed) if unique else whole(key, typed)
+        kept = 0 if previous is None else kept_items(previous.typed, typed)
+        value, stored = extend(previous, key, typed, kept) if unique else whole(key, typed)
         context.check_size(stored.data, what)
         sizes[channel] = len(typed[1])
         rows.blobs.append({"thread_key": thread_key, "channel": channel, **stored._asdict()})
@@ -192,8 +193,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
         if unique and channel in new.new_versions:
             values.append(value)
         if unique and channel in context.projector.message_channels:
-            count = kept_items(previous.typed, typed) if previous is not None else 0
-            prefixes[channel] = SharedPrefix(key, previous.key if previous else None, count)
+            prefixes[channel] = SharedPrefix(key, previous.key if previous else None, kept)
     return EncodedCheckpoint(rows, refs, values, sizes, prefixes)
 
 

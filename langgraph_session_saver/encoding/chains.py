@@ -16,7 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from langgraph_session_saver.encoding.delta import Change, combine, diff, pack, rebuild, unpack
+from langgraph_session_saver.encoding.delta import (
+    Change,
+    appending,
+    combine,
+    diff,
+    pack,
+    rebuild,
+    unpack,
+)
 from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Typed
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
@@ -83,12 +91,17 @@ def whole(key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
     return value, StoredBlob(key, None, 0, 0, typed[0], frame(typed[1]))
 
 
-def extend(previous: Value | None, key: bytes, typed: Typed) -> tuple[Value, StoredBlob]:
-    """Store a value as a change of the previous one if that saves enough bytes, else whole."""
+def extend(
+    previous: Value | None, key: bytes, typed: Typed, kept: int = 0
+) -> tuple[Value, StoredBlob]:
+    """Store a value as a change of the previous one if that saves enough bytes, else whole.
+
+    `kept` is the number of items of the previous list, if this one is known to start with them.
+    """
     size = len(typed[1])
     if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
         return whole(key, typed)
-    change = diff(previous.typed[1], typed[1])
+    change = (appending if kept else diff)(previous.typed[1], typed[1])
     links, level, change = _carry(previous.links, change)
     packed = pack(change)
     cost = previous.root_size + sum(link.size for link in links) + len(packed)

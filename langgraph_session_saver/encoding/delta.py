@@ -60,6 +60,13 @@ def diff(base: bytes, target: bytes) -> Change:
     return _joined(segments)
 
 
+def appending(base: bytes, target: bytes) -> Change:
+    """Describe a MessagePack array that starts with all items of the base, without searching."""
+    (_, start), (_, body) = array_header(base), array_header(target)
+    kept = len(base) - start
+    return _joined((target[:body], (start, kept), target[body + kept :]))
+
+
 def rebuild(newest_first: Sequence[Change], base: bytes) -> bytes:
     """Apply a chain of changes to the base of the oldest one.
 

@@ -88,7 +88,7 @@ def _contents(value: list[Any], key: bytes) -> _Contents | None:
     classes = list(map(type, value))
     if not all(map(is_langchain_message, set(classes))):
         return None
-    fields = [(message.__dict__, message.model_extra) for message in value]
+    fields = [(message.__dict__, message.__pydantic_extra__) for message in value]
     try:
         return _Contents(key, classes, ormsgpack.packb(fields, None, _PLAIN))
     except TypeError:  # ormsgpack.MsgpackEncodeError is one

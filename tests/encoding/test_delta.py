@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+import ormsgpack
 import pytest
 import zstandard
 from hypothesis import assume, example, given, settings
@@ -24,6 +25,7 @@ from langgraph_session_saver.encoding.chains import (
 )
 from langgraph_session_saver.encoding.delta import (
     Change,
+    appending,
     combine,
     diff,
     pack,
@@ -67,6 +69,18 @@ def apply(change: Change, base: bytes) -> bytes:
 @given(values, values)
 def test_applying_a_diff_to_the_first_value_gives_the_second(base: bytes, target: bytes) -> None:
     change = diff(base, target)
+
+    assert apply(change, base) == target
+    assert target_length(change) == len(target)
+
+
+@quick
+@given(st.lists(values), st.lists(values))
+def test_a_change_of_an_array_that_was_appended_to_leads_from_one_to_the_other(
+    items: list[bytes], more: list[bytes]
+) -> None:
+    base, target = ormsgpack.packb(items), ormsgpack.packb(items + more)
+    change = appending(base, target)
 
     assert apply(change, base) == target
     assert target_length(change) == len(target)
