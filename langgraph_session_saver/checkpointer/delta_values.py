@@ -36,6 +36,8 @@ class DeltaValues(NamedTuple):
 
     def seen_by(self, new: NewCheckpoint) -> NewCheckpoint:
         """The checkpoint with these values for its projections."""
+        if not self.values:
+            return new
         return new._replace(delta_values={c: one.value for c, one in self.values.items()})
 
 

@@ -65,10 +65,7 @@ class KnownDeltas:
     def note_writes(
         self, key: CheckpointKey, writes: Iterable[tuple[Position, Sized]], *, is_early: bool
     ) -> None:
-        """Note writes that were stored; of two at one position, the first stays."""
-        writes = [(at, one) for at, one in writes if self._is_noted(one.channel)]
-        if not writes:
-            return
+        """Note stored writes to noted channels; of two at one position, the first stays."""
         known = self._known.get(key)
         if known is None:
             if not is_early:
@@ -91,7 +88,7 @@ class KnownDeltas:
         known = self._known.get(key)
         if known is not None:
             noted = {(task, one.channel) for (_, task, _), one in list(known.writes.items())}
-            if noted != {(task, name) for task, name, _ in pending if self._is_noted(name)}:
+            if noted != {(task, name) for task, name, _ in pending if self.is_noted(name)}:
                 self._known.forget(key)
 
     def at(self, key: CheckpointKey) -> DeltasAt | None:
@@ -103,7 +100,8 @@ class KnownDeltas:
         """Forget a checkpoint, because the next one was stored."""
         self._known.forget(key)
 
-    def _is_noted(self, channel: str) -> bool:
+    def is_noted(self, channel: str) -> bool:
+        """Whether writes to a channel are noted: projections read it."""
         return channel not in WRITES_IDX_MAP and self._reads(channel)
 
     def forget_thread(self, thread_key: bytes) -> None:

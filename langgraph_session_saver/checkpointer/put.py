@@ -130,7 +130,7 @@ class CheckpointWriter:
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request.of("batch", context.storage.batches.run, batch)
+            stored = yield Request(lambda conn: context.storage.batches.run(conn, batch), "batch")
         except BrokenReferenceError:
             stored = False
         if not stored:

@@ -97,9 +97,11 @@ class TaskWritesWriter:
         writes = [
             ((task.task_path, task.task_id, n), Sized(channel, value, sizes[n]))
             for n, (channel, value) in enumerate(task.writes)
+            if context.known_deltas.is_noted(channel)
         ]
-        is_early = context.known_checkpoints.facts.get(task.key) is None
-        context.known_deltas.note_writes(task.key, writes, is_early=is_early)
+        if writes:
+            is_early = context.known_checkpoints.facts.get(task.key) is None
+            context.known_deltas.note_writes(task.key, writes, is_early=is_early)
 
     def _insert(
         self, task: _TaskWrites, regular: list[dict[str, Any]], special: list[dict[str, Any]]
@@ -113,7 +115,7 @@ class TaskWritesWriter:
                 if is_known and not task.sets_status:
                     if batch.upserts:
                         kind: Kind = "statement" if batch.is_one_insert else "batch"
-                        yield Request.of(kind, context.storage.batches.run, batch)
+                        yield Request(lambda conn: context.storage.batches.run(conn, batch), kind)
                     return
                 was, head = yield Request.of("step", self._run_locked, task, batch)
             except BrokenReferenceError:

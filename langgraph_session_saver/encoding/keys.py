@@ -99,7 +99,9 @@ class Place(NamedTuple):
         """
         configurable = (config or {}).get("configurable")
         usage = "pass config={'configurable': {'thread_id': …}}"
-        if not isinstance(configurable, Mapping):
+        if not isinstance(
+            configurable, (dict, Mapping)
+        ):  # dict first: Mapping is an abstract class
             raise InvalidConfigError(f"the config has no 'configurable': {usage}")
         if "thread_id" not in configurable:
             raise InvalidConfigError(f"the config names no thread: {usage}")

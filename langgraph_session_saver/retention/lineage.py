@@ -87,11 +87,13 @@ def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str
     the task calls several subgraphs. The `parents` of a checkpoint's metadata name a checkpoint of
     each outer namespace.
     """
+    if not checkpoint_ns:
+        return None
     parts = checkpoint_ns.split("|")
     while len(parts) > 1 and parts[-1].isdigit():
         parts.pop()
     above = "|".join(parts[:-1])
-    name = (metadata.get("parents") or {}).get(above) if checkpoint_ns else None
+    name = (metadata.get("parents") or {}).get(above)
     return None if name is None else (above, str(name))
 
 

@@ -119,15 +119,10 @@ class _Compiled:
         }
         self._defaults = {c.key: _maker(c.default) for c in compiled.insert_prefetch}
         self._defaults |= {c.key: _maker(c.onupdate) for c in compiled.update_prefetch}
-        processors = {
-            name: process
+        self._processed = [
+            (name, process)
             for name, bind in binds.items()
             if (process := _crossing(bind.type, dialect, "bind")) is not None
-        }
-        self._processed: list[tuple[Any, Process]] = [
-            (place if self._is_positional else name, processors[name])
-            for place, name in enumerate(self._names)
-            if name in processors
         ]
         converts = not self._is_positional or self._constants or self._defaults or self._processed
         self.bound: Callable[[Mapping[str, Any]], Any] = self._bound if converts else self._pick
@@ -143,21 +138,12 @@ class _Compiled:
         """Converts a driver's row to a named tuple."""
 
     def _bound(self, params: Mapping[str, Any]) -> Any:
-        if self._constants or self._defaults:
-            made = {name: make() for name, make in self._defaults.items() if name not in params}
-            params = {**self._constants, **made, **params}
-        picked = self._pick(params)
-        if not self._is_positional:
-            named = dict(zip(self._names, picked, strict=True))
-            for name, process in self._processed:
-                named[name] = process(named[name])
-            return named
-        if not self._processed:
-            return picked
-        values = list(picked)
-        for place, process in self._processed:
-            values[place] = process(values[place])
-        return tuple(values)
+        made = {name: make() for name, make in self._defaults.items() if name not in params}
+        bound = {**self._constants, **made, **params}
+        for name, process in self._processed:
+            bound[name] = process(bound[name])
+        picked = self._pick(bound)
+        return picked if self._is_positional else dict(zip(self._names, picked, strict=True))
 
     def _converted(self, row: Sequence[Any]) -> Any:
         values = list(row)

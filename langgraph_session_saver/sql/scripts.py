@@ -103,7 +103,8 @@ class ScriptRunner:
             conn = connection_of(connection)
             self._join(conn)
             return self._drive(script, lambda operation, _kind: operation(conn))
-        return self._drive(self._prepared(script))
+        self._drive(self._prepare())
+        return self._drive(script)
 
     async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script on the event loop, or over a plain engine in a thread."""
@@ -117,7 +118,8 @@ class ScriptRunner:
 
     async def arun_here(self, script: Script[T]) -> T:
         """As `arun`, but await asides on this event loop over a plain engine too."""
-        return await self._adrive(self._prepared(script))
+        await self._adrive(self._prepare())
+        return await self._adrive(script)
 
     def probe(self, script: Script[T]) -> T:
         """Run a script whether the tables exist or not."""
@@ -136,11 +138,6 @@ class ScriptRunner:
         if not conn.in_transaction():
             # SQLAlchemy begins it by itself, but not for statements on a driver's cursor.
             conn.begin()
-
-    def _prepared(self, script: Script[T]) -> Script[T]:
-        """The script, after what the first use of the tables needs."""
-        yield from self._prepare()
-        return (yield from script)
 
     def _drive(self, script: Script[T], run: Callable[..., Any] | None = None) -> T:
         run = run or self._runner.run

@@ -233,8 +233,8 @@ class WriterQueue:
             self._run_group(waiter, run_together)
         except BaseException as exc:  # noqa: BLE001 - the caller on the loop raises it
             waiter.outcome = Outcome(None, exc)
-            waiter.wake()
         finally:
+            waiter.wake()
             self.leave(waiter)
 
     def enter(self, waiter: _Waiter) -> None:
@@ -274,7 +274,7 @@ class WriterQueue:
             return is_free
 
     def _run_group(self, leader: _Waiter, run_together: RunTogether) -> None:
-        """Run the leader's write and those that wait behind it, and wake their callers."""
+        """Run the leader's write and those that wait behind it, and wake the latter's callers."""
         with self._lock:
             group = [leader]
             for one in self._line:
@@ -295,7 +295,6 @@ class WriterQueue:
                 else:
                     one.has_left = True
                     one.wake()
-        leader.wake()
 
 
 _all_queues: WeakSet[WriterQueue] = WeakSet()
