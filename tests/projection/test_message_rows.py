@@ -81,6 +81,21 @@ async def test_many_tool_calls_at_once_have_their_rows(saver: SessionSaver, sql:
     assert [one.tool_calls for one in found] == [[call] for call in calls]
 
 
+@pytest.mark.parametrize("count", [1, 12], ids=["one message", "many at once"])
+async def test_tool_calls_are_json_and_null_where_nothing_is_called(
+    saver: SessionSaver, sql: Sql, count: int
+) -> None:
+    calls = [{"name": "f", "args": {"n": n}, "id": f"c{n}"} for n in range(count)]
+    said = [AIMessage("", tool_calls=[call], id=call["id"]) for call in calls]
+
+    await run(chain(saver, {"messages": [HumanMessage("go", id="h"), *said]}), {})
+
+    asked, *rows = await saver.sessions.amessages("t")
+    assert [row.tool_calls for row in (asked, *rows)] == [None, *([call] for call in calls)]
+    null = sql("SELECT message_id FROM messages WHERE tool_calls IS NULL")
+    assert [row["message_id"] for row in null] == ["h"]
+
+
 async def test_only_mapped_messages_become_rows_where_roles_are_given(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
