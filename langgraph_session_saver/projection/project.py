@@ -114,6 +114,10 @@ _SHARED = (rules.MessageRows, rules.GraphState, rules.ErrorRows)
 """Projections without `columns` and `rows`: all of one kind are projected together."""
 
 
+_PURE_REDUCERS = (rules.Projection.reduce, rules.MessageRows.reduce)
+"""Reducers that leave a value as it was; an application's may change it."""
+
+
 class Projector:
     """Applies projections to steps."""
 
@@ -145,9 +149,11 @@ class Projector:
     def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:
         """A `DeltaChannel`'s value after writes, as the projection that reads it says."""
         rule = self._rule_for(channel)
-        if rule is None or type(rule).reduce is rules.Projection.reduce:
+        if rule is None:
             return reduce_writes(value, writes)
-        return rule.reduce(channel, copy(value), writes)
+        if type(rule).reduce not in _PURE_REDUCERS:
+            value = copy(value)
+        return rule.reduce(channel, value, writes)
 
     def _rule_for(self, channel: str) -> rules.Projection | None:
         """The projection that names a channel, or one that runs at every step."""

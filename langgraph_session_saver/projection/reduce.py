@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from langchain_core.messages import BaseMessage, RemoveMessage
+from langchain_core.messages import BaseMessage, RemoveMessage, convert_to_messages
 
 _REMOVE_ALL = "__remove_all__"
 """The id of a `RemoveMessage` that removes all messages."""
@@ -36,6 +36,29 @@ def reduce_writes(value: Any, writes: Sequence[Any]) -> Any:
     if isinstance(like, AbstractSet):
         return set().union(value or (), *writes)
     return writes[-1]
+
+
+def reduce_messages(value: Any, writes: Sequence[Any]) -> Any:
+    """As `reduce_writes`, of a channel of messages: ``("user", "Hi")`` is one too, and so on."""
+    return reduce_writes(value, [_messages_of(write) for write in writes])
+
+
+def _messages_of(write: Any) -> Any:
+    """The messages that are written; what LangChain makes no message of stays as it is."""
+    if is_overwrite(write):
+        return write
+    is_pair = isinstance(write, tuple) and all(isinstance(item, str) for item in write)
+    items = write if isinstance(write, list | tuple) and not is_pair else [write]
+    return [_message_of(item) for item in items]
+
+
+def _message_of(item: Any) -> Any:
+    if isinstance(item, BaseMessage):
+        return item
+    try:
+        return convert_to_messages([item])[0]
+    except (NotImplementedError, TypeError, ValueError):
+        return item
 
 
 class _Messages(list[Any]):

@@ -19,7 +19,7 @@ from sqlalchemy import Table
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
-from langgraph_session_saver.projection.reduce import is_overwrite, reduce_writes
+from langgraph_session_saver.projection.reduce import is_overwrite, reduce_messages, reduce_writes
 from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
@@ -167,6 +167,11 @@ class MessageRows(Projection):
         if self._roles is not None:
             return self._roles.get(kind)
         return {"human": "user", "ai": "assistant"}.get(kind, kind)[:20]
+
+    def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:
+        """A `DeltaChannel`'s messages after a step's writes."""
+        del channel
+        return reduce_messages(value, writes)
 
 
 class PageVersions(Projection):

@@ -22,7 +22,7 @@ from langgraph.graph.message import (
 from langgraph.types import Command, Overwrite, interrupt
 
 from langgraph_session_saver import Projection, SessionSaver, Step
-from langgraph_session_saver.projection.reduce import reduce_writes
+from langgraph_session_saver.projection.reduce import reduce_messages, reduce_writes
 from tests.projection.samples import graph_state, spent, talk
 from tests.support.backends import EACH_ONCE, Backend, BackendName, Sql
 from tests.support.graphs import ScriptRunner, engine_of, extended
@@ -475,6 +475,24 @@ def test_writes_are_applied_as_langgraph_s_reducers_do(
     value: Any, writes: list[Any], expected: Any
 ) -> None:
     assert reduce_writes(value, writes) == expected
+
+
+HI = HumanMessage("hi")
+
+
+@pytest.mark.parametrize(
+    "write",
+    ["hi", ("user", "hi"), {"role": "user", "content": "hi"}, HI, (HI,),
+     ["hi"], [("user", "hi")], [["user", "hi"]], [{"role": "user", "content": "hi"}]],
+    ids=repr,
+)  # fmt: skip
+def test_what_stands_for_a_message_is_applied_as_one(write: Any) -> None:
+    assert reduce_messages(None, [write]) == [HI]
+
+
+def test_what_is_no_message_is_applied_as_it_is() -> None:
+    assert reduce_messages([A], [[1, {"x": 2}], Overwrite([3])]) == [3]
+    assert reduce_messages([A], [[1, {"x": 2}]]) == [A, 1, {"x": 2}]
 
 
 def test_applying_writes_leaves_the_value_before_as_it_was() -> None:
