@@ -10,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel import Pregel
 from langgraph.types import interrupt
 from sqlalchemy import Engine
 from typing_extensions import TypedDict
@@ -37,6 +38,7 @@ def thread(name: str, **named: Any) -> RunnableConfig:
 class ScriptRunner:
     """One graph with one saver: calls the sync methods on the sync face, else the async ones.
 
+    ``builder`` is compiled with the saver; a graph that is compiled already is given the saver.
     ``saver`` is what ``make_saver`` gave, or any other saver, which is then called synchronously
     if ``is_sync`` says so.
     """
@@ -45,7 +47,11 @@ class ScriptRunner:
         self, builder: Any, saver: BaseCheckpointSaver[Any], *, is_sync: bool | None = None
     ) -> None:
         self.is_sync = isinstance(saver, SyncFaceAdapter) if is_sync is None else is_sync
-        self.graph = builder.compile(checkpointer=underlying(saver))
+        self.graph: Any = (
+            builder.copy(update={"checkpointer": underlying(saver)})
+            if isinstance(builder, Pregel)
+            else builder.compile(checkpointer=underlying(saver))
+        )
 
     async def invoke(self, given: Any, config: RunnableConfig, **options: Any) -> Any:
         if self.is_sync:
