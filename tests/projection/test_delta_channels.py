@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 import pytest
@@ -44,6 +44,13 @@ def merged(facts: Mapping[str, Any] | None, writes: Sequence[Mapping[str, Any]])
 
 def merged_with(facts: Mapping[str, Any] | None, write: Mapping[str, Any]) -> dict[str, Any]:
     return merged(facts, [write])
+
+
+def added(messages: list[Any] | None, writes: Sequence[Any]) -> Any:
+    """`add_messages` for a `DeltaChannel`: some versions of LangGraph's own keep what
+    `REMOVE_ALL_MESSAGES` removes."""
+    add: Any = add_messages
+    return reduce(add, writes, messages or [])
 
 
 class Deltas(TypedDict, total=False):
@@ -313,11 +320,10 @@ class Twins:
     def __init__(self, make_saver: SaverFactory, prefix: str, durability: str, every: int) -> None:
         self.plan = Plan({}, asks=False)
         self.options: dict[str, Any] = {"durability": durability}
-        join: Any = _messages_delta_reducer
         delta = partial(DeltaChannel, snapshot_frequency=every)
         kinds: dict[str, tuple[Any, Any]] = {
             "plain": (add_messages, merged_with),
-            "delta": (delta(join), delta(merged)),
+            "delta": (delta(added), delta(merged)),
         }
         builders = {f"{prefix}-{name}": self._graph(*kind) for name, kind in kinds.items()}
         savers = [make_saver(projections={"facts": ReducedNames()}) for _ in range(2)]
