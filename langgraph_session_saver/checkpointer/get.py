@@ -156,7 +156,7 @@ class CheckpointReader:
                 found[channel] = load(serde, value.typed, what, self._context.message_decoder)
             else:
                 return found
-        return (yield from self.get_values(serde, place, channels.__contains__)) or {}
+        return (yield from self.get_values(serde, place, lambda name: name in channels)) or {}
 
     def blobs_of(
         self, checkpoints: Iterable[DecodedCheckpoint]

@@ -26,6 +26,7 @@ from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.history import History
 from langgraph_session_saver.inspection.values import ChannelValue, CheckpointView
+from langgraph_session_saver.projection.content import json_text
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.schema.tables import shared_tables
 from langgraph_session_saver.sessions.records import ThreadRecord, UsageSummary
@@ -140,7 +141,7 @@ def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
     yield from ("", *listing(threads, len(found["threads"]), "thread"))
     messages = table("role", "message")
     for one in found["messages"]:
-        add_row(messages, cell(one["role"], "cyan"), whole(shorten(one["content"], 400)))
+        add_row(messages, cell(one["role"], "cyan"), whole(shorten(_said(one), 400)))
     yield from ("", *listing(messages, len(found["messages"]), "message"), "")
     usage = found["usage"]
     pages = ", ".join(f"{one['version']}{' pinned' * one['pinned']}" for one in found["versions"])
@@ -152,6 +153,12 @@ def _session(found: dict[str, Any]) -> Iterator[RenderableType]:
             ("cost", f"{usage['cost_usd']:.6f} USD"),
         ]
     )
+
+
+def _said(message: dict[str, Any]) -> str:
+    """A message's content, and the tools that it calls."""
+    calls = (f"→ {call['name']}({json_text(call['args'])})" for call in message["tool_calls"] or ())
+    return "\n".join(filter(None, (message["content"], *calls)))
 
 
 @command(sessions, "delete", "sessions delete order-17", "sessions delete order-17 --soft -y")

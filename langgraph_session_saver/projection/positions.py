@@ -23,7 +23,7 @@ def place(known: Sequence[int | None], appended: int) -> list[int]:
     """
     kept = longest_ascending(known)
     found: list[int] = []
-    for is_kept, indices in groupby(range(len(known)), kept.__contains__):
+    for is_kept, indices in groupby(range(len(known)), lambda index: index in kept):
         group = list(indices)
         if is_kept:
             found += [kept[index] for index in group]

@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 
 import pytest
 import typer
+from langchain_core.messages import AIMessage
 from sqlalchemy import make_url
 
 from langgraph_session_saver import SessionSaver
@@ -25,7 +26,9 @@ from langgraph_session_saver.cli.app import app
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from tests.support.backends import Backend, Sql
 from tests.support.command_line import PRELOADED_TOO, CommandLine
+from tests.support.rows import chain
 from tests.support.servers import PASSWORD, free_port
+from tests.support.workloads import on
 from tests.support.zygote import Zygote
 
 SQLITE = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
@@ -170,6 +173,16 @@ def test_without_a_command_the_help_is_shown(cli: CommandLine) -> None:
 def test_the_help_of_the_program_explains_its_exit_codes(cli: CommandLine) -> None:
     done = cli("--help")
     assert re.search(r"Exit codes: 0 .*1 .*2 .*3 .*4 .*5 ", " ".join(done.out.split()))
+
+
+def test_show_of_a_session_says_which_tools_are_called(own: CommandLine, tmp_path: Path) -> None:
+    call = {"name": "look_up", "args": {"q": "tea"}, "id": "c"}
+    with SessionSaver.from_conn_string(str(tmp_path / "own.db")) as saver:
+        chain(saver, {"messages": [AIMessage("", tool_calls=[call], id="a")]}).invoke(
+            {}, on("shop")
+        )
+
+    assert '→ look_up({"q":"tea"})' in own("sessions", "show", "shop").out
 
 
 # -- JSON ---

@@ -12,6 +12,7 @@ from langgraph.graph import START, StateGraph
 
 from langgraph_session_saver import MessageRows, SessionSaver
 from tests.projection.samples import spent, talk
+from tests.projection.test_delta_channels import Deltas
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.rows import chain, config, put, run, transcript
 from tests.support.savers import SaverFactory
@@ -68,6 +69,21 @@ async def test_a_copied_thread_does_not_record_the_calls_of_the_original_again(
     await run(more, {"messages": [HumanMessage("more", id="n")]}, config("copy"))
 
     assert calls(sql) == [(1, 2), (3, 4)]
+
+
+async def test_each_process_records_the_calls_that_it_adds_to_a_delta_channel(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    for turn in range(1, 5):
+        said = {"messages": [spent("w", turn, turn, id=f"a{turn}")]}
+        graph = chain(make_saver(), said, state=Deltas)
+        await run(graph, {"messages": [HumanMessage("q", id=f"h{turn}")]})
+
+    first = [state async for state in graph.aget_state_history(config())][-2]
+    await run(chain(make_saver(), {"messages": [spent("w", 9, 9, id="f")]}, state=Deltas), None,
+              first.config)  # fmt: skip
+
+    assert calls(sql) == [(1, 1), (2, 2), (3, 3), (4, 4), (9, 9)]
 
 
 # -- edits ----------------------------------------------------------------------------------------

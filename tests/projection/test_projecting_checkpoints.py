@@ -6,10 +6,11 @@ import operator
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage
+from sqlalchemy import Column, Integer, MetaData, String, Table
 
-from langgraph_session_saver import SessionSaver
+from langgraph_session_saver import Projection, SessionSaver, Step
 from tests.projection.samples import graph_state, pages, spent, talk
-from tests.support.backends import EACH_ONCE, Sql
+from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.rows import chain, checkpoint_id, config, counts, one, put, run, transcript
 from tests.support.savers import SaverFactory
 
@@ -73,6 +74,31 @@ async def test_an_overtaken_checkpoint_adds_its_rows_and_changes_no_column(
     usage = sql("SELECT input_tokens FROM token_usage ORDER BY id")
     assert [row["input_tokens"] for row in usage] == [3, 2]
     assert one(sql, "session_threads")["checkpoint_id"] == checkpoint_id(3)
+
+
+async def test_an_overtaken_checkpoint_adds_custom_rows_and_replaces_none(
+    make_saver: SaverFactory, backend: Backend, sql: Sql
+) -> None:
+    class Notes(Projection):
+        channels = ("note",)
+        table = Table(
+            "notes", MetaData(), Column("name", String(20), primary_key=True), Column("n", Integer)
+        )
+
+        def rows(self, step: Step) -> list[dict[str, Any]]:
+            return [{"name": name, "n": n} for name, n in step.values["note"].items()]
+
+    engine = backend.engine()
+    Notes.table.create(engine)
+    saver = make_saver(projections={"note": Notes()})
+    first = await put(saver, 1, {})
+    await put(saver, 3, {"note": {"same": 3, "third": 3}}, first)
+
+    await put(saver, 2, {"note": {"same": 2, "second": 2}}, first)
+
+    rows = sql("SELECT name, n FROM notes ORDER BY name")
+    assert [tuple(row.values()) for row in rows] == [("same", 3), ("second", 2), ("third", 3)]
+    Notes.table.drop(engine)
 
 
 async def test_an_overtaken_run_that_gets_ahead_again_shows_its_messages(
