@@ -84,7 +84,7 @@ class ProjectedRows:
         runner, owner = self._storage.batches, _owner(thread, head)
         if head.is_first:
             runner.change_session(conn, head.session_id, self.session_values(changes))
-        if changes.all_messages is not None:
+        if changes.all_messages is not None and head.checkpoint_id is not None:
             changes = self._compared(conn, thread.key, changes, changes.all_messages)
         for upsert, rows in self.upserts(thread, head, changes):
             runner.put(conn, upsert, rows)
