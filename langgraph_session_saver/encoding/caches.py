@@ -63,8 +63,9 @@ class LRUCache(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         """Drop an entry, if there is one."""
-        with self._lock:
-            self._remove(key)
+        if key in self._entries:
+            with self._lock:
+                self._remove(key)
 
     def forget_where(self, matches: Callable[[K], bool]) -> None:
         """Drop the entries whose keys match."""

@@ -109,9 +109,12 @@ def _plain_call(call: Any) -> Mapping[str, Any]:
     return {"id": call.get("id"), "name": function.get("name"), "args": function.get("arguments")}
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def json_text(value: Any) -> str:
     """The one text that equal JSON values have."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def optional_text(value: Any) -> str | None:

@@ -187,11 +187,10 @@ class Projector:
         self._apply_rules(step, changes)
         prefixes = prefixes or {}
         blobs = {**before.message_blobs, **{name: prefixes[name].key for name in prefixes}}
-        changes.state = before._replace(checkpoint_id=step.checkpoint_id, message_blobs=blobs)
-        self._project_messages(step, before, changes, prefixes, parents or {})
+        messages, odd = self._project_messages(step, before, changes, prefixes, parents or {})
         changes.first_title = self._first_title(step, changes)
         members, state = self._project_graph_state(step, before, changes, sizes or {})
-        changes.state = changes.state._replace(members=members, graph_state=state)
+        changes.state = ProjectedState(step.checkpoint_id, messages, blobs, members, state, odd)
         return changes
 
     def project_usage(self, step: rules.Step, parents: Mapping[str, Parent]) -> Changes:
@@ -257,10 +256,14 @@ class Projector:
         changes: Changes,
         prefixes: Mapping[str, SharedPrefix],
         parents: Mapping[str, Parent],
-    ) -> None:
-        """Add the messages that changed, those that are gone, and the usage of new ones."""
+    ) -> tuple[dict[bytes, Shown], frozenset[str]]:
+        """Add the messages that changed, those that are gone, and the usage of new ones.
+
+        Returns:
+            What the rows show then, and the channels that hold something else than messages.
+        """
         if before is not _NOTHING and self.message_channels.isdisjoint(step.changed):
-            return
+            return before.messages, before.not_messages
         unchanged = self._unchanged_in_front(before, prefixes)
         channels: list[list[Entry]] = []
         for rule in self._messages:
@@ -269,8 +272,10 @@ class Projector:
             start = min(unchanged, parent.shared)
             messages = _messages_in(rule, step, start)
             if messages is None:
-                self._note_no_messages(step, channel, before, changes)
-                return  # the rows stay as they are
+                if channel in step.changed and channel not in before.not_messages:
+                    changes.problems.append(_no_messages(step, channel))
+                # The rows stay as they are.
+                return before.messages, before.not_messages | {channel}
             taken = before.messages if start else ()
             entries = read(rule, messages, step.time, start=start, taken=taken)
             self._add_brought(rule, entries, start, parent, changes)
@@ -280,9 +285,9 @@ class Projector:
         else:
             found = differences(channels, before.messages, step.time)
         changes.messages, changes.removed_messages = found.rows, found.removed
-        changes.note_messages(found.shown)
         if before is _NOTHING and self._messages:
             changes.all_messages = channels
+        return found.shown, before.not_messages
 
     def _add_brought(
         self,
@@ -300,18 +305,6 @@ class Projector:
             if usage is not None:
                 changes.usage.append({"row_key": key, **usage})
             changes.problems += [problem] if problem else []
-
-    def _note_no_messages(
-        self, step: rules.Step, channel: str, before: ProjectedState, changes: Changes
-    ) -> None:
-        """Add a problem, once, with a channel that holds something else than messages."""
-        if channel in step.changed and channel not in before.not_messages:
-            exc = ValueError("something in it has no type or role")
-            value, expected = step.values.get(channel), "a list of messages"
-            problem = rules.problem_with(channel, value, expected, exc)
-            changes.problems.append(replace(problem, once=True))
-        if changes.state is not None:
-            changes.state = changes.state._replace(not_messages=before.not_messages | {channel})
 
     def _first_title(self, step: rules.Step, changes: Changes) -> str | None:
         """The title that the first human message makes; None if the step brings no such message."""
@@ -397,6 +390,12 @@ def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, A
             "created_at": step.time,
         }
     ]
+
+
+def _no_messages(step: rules.Step, channel: str) -> rules.Problem:
+    """The problem, recorded once, with a channel that holds something else than messages."""
+    exc, value = ValueError("something in it has no type or role"), step.values.get(channel)
+    return replace(rules.problem_with(channel, value, "a list of messages", exc), once=True)
 
 
 def _messages_in(

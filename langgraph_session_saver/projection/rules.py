@@ -134,6 +134,9 @@ class SessionColumns(Projection):
             self.read(value)
 
 
+_ROLES = {"human": "user", "ai": "assistant"}
+
+
 class MessageRows(Projection):
     """A channel of messages as `messages` rows, and their `usage_metadata` as `token_usage`.
 
@@ -166,7 +169,7 @@ class MessageRows(Projection):
         """The role of a type of message; None if it gets no row."""
         if self._roles is not None:
             return self._roles.get(kind)
-        return {"human": "user", "ai": "assistant"}.get(kind, kind)[:20]
+        return _ROLES.get(kind, kind)[:20]
 
     def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:
         """A `DeltaChannel`'s messages after a step's writes."""

@@ -105,9 +105,8 @@ def read(
     for index, message in enumerate(messages, start):
         name = str(field_of(message, "id") or f"#{index}")
         key, count = hash_key("message", rule.channels[0], name), 1
-        while (
-            key in keys or key in taken
-        ):  # LangGraph keeps two messages with one id that come at once
+        # LangGraph keeps two messages with one id that come at once.
+        while key in keys or key in taken:
             count += 1
             key = hash_key("message", rule.channels[0], name, str(count))
         keys.add(key)
