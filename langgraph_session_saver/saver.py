@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
@@ -26,6 +27,7 @@ from langgraph_session_saver.checkpointer.listing import Listing
 from langgraph_session_saver.checkpointer.maintenance import Counts, ThreadMaintenance
 from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
+from langgraph_session_saver.encoding.caches import CACHE_BYTES
 from langgraph_session_saver.encoding.keys import next_version
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
@@ -34,12 +36,12 @@ from langgraph_session_saver.projection.rules import Policy, ProjectionOption, r
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.threads import ThreadRepository
-from langgraph_session_saver.sql.runner import Runner, translated
+from langgraph_session_saver.sql.runner import RETRY_SECONDS, Runner, translated
 from langgraph_session_saver.sql.scripts import ScriptRunner, awaited
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.storage.storage import storage_on
 from langgraph_session_saver.transfer.methods import TransferMethods
-from langgraph_session_saver.validation import check_count
+from langgraph_session_saver.validation import check_count, check_number, check_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -70,6 +72,10 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             default all.
         keep_versions: Number of pages that each session keeps, besides pinned ones; default all.
         auto_setup: Whether the first use creates missing tables; if False, it only verifies them.
+        retry_for: Seconds that a transient failure is retried for, such as a failover or a
+            restart of the server; 0 is no retry.
+        cache_bytes: Byte limit of the values and messages that are kept in memory, so that a step
+            stores and serialises what changed without a read.
 
     Raises:
         InvalidConfigError: An option, or the engine's database, cannot be used.
@@ -88,6 +94,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         keep_last: int | None = None,
         keep_versions: int | None = None,
         auto_setup: bool = True,
+        retry_for: float = RETRY_SECONDS,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         BaseCheckpointSaver.__init__(self, serde=serde)
         if on_projection_error not in {"record", "raise"}:
@@ -101,7 +109,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             )
         if projections is None and isinstance(self.serde, EncryptedSerializer):
             projections = False  # they would store in clear what the serde encrypts
-        self._runner = Runner(engine)
+        self._runner = Runner(engine, retry_for=check_seconds("retry_for", retry_for))
         sync_engine = self._runner.sync_engine
         dialect_class: Any = type(sync_engine.dialect)
         self._context = Context(
@@ -112,6 +120,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             auto_setup=auto_setup,
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
+            cache_bytes=check_number("cache_bytes", cache_bytes, sys.maxsize),
         )
         self._script_runner = ScriptRunner(
             self._runner, self._context.prepare, self._context.check_borrowed

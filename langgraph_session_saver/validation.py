@@ -108,6 +108,14 @@ def check_number(what: str, value: Any, largest: int, smallest: int = 0) -> int:
     return value
 
 
+def check_seconds(what: str, value: Any) -> float:
+    """Return a time in seconds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf"):
+        raise _invalid(what, value, "seconds, a number from 0 on")
+    return float(value)
+
+
 def check_age(what: str, age: Any) -> None:
     """Check an age limit, if there is one."""
     if age is not None and (not isinstance(age, timedelta) or age <= timedelta()):

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.known_deltas import KnownDeltas
-from langgraph_session_saver.encoding.caches import BlobCache, LRUCache
+from langgraph_session_saver.encoding.caches import CACHE_BYTES, BlobCache, LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
 from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
 from langgraph_session_saver.errors import SchemaError, ValueTooLargeError
@@ -45,6 +45,7 @@ class Context:
         auto_setup: bool,
         keep_last: int | None = None,
         keep_versions: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.storage = storage
         self.tables = storage.tables
@@ -57,12 +58,12 @@ class Context:
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         """Bytes that the database takes in one value; None until the tables were checked."""
-        self.blob_cache = BlobCache()
-        self.message_encoder = MessageListEncoder()
+        self.blob_cache = BlobCache(cache_bytes // 2)
+        self.message_encoder = MessageListEncoder(cache_bytes // 4)
         self.message_decoder = MessageListDecoder()
         self.known_threads = KnownThreads()
         self.known_checkpoints = KnownCheckpoints()
-        self.known_deltas = KnownDeltas(self.projector.reads)
+        self.known_deltas = KnownDeltas(self.projector.reads, cache_bytes // 4)
 
     def prepare(self) -> Script[None]:
         """Before the first use, create missing tables, or verify them if `auto_setup` is False."""

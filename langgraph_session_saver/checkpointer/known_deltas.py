@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, PendingWrite
 
-from langgraph_session_saver.encoding.caches import CACHE_BYTES, ENTRY_BYTES, LRUCache
+from langgraph_session_saver.encoding.caches import ENTRY_BYTES, LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey
 
 Position = tuple[str, str, int]
@@ -49,11 +49,12 @@ class KnownDeltas:
 
     Args:
         reads: Whether projections read a channel.
+        limit: The most bytes that values and writes may take.
     """
 
-    def __init__(self, reads: Callable[[str], bool]) -> None:
+    def __init__(self, reads: Callable[[str], bool], limit: int) -> None:
         self._reads = reads
-        self._known = LRUCache[CheckpointKey, DeltasAt](CACHE_BYTES, DeltasAt.size)
+        self._known = LRUCache[CheckpointKey, DeltasAt](limit, DeltasAt.size)
         self._early = LRUCache[CheckpointKey, bool](65_536)
         """Checkpoints with writes that came before their `put`."""
 

@@ -90,19 +90,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_in_child)
 
 
-CACHE_BYTES = 64 << 20
-"""The byte limit of the cache of values."""
+CACHE_BYTES = 128 << 20
+"""The default byte limit of all caches of values."""
 
 ENTRY_BYTES = 512
 """Approximate memory of a cache entry besides its value."""
 
 
 class BlobCache:
-    """Serialised values by thread and blob key, and the current key of each channel."""
+    """Serialised values by thread and blob key, and the current key of each channel.
 
-    def __init__(self) -> None:
+    Args:
+        limit: The most bytes that values may take.
+    """
+
+    def __init__(self, limit: int) -> None:
         self.values: LRUCache[tuple[bytes, bytes], Value] = LRUCache(
-            CACHE_BYTES, lambda value: value.size + ENTRY_BYTES
+            limit, lambda value: value.size + ENTRY_BYTES
         )
         self._tips: LRUCache[tuple[bytes, bytes], Mapping[str, bytes]] = LRUCache(4_096)
         self._empty: LRUCache[tuple[bytes, bytes], bool] = LRUCache(65_536)

@@ -28,14 +28,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
 from langgraph_session_saver.encoding import delta
-from langgraph_session_saver.encoding.caches import LRUCache
+from langgraph_session_saver.encoding.caches import CACHE_BYTES, LRUCache
 from langgraph_session_saver.encoding.keys import Typed
 
 Channel = tuple[bytes, bytes, str]
 """Thread key, namespace key and channel name."""
-
-CACHE_BYTES = 32 << 20
-"""Approximate byte limit of what is remembered of written lists."""
 
 FEW = 4
 """Messages up to which a list is always written whole."""
@@ -96,10 +93,14 @@ def _contents(value: list[Any], key: bytes) -> _Contents | None:
 
 
 class MessageListEncoder:
-    """Serialises lists of messages, and remembers the contents of the last one of each channel."""
+    """Serialises lists of messages, and remembers the contents of the last one of each channel.
 
-    def __init__(self) -> None:
-        self._written: LRUCache[Channel, _Contents] = LRUCache(CACHE_BYTES, _Contents.size)
+    Args:
+        limit: The most bytes that these contents may take, roughly.
+    """
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._written: LRUCache[Channel, _Contents] = LRUCache(limit, _Contents.size)
 
     def dumps(
         self,

@@ -59,7 +59,7 @@ _Write = tuple[Operation[Any], Kind]
 logger = logging.getLogger("langgraph_session_saver")
 
 RETRY_SECONDS = 30.0
-"""How long a transient failure, such as a failover, is retried."""
+"""How long a transient failure, such as a failover, is retried by default."""
 
 _READS: frozenset[Kind] = frozenset(("read", "probe"))
 _SHARING: frozenset[Kind] = frozenset(("step", "batch", "statement"))
@@ -67,11 +67,24 @@ _FIRST_PAUSE = 0.005
 
 
 class Runner:
-    """Runs operations on one engine."""
+    """Runs operations on one engine.
 
-    def __init__(self, engine: Engine | AsyncEngine, *, owned: bool = False) -> None:
+    Args:
+        engine: The engine.
+        owned: Whether it is disposed of with the saver.
+        retry_for: Seconds that a transient failure is retried for.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | AsyncEngine,
+        *,
+        owned: bool = False,
+        retry_for: float = RETRY_SECONDS,
+    ) -> None:
         self.engine = engine
         self.owned = owned
+        self.retry_for = retry_for
         self.sync_engine: Engine = cast("Engine", getattr(engine, "sync_engine", engine))
         if not isinstance(self.sync_engine, Engine):
             raise InvalidConfigError(
@@ -282,7 +295,18 @@ class Runner:
     # -- retry and errors -------------------------------------------------------------------
 
     def _retries(self, exc: Exception, kind: Kind) -> bool:
-        return kind != "probe" and self._is_transient(exc)
+        """Whether to retry after a first failure, which is logged."""
+        if kind == "probe" or not self.retry_for or not self._is_transient(exc):
+            return False
+        # Deadlocks and busy files are part of ordinary work, and lost servers are not.
+        is_lost = isinstance(exc, UnreachableError) or getattr(exc, "connection_invalidated", False)
+        url = self.sync_engine.url
+        logger.log(
+            logging.WARNING if is_lost else logging.INFO,
+            "the %s database at %s failed (%s): retrying for up to %g seconds",
+            url.get_backend_name(), address_of(url), said_by(exc), self.retry_for,
+        )  # fmt: skip
+        return True
 
     def _is_transient(self, exc: BaseException) -> bool:
         if isinstance(exc, UnreachableError):
@@ -292,7 +316,7 @@ class Runner:
     def _retry_policy(self) -> dict[str, Any]:
         return {
             "retry": retry_if_exception(self._is_transient),
-            "stop": stop_after_delay(RETRY_SECONDS),
+            "stop": stop_after_delay(self.retry_for),
             "wait": wait_random_exponential(multiplier=0.02, max=2.0),
             "reraise": True,
         }
@@ -326,7 +350,8 @@ class Runner:
             return BrokenReferenceError(said_by(exc))
         url = self.sync_engine.url
         if self.dialect.is_transient(exc):
-            tried = "" if kind == "probe" else f" for {RETRY_SECONDS:.0f} seconds"
+            is_retried = kind != "probe" and self.retry_for
+            tried = f" for {self.retry_for:g} seconds" if is_retried else ""
             return DatabaseUnavailableError(
                 f"the {url.get_backend_name()} database at {address_of(url)} kept failing{tried}: "
                 f"{said_by(exc)}"
