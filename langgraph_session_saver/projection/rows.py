@@ -17,9 +17,9 @@ from langgraph_session_saver.projection.transcript import (
     SHOWN,
     Entry,
     differences,
-    first_position,
     stored,
 )
+from langgraph_session_saver.schema.column_types import microseconds
 from langgraph_session_saver.sql.compiled import batches
 from langgraph_session_saver.storage.batch import FIRST_TITLE, Upsert
 from langgraph_session_saver.storage.parameters import Rows
@@ -113,7 +113,7 @@ class ProjectedRows:
         the current one, and existing rows stay as they are.
         """
         owner = _owner(thread, head)
-        first = first_position(changes.time)
+        first = microseconds(changes.time)
         messages = [
             {**entry.row, **owner, "position": first + number, "removed_at": changes.time}
             for number, entry in enumerate(changes.brought)

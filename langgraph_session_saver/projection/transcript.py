@@ -1,4 +1,8 @@
-"""A state's messages as rows: what each row shows, in which order, and what a step changes."""
+"""A state's messages as rows: what each row shows, in which order, and what a step changes.
+
+A message that is appended gets the microseconds of its step as its position, at least. So the
+messages of a session's threads, in the order of their positions, are in that of time.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from langgraph_session_saver.projection.content import (
 from langgraph_session_saver.projection.plain_json import clean_text, to_json
 from langgraph_session_saver.projection.positions import place
 from langgraph_session_saver.projection.rules import MessageRows
+from langgraph_session_saver.schema.column_types import microseconds
 
 SHOWN = ("role", "name", "content", "tool_calls", "tool_call_id")
 """The columns of `messages` that show a message."""
@@ -156,7 +161,7 @@ def differences(
     found = Differences([], [], {})
     for entries in channels:
         positions = [known[one.key].position if one.key in known else None for one in entries]
-        found.add(entries, place(positions, first_position(time)), known)
+        found.add(entries, place(positions, microseconds(time)), known)
     found.removed.extend(
         key for key, was in known.items() if was.digest is not None and key not in found.shown
     )
@@ -167,17 +172,9 @@ def appended(entries: Sequence[Entry], known: dict[bytes, Shown], time: datetime
     """Add messages behind those that the rows show."""
     last = [one.position for one in islice(reversed(known.values()), 1)]
     found = Differences([], [], dict(known))
-    positions = place([*last, *(None for _ in entries)], first_position(time))
+    positions = place([*last, *(None for _ in entries)], microseconds(time))
     found.add(entries, positions[len(last) :])
     return found
-
-
-def first_position(time: datetime) -> int:
-    """The least position of messages that are appended: microseconds since 1970.
-
-    So the messages of a session's threads, in the order of their positions, are in that of time.
-    """
-    return int(time.timestamp() * 1_000_000)
 
 
 # -- what a step brings -------------------------------------------------------------------------

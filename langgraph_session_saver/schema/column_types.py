@@ -29,6 +29,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def microseconds(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return int(time.timestamp() * 1_000_000)
+
+
 def utc_time(text: Any) -> datetime | None:
     """A time in ISO 8601, of which one without a zone is in UTC; None for anything else."""
     try:

@@ -23,6 +23,7 @@ from langgraph_session_saver.schema.column_types import (
     LongText,
     RowId,
     UTCDateTime,
+    microseconds,
     utc_now,
 )
 from langgraph_session_saver.validation import (
@@ -120,6 +121,10 @@ def _created(name: str = "created_at") -> Column[Any]:
 
 def _updated() -> Column[Any]:
     return Column("updated_at", UTCDateTime(), default=utc_now, onupdate=utc_now, nullable=False)
+
+
+def _position_now() -> int:
+    return microseconds(utc_now())
 
 
 def _defaulting(name: str, type_: sa.types.TypeEngine[Any], default: str | int) -> Column[Any]:
@@ -280,8 +285,9 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("message_id", LongText()),
             # When a reducer or a fork dropped the message, or a run that was overtaken brought it.
             Column("removed_at", UTCDateTime()),
-            # Ascends in the order of the latest state; the numbers mean nothing else.
-            Column("position", sa.BigInteger, default=0, server_default="0"),
+            # Ascends in the order of the latest state. A message that is added by hand comes last,
+            # or first where SQL adds it without a position.
+            Column("position", sa.BigInteger, default=_position_now, server_default="0"),
             Column("name", LongText()),
             # What a model's message calls: a list of objects with name, args and id.
             Column("tool_calls", Json()),

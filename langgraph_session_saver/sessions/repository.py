@@ -15,9 +15,8 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
-from langgraph_session_saver.projection.transcript import first_position
 from langgraph_session_saver.projection.usage import LARGEST_TOKEN_COUNT
-from langgraph_session_saver.schema.column_types import utc_now
+from langgraph_session_saver.schema.column_types import microseconds, utc_now
 from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
@@ -329,7 +328,7 @@ class SessionRepository(rows.SessionMethods):
             "content": self._text("content", content),
             "message_id": check_optional_id("message_id", message_id),
             "timestamp": now,
-            "position": first_position(now),
+            "position": microseconds(now),
         }
         return self._run(self._add(self._tables.messages, MessageRecord, row), connection)
 
