@@ -162,14 +162,17 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
             import_module("greenlet")  # create_async_engine does not say that it is missing
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-            engine: Any = create_async_engine(url, **options)
+            engine: Any = create_async_engine(dialect.driver_url(url), **options)
         else:
-            engine = create_engine(url, **options)
+            engine = create_engine(dialect.driver_url(url), **options)
     except ImportError as exc:
         raise DriverNotInstalledError(_how_to_install(url, exc)) from exc
+    except InvalidConfigError:
+        raise
     except (ArgumentError, ValueError):
         raise InvalidConfigError(_UNREADABLE) from None
-    event.listen(getattr(engine, "sync_engine", engine), "connect", dialect.configure)
+    if dialect.has_sessions(url):
+        event.listen(getattr(engine, "sync_engine", engine), "connect", dialect.configure)
     return engine  # type: ignore[no-any-return]
 
 

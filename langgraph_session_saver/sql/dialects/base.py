@@ -73,6 +73,15 @@ class Dialect:
         del url
         return None
 
+    def driver_url(self, url: URL) -> URL:
+        """A URL without the options that are the saver's own."""
+        return url
+
+    def has_sessions(self, url: URL) -> bool:
+        """Whether a connection keeps its settings from one transaction to the next."""
+        del url
+        return True
+
     def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
         """The options of an engine of the saver's own, beside those that all databases share."""
         del url, is_async

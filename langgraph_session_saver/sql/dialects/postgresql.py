@@ -25,9 +25,21 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
+from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.sql.compiled import execute
 from langgraph_session_saver.sql.dialects import base
 from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sqlstate
+
+_PGBOUNCER = "pgbouncer"
+"""In a URL's query: whether pgbouncer pools the connections in transaction mode."""
+
+
+def _is_pooled(url: URL) -> bool:
+    """Whether a URL says that pgbouncer pools its connections."""
+    found = url.query.get(_PGBOUNCER, "false")
+    if found not in {"true", "false"}:
+        raise InvalidConfigError(f"the URL says pgbouncer={found!r:.80}: use true or false")
+    return found == "true"
 
 
 class PostgreSQL(Dialect):
@@ -51,20 +63,39 @@ class PostgreSQL(Dialect):
     first_piece_factor = 15
     cascades_thread_deletes = True
 
+    def driver_url(self, url: URL) -> URL:
+        """A URL without `pgbouncer=true`."""
+        return url.difference_update_query([_PGBOUNCER])
+
+    def has_sessions(self, url: URL) -> bool:
+        """Not behind pgbouncer, where a setting would be left to whoever comes next."""
+        return not _is_pooled(url)
+
     def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
         """With psycopg's raw cursors, which take PostgreSQL's own parameters.
 
         The others parse a statement of over 4,096 characters or 50 parameters at every use
         (MAX_CACHED_STATEMENT_LENGTH in psycopg's _queries.py).
+
+        Raises:
+            InvalidConfigError: `pgbouncer=` is neither `true` nor `false`, or asyncpg is to use it.
         """
         options = super().engine_options(url, is_async=is_async)
+        is_pooled = _is_pooled(url)
         if url.get_driver_name() not in {"psycopg", "psycopg_async"}:
+            if is_pooled:
+                raise InvalidConfigError(
+                    "asyncpg prepares every statement, which pgbouncer may send to another server: "
+                    "use postgresql+psycopg_async://"
+                )
             return options
         import psycopg  # noqa: PLC0415 - need not be installed
 
         cursor = psycopg.AsyncRawCursor if is_async else psycopg.RawCursor
         connect: dict[str, Any] = {"cursor_factory": cursor}
-        if "prepare_threshold" not in url.query:
+        if is_pooled:
+            connect["prepare_threshold"] = None
+        elif "prepare_threshold" not in url.query:
             connect["prepare_threshold"] = 0  # prepare at the first use, as other drivers do
         return options | {"paramstyle": "numeric_dollar", "connect_args": connect}
 
