@@ -55,6 +55,7 @@ from langgraph_session_saver.projection.schemas import (
     RoutingMetadata,
     SessionMetadata,
 )
+from langgraph_session_saver.redaction import SECRET_KEYS
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sessions.records import (
     ErrorRecord,
@@ -70,6 +71,7 @@ from langgraph_session_saver.transfer import Imported, Progress, Transferred
 from langgraph_session_saver.transfer import copy as copy_database
 
 __all__ = [
+    "SECRET_KEYS",
     "AestheticScore",
     "AmbiguousIdError",
     "BackupFileError",

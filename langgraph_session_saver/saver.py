@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -33,6 +33,7 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
 from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.rules import Policy, ProjectionOption, resolve_projections
+from langgraph_session_saver.redaction import SECRET_KEYS
 from langgraph_session_saver.sessions.repository import SessionRepository
 from langgraph_session_saver.sessions.state import SessionState
 from langgraph_session_saver.sessions.threads import ThreadRepository
@@ -76,6 +77,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             restart of the server; 0 is no retry.
         cache_bytes: Byte limit of the values and messages that are kept in memory, so that a step
             stores and serialises what changed without a read.
+        redact: Keys of `configurable` and of metadata that are not stored, such as `api_key`, which
+            stands for `apiKey` and `openai_api_key` too. Add keys with `[*SECRET_KEYS, "account"]`.
 
     Raises:
         InvalidConfigError: An option, or the engine's database, cannot be used.
@@ -96,6 +99,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         auto_setup: bool = True,
         retry_for: float = RETRY_SECONDS,
         cache_bytes: int = CACHE_BYTES,
+        redact: Iterable[str] = SECRET_KEYS,
     ) -> None:
         BaseCheckpointSaver.__init__(self, serde=serde)
         if on_projection_error not in {"record", "raise"}:
@@ -121,6 +125,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
             cache_bytes=check_number("cache_bytes", cache_bytes, sys.maxsize),
+            redact=redact,
         )
         self._script_runner = ScriptRunner(
             self._runner, self._context.prepare, self._context.check_borrowed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from langgraph_session_saver.projection.project import ProjectedState, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows
 from langgraph_session_saver.projection.rules import ErrorRows, Policy, Projection
 from langgraph_session_saver.projection.status import send_nodes
+from langgraph_session_saver.redaction import SECRET_KEYS, SecretKeys
 from langgraph_session_saver.retention.lineage import Origin
 from langgraph_session_saver.retention.policy import Contents
 from langgraph_session_saver.schema.setup import is_current, set_up, verify
@@ -46,6 +47,7 @@ class Context:
         keep_last: int | None = None,
         keep_versions: int | None = None,
         cache_bytes: int = CACHE_BYTES,
+        redact: Iterable[str] = SECRET_KEYS,
     ) -> None:
         self.storage = storage
         self.tables = storage.tables
@@ -54,6 +56,7 @@ class Context:
         self.projected = ProjectedRows(storage, keep_versions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
+        self.secret_keys = SecretKeys(redact)
         self.keep_last = keep_last
         self.auto_setup = auto_setup
         self.value_limit: int | None = None

@@ -111,7 +111,9 @@ def new_checkpoint(
     check_channels(list(checkpoint["channel_versions"]))
     merged: dict[str, Any] = {
         key: value if not isinstance(value, str) or value.isascii() else _SURROGATES.sub("", value)
-        for key, value in get_checkpoint_metadata(config, metadata).items()
+        for key, value in context.secret_keys.left_out(
+            get_checkpoint_metadata(config, metadata)
+        ).items()
     }
     origin, root_id = None, (merged.get("parents") or {}).get("")
     if place.is_root:

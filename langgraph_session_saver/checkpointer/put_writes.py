@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.types import RESUME
+from langgraph.checkpoint.serde.types import ERROR, RESUME
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
@@ -26,6 +26,7 @@ from langgraph_session_saver.encoding.serde import dump
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.rules import check_writes
 from langgraph_session_saver.projection.status import KINDS, incidents
+from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Kind
 from langgraph_session_saver.sql.scripts import Request, Script
@@ -167,7 +168,7 @@ class TaskWritesWriter:
         for position, (channel, value) in enumerate(task.writes):
             idx = WRITES_IDX_MAP.get(channel, position)
             what = partial(_name, task.task_id, channel)
-            typed = dump(serde, value, what)
+            typed = dump(serde, _redacted(value) if channel == ERROR else value, what)
             sizes.append(len(typed[1]))
             base = self._value_before(task, channel) if len(typed[1]) >= LARGE else None
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
@@ -212,6 +213,13 @@ class TaskWritesWriter:
             "step": None if step is None else step + 1,
             "created_at": task.at,
         }
+
+
+def _redacted(error: Any) -> Any:
+    """An error as LangGraph's serialiser stores it, as text, if it has a credential in it."""
+    text = repr(error)
+    redacted = without_credentials(text)
+    return error if redacted == text else redacted
 
 
 def _name(task_id: str, channel: str) -> str:

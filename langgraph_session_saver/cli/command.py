@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from langgraph_session_saver import errors
 from langgraph_session_saver.cli.output import console, to_json
 from langgraph_session_saver.cli.target import Target
 from langgraph_session_saver.inspection.text import printable
+from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.transfer.progress import Progress as TransferProgress
 
 Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]
@@ -130,15 +130,10 @@ class Call:
         raise typer.Exit(code)
 
 
-def without_passwords(text: str) -> str:
-    """Mask the passwords of URLs in a text."""
-    return re.sub(r"(://[^\s:/@]*:)[^\s/]+@", r"\1***@", text)
-
-
 def print_error(err: Console, message: str) -> None:
-    """Print an error without passwords and control characters."""
+    """Print an error without credentials and control characters."""
     err.print("Error: ", style="bold red", end="")
-    err.print(printable(without_passwords(message), keep="\n"), soft_wrap=True)
+    err.print(printable(without_credentials(message), keep="\n"), soft_wrap=True)
 
 
 def command(

@@ -10,9 +10,10 @@ from tempfile import mkdtemp
 import typer
 from rich.text import Text
 
-from langgraph_session_saver.cli.command import Call, Exit, command, without_passwords
+from langgraph_session_saver.cli.command import Call, Exit, command
 from langgraph_session_saver.cli.output import add_row, cell, status_cell, table
 from langgraph_session_saver.inspection.text import quantity
+from langgraph_session_saver.redaction import without_credentials
 
 app = typer.Typer()
 
@@ -55,7 +56,7 @@ def demo(call: Call) -> None:
         for name, request in demo_graph.REQUESTS.items():
             [newest] = database.history(name, limit=1)
             add_row(shown, cell(name, "cyan"), request, status_cell(newest.doing))
-    url = without_passwords(url)
+    url = without_credentials(url)
     options = " ".join(
         f"--{name.replace('_', '-')} {shlex.quote(value)}"
         for name, value in asdict(replace(target, url=url)).items()

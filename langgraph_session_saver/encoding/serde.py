@@ -13,6 +13,7 @@ from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_ev
 from langgraph_session_saver.encoding.keys import Typed
 from langgraph_session_saver.encoding.messages import MessageListDecoder
 from langgraph_session_saver.errors import SerializationError
+from langgraph_session_saver.redaction import without_credentials
 
 INLINE_TEXT = 24
 """Characters of a text that is stored in its checkpoint's row, and not in a row of its own."""
@@ -103,6 +104,7 @@ _NOT_RAISED = (StopIteration, StopAsyncIteration)
 
 def _error(message: str, cause: Exception) -> SerializationError:
     """A SerializationError that is caught as the serialiser's own exception, too."""
+    message = without_credentials(message)
     kind: Any
     for kind in type(cause).__mro__:
         if issubclass(SerializationError, kind) or issubclass(kind, _NOT_RAISED):

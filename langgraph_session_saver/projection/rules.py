@@ -20,6 +20,7 @@ from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
 from langgraph_session_saver.projection.reduce import is_overwrite, reduce_messages, reduce_writes
+from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
@@ -263,8 +264,9 @@ def problem_with(channel: str, value: Any, expected: str | Projection, exc: Exce
     if isinstance(exc, ValidationError):
         first = exc.errors(include_url=False, include_input=False)[0]
         found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
-    held = clean_text(shorten(repr(value), 200))
-    return Problem(channel, held, expected, clean_text(shorten(found, 500)))
+    held = clean_text(shorten(without_credentials(repr(value)), 200))
+    found = clean_text(shorten(without_credentials(found), 500))
+    return Problem(channel, held, expected, found)
 
 
 def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection.plain_json import clean_text, shorten
+from langgraph_session_saver.redaction import without_credentials
 
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 
@@ -118,11 +119,12 @@ def incidents(
 def _incident(kind: str, value: Any, node: str | None, root_task: str) -> Incident:
     stack, name, message = None, type(value).__qualname__, str(value)
     if isinstance(value, BaseException):
-        stack = clean_text("".join(traceback.format_exception(value)))
+        text = "".join(traceback.format_exception(value))
+        stack = clean_text(without_credentials(text))
     elif kind == "interrupted":
         items = value if isinstance(value, list | tuple) else [value]
         name, message = "Interrupt", repr([getattr(item, "value", item) for item in items])
-    message = clean_text(shorten(message, 10_000))
+    message = clean_text(shorten(without_credentials(message), 10_000))
     key = hash_key(kind, root_task, name, message)
     return Incident(key, kind, node, name, message, stack)
 

@@ -18,6 +18,7 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     StoragePermissionError,
 )
+from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.sql.dialects import dialect_for
 
 if TYPE_CHECKING:
@@ -196,6 +197,6 @@ def address_of(url: URL) -> str:
 
 
 def said_by(exc: BaseException) -> str:
-    """The first line of the driver's message, without statement and parameters."""
+    """The first line of the driver's message, without statement, parameters and credentials."""
     said = str(getattr(exc, "orig", None) or exc).strip()
-    return said.splitlines()[0] if said else type(exc).__name__
+    return without_credentials(said.splitlines()[0]) if said else type(exc).__name__

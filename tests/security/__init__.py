@@ -1,0 +1,1 @@
+"""Secrets, owners, hostile bytes and encryption."""
