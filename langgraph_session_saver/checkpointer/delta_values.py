@@ -45,7 +45,12 @@ class DeltaValues(NamedTuple):
 
 def is_read(context: Context, new: NewCheckpoint) -> bool:
     """Whether a projection reads a `DeltaChannel` of a new checkpoint."""
-    return new.place.is_root and any(map(context.projector.reads, new.delta_channels))
+    return bool(_channels_read(context, new))
+
+
+def _channels_read(context: Context, new: NewCheckpoint) -> list[str]:
+    reads, is_root = context.projector.reads, new.place.is_root
+    return [channel for channel in new.delta_channels if reads(channel, is_root=is_root)]
 
 
 def delta_values(
@@ -53,13 +58,9 @@ def delta_values(
 ) -> Script[DeltaValues]:
     """Work out the values at a new checkpoint; `sizes` are the serialised bytes of snapshots."""
     found = DeltaValues({}, {}, {}, [])
-    if not is_read(context, new):
+    channels = [channel for channel in _channels_read(context, new) if channel in new.versions]
+    if not channels:
         return found
-    channels = [
-        channel
-        for channel in new.delta_channels
-        if channel in new.versions and context.projector.reads(channel)
-    ]
     known = DeltasAt({}) if new.place.key is None else context.known_deltas.at(new.place.key)
     before = known or (yield from _read(context, new, channels, found.problems))
     at_parent = before.values or {}

@@ -89,7 +89,7 @@ class TaskWritesWriter:
         yield from check_parent(self._context, task.place)
         regular, special, sizes = self._encode(serde, task)
         yield from self._insert(task, regular, special)
-        if task.place.is_root:
+        if task.place.is_root or self._context.projector.subgraph_channels:
             self._note_deltas(task, sizes)
 
     def _note_deltas(self, task: _TaskWrites, sizes: Sequence[int]) -> None:

@@ -142,8 +142,10 @@ class Projector:
             c for p in projections if isinstance(p, with_rows) for c in p.channels
         }
 
-    def reads(self, channel: str) -> bool:
+    def reads(self, channel: str, *, is_root: bool = True) -> bool:
         """Whether a projection is given a channel's value; not one that shows the whole state."""
+        if not is_root:
+            return channel in self.subgraph_channels
         return self._rule_for(channel) is not None
 
     def reduce(self, channel: str, value: Any, writes: Sequence[Any]) -> Any:

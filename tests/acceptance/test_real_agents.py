@@ -19,7 +19,7 @@ from langgraph.types import Command, StateSnapshot
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
 
-from langgraph_session_saver import SessionSaver
+from langgraph_session_saver import MessageRows, SessionSaver
 from tests.support.backends import EACH_ONCE
 from tests.support.graphs import ScriptRunner, thread
 from tests.support.savers import SaverFactory
@@ -263,6 +263,24 @@ async def test_a_deep_agent_that_sends_sub_agents(converse: Converse) -> None:
     assert texts(first)[1:] == ["Wait.", "White tea.", "12 boxes of green", "White."]
     assert texts(second)[-2:] == ["Black tea.", "Black."]
     assert await chat.usage() == {"shop": 4}
+
+
+@pytest.mark.parametrize("is_one_saver", [True, False], ids=["one saver", "a saver for each turn"])
+async def test_the_calls_of_a_deep_agents_sub_agents_are_counted_on_request(
+    make_saver: SaverFactory, is_one_saver: bool
+) -> None:
+    sent = calling(research("c1", "the best tea"))
+    looked = (calling(call("stock", "s1", tea="white")), "White tea.", "Black tea.")
+    agent = shop(sent, "White.", calling(research("c2", "again")), "Black.", research=looked)
+    options: Any = {"projections": {"messages": MessageRows(subgraph_usage=True)}}
+    saver = make_saver(**options)
+    chat = Conversation(lambda: saver if is_one_saver else make_saver(**options), agent)
+
+    await chat.say("Which tea?")
+    await chat.say("Really?")
+
+    found = await saver.sessions.ausage_summary("model")
+    assert {group.model: group.calls for group in found} == {"opus": 4, "haiku": 3}
 
 
 @pytest.mark.parametrize("decision", [APPROVE, REJECT], ids=["approved", "rejected"])

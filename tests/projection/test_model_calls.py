@@ -145,11 +145,14 @@ async def test_a_call_stays_recorded_when_its_message_is_removed(
 # -- subgraphs ------------------------------------------------------------------------------------
 
 
-def with_sub_agent(saver: SessionSaver, *, through: str = "messages") -> Any:
-    """A graph whose node runs a subgraph of two model calls; its answer is the second one."""
+class Joined(TypedDict, total=False):
+    messages: Annotated[list[Any], operator.add]
 
-    class Inner(TypedDict, total=False):
-        messages: Annotated[list[Any], operator.add]
+
+def with_sub_agent(
+    saver: SessionSaver, *, through: str = "messages", state: type[Any] = Joined
+) -> Any:
+    """A graph whose node runs a subgraph of two model calls; its answer is the second one."""
 
     class Outer(TypedDict, total=False):
         messages: Annotated[list[Any], operator.add]
@@ -158,7 +161,7 @@ def with_sub_agent(saver: SessionSaver, *, through: str = "messages") -> Any:
     def says(tokens_in: int, tokens_out: int) -> Any:
         return lambda _state: {"messages": [spent("sub", tokens_in, tokens_out, id=uuid4().hex)]}
 
-    inner: Any = chain(None, says(10, 1), says(20, 2), state=Inner)
+    inner: Any = chain(None, says(10, 1), says(20, 2), state=state)
 
     async def work(state: Outer) -> dict[str, Any]:
         found = await inner.ainvoke({"messages": state["messages"]})
@@ -180,12 +183,13 @@ async def test_a_subgraphs_calls_are_counted_where_their_messages_reach_the_root
     assert calls(sql) == [(5, 5), (20, 2)]
 
 
+@pytest.mark.parametrize("state", [Joined, Deltas], ids=["plain", "delta"])
 @pytest.mark.parametrize("through", ["messages", "answer"])
 async def test_all_calls_of_a_subgraph_are_counted_once_on_request(
-    make_saver: SaverFactory, sql: Sql, through: str
+    make_saver: SaverFactory, sql: Sql, through: str, state: type[Any]
 ) -> None:
-    rule = MessageRows(subgraph_usage=True)
-    graph = with_sub_agent(make_saver(projections={"messages": rule}), through=through)
+    saver = make_saver(projections={"messages": MessageRows(subgraph_usage=True)})
+    graph = with_sub_agent(saver, through=through, state=state)
 
     await run(graph, {"messages": [spent("root", 5, 5, id="r")]})
     await run(graph, {"messages": [HumanMessage("more", id="h")]})
