@@ -18,6 +18,7 @@ SessionSaverError
 ├── DatabaseError (RuntimeError)             any other error of the database
 ├── DriverNotInstalledError (ImportError)    the URL's driver cannot be imported
 ├── StoragePermissionError (PermissionError) a database file that cannot be opened or written
+├── StorageFullError (OSError)               no space for what a call stores
 ├── NotABackupError (ValueError)             a file that is not a backup
 │   ├── DamagedBackupError                   a backup that was cut off or changed
 │   └── NewerBackupError                     a backup made by a newer version of this package
@@ -97,6 +98,10 @@ class DriverNotInstalledError(SessionSaverError, ImportError):
 
 class StoragePermissionError(SessionSaverError, PermissionError):
     """The database file or its directory cannot be written."""
+
+
+class StorageFullError(SessionSaverError, OSError):
+    """The database has no space for what a call stores; nothing was written."""
 
 
 class SchemaError(SessionSaverError, RuntimeError):

@@ -29,6 +29,7 @@ from langgraph_session_saver.errors import (
     InvalidConfigError,
     PoolExhaustedError,
     SessionSaverError,
+    StorageFullError,
     StoragePermissionError,
     WrongFaceError,
     WrongLoopError,
@@ -355,6 +356,12 @@ class Runner:
             return DatabaseUnavailableError(
                 f"the {url.get_backend_name()} database at {address_of(url)} kept failing{tried}: "
                 f"{said_by(exc)}"
+            )
+        if self.dialect.is_full(exc):
+            return StorageFullError(
+                f"the {url.get_backend_name()} database at {address_of(url)} has no space left "
+                f"({said_by(exc)}). Nothing of this call was stored: make room, for example with "
+                "keep_last= or sweep(), and run the thread again"
             )
         message = f"the {url.get_backend_name()} database refused a statement: {said_by(exc)}"
         if isinstance(exc, DBAPIError) and "readonly" in str(exc.orig).replace("-", ""):

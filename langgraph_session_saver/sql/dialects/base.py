@@ -49,6 +49,8 @@ class Dialect:
     """How a batch is stored: statement by statement, as one statement, or as one block."""
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
+    full_states: frozenset[str] = frozenset()
+    full_codes: frozenset[int] = frozenset()
     single_writer = False
     keeps_types = True
     """Whether a column holds only values of its declared type."""
@@ -167,6 +169,12 @@ class Dialect:
         if isinstance(exc, SessionSaverError):  # such as a setup that has waited long enough
             return False
         return isinstance(exc, ConnectionError | TimeoutError)
+
+    def is_full(self, exc: BaseException) -> bool:
+        """Whether the database has no space left."""
+        if not isinstance(exc, DBAPIError):
+            return False
+        return sqlstate(exc.orig) in self.full_states or _code(exc.orig) in self.full_codes
 
     def cannot_open(self, exc: BaseException) -> bool:
         """Whether the database is a file that cannot be opened."""

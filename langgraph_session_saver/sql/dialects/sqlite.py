@@ -29,7 +29,7 @@ from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
 from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sql_transaction
 
-_BUSY, _LOCKED = 5, 6
+_BUSY, _LOCKED, _FULL = 5, 6, 13
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Key in `Connection.info` of connections on which foreign keys are always enforced."""
 
@@ -128,6 +128,10 @@ class SQLite(Dialect):
     def is_transient(self, exc: BaseException) -> bool:
         """SQLITE_BUSY and SQLITE_LOCKED: another process writes."""
         return _sqlite_code(exc) in {_BUSY, _LOCKED}
+
+    def is_full(self, exc: BaseException) -> bool:
+        """SQLITE_FULL: the disk, or the limit of `PRAGMA max_page_count`."""
+        return _sqlite_code(exc) == _FULL
 
     def cannot_open(self, exc: BaseException) -> bool:
         """SQLITE_CANTOPEN, and SQLITE_READONLY or SQLITE_PERM while opening."""
