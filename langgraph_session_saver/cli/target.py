@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote
 
-import platformdirs
 import typer
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
@@ -21,7 +20,7 @@ from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sessions.threads import conditions
 from langgraph_session_saver.sql.scripts import read_script
-from langgraph_session_saver.sql.urls import APP_NAME, URL_VARIABLE, parse_url, sync_url
+from langgraph_session_saver.sql.urls import URL_VARIABLE, parse_url, sync_url
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,7 +125,7 @@ class Target:
 
         `creates` says whether to create a missing file and missing tables.
         """
-        url = self.parsed(creates=creates)
+        url = self.parsed()
         if url.get_backend_name() == "sqlite":
             path = _path_of(url) if creates else existing_file(url)
             if url.query.get("mode") == "ro" or "immutable" in url.query:
@@ -137,11 +136,9 @@ class Target:
             url = url.set(database=str(path), query=query)
         return Database.from_conn_string(url, auto_setup=creates, **self.tables, **options)
 
-    def parsed(self, *, creates: bool = False) -> URL:
-        """The URL, with a sync driver; the default file is created only with `creates`."""
-        given = self.url or os.environ.get(URL_VARIABLE) or None
-        if given is None and not creates:
-            given = str(platformdirs.user_data_path(APP_NAME) / "sessions.db")
+    def parsed(self) -> URL:
+        """The URL, with a sync driver."""
+        given = self.url or os.environ.get(URL_VARIABLE)
         if given is not None and given.startswith("file:"):  # SQLite's own URL
             given = f"sqlite:///{given}{'&' if '?' in given else '?'}uri=true"
         return sync_url(parse_url(given))

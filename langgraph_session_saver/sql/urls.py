@@ -47,7 +47,7 @@ _MISTYPED_URL = re.compile(
       | [\w+.-]{2,}[:;][/\\]                  # any:/host/db, but not C:/app.db
       | [\w+-]{2,}//([^/]+/)*[^./]*$          # any//host/db, but not data//app.db
       | [\w.-]{2,}:\d{4,5}(/|$)               # host:5432/db
-      | .*\w\w:.*@                            # user:password@host/db
+      | .*\w\w:.*@ | \w:(?![/\\]).*@    # user:password@host/db
       | .*\b(host|dbname|password)\s*=.*\s\w+\s*=   # host=localhost dbname=db
     )""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -70,7 +70,7 @@ def parse_url(url: str | URL | os.PathLike[str] | None) -> URL:
     Raises:
         InvalidConfigError: The URL cannot be read, or names an unknown scheme or driver.
     """
-    parsed = _parse(url or os.environ.get(URL_VARIABLE) or _default_file())
+    parsed = _parse(url or os.environ.get(URL_VARIABLE) or default_file())
     scheme, _, driver = parsed.drivername.partition("+")
     backend = "postgresql" if scheme == "postgres" else scheme
     if backend not in _DRIVERS:
@@ -116,25 +116,41 @@ def _file(path: str) -> URL:
     return URL.create("sqlite", database=str(Path(path).expanduser()))
 
 
-def _default_file() -> Path:
+def default_file() -> Path:
+    """The database file in the user's data directory.
+
+    Raises:
+        StoragePermissionError: It is a symbolic link, which nobody named.
+    """
     file = platformdirs.user_data_path(APP_NAME) / "sessions.db"
-    _make(file.parent, is_directory=True)
-    _make(file, is_directory=False)
+    if file.is_symlink():
+        raise StoragePermissionError(
+            f"{file} is a symbolic link, and the default file must not be one: name the file that "
+            f"is meant with a URL or {URL_VARIABLE}"
+        )
     return file
 
 
-def _make(path: Path, *, is_directory: bool) -> None:
-    """Create a file or directory for this user alone, unless it exists."""
+def _make_directory(directory: Path) -> None:
+    """Create a directory, and those above it that are missing, for this user alone."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
-        if is_directory:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        else:
-            path.touch(mode=0o600)
+        for path in reversed(missing):
+            path.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise StoragePermissionError(
-            f"{path} cannot be created ({exc.strerror}): create it, or name another database file "
-            f"with a URL or {URL_VARIABLE}"
+            f"{directory} cannot be created ({exc.strerror}): create it, or name another database "
+            f"file with a URL or {URL_VARIABLE}"
         ) from exc
+
+
+def _make_file(file: Path) -> None:
+    """Create a database file for this user alone, unless it exists; its log gets the same mode.
+
+    A file that exists is not opened: closing it would end the locks that SQLite holds on it.
+    """
+    with suppress(OSError):  # SQLite says why it cannot be opened
+        os.close(os.open(file.resolve(), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def make_engine(url: URL) -> Engine | AsyncEngine:
@@ -148,7 +164,7 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
     dialect, is_async = dialect_for(url.get_dialect()), url.get_dialect().is_async
     file = dialect.database_file(url)
     if file is not None:
-        _make(file.parent, is_directory=True)
+        _make_directory(file.parent)
         if not os.access(file.parent, os.W_OK):
             raise StoragePermissionError(f"the directory {file.parent} cannot be written")
     try:
@@ -172,8 +188,12 @@ def make_engine(url: URL) -> Engine | AsyncEngine:
         raise
     except (ArgumentError, ValueError):
         raise InvalidConfigError(_UNREADABLE) from None
+    sync_engine: Engine = getattr(engine, "sync_engine", engine)
     if dialect.has_sessions(url):
-        event.listen(getattr(engine, "sync_engine", engine), "connect", dialect.configure)
+        event.listen(sync_engine, "connect", dialect.configure)
+    opens_only = url.query.get("mode", "rwc") != "rwc" or "immutable" in url.query
+    if file is not None and not opens_only:
+        event.listen(sync_engine, "do_connect", lambda *_: _make_file(file))
     return engine  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import (
     URL,
@@ -48,9 +49,13 @@ class SQLite(Dialect):
 
     def database_file(self, url: URL) -> Path | None:
         """A path, unless the URL names a memory database."""
-        name = url.database
-        is_memory = not name or name == ":memory:" or "mode=memory" in name
-        return None if is_memory else Path(str(name)).absolute()
+        name = url.database or ":memory:"
+        is_memory = name == ":memory:" or "mode=memory" in name
+        if is_memory or url.query.get("mode") == "memory":
+            return None
+        if name.startswith("file:") and url.query.get("uri"):  # a URI of SQLite's own
+            name = unquote(name.removeprefix("file:").partition("?")[0])
+        return Path(name).absolute()
 
     def engine_options(self, url: URL, *, is_async: bool) -> dict[str, Any]:
         """A memory database lives as long as its one connection, which all callers share."""
