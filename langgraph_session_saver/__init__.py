@@ -5,6 +5,7 @@ with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
 """
 
 from langgraph_session_saver.errors import (
+    AccessDeniedError,
     AmbiguousIdError,
     BackupFileError,
     CheckpointNotFoundError,
@@ -73,6 +74,7 @@ from langgraph_session_saver.transfer import copy as copy_database
 
 __all__ = [
     "SECRET_KEYS",
+    "AccessDeniedError",
     "AestheticScore",
     "AmbiguousIdError",
     "BackupFileError",

@@ -3,7 +3,8 @@
 SessionSaverError
 ├── InvalidConfigError (ValueError)          an unusable config, id, option, filter or URL
 │   └── AmbiguousIdError                     the start of an id that several ids have
-├── SessionConflictError (ValueError)        a call names another session or owner than the thread's
+├── SessionConflictError (ValueError)        a call names another session than the thread's
+│   └── AccessDeniedError (PermissionError)  the thread or session belongs to another owner
 ├── CheckpointNotFoundError (LookupError)    no such checkpoint
 ├── ThreadNotFoundError (LookupError)        no such thread
 ├── SessionNotFoundError (LookupError)       no such session
@@ -46,6 +47,13 @@ class AmbiguousIdError(InvalidConfigError):
 
 class SessionConflictError(SessionSaverError, ValueError):
     """A call names another session or owner than the thread has; nothing was written."""
+
+
+class AccessDeniedError(SessionConflictError, PermissionError):
+    """A thread or session belongs to another owner than the call names; nothing was written.
+
+    The message names no owner.
+    """
 
 
 class CheckpointNotFoundError(SessionSaverError, LookupError):

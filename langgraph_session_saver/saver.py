@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -42,7 +43,7 @@ from langgraph_session_saver.sql.scripts import ScriptRunner, awaited
 from langgraph_session_saver.sql.urls import make_engine, parse_url
 from langgraph_session_saver.storage.storage import storage_on
 from langgraph_session_saver.transfer.methods import TransferMethods
-from langgraph_session_saver.validation import check_count, check_number, check_seconds
+from langgraph_session_saver.validation import check_count, check_id, check_number, check_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -116,7 +117,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         self._runner = Runner(engine, retry_for=check_seconds("retry_for", retry_for))
         sync_engine = self._runner.sync_engine
         dialect_class: Any = type(sync_engine.dialect)
-        self._context = Context(
+        context = Context(
             storage_on(dialect_class, translated(sync_engine, schema), table_prefix),
             resolve_projections(projections),
             policy=on_projection_error,
@@ -127,13 +128,34 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             cache_bytes=check_number("cache_bytes", cache_bytes, sys.maxsize),
             redact=redact,
         )
-        self._script_runner = ScriptRunner(
-            self._runner, self._context.prepare, self._context.check_borrowed
-        )
-        self._writer = CheckpointWriter(self._context)
-        self._task_writes = TaskWritesWriter(self._context)
-        self._reader = CheckpointReader(self._context)
-        self._maintenance = ThreadMaintenance(self._context)
+        self._work_in(context)
+
+    def _work_in(self, context: Context) -> None:
+        """Run all methods in a context."""
+        self._context = context
+        self._script_runner = ScriptRunner(self._runner, context.prepare, context.check_borrowed)
+        self._writer = CheckpointWriter(context)
+        self._task_writes = TaskWritesWriter(context)
+        self._reader = CheckpointReader(context)
+        self._maintenance = ThreadMaintenance(context)
+
+    def for_owner(self, owner_id: str) -> Self:
+        """Make a saver that sees and changes only one owner's threads and sessions.
+
+        It shares the engine and the caches of this one, and costs nothing to make: make one for
+        each request. What it reads is as if nothing else existed, a thread or session without an
+        owner included; to change anything else raises `AccessDeniedError`. New threads and
+        sessions belong to the owner. `backup`, `restore` and `health`, which are about all rows,
+        are refused. Close this saver, not the new one.
+
+        Raises:
+            InvalidConfigError: The id is not text, too long or not storable.
+            AccessDeniedError: This saver is for another owner.
+        """
+        limited = copy(self)
+        context = self._context.for_owner(check_id("owner_id", owner_id))
+        limited._work_in(context)  # noqa: SLF001 - it is one of this class
+        return limited
 
     @classmethod
     def from_conn_string(cls, url: str | URL | PathLike[str] | None = None, **options: Any) -> Self:

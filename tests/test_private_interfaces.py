@@ -311,7 +311,7 @@ USES = (
     ),
 )  # fmt: skip
 
-OWN = {("saver", "_runner")}
+OWN = {("saver", "_runner"), ("saver", "_work_in")}
 """Private attributes of the package's own objects, used from outside of these objects."""
 
 

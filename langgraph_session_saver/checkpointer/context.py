@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.known_deltas import KnownDeltas
 from langgraph_session_saver.encoding.caches import CACHE_BYTES, BlobCache, LRUCache
-from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef
+from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef, check_owner
 from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
-from langgraph_session_saver.errors import SchemaError, ValueTooLargeError
+from langgraph_session_saver.errors import AccessDeniedError, SchemaError, ValueTooLargeError
 from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.project import ProjectedState, Projector
 from langgraph_session_saver.projection.rows import ProjectedRows
@@ -49,6 +49,8 @@ class Context:
         cache_bytes: int = CACHE_BYTES,
         redact: Iterable[str] = SECRET_KEYS,
     ) -> None:
+        self.owner_id: str | None = None
+        """The owner whose threads and sessions are all that there is; None for everyone's."""
         self.storage = storage
         self.tables = storage.tables
         self.dialect = storage.dialect
@@ -129,6 +131,28 @@ class Context:
         context.keep_last = None
         return context
 
+    def for_owner(self, owner_id: str) -> Context:
+        """A context with the same caches for which only an owner's threads and sessions exist.
+
+        Raises:
+            AccessDeniedError: This one is for another owner.
+        """
+        context = copy(self)
+        context.owner_id = check_owner(owner_id, self.owner_id)
+        return context
+
+    def check_unlimited(self, what: str) -> None:
+        """Refuse what cannot be limited to an owner.
+
+        Raises:
+            AccessDeniedError: The saver is for one owner.
+        """
+        if self.owner_id is not None:
+            raise AccessDeniedError(
+                f"{what} is about the rows of all owners: call it on the saver that for_owner was "
+                "called on"
+            )
+
     def forget_thread(self, thread_key: bytes) -> None:
         """Forget a thread whose rows were deleted."""
         self.blob_cache.forget_thread(thread_key)
@@ -160,23 +184,19 @@ class KnownThreads:
     """Threads by key, as of the last revision of their rows that this process made or saw."""
 
     def __init__(self) -> None:
-        self._rows = LRUCache[bytes, tuple[ThreadRef, Head]](CACHED_ENTRIES)
-        """Rows, each with the session and owner that it was found to agree with."""
+        self._rows = LRUCache[bytes, Head](CACHED_ENTRIES)
         self.projected = LRUCache[bytes, ProjectedState](CACHED_MESSAGES, ProjectedState.weight)
         self.contents = LRUCache[bytes, Contents](CACHED_ROWS, Contents.weight)
         """What each thread stores; used under `keep_last` only."""
 
     def head(self, thread: ThreadRef) -> Head | None:
-        """A thread's row, if it was checked against the session and owner that a call names."""
-        checked, head = self._rows.get(thread.key) or (thread, None)
-        return head if not thread.is_named or thread == checked else None
+        """A thread's row, if it has the session and the owner that a call names."""
+        head = self._rows.get(thread.key)
+        return head if head is not None and head.agrees_with(thread) else None
 
     def learn(self, thread: ThreadRef, head: Head) -> None:
         """Remember a thread's row after this process changed it."""
-        checked, known = self._rows.get(thread.key) or (thread, None)
-        if known is not None and not thread.is_named and known.session_id == head.session_id:
-            thread = checked
-        self._rows.put(thread.key, (thread, head))
+        self._rows.put(thread.key, head)
 
     def keep_contents(self, thread_key: bytes, before: int, after: int) -> None:
         """Note that a thread stores the same after a change of its row's revision."""

@@ -107,7 +107,7 @@ def new_checkpoint(
     new_versions: ChannelVersions,
 ) -> NewCheckpoint:
     """Check and collect the arguments of a `put`."""
-    place, checkpoint_id = Place.of(config), checkpoint["id"]
+    place, checkpoint_id = Place.of(config, context.owner_id), checkpoint["id"]
     check_channels(list(checkpoint["channel_versions"]))
     merged: dict[str, Any] = {
         key: value if not isinstance(value, str) or value.isascii() else _SURROGATES.sub("", value)

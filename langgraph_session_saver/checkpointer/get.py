@@ -33,6 +33,7 @@ from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.retention.lineage import origin_of
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
+from langgraph_session_saver.storage.threads import params_of
 
 ANCESTORS = 512
 """Checkpoints on a path that one query walks."""
@@ -117,7 +118,7 @@ class CheckpointReader:
         self, serde: SerializerProtocol, config: RunnableConfig
     ) -> Script[CheckpointTuple | None]:
         """Read the checkpoint that a config names, or the newest of its namespace."""
-        place = Place.of(config)
+        place = Place.of(config, self._context.owner_id)
         try:
             return (yield from self._read(serde, place))
         except HistoryLostError:
@@ -219,7 +220,8 @@ class CheckpointReader:
 
     def _request(self, place: Place) -> Request:
         get = self._context.storage.checkpoints.get
-        return Request.read(get, place.thread.key, place.ns_key, place.checkpoint_id)
+        owner = params_of(place.thread)
+        return Request.read(get, place.thread.key, place.ns_key, place.checkpoint_id, owner)
 
     def _read(self, serde: SerializerProtocol, place: Place) -> Script[CheckpointTuple | None]:
         """Read a checkpoint with its values and its writes."""
@@ -286,7 +288,8 @@ class CheckpointReader:
 
         Takes a fixed number of queries for every `ANCESTORS` checkpoints, however many channels.
         """
-        replays = yield from self.replay(serde, Place.of(config), channels, with_own=False)
+        place = Place.of(config, self._context.owner_id)
+        replays = yield from self.replay(serde, place, channels, with_own=False)
         found: dict[str, DeltaChannelHistory] = {}
         for channel, one in replays.items():
             found[channel] = {"writes": one.all_writes()}
@@ -313,7 +316,8 @@ class CheckpointReader:
     ) -> Script[list[DecodedCheckpoint]]:
         """A checkpoint (the newest without `start`) and its ancestors, newest first."""
         get_ancestors = self._context.storage.checkpoints.get_ancestors
-        rows = yield Request.read(get_ancestors, place.thread.key, place.ns_key, start, ANCESTORS)
+        thread, owner = place.thread, params_of(place.thread)
+        rows = yield Request.read(get_ancestors, thread.key, place.ns_key, start, ANCESTORS, owner)
         return [decode(serde, place, row) for row in rows]
 
     def _collect(

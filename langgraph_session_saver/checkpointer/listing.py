@@ -30,6 +30,7 @@ from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRe
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
+from langgraph_session_saver.storage.threads import owner_params, params_of
 from langgraph_session_saver.validation import check_filter
 
 LARGEST_PAGE = 128
@@ -68,12 +69,14 @@ class Listing:
         self._wanted: dict[str, Any] = {}
         """Parameters of `Checkpoints.get_page`."""
         if config is not None:
-            place = Place.of(config)
-            self._wanted["thread"] = place.thread.key
+            place = Place.of(config, context.owner_id)
+            self._wanted |= {"thread": place.thread.key, **params_of(place.thread)}
             if config["configurable"].get("checkpoint_ns") is not None:
                 self._wanted["ns"] = place.ns_key
             if place.checkpoint_id is not None:
                 self._wanted["checkpoint"] = place.checkpoint_id
+        else:
+            self._wanted |= owner_params(context.owner_id, is_limited=True)
         if before is not None and (before_id := get_checkpoint_id(before)):
             self._wanted["before"] = before_id
         self.waiting: deque[DecodedCheckpoint] = deque()

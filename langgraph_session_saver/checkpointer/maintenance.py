@@ -16,7 +16,7 @@ from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.delta_values import delta_values
 from langgraph_session_saver.checkpointer.encode import new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
-from langgraph_session_saver.encoding.keys import ThreadRef, thread_key
+from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.status import KINDS, SEVERITY, status_at
 from langgraph_session_saver.retention import policy
@@ -26,7 +26,7 @@ from langgraph_session_saver.sql.compiled import BATCH
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.thread_data import Left, Pace
 from langgraph_session_saver.storage.threads import new_revision
-from langgraph_session_saver.validation import check_age, check_count, check_thread_id
+from langgraph_session_saver.validation import check_age, check_count
 
 DELETE = ("delete", "delete_all")
 """Strategies that keep nothing: LangGraph's name, and its server's."""
@@ -60,20 +60,29 @@ class ThreadMaintenance:
 
     def delete_thread(self, thread_id: Any) -> Script[None]:
         """Delete a thread and its projected rows."""
-        yield from self.delete(thread_key(check_thread_id(thread_id)))
+        yield from self.delete(self._ref(thread_id))
 
-    def delete(self, key: bytes, only_if: Callable[[Any], bool] | None = None) -> Script[bool]:
+    def _ref(self, thread_id: Any, **named: Any) -> ThreadRef:
+        """A thread that a call names, which the saver's owner must have."""
+        return ThreadRef.of(thread_id, self._context.owner_id, **named)
+
+    def delete(
+        self, thread: ThreadRef, only_if: Callable[[Any], bool] | None = None
+    ) -> Script[bool]:
         """Delete a thread, in as many transactions as it takes.
 
         The condition on the thread's row is checked in the first transaction only. Returns whether
         the thread no longer exists.
+
+        Raises:
+            AccessDeniedError: It belongs to another owner.
         """
         delete_piece = self._context.storage.thread_data.delete_thread
         pace, start = Pace(self._context.dialect.first_piece_factor), None
         while True:
             with pace.timed():
-                left: Left = yield Request.write(delete_piece, key, pace.most, only_if, start)
-            self._context.forget_thread(key)
+                left: Left = yield Request.write(delete_piece, thread, pace.most, only_if, start)
+            self._context.forget_thread(thread.key)
             if left.what != "rest":
                 return left.what == "nothing"
             only_if, start = None, left.start
@@ -84,10 +93,10 @@ class ThreadMaintenance:
         if not doomed:
             return
         threads_of_runs = self._context.storage.thread_data.threads_of_runs
-        for key in (yield Request.read(threads_of_runs, sorted(doomed))):
-            yield from self._prune_thread(
-                serde, key, partial(policy.keep_other_runs, run_ids=doomed)
-            )
+        limit = self._context.owner_id
+        for thread_id in (yield Request.read(threads_of_runs, sorted(doomed), limit)):
+            choose = partial(policy.keep_other_runs, run_ids=doomed)
+            yield from self._prune_thread(serde, self._ref(thread_id), choose)
 
     def prune(
         self,
@@ -114,10 +123,10 @@ class ThreadMaintenance:
             choose = partial(policy.keep_last, count=count)
         total = Counts()
         for thread_id in _check_ids("thread_ids", thread_ids):
-            key = thread_key(check_thread_id(thread_id))
+            thread = self._ref(thread_id)
             if dry_run or strategy not in DELETE:
-                total += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
-            elif (yield from self.delete(key)):
+                total += yield from self._prune_thread(serde, thread, choose, dry_run=dry_run)
+            elif (yield from self.delete(thread)):
                 total += Counts(threads=1, deleted_threads=1)
         return total
 
@@ -141,47 +150,50 @@ class ThreadMaintenance:
             return idle_for is not None and thread.updated_at < now - idle_for
 
         while True:
-            threads = yield Request.read(page, after, PAGE)
-            for thread in threads:
-                key = thread.thread_key
-                if is_idle(thread):
+            rows = yield Request.read(page, after, PAGE, self._context.owner_id)
+            for row in rows:
+                thread = self._ref(row.thread_id)
+                if is_idle(row):
                     found = yield from self._prune_thread(
-                        serde, key, policy.keep_nothing, dry_run=True
+                        serde, thread, policy.keep_nothing, dry_run=True
                     )
-                    if dry_run or (yield from self.delete(key, is_idle)):
+                    if dry_run or (yield from self.delete(thread, is_idle)):
                         counts += found
                 elif older_than is not None:
                     choose = partial(policy.keep_since, cutoff=now - older_than)
-                    counts += yield from self._prune_thread(serde, key, choose, dry_run=dry_run)
-            if len(threads) < PAGE:
+                    counts += yield from self._prune_thread(serde, thread, choose, dry_run=dry_run)
+            if len(rows) < PAGE:
                 return counts
-            after = threads[-1].thread_key
+            after = rows[-1].thread_key
 
     def copy_thread(
         self, serde: SerializerProtocol, source_id: Any, target_id: Any
     ) -> Script[None]:
         """Copy a thread's checkpoints and writes, and project the rows of the copy anew."""
-        source = thread_key(check_thread_id(source_id))
-        target_text = check_thread_id(target_id)
-        target = ThreadRef(thread_key(target_text), target_text)
-        if target.key == source:
-            raise InvalidConfigError(f"thread {target_text!r} cannot be copied onto itself")
+        source, target = self._ref(source_id), self._ref(target_id)
+        if target.key == source.key:
+            raise InvalidConfigError(f"thread {target.thread_id!r} cannot be copied onto itself")
         yield from self.copy(serde, source, target)
 
-    def copy(self, serde: SerializerProtocol, source: bytes, target: ThreadRef) -> Script[bool]:
+    def copy(self, serde: SerializerProtocol, source: ThreadRef, target: ThreadRef) -> Script[bool]:
         """As `copy_thread`, into a session and for an owner; False if there is no such thread."""
         thread_data = self._context.storage.thread_data
         if not (yield Request.write(thread_data.copy_thread, source, target)):
             return False
         self._context.forget_thread(target.key)
-        times = yield Request.read(thread_data.row_times, source)
+        times = yield Request.read(thread_data.row_times, source.key)
         yield from self._project_again(serde, target, times)
         return True
 
     # -- pruning one thread -----------------------------------------------------------------
 
     def _prune_thread(
-        self, serde: SerializerProtocol, key: bytes, choose: policy.Choose, *, dry_run: bool = False
+        self,
+        serde: SerializerProtocol,
+        thread: ThreadRef,
+        choose: policy.Choose,
+        *,
+        dry_run: bool = False,
     ) -> Script[Counts]:
         """Delete all but the chosen checkpoints of a thread, in as many transactions as it takes.
 
@@ -190,40 +202,39 @@ class ThreadMaintenance:
         """
         total = Counts()
         for _ in range(ATTEMPTS - 1):
-            thread_id, thinned = yield Request.read(self._plan, key, choose)
+            thinned = yield Request.read(self._plan, thread, choose)
             if thinned is None:
                 return total
             if dry_run:
                 return _counted(thinned)
             if not thinned.contents.rows:
-                if (yield from self.delete(key, partial(_is_at, thinned.contents.revision))):
+                if (yield from self.delete(thread, partial(_is_at, thinned.contents.revision))):
                     return _counted(thinned)
                 continue
-            counts, is_done = yield from self._carry_out(key, thinned)
+            counts, is_done = yield from self._carry_out(thread, thinned)
             total += counts
             if is_done:
                 break
         else:
-            thread_id, thinned = yield Request.write(self._plan_and_carry_out, key, choose)
+            thinned = yield Request.write(self._plan_and_carry_out, thread, choose)
             if thinned is not None:
                 total += _counted(thinned)
-        self._context.forget_thread(key)
-        if (yield Request.read(self._shows_deleted, key)):
-            yield from self._project_again(serde, ThreadRef(key, thread_id))
+        self._context.forget_thread(thread.key)
+        if (yield Request.read(self._shows_deleted, thread)):
+            yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
     def _plan(
-        self, conn: Connection, key: bytes, choose: policy.Choose
-    ) -> tuple[str, policy.Thinned | None]:
-        """A thread's id and what a prune deletes of it; None if there is no such thread."""
+        self, conn: Connection, thread: ThreadRef, choose: policy.Choose
+    ) -> policy.Thinned | None:
+        """What a prune deletes of a thread; None if there is no such thread."""
         storage = self._context.storage
-        thread = storage.threads.get(conn, key)
-        if thread is None:
-            return "", None
-        contents = read_contents(storage, conn, key, thread.revision)
-        return thread.thread_id, contents.thinned(choose)
+        row = storage.threads.get(conn, thread)
+        if row is None:
+            return None
+        return read_contents(storage, conn, thread.key, row.revision).thinned(choose)
 
-    def _carry_out(self, key: bytes, thinned: policy.Thinned) -> Script[tuple[Counts, bool]]:
+    def _carry_out(self, thread: ThreadRef, thinned: policy.Thinned) -> Script[tuple[Counts, bool]]:
         """Delete what is planned, a piece in each transaction, until others change the thread.
 
         Returns what was deleted, and whether that is all.
@@ -234,7 +245,7 @@ class ThreadMaintenance:
         for piece in in_pieces(thinned, pace):
             with pace.timed():
                 following: int | None = yield Request.write(
-                    self._delete_piece, key, piece, revision, by_order=by_order
+                    self._delete_piece, thread, piece, revision, by_order=by_order
                 )
             if following is None:
                 return total, False
@@ -243,37 +254,44 @@ class ThreadMaintenance:
         return total, True
 
     def _delete_piece(
-        self, conn: Connection, key: bytes, piece: policy.Thinned, revision: int, *, by_order: bool
+        self,
+        conn: Connection,
+        thread: ThreadRef,
+        piece: policy.Thinned,
+        revision: int,
+        *,
+        by_order: bool,
     ) -> int | None:
         """Delete a piece of a thread of this revision; returns the next, None if it has another."""
         storage = self._context.storage
-        thread = storage.threads.lock_existing(conn, key)
-        if thread is None or thread.revision != revision:
+        row = storage.threads.lock_existing(conn, thread)
+        if row is None or row.revision != revision:
             return None
         with storage.dialect.tuned_for_bulk_deletes(conn):
-            carry_out(storage, conn, key, piece, by_order=by_order)
+            carry_out(storage, conn, thread.key, piece, by_order=by_order)
         following = new_revision(revision)
-        kept = {"revision": following, "updated_at": thread.updated_at}
-        storage.threads.change(conn, key, kept)
+        kept = {"revision": following, "updated_at": row.updated_at}
+        storage.threads.change(conn, thread.key, kept)
         return following
 
     def _plan_and_carry_out(
-        self, conn: Connection, key: bytes, choose: policy.Choose
-    ) -> tuple[str, policy.Thinned | None]:
+        self, conn: Connection, thread: ThreadRef, choose: policy.Choose
+    ) -> policy.Thinned | None:
         """As `_plan`, and delete it in the same transaction."""
-        self._context.storage.threads.lock_existing(conn, key)
-        thread_id, thinned = self._plan(conn, key, choose)
+        self._context.storage.threads.lock_existing(conn, thread)
+        thinned = self._plan(conn, thread, choose)
         if thinned is not None:
-            self._delete_piece(conn, key, thinned, thinned.contents.revision, by_order=False)
-        return thread_id, thinned
+            self._delete_piece(conn, thread, thinned, thinned.contents.revision, by_order=False)
+        return thinned
 
     # -- projecting again -------------------------------------------------------------------
 
-    def _shows_deleted(self, conn: Connection, key: bytes) -> bool:
+    def _shows_deleted(self, conn: Connection, thread: ThreadRef) -> bool:
         """Whether a thread's projected rows show another checkpoint than its newest."""
         storage = self._context.storage
-        row = storage.threads.get(conn, key)
-        return row is not None and row.checkpoint_id != storage.checkpoints.latest_root(conn, key)
+        row = storage.threads.get(conn, thread)
+        newest = storage.checkpoints.latest_root(conn, thread.key)
+        return row is not None and row.checkpoint_id != newest
 
     def _project_again(
         self,

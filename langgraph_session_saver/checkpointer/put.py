@@ -36,6 +36,7 @@ from langgraph_session_saver.errors import (
     CheckpointNotFoundError,
     HistoryLostError,
     ProjectionError,
+    SessionConflictError,
 )
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
@@ -105,7 +106,13 @@ class CheckpointWriter:
         put = _Put(new, encoded, deltas, parents)
         put = put._replace(changes=self._project(put))
         if not (yield from self._store_in_batch(put)):
-            put = yield from self._store_locked(put)
+            try:
+                put = yield from self._store_locked(put)
+            except SessionConflictError:
+                # What `put` noted of it would pass for the checkpoint that another has stored.
+                self._context.known_checkpoints.facts.forget(new.key)
+                self._context.known_deltas.forget(new.key)
+                raise
         self._remember(put)
         return new.place.at(new.id)
 

@@ -30,7 +30,7 @@ from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Kind
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.storage.batch import Batch
+from langgraph_session_saver.storage.batch import Batch, WritesCheck
 from langgraph_session_saver.storage.threads import Head
 from langgraph_session_saver.validation import check_channels
 
@@ -70,7 +70,7 @@ class TaskWritesWriter:
         at: datetime | None = None,
     ) -> Script[None]:
         """Check a task's writes, made at a time or now; return the script that stores them."""
-        place = Place.of(config)
+        place = Place.of(config, self._context.owner_id)
         if place.key is None:
             raise InvalidConfigError(
                 f"put_writes for thread {place.thread.thread_id!r} names no checkpoint_id: writes "
@@ -108,15 +108,17 @@ class TaskWritesWriter:
         self, task: _TaskWrites, regular: list[dict[str, Any]], special: list[dict[str, Any]]
     ) -> Script[None]:
         context, thread = self._context, task.place.thread
-        unless_pruned = task.key if context.keep_last is not None else None
-        batch = context.storage.checkpoints.writes_batch(regular, special, unless_pruned)
+        check = WritesCheck(task.key, context.keep_last is not None, thread.owner_id)
+        unconditional = not any(check.shape)
+        writes_batch = context.storage.checkpoints.writes_batch
+        batch = writes_batch(regular, special, None if unconditional else check)
         for attempt in range(ATTEMPTS):
             is_known = context.known_threads.head(thread) is not None
             try:
-                if is_known and not task.sets_status:
-                    if batch.upserts:
-                        kind: Kind = "statement" if batch.is_one_insert else "batch"
-                        yield Request(lambda conn: context.storage.batches.run(conn, batch), kind)
+                is_stored = (
+                    is_known and not task.sets_status and (yield from self._store_known(batch))
+                )
+                if is_stored:
                     return
                 was, head = yield Request.of("step", self._run_locked, task, batch)
             except BrokenReferenceError:
@@ -127,6 +129,14 @@ class TaskWritesWriter:
                 context.known_threads.learn(thread, head)
                 context.known_threads.keep_contents(thread.key, was.revision, head.revision)
                 return
+
+    def _store_known(self, batch: Batch) -> Script[bool]:
+        """Store the writes of a thread that is known; False if it may have another owner now."""
+        if not batch.upserts:
+            return True
+        kind: Kind = "statement" if batch.is_one_insert else "batch"
+        stored = yield Request(lambda conn: self._context.storage.batches.run(conn, batch), kind)
+        return stored or batch.writes_check is None or batch.writes_check.owner_id is None
 
     def _run_locked(self, conn: Connection, task: _TaskWrites, batch: Batch) -> tuple[Head, Head]:
         """Store writes and their status under the lock of the thread's row.

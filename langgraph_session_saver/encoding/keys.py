@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
-from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.errors import AccessDeniedError, InvalidConfigError
 from langgraph_session_saver.validation import (
     CHECKPOINT_ID_LENGTH,
     NAMESPACE_LENGTH,
@@ -73,11 +73,48 @@ class ThreadRef(NamedTuple):
     thread_id: str
     session_id: str | None = None
     owner_id: str | None = None
+    is_limited: bool = False
+    """Whether the call may not take a thread or session that has no owner."""
 
-    @property
-    def is_named(self) -> bool:
-        """Whether the call names a session or an owner, which the stored thread may contradict."""
-        return self.session_id is not None or self.owner_id is not None
+    @classmethod
+    def of(
+        cls, thread_id: Any, limit: str | None, *, session_id: Any = None, owner_id: Any = None
+    ) -> ThreadRef:
+        """Check the ids that a call names.
+
+        Args:
+            thread_id: The thread.
+            limit: The owner that the saver is limited to, if it is.
+            session_id: The session that the call names, if it does.
+            owner_id: The owner that the call names, if it does.
+
+        Raises:
+            InvalidConfigError: An id is not text, too long or not storable.
+            AccessDeniedError: The call names another owner than the saver's.
+        """
+        text = check_thread_id(thread_id)
+        session_id = check_optional_id("session_id", session_id)
+        owner_id = check_owner(check_optional_id("owner_id", owner_id), limit)
+        return cls(thread_key(text), text, session_id, owner_id, limit is not None)
+
+    def admits(self, owner_id: str | None) -> bool:
+        """Whether the call may read and change what has this owner, or none."""
+        if self.owner_id is None or owner_id == self.owner_id:
+            return True
+        return owner_id is None and not self.is_limited
+
+
+def check_owner(owner_id: str | None, limit: str | None) -> str | None:
+    """The owner that a call names, else the one that the saver is limited to.
+
+    Raises:
+        AccessDeniedError: The call names another one.
+    """
+    if limit is not None and owner_id not in (None, limit):
+        raise AccessDeniedError(
+            "the call names another owner_id than that of for_owner(…): leave it out"
+        )
+    return limit if owner_id is None else owner_id
 
 
 class Place(NamedTuple):
@@ -91,11 +128,16 @@ class Place(NamedTuple):
     """The key of the checkpoint that the call names, if it names one."""
 
     @classmethod
-    def of(cls, config: RunnableConfig | None) -> Place:
+    def of(cls, config: RunnableConfig | None, limit: str | None) -> Place:
         """Read the thread, namespace and checkpoint that a config names.
+
+        Args:
+            config: The config.
+            limit: The owner that the saver is limited to, if it is.
 
         Raises:
             InvalidConfigError: There is no thread, or an id is not text, too long or not storable.
+            AccessDeniedError: The config names another owner than the saver's.
         """
         configurable = (config or {}).get("configurable")
         usage = "pass config={'configurable': {'thread_id': …}}"
@@ -105,12 +147,11 @@ class Place(NamedTuple):
             raise InvalidConfigError(f"the config has no 'configurable': {usage}")
         if "thread_id" not in configurable:
             raise InvalidConfigError(f"the config names no thread: {usage}")
-        thread_id = check_thread_id(configurable["thread_id"])
-        thread = ThreadRef(
-            thread_key(thread_id),
-            thread_id,
-            check_optional_id("session_id", configurable.get("session_id")),
-            check_optional_id("owner_id", configurable.get("owner_id")),
+        thread = ThreadRef.of(
+            configurable["thread_id"],
+            limit,
+            session_id=configurable.get("session_id"),
+            owner_id=configurable.get("owner_id"),
         )
         checkpoint_ns = configurable.get("checkpoint_ns") or ""
         if checkpoint_ns:

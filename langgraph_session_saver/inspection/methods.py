@@ -87,12 +87,14 @@ class InspectionMethods(ScriptMethods):
         Args:
             sizes: Whether to count rows and bytes, which scans the tables.
         """
+        self._context.check_unlimited("health")
         return self._script_runner.probe(
             read_health(self._context, self._runner.sync_engine, sizes=sizes)
         )
 
     async def ahealth(self, *, sizes: bool = True) -> Health:
         """As `health`."""
+        self._context.check_unlimited("health")
         return await self._script_runner.aprobe(
             read_health(self._context, self._runner.sync_engine, sizes=sizes)
         )

@@ -13,6 +13,7 @@ from langgraph_session_saver.encoding.framing import RAW, unframe
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
+from langgraph_session_saver.storage.threads import is_owned, params_of
 
 
 class NamespaceQueries:
@@ -20,7 +21,8 @@ class NamespaceQueries:
 
     def __init__(self, tables: Tables, place: Place) -> None:
         self._tables = tables
-        self._thread_key, self._ns_key = place.thread.key, place.ns_key
+        self._thread, self._ns_key = place.thread, place.ns_key
+        self._thread_key = place.thread.key
 
     def starting_with(self, conn: sa.Connection, prefix: str, limit: int) -> Sequence[sa.Row[Any]]:
         """Listed checkpoints whose ids start with a prefix, in the order of their ids."""
@@ -84,7 +86,12 @@ class NamespaceQueries:
         return conn.execute(query.limit(1)).first()
 
     def _here(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        return [table.c.thread_key == self._thread_key, table.c.ns_key == self._ns_key]
+        here = [table.c.thread_key == self._thread_key, table.c.ns_key == self._ns_key]
+        if self._thread.owner_id is not None:
+            t = self._tables.threads.c
+            its = sa.select(t.thread_key).where(t.thread_key == self._thread_key)
+            here.append(its.where(is_owned(self._tables, params_of(self._thread))).exists())
+        return here
 
 
 def _in_batches(

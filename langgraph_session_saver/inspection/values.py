@@ -22,6 +22,7 @@ from langgraph_session_saver.inspection.queries import NamespaceQueries
 from langgraph_session_saver.inspection.text import format_bytes
 from langgraph_session_saver.projection.status import node_of
 from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.storage.threads import params_of
 from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
 
 LARGEST_READ = 16 << 20
@@ -84,17 +85,18 @@ class NamespaceReader:
         self, context: Context, serde: SerializerProtocol, thread_id: Any, checkpoint_ns: Any
     ) -> None:
         configurable = {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns}
-        self.place = Place.of({"configurable": configurable})
+        self.place = Place.of({"configurable": configurable}, context.owner_id)
         self.queries = NamespaceQueries(context.tables, self.place)
         self.decoder = Decoder(serde)
         self._checkpoints = context.storage.checkpoints
-        self._get_thread = context.storage.threads.get
+        self._exists = context.storage.threads.exists
         self._reader = CheckpointReader(context)
         self._thread = f"thread {self.place.thread.thread_id!r}"
 
     def page(self, before: str | None, limit: int) -> Request:
         """Request listed checkpoints older than `before`, newest first."""
-        wanted: dict[str, Any] = {"thread": self.place.thread.key, "ns": self.place.ns_key}
+        thread = self.place.thread
+        wanted = {"thread": thread.key, "ns": self.place.ns_key, **params_of(thread)}
         if before is not None:
             wanted["before"] = before
         return Request.read(self._checkpoints.get_page, wanted, limit)
@@ -126,7 +128,7 @@ class NamespaceReader:
 
     def check_thread(self) -> Script[None]:
         """Raise `ThreadNotFoundError` if the thread does not exist."""
-        if not (yield Request.read(self._get_thread, self.place.thread.key)):
+        if not (yield Request.read(self._exists, self.place.thread)):
             raise errors.ThreadNotFoundError(
                 f"there is no {self._thread}: pass the thread_id that the graph ran with"
             )
@@ -143,7 +145,7 @@ class NamespaceReader:
                 f"{self._thread} has no checkpoint in namespace {ns!r}: {hint}"
             )
         found = None
-        if len(checkpoint_id) >= FULL_ID:
+        if len(checkpoint_id) >= FULL_ID and self.place.thread.owner_id is None:
             found = yield Request.read(self.queries.anywhere, checkpoint_id)
         name = f"checkpoint {checkpoint_id!r}"
         if found is None:

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_
 
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.schema.column_types import UTCDateTime
-from langgraph_session_saver.sessions.records import Page, Source, field_names, select_records
+from langgraph_session_saver.sessions.records import Page, View, field_names, select_records
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import check_moment, check_number, check_text
 
@@ -47,18 +47,14 @@ class Pagination(NamedTuple):
     after: str | None
     """The cursor of the page before."""
 
-    def read(
-        self, record: type[T], *where: ColumnElement[bool], source: Source | None = None
-    ) -> Script[Page[T]]:
+    def read(self, view: View, record: type[T], *where: ColumnElement[bool]) -> Script[Page[T]]:
         """Read one page of the rows that meet the conditions, as records, in one query.
-
-        The source is the order's table, unless another is given.
 
         Raises:
             InvalidConfigError: The limit is not a whole number from 1 on, or the cursor is invalid
                 or belongs to another listing.
         """
-        query = select_records(self._table if source is None else source, record, *where)
+        query = select_records(view, record, *where)
         return self.read_matching(query, record, lambda _row: True)
 
     def read_matching(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
-from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypedDict, TypeVar, overload
+from typing import Any, Generic, NamedTuple, Self, TypedDict, TypeVar, overload
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
 
@@ -222,24 +222,23 @@ class Page(Sequence[T], Generic[T]):
         return len(self.items)
 
 
-class Extended(NamedTuple):
-    """A table with columns that are computed, or that stand for its own."""
+class View(NamedTuple):
+    """The rows of a table that may be read, with columns that are computed or replace its own."""
 
     c: Mapping[str, ColumnElement[Any]]
+    where: tuple[ColumnElement[bool], ...]
+    """The conditions that the rows meet."""
 
     @classmethod
-    def of(cls, table: Table, **computed: ColumnElement[Any]) -> Self:
-        """Add columns to a table's."""
-        return cls(dict(table.c.items()) | {k: v.label(k) for k, v in computed.items()})
+    def of(cls, table: Table, *where: ColumnElement[bool], **computed: ColumnElement[Any]) -> Self:
+        """Restrict a table, and add columns to its own."""
+        return cls(dict(table.c.items()) | {k: v.label(k) for k, v in computed.items()}, where)
 
 
-Source: TypeAlias = FromClause | Extended
-"""Where records are read from."""
-
-
-def select_records(source: Source, record: type[Any], *where: ColumnElement[bool]) -> Select[Any]:
+def select_records(view: View, record: type[Any], *where: ColumnElement[bool]) -> Select[Any]:
     """Select the columns that a record has as fields."""
-    return select(*(source.c[name] for name in field_names(record))).where(*where)
+    columns = (view.c[name] for name in field_names(record))
+    return select(*columns).where(*view.where, *where)
 
 
 def field_names(record: type[Any]) -> list[str]:
@@ -247,9 +246,7 @@ def field_names(record: type[Any]) -> list[str]:
     return [field.name for field in fields(record)]
 
 
-def first(
-    conn: Connection, source: Source, record: type[T], *where: ColumnElement[bool]
-) -> T | None:
+def first(conn: Connection, view: View, record: type[T], *where: ColumnElement[bool]) -> T | None:
     """Read the first row that meets the conditions, as a record."""
-    row = conn.execute(select_records(source, record, *where)).mappings().first()
+    row = conn.execute(select_records(view, record, *where)).mappings().first()
     return None if row is None else record(**row)

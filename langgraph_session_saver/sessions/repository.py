@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, ins
 
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
+from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
@@ -29,6 +30,7 @@ from langgraph_session_saver.sessions.records import (
     UsageRecord,
     UsageSummary,
     VersionRecord,
+    View,
     first,
 )
 from langgraph_session_saver.sql.runner import BrokenReferenceError
@@ -84,6 +86,7 @@ class SessionRepository(rows.SessionMethods):
         Raises:
             InvalidConfigError: The id or a value is invalid, or a column is unknown.
             SessionConflictError: A session with this id exists.
+            AccessDeniedError: It is another owner's, or would be.
         """
         return self._run(self._create(session_id, columns), connection)
 
@@ -93,11 +96,13 @@ class SessionRepository(rows.SessionMethods):
         session_id = check_id("session_id", str(uuid4()) if session_id is None else session_id)
         identity: dict[str, Any] = {"id": session_id, "created_at": utc_now()}
         row = identity | {"updated_at": identity["created_at"]} | rows.validated_columns(columns)
+        row.setdefault("owner_id", self._context.owner_id)
         conflict = errors.SessionConflictError(
             f"session {session_id!r} already exists: update it, or omit the id for a new one"
         )
 
         def insert_row(conn: Connection) -> SessionRecord:
+            self._check_own(conn, session_id, row)
             if self._find(conn, session_id) is not None:
                 raise conflict
             conn.execute(insert(self._tables.sessions), row)
@@ -105,7 +110,9 @@ class SessionRepository(rows.SessionMethods):
 
         try:
             return (
-                yield from rows.insert_once(insert_row, self._sessions, SessionRecord, identity)
+                yield from rows.insert_once(
+                    insert_row, self._views.sessions, SessionRecord, identity
+                )
             )
         except BrokenReferenceError as exc:
             raise conflict from exc
@@ -157,7 +164,7 @@ class SessionRepository(rows.SessionMethods):
         Raises:
             InvalidConfigError: A filter, the order, the limit or the cursor is invalid.
         """
-        s, extended = self._tables.sessions.c, self._sessions.c
+        s, view = self._tables.sessions.c, self._views.sessions
         where: list[ColumnElement[bool]] = []
         if owner_id is not None:
             where.append(s.owner_id == check_id("owner_id", owner_id))
@@ -171,14 +178,14 @@ class SessionRepository(rows.SessionMethods):
             where.append(s.complexity == check_text("complexity", complexity, 20))
         if thread_status is not None:
             status = check_one_of("thread_status", thread_status, STATUSES)
-            where.append(extended["thread_status"] == status)
+            where.append(view.c["thread_status"] == status)
         where += rows.in_period(s.updated_at, updated_since, updated_before, "updated_")
         if not deleted:
             where.append(func.coalesce(s.status, "") != DELETED)
         by = check_one_of("order_by", order_by, ORDERS)
-        order = ordered(extended["thread_rank" if by == "thread_status" else by], s.id)
+        order = ordered(view.c["thread_rank" if by == "thread_status" else by], s.id)
         pagination = Pagination(order, descending, limit, after)
-        return self._run(pagination.read(SessionRecord, *where, source=self._sessions), connection)
+        return self._run(pagination.read(view, SessionRecord, *where), connection)
 
     alist = awaited(list)  # noqa: A003 - the method above
 
@@ -240,14 +247,16 @@ class SessionRepository(rows.SessionMethods):
 
     def _delete(self, session_id: str) -> Script[bool]:
         threads, maintenance = self._context.storage.threads, ThreadMaintenance(self._context)
+        yield Request.read(self._check_own, session_id)
         if (yield Request.read(self._find, session_id)) is None:
             return False
         for table in threads.child_tables():
             while (yield Request.write(_delete_piece, table, session_id)):
                 pass
         while True:
-            for key in (yield Request.read(threads.of_session, session_id)):
-                yield from maintenance.delete(key, lambda row: row.session_id == session_id)
+            for thread_id in (yield Request.read(threads.of_session, session_id)):
+                thread = ThreadRef.of(thread_id, None)  # what is in a session is its owner's
+                yield from maintenance.delete(thread, lambda row: row.session_id == session_id)
             if (yield Request.write(self._delete_row, session_id)):
                 return True
 
@@ -295,7 +304,7 @@ class SessionRepository(rows.SessionMethods):
         if not removed:
             where.append(m.c.removed_at.is_(None))
         pagination = Pagination([m.c.position, m.c.id], descending, limit, after)
-        return self._run(pagination.read(MessageRecord, *where), connection)
+        return self._run(pagination.read(self._views.messages, MessageRecord, *where), connection)
 
     amessages = awaited(messages)
 
@@ -330,7 +339,7 @@ class SessionRepository(rows.SessionMethods):
             "timestamp": now,
             "position": microseconds(now),
         }
-        return self._run(self._add(self._tables.messages, MessageRecord, row), connection)
+        return self._run(self._add("messages", MessageRecord, row), connection)
 
     aadd_message = awaited(add_message)
 
@@ -346,9 +355,10 @@ class SessionRepository(rows.SessionMethods):
         connection: AnyConnection | None = None,
     ) -> Page[VersionRecord]:
         """List the versions of a session's page by number; arguments as for `messages`."""
-        v = self._tables.versions
+        v, view = self._tables.versions, self._views.versions
         pagination = Pagination([v.c.version], descending, limit, after)
-        return self._run(pagination.read(VersionRecord, _of_session(v, session_id)), connection)
+        where = _of_session(v, session_id)
+        return self._run(pagination.read(view, VersionRecord, where), connection)
 
     aversions = awaited(versions)
 
@@ -365,7 +375,8 @@ class SessionRepository(rows.SessionMethods):
         if number is not None:
             wanted = check_number("version", number, rows.LARGEST_INTEGER)
         where = (_of_session(v, session_id), v.c.version == wanted)
-        return self._run(read_script(first, v, VersionRecord, *where), connection)
+        view = self._views.versions
+        return self._run(read_script(first, view, VersionRecord, *where), connection)
 
     aversion = awaited(version)
 
@@ -405,7 +416,8 @@ class SessionRepository(rows.SessionMethods):
             self._context.projected.drop_old_pages(conn, session_id, number)
             return added
 
-        return self._run(rows.insert_once(insert_row, v, VersionRecord, row), connection)
+        view = self._views.versions
+        return self._run(rows.insert_once(insert_row, view, VersionRecord, row), connection)
 
     aadd_version = awaited(add_version)
 
@@ -452,7 +464,7 @@ class SessionRepository(rows.SessionMethods):
             else:
                 self._touch(conn, session_id)
                 conn.execute(update(v).where(*is_row).values(pinned=pinned))
-            found = first(conn, v, VersionRecord, *is_row)
+            found = first(conn, self._views.versions, VersionRecord, *is_row)
             if found is None:
                 raise errors.VersionNotFoundError(f"session {session_id!r} has no version {number}")
             return found
@@ -473,7 +485,8 @@ class SessionRepository(rows.SessionMethods):
         """List a session's model calls; arguments as for `messages`."""
         u = self._tables.token_usage
         pagination = Pagination([u.c.id], descending, limit, after)
-        return self._run(pagination.read(UsageRecord, _of_session(u, session_id)), connection)
+        where = _of_session(u, session_id)
+        return self._run(pagination.read(self._views.token_usage, UsageRecord, where), connection)
 
     atoken_usage = awaited(token_usage)
 
@@ -534,7 +547,7 @@ class SessionRepository(rows.SessionMethods):
                 if count is not None
             },
         }
-        return self._run(self._add(self._tables.token_usage, UsageRecord, row), connection)
+        return self._run(self._add("token_usage", UsageRecord, row), connection)
 
     aadd_token_usage = awaited(add_token_usage)
 
@@ -581,7 +594,8 @@ class SessionRepository(rows.SessionMethods):
         if owner_id is not None:
             is_owned = s.c.owner_id == check_id("owner_id", owner_id)
             query = query.join(s, s.c.id == u.c.session_id).where(is_owned)
-        query = query.where(*rows.in_period(u.c.timestamp, since, before))
+        view = self._views.token_usage
+        query = query.where(*view.where, *rows.in_period(u.c.timestamp, since, before))
 
         def operation(conn: Connection) -> tuple[UsageSummary, ...]:
             return tuple(
@@ -621,14 +635,18 @@ class SessionRepository(rows.SessionMethods):
             is_open = e.c.recovered_at.is_(None)
             where.append(~is_open if recovered else is_open)
         pagination = Pagination([e.c.id], descending=True, limit=limit, after=after)
-        return self._run(pagination.read(ErrorRecord, *where), connection)
+        return self._run(pagination.read(self._views.errors, ErrorRecord, *where), connection)
 
     aerrors = awaited(errors)
 
     # -- adding -----------------------------------------------------------------------------
 
-    def _add(self, table: Table, record: type[R], row: dict[str, Any]) -> Script[R]:
+    def _add(
+        self, name: Literal["messages", "token_usage"], record: type[R], row: dict[str, Any]
+    ) -> Script[R]:
         """Insert a row, and set its session's `updated_at`."""
+        table: Table = getattr(self._tables, name)
+        view: View = getattr(self._views, name)
 
         def insert_row(conn: Connection) -> R:
             self._touch(conn, row["session_id"])
@@ -636,7 +654,7 @@ class SessionRepository(rows.SessionMethods):
             (row_id,) = added.inserted_primary_key or (None,)
             return record(**{**row, "id": row_id})
 
-        return rows.insert_once(insert_row, table, record, row)
+        return rows.insert_once(insert_row, view, record, row)
 
     def _text(self, what: str, value: Any) -> str:
         """Validate text of any length, and replace the characters that databases refuse."""

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.errors import InvalidConfigError, SessionNotFoundError
+from langgraph_session_saver.errors import (
+    AccessDeniedError,
+    InvalidConfigError,
+    SessionNotFoundError,
+)
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.projection.rules import BUILT_IN_COLUMNS, FROM_STATE
-from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sessions.records import (
-    Extended,
     SessionChanges,
     SessionRecord,
-    Source,
+    View,
     first,
 )
+from langgraph_session_saver.sessions.views import views_of
 from langgraph_session_saver.sql.scripts import Script, ScriptMethods, ScriptRunner, write_script
 from langgraph_session_saver.validation import (
     check_moment,
@@ -46,10 +47,10 @@ class SessionMethods(ScriptMethods):
         super().__init__(script_runner)
         self._context = context
         self._tables = context.tables
-        self._sessions = with_thread_status(context.tables)
+        self._views = views_of(context.tables, context.owner_id)
 
     def _find(self, conn: Connection, session_id: str) -> SessionRecord | None:
-        s = self._sessions
+        s = self._views.sessions
         return first(conn, s, SessionRecord, s.c["id"] == session_id)
 
     def _existing(self, conn: Connection, session_id: str) -> SessionRecord:
@@ -64,7 +65,11 @@ class SessionMethods(ScriptMethods):
 
         The session's threads are marked as changed where processes cache what changes here. Their
         rows are locked before the session's, in the order of a graph step.
+
+        Raises:
+            AccessDeniedError: It is another owner's, or would be.
         """
+        self._check_own(conn, session_id, columns)
         threads, values = self._context.storage.threads, {"updated_at": utc_now(), **columns}
         if "owner_id" in columns:
             threads.change_owner(conn, session_id, columns["owner_id"])
@@ -72,27 +77,32 @@ class SessionMethods(ScriptMethods):
             threads.outdate_columns(conn, session_id)
             values["checkpoint_id"] = None
         s = self._tables.sessions
-        return conn.execute(update(s).where(s.c.id == session_id).values(values)).rowcount > 0
+        is_its = (s.c.id == session_id, *self._views.sessions.where)
+        return conn.execute(update(s).where(*is_its).values(values)).rowcount > 0
+
+    def _check_own(
+        self, conn: Connection, session_id: str, columns: Mapping[str, Any] | None = None
+    ) -> None:
+        """Check that a saver for an owner may set columns of a session, which need not exist."""
+        limit = self._context.owner_id
+        if limit is None:
+            return
+        if (columns or {}).get("owner_id", limit) != limit:
+            raise AccessDeniedError(
+                "a saver of for_owner(…) cannot give a session away: leave owner_id out"
+            )
+        s = self._tables.sessions.c
+        owner_ids = conn.execute(select(s.owner_id).where(s.id == session_id)).scalars().all()
+        if any(owner_id != limit for owner_id in owner_ids):
+            raise AccessDeniedError(
+                f"session {session_id!r} is not of the owner that this saver is for: use another "
+                "session_id"
+            )
 
     def _touch(self, conn: Connection, session_id: str, **columns: Any) -> None:
         """Lock an existing session's row, and set `updated_at` and other columns."""
         if not self._change(conn, session_id, columns):
             self._existing(conn, session_id)  # it does not exist: this says so
-
-
-@lru_cache(maxsize=64)
-def with_thread_status(tables: Tables) -> Extended:
-    """The table of sessions with the most urgent status of each one's threads, and its rank."""
-    s, t = tables.sessions, tables.threads.c
-    rank = case({status: n for n, status in enumerate(STATUSES, 1)}, value=t.status, else_=0)
-    of_threads = select(t.status).where(t.session_id == s.c.id).correlate(s)
-    return Extended.of(
-        s,
-        thread_status=of_threads.order_by(rank.desc()).limit(1).scalar_subquery(),
-        thread_rank=func.coalesce(
-            of_threads.with_only_columns(func.max(rank)).scalar_subquery(), 0
-        ),
-    )
 
 
 def in_period(
@@ -114,18 +124,18 @@ def in_period(
 
 
 def insert_once(
-    insert_row: Callable[[Connection], T], table: Source, record: type[T], row: Mapping[str, Any]
+    insert_row: Callable[[Connection], T], view: View, record: type[T], row: Mapping[str, Any]
 ) -> Script[T]:
     """Run an operation that inserts a row: only one, however often it is retried.
 
     A retry first looks for the row: the commit may have succeeded before the connection was lost.
     """
-    is_row = [table.c[name] == value for name, value in row.items() if value is not None]
+    is_row = [view.c[name] == value for name, value in row.items() if value is not None]
     is_retry = False
 
     def operation(conn: Connection) -> T:
         nonlocal is_retry
-        found = first(conn, table, record, *is_row) if is_retry else None
+        found = first(conn, view, record, *is_row) if is_retry else None
         is_retry = True
         return insert_row(conn) if found is None else found
 

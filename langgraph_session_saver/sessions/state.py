@@ -272,7 +272,7 @@ class SessionState(rows.SessionMethods):
         query = (
             select(s.c.graph_state, t.c.thread_id, checkpoint_id)
             .outerjoin(t, (t.c.session_id == s.c.id) & t.c.is_first.is_(True))
-            .where(s.c.id == session_id)
+            .where(s.c.id == session_id, *self._views.sessions.where)
         )
         return conn.execute(query).first()
 
@@ -292,7 +292,7 @@ class SessionState(rows.SessionMethods):
         values = None
         if stored.thread_id is not None and stored.checkpoint_id is not None:
             at = {"thread_id": stored.thread_id, "checkpoint_id": stored.checkpoint_id}
-            place = Place.of({"configurable": at})
+            place = Place.of({"configurable": at}, self._context.owner_id)
             reader = CheckpointReader(self._context)
             values = yield from reader.get_values(self._serde, place, is_wanted)
         found = {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.listing import matches
@@ -21,13 +20,13 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
     DELETED,
-    Extended,
     Page,
     ThreadRecord,
     first,
     select_records,
 )
 from langgraph_session_saver.sessions.rows import in_period
+from langgraph_session_saver.sessions.views import views_of
 from langgraph_session_saver.sql.scripts import (
     Request,
     Script,
@@ -40,7 +39,6 @@ from langgraph_session_saver.validation import (
     check_filter,
     check_id,
     check_one_of,
-    check_optional_id,
     check_thread_id,
 )
 
@@ -66,8 +64,9 @@ class ThreadRepository(ScriptMethods):
     ) -> None:
         super().__init__(script_runner)
         self._maintenance, self._serde = maintenance, serde
+        self._limit = context.owner_id
         self._tables = context.tables
-        self._threads = with_session(context.tables)
+        self._threads = views_of(context.tables, context.owner_id).threads
 
     def get(
         self, thread_id: str, *, connection: AnyConnection | None = None
@@ -163,31 +162,28 @@ class ThreadRepository(ScriptMethods):
         Raises:
             ThreadNotFoundError: The source does not exist.
             SessionConflictError: The target exists.
+            AccessDeniedError: The target or its session is another owner's.
         """
-        target_id = check_thread_id(str(uuid4()) if target_thread_id is None else target_thread_id)
-        target = ThreadRef(
-            thread_key(target_id),
-            target_id,
-            check_optional_id("session_id", session_id),
-            check_optional_id("owner_id", owner_id),
+        target = ThreadRef.of(
+            str(uuid4()) if target_thread_id is None else target_thread_id,
+            self._limit,
+            session_id=session_id,
+            owner_id=owner_id,
         )
-        return self._run(self._copy(check_thread_id(source_thread_id), target), connection)
+        source = ThreadRef.of(source_thread_id, self._limit)
+        return self._run(self._copy(source, target), connection)
 
     acopy = awaited(copy)
 
-    def _copy(self, source_id: str, target: ThreadRef) -> Script[ThreadRecord]:
-        key = thread_key(source_id)
-        missing = ThreadNotFoundError(f"there is no thread {source_id!r} to copy")
-        source = yield Request.read(self._find, key)
-        if source is None:
+    def _copy(self, source: ThreadRef, target: ThreadRef) -> Script[ThreadRecord]:
+        missing = ThreadNotFoundError(f"there is no thread {source.thread_id!r} to copy")
+        if (yield Request.read(self._find, source.key)) is None:
             raise missing
         if (yield Request.read(self._find, target.key)) is not None:
             raise SessionConflictError(
                 f"thread {target.thread_id!r} already exists: delete it, or copy to another id"
             )
-        if target.owner_id is None:
-            target = target._replace(owner_id=source.owner_id)
-        if not (yield from self._maintenance.copy(self._serde, key, target)):
+        if not (yield from self._maintenance.copy(self._serde, source, target)):
             raise missing  # it was deleted meanwhile
         copied: ThreadRecord = yield Request.read(self._find, target.key)
         return copied
@@ -198,34 +194,18 @@ class ThreadRepository(ScriptMethods):
         Returns:
             Whether the thread existed.
         """
-        return self._run(self._delete(thread_key(check_thread_id(thread_id))), connection)
+        return self._run(self._delete(ThreadRef.of(thread_id, self._limit)), connection)
 
     adelete = awaited(delete)
 
-    def _delete(self, key: bytes) -> Script[bool]:
-        existed = (yield Request.read(self._find, key)) is not None
-        yield from self._maintenance.delete(key)
+    def _delete(self, thread: ThreadRef) -> Script[bool]:
+        existed = (yield Request.read(self._find, thread.key)) is not None
+        yield from self._maintenance.delete(thread)
         return existed
 
     def _find(self, conn: Connection, key: bytes) -> ThreadRecord | None:
         threads = self._threads
         return first(conn, threads, ThreadRecord, threads.c["thread_key"] == key)
-
-
-@lru_cache(maxsize=64)
-def with_session(tables: Tables) -> Extended:
-    """The table of threads with title and status of their sessions, and the owner of either."""
-    s, t = tables.sessions.c, tables.threads
-
-    def of_session(column: ColumnElement[Any]) -> ColumnElement[Any]:
-        return select(column).where(s.id == t.c.session_id).correlate(t).scalar_subquery()
-
-    return Extended.of(
-        t,
-        title=of_session(s.title),
-        session_status=of_session(s.status),
-        owner_id=func.coalesce(t.c.owner_id, of_session(s.owner_id)),
-    )
 
 
 def _with_metadata(query: Select[Any], tables: Tables) -> Select[Any]:

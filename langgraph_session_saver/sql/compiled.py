@@ -64,13 +64,12 @@ class Statement:
         compiled = self._for(conn)
         return compiled.sql, compiled.bound(params)
 
-    def run_each(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run the statement for each row of parameters, in one round trip if the driver can."""
+    def run_each(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """As `run` for each row of parameters, in one round trip if the driver can."""
         if len(rows) == 1:
-            self.run(conn, rows[0])
-            return
+            return self.run(conn, rows[0])
         compiled = self._for(conn)
-        execute(conn, compiled.sql, [compiled.bound(row) for row in rows], many=True)
+        return execute(conn, compiled.sql, [compiled.bound(row) for row in rows], many=True)[1]
 
     def _for(self, conn: Connection) -> _Compiled:
         current = self._current

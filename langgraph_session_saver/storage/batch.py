@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -106,10 +106,41 @@ def checkpoint_of_write(tables: Tables) -> sa.ScalarSelect[str]:
     return sa.select(c.checkpoint_id).where(*same).scalar_subquery()
 
 
-def not_pruned_params(checkpoint: CheckpointKey | None) -> dict[str, Any]:
-    """Parameters of `is_not_pruned`; none without a checkpoint."""
-    names = ("its_thread", "its_ns", "its_id")
-    return {} if checkpoint is None else dict(zip(names, checkpoint, strict=True))
+class WritesCheck(NamedTuple):
+    """The conditions on which the writes of a task are stored."""
+
+    checkpoint: CheckpointKey
+    """The checkpoint that the task ran after."""
+    unless_pruned: bool
+    """Whether retention may have deleted it."""
+    owner_id: str | None
+    """The owner that the thread must have, if the call names one."""
+
+    @property
+    def shape(self) -> tuple[bool, bool]:
+        """What decides the SQL: which conditions there are."""
+        return self.unless_pruned, self.owner_id is not None
+
+    def params(self) -> dict[str, Any]:
+        """Parameters of the conditions."""
+        params: dict[str, Any] = {"its_thread": self.checkpoint.thread_key}
+        if self.unless_pruned:
+            params["its_ns"], params["its_id"] = self.checkpoint[1:]
+        if self.owner_id is not None:
+            params["its_owner"] = self.owner_id
+        return params
+
+    def condition(self, tables: Tables) -> sa.ColumnElement[bool]:
+        """The conditions as one."""
+        conditions = [is_not_pruned(tables)] if self.unless_pruned else []
+        if self.owner_id is not None:
+            t = tables.threads.c
+            has_owner = sa.select(t.thread_key).where(
+                t.thread_key == sa.bindparam("its_thread", type_=t.thread_key.type),
+                t.owner_id == sa.bindparam("its_owner", type_=sa.Text()),
+            )
+            conditions.append(has_owner.exists())
+        return sa.and_(*conditions)
 
 
 # -- the session's row ----------------------------------------------------------------------------
@@ -167,8 +198,8 @@ class Batch:
     """Keys of rows to delete, of which the thread's is the first column."""
     orphans_before: tuple[bytes, str] | None = None
     """A thread key and a checkpoint id: older writes without a checkpoint are deleted."""
-    unless_pruned: CheckpointKey | None = None
-    """The checkpoint of the writes: if it was pruned, nothing is stored."""
+    writes_check: WritesCheck | None = None
+    """Conditions without which nothing is stored."""
 
     @property
     def is_one_insert(self) -> bool:

@@ -13,9 +13,10 @@ from langgraph_session_saver.encoding.keys import CheckpointKey
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, batches
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.storage.batch import Batch, RevisionCheck, Upsert
+from langgraph_session_saver.storage.batch import Batch, RevisionCheck, Upsert, WritesCheck
 from langgraph_session_saver.storage.in_turn import InTurn
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
+from langgraph_session_saver.storage.threads import is_owned
 
 _CHECKPOINT_KEY = ("thread_key", "ns_key", "checkpoint_id")
 
@@ -95,38 +96,44 @@ class Checkpoints:
         blobs = [(self._upsert_blobs, rows.blobs)] if rows.blobs else []
         return Batch([*blobs, (self._upsert_checkpoint, [row])], check)
 
-    def writes_batch(
-        self, regular: Rows, special: Rows, unless_pruned: CheckpointKey | None
-    ) -> Batch:
+    def writes_batch(self, regular: Rows, special: Rows, check: WritesCheck | None) -> Batch:
         """A batch that stores a task's writes.
 
         Args:
             regular: Writes that stay if they exist.
             special: Writes that are replaced if they exist.
-            unless_pruned: Their checkpoint, if retention may have deleted it.
+            check: Conditions without which none is stored.
         """
         upserts = [(self._insert_writes, regular), (self._replace_writes, special)]
-        return Batch(
-            [(upsert, rows) for upsert, rows in upserts if rows], unless_pruned=unless_pruned
-        )
+        return Batch([(upsert, rows) for upsert, rows in upserts if rows], writes_check=check)
 
     # -- reading ----------------------------------------------------------------------------
 
     def get(
-        self, conn: sa.Connection, thread_key: bytes, ns_key: bytes, checkpoint_id: str | None
+        self,
+        conn: sa.Connection,
+        thread_key: bytes,
+        ns_key: bytes,
+        checkpoint_id: str | None,
+        owner: Mapping[str, str] = {},
     ) -> Sequence[sa.Row[Any]]:
-        """Read a checkpoint, or the newest one: a row for each of its writes, or one without."""
-        params: dict[str, Any] = {"thread": thread_key, "ns": ns_key}
+        """Read a checkpoint, or the newest one: a row for each of its writes, or one without.
+
+        `owner` are the `owner_params` of a call that may not read every thread.
+        """
+        params: dict[str, Any] = {"thread": thread_key, "ns": ns_key, **owner}
         if checkpoint_id is not None:
             params["checkpoint"] = checkpoint_id
-        return self._select(checkpoint_id is None).all(conn, params)
+        return self._select(checkpoint_id is None, bool(owner)).all(conn, params)
 
-    def _build_select(self, newest: bool) -> Statement:  # noqa: FBT001
+    def _build_select(self, newest: bool, of_owner: bool) -> Statement:  # noqa: FBT001
         """Select a checkpoint and its writes in one round trip."""
         t, w = self._tables.checkpoints, self._tables.writes.c
         one = sa.select(t).where(
             t.c.thread_key == sa.bindparam("thread"), t.c.ns_key == sa.bindparam("ns")
         )
+        if of_owner:
+            one = one.where(self._is_owned(sa.bindparam("thread")))
         if newest:
             one = one.where(t.c.hidden.is_(False)).order_by(t.c.checkpoint_id.desc())
             one = one.limit(sa.literal_column("1")).offset(sa.literal_column("0"))
@@ -144,6 +151,12 @@ class Checkpoints:
                 c.data, c.metadata_type, c.metadata_data, *self._of_write(),
             ).outerjoin(self._tables.writes, is_its)
         )  # fmt: skip
+
+    def _is_owned(self, thread_key: Any) -> sa.ColumnElement[bool]:
+        """A condition: a call may read a thread."""
+        t = self._tables.threads.c
+        its = sa.select(t.thread_key).where(t.thread_key == thread_key, is_owned(self._tables))
+        return its.exists()
 
     def _of_write(self) -> Sequence[sa.ColumnElement[Any]]:
         """The columns of a write, named unlike those of its checkpoint."""
@@ -204,9 +217,18 @@ class Checkpoints:
         return Statement(sa.select(*columns).where(*is_each))
 
     def get_ancestors(
-        self, conn: sa.Connection, thread_key: bytes, ns_key: bytes, start: str | None, limit: int
+        self,
+        conn: sa.Connection,
+        thread_key: bytes,
+        ns_key: bytes,
+        start: str | None,
+        limit: int,
+        owner: Mapping[str, str],
     ) -> list[sa.Row[Any]]:
-        """Read a checkpoint (the newest, if none is named) and its ancestors, newest first."""
+        """Read a checkpoint (the newest, if none is named) and its ancestors, newest first.
+
+        `owner` is as for `get`.
+        """
         c = self._tables.checkpoints
         of_namespace = (c.c.thread_key == thread_key, c.c.ns_key == ns_key)
         newest = sa.select(sa.func.max(c.c.checkpoint_id)).where(
@@ -216,6 +238,7 @@ class Checkpoints:
             sa.select(c.c.checkpoint_id, c.c.parent_checkpoint_id, sa.literal(0).label("distance"))
             .where(*of_namespace)
             .where(c.c.checkpoint_id == (newest.scalar_subquery() if start is None else start))
+            .where(self._is_owned(thread_key) if owner else sa.true())
             .cte("path", recursive=True)
         )
         parent = c.alias("parent")
@@ -229,7 +252,8 @@ class Checkpoints:
             )
         )
         in_path = c.c.checkpoint_id == path.c.checkpoint_id
-        rows = conn.execute(sa.select(c, path.c.distance).join(path, in_path).where(*of_namespace))
+        found = sa.select(c, path.c.distance).join(path, in_path).where(*of_namespace)
+        rows = conn.execute(found, owner)
         return sorted(rows.all(), key=lambda row: row.distance)
 
     def get_page(
@@ -239,8 +263,8 @@ class Checkpoints:
 
         Args:
             conn: The connection.
-            wanted: Any of `thread`, `ns`, `checkpoint` and `before`, and of the last checkpoint of
-                the page before this one `after`, `after_thread` and `after_ns`.
+            wanted: Any of `thread`, `ns`, `checkpoint` and `before`; of the last checkpoint of
+                the page before this one `after`, `after_thread` and `after_ns`; `owner_params`.
             limit: The most checkpoints of the page.
         """
         return self._select_page(frozenset(wanted)).all(conn, {**wanted, "limit": limit})
@@ -258,6 +282,7 @@ class Checkpoints:
             "ns": c.c.ns_key == sa.bindparam("ns"),
             "checkpoint": c.c.checkpoint_id == sa.bindparam("checkpoint"),
             "before": c.c.checkpoint_id < sa.bindparam("before"),
+            "owner": is_owned(self._tables),
             # Every database looks up the first condition in an index, and no other.
             "after": sa.and_(
                 c.c.checkpoint_id <= checkpoint_id,

@@ -23,9 +23,8 @@ from langgraph_session_saver.storage.batch import (
     Batch,
     RevisionCheck,
     Upsert,
+    WritesCheck,
     checkpoint_of_write,
-    is_not_pruned,
-    not_pruned_params,
     orphan_params,
     revision_check,
     unless_titled,
@@ -64,17 +63,22 @@ class InTurn:
                 sa.delete(table).where(has_one_key("row", table, key, count))
             )
         )
-        self._insert = cache(self._build_insert)
+        self._inserts: dict[Any, Statement] = {}
 
     def run(self, conn: sa.Connection, batch: Batch) -> bool:
-        """Store a batch; returns False, storing nothing, if the revision check fails."""
+        """Store a batch; returns False, storing nothing, if the revision check fails.
+
+        Returns False also if there is a `writes_check` and no row was stored: it failed, or the
+        writes were stored before.
+        """
         if batch.revision_check is not None:
             statement, params = self._check(batch.revision_check)
             if not statement.run(conn, params):
                 return False
+        stored = 0
         for statement, rows in self._parts(batch):
-            statement.run_each(conn, rows)
-        return True
+            stored = statement.run_each(conn, rows)
+        return batch.writes_check is None or stored > 0
 
     def put(self, conn: sa.Connection, upsert: Upsert, rows: Rows) -> None:
         """Store rows of one table."""
@@ -97,7 +101,7 @@ class InTurn:
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The statements after the revision check."""
         for upsert, rows in batch.upserts:
-            yield self._upsert(upsert, rows, not_pruned_params(batch.unless_pruned))
+            yield self._upsert(upsert, rows, batch.writes_check)
         if batch.session is not None:
             session_id, values = batch.session
             yield self._session_update(values), [{"session": session_id, **values}]
@@ -116,18 +120,23 @@ class InTurn:
         columns = [name for name in names if name != FIRST_TITLE]
         return (self._update_untitled if FIRST_TITLE in names else self._update_session).of(columns)
 
-    def _upsert(self, upsert: Upsert, rows: Rows, condition: dict[str, Any]) -> Part:
+    def _upsert(self, upsert: Upsert, rows: Rows, check: WritesCheck | None) -> Part:
         count = len(rows) if upsert.fits_one_statement(rows) else 1
-        if count == 1 and not condition:
+        if count == 1 and check is None:
             return self._insert_row(upsert), rows  # a row is its own parameters
-        return self._insert(upsert, count, unless_pruned=bool(condition)), [
-            row_params("row", upsert.columns, some) | condition for some in batches(rows, count)
+        params = {} if check is None else check.params()
+        shape = (upsert, count, None if check is None else check.shape)
+        statement = self._inserts.get(shape)
+        if statement is None:
+            statement = self._inserts[shape] = self._build_insert(upsert, count, check)
+        return statement, [
+            row_params("row", upsert.columns, some) | params for some in batches(rows, count)
         ]
 
-    def _build_insert(self, upsert: Upsert, count: int, *, unless_pruned: bool) -> Statement:
+    def _build_insert(self, upsert: Upsert, count: int, check: WritesCheck | None) -> Statement:
         insert = upsert.statement(self._dialect)
         rows = row_binds("row", upsert.table, upsert.columns, count)
-        if not unless_pruned:
+        if check is None:
             return Statement(insert.values(rows))
         given = self._dialect.select_parameter
         selects = (sa.select(*(given(p).label(name) for name, p in row.items())) for row in rows)
@@ -136,7 +145,7 @@ class InTurn:
         return Statement(
             insert.from_select(
                 list(upsert.columns),
-                sa.select(*given_rows.c).where(is_not_pruned(self._tables)),
+                sa.select(*given_rows.c).where(check.condition(self._tables)),
                 include_defaults=False,
             )
         )

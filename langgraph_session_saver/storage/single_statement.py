@@ -17,8 +17,6 @@ from langgraph_session_saver.storage.batch import (
     FIRST_TITLE,
     Batch,
     Upsert,
-    is_not_pruned,
-    not_pruned_params,
     orphan_params,
     revision_check,
     unless_titled,
@@ -48,7 +46,9 @@ class SingleStatement(InTurn):
         statement = self._statements.get(shape)
         if statement is None:
             statement = self._statements[shape] = Statement(self._build(batch))
-        params = not_pruned_params(batch.unless_pruned) | orphan_params(batch.orphans_before)
+        params = orphan_params(batch.orphans_before)
+        if batch.writes_check is not None:
+            params |= batch.writes_check.params()
         if batch.revision_check is not None:
             params |= batch.revision_check.params()
             params |= _prefixed("thread", batch.revision_check.values)
@@ -60,7 +60,8 @@ class SingleStatement(InTurn):
         for number, (_, rows) in enumerate(batch.deletes):
             params |= _params(f"delete{number}", tuple(rows[0]), rows)
         # The count is that of the last upsert, which always has a row.
-        return statement.run(conn, params) > 0 or batch.revision_check is None
+        is_checked = batch.revision_check is not None or batch.writes_check is not None
+        return statement.run(conn, params) > 0 or not is_checked
 
     def _build(self, batch: Batch) -> sa.Insert:
         checked: sa.ColumnElement[bool] = sa.true()
@@ -101,8 +102,8 @@ class SingleStatement(InTurn):
         self, name: str, upsert: Upsert, count: int, batch: Batch, checked: sa.ColumnElement[bool]
     ) -> sa.Insert:
         rows = _given(name, upsert.table, upsert.columns, count)
-        if batch.unless_pruned is not None:
-            rows = rows.where(is_not_pruned(self._tables))
+        if batch.writes_check is not None:
+            rows = rows.where(batch.writes_check.condition(self._tables))
         insert, columns = upsert.statement(self._dialect), list(upsert.columns)
         return insert.from_select(columns, rows.where(checked), include_defaults=False)
 
@@ -115,7 +116,7 @@ def _shape(batch: Batch) -> Any:
         tuple((upsert, min(len(rows), FEW + 1)) for upsert, rows in batch.upserts),
         None if batch.session is None else tuple(batch.session[1]),
         tuple((table, tuple(rows[0]), min(len(rows), FEW + 1)) for table, rows in batch.deletes),
-        batch.unless_pruned is not None,
+        None if batch.writes_check is None else batch.writes_check.shape,
         batch.orphans_before is not None,
     )
 

@@ -17,7 +17,7 @@ from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import BATCH, batches
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import checkpoint_of_write
-from langgraph_session_saver.storage.threads import Threads
+from langgraph_session_saver.storage.threads import Threads, is_owned, owner_params
 
 PIECE = 10_000
 """Rows, of checkpoints or of blobs, that the first of several transactions deletes."""
@@ -97,7 +97,7 @@ class ThreadData:
     def delete_thread(
         self,
         conn: sa.Connection,
-        thread_key: bytes,
+        thread: ThreadRef,
         most: int,
         only_if: Callable[[Any], bool] | None = None,
         start: Position | None = None,
@@ -106,8 +106,12 @@ class ThreadData:
 
         Deletes at most `most` rows, from where the transaction before stopped; call again while
         the rest is left. A thread whose row does not meet the condition stays.
+
+        Raises:
+            AccessDeniedError: It belongs to another owner.
         """
-        row = self.threads.lock_existing(conn, thread_key)
+        thread_key = thread.key
+        row = self.threads.lock_existing(conn, thread)
         if row is None:
             return Left("nothing")
         if only_if is not None and not only_if(row):
@@ -196,12 +200,18 @@ class ThreadData:
 
     # -- retention --------------------------------------------------------------------------
 
-    def threads_of_runs(self, conn: sa.Connection, run_ids: Sequence[str]) -> list[bytes]:
-        """The keys of the threads in which runs made checkpoints."""
-        c = self.tables.checkpoints.c
-        found: set[bytes] = set()
+    def threads_of_runs(
+        self, conn: sa.Connection, run_ids: Sequence[str], owner_id: str | None
+    ) -> list[str]:
+        """The ids of the threads, or of an owner's threads, in which runs made checkpoints."""
+        c, t = self.tables.checkpoints.c, self.tables.threads.c
+        query = sa.select(t.thread_id).where(t.thread_key == c.thread_key)
+        if owner_id is not None:
+            query = query.where(is_owned(self.tables))
+        params = owner_params(owner_id, is_limited=True)
+        found: set[str] = set()
         for batch in batches(list(run_ids)):
-            found |= set(conn.execute(sa.select(c.thread_key).where(c.run_id.in_(batch))).scalars())
+            found |= set(conn.execute(query.where(c.run_id.in_(batch)), params).scalars())
         return sorted(found)
 
     def checkpoint_rows(self, conn: sa.Connection, thread_key: bytes) -> Sequence[Any]:
@@ -260,17 +270,28 @@ class ThreadData:
 
     # -- copying ----------------------------------------------------------------------------
 
-    def copy_thread(self, conn: sa.Connection, source: bytes, target: ThreadRef) -> bool:
-        """Copy checkpoints, blobs and writes; returns False if the source does not exist."""
+    def copy_thread(self, conn: sa.Connection, source: ThreadRef, target: ThreadRef) -> bool:
+        """Copy checkpoints, blobs and writes, for the source's owner if the call names none.
+
+        Returns:
+            False if there is no source that the call may read.
+
+        Raises:
+            AccessDeniedError: The target belongs to another owner.
+        """
+        if not self.threads.exists(conn, source):
+            return False
         row = self.threads.lock_existing(conn, source)
         if row is None:
             return False
+        if target.owner_id is None:
+            target = target._replace(owner_id=self.threads.owner_of(conn, row))
         self.threads.lock(conn, target, row.created_at)
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
             old = table.alias("old")
             columns = [c for c in old.c if c.name != "thread_key"]
             query = sa.select(sa.bindparam("target", target.key, old.c.thread_key.type), *columns)
-            query = query.where(old.c.thread_key == source)
+            query = query.where(old.c.thread_key == source.key)
             if table is self.tables.blobs:
                 query = query.order_by(old.c.depth)  # bases before their deltas
             key = [c.name for c in table.primary_key]

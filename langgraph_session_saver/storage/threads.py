@@ -10,10 +10,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, case, delete, func, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from langgraph_session_saver.encoding.keys import ThreadRef, random_bits
-from langgraph_session_saver.errors import SessionConflictError
+from langgraph_session_saver.errors import AccessDeniedError, SessionConflictError
 from langgraph_session_saver.projection.plain_json import title_of
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import UNTITLED, Tables
@@ -27,11 +39,19 @@ class Head(NamedTuple):
     """The columns of a thread's row that steps need."""
 
     session_id: str
+    session_named: bool
+    owner_id: str | None
     is_first: bool
     checkpoint_id: str | None
     status_checkpoint_id: str | None
     revision: int
     status: str | None
+
+    def agrees_with(self, thread: ThreadRef) -> bool:
+        """Whether the row has the session and the owner that a call names."""
+        is_owners = thread.owner_id in (None, self.owner_id)
+        is_sessions = self.session_named and thread.session_id == self.session_id
+        return is_owners and (thread.session_id is None or is_sessions)
 
     @property
     def is_outdated(self) -> bool:
@@ -62,6 +82,36 @@ def new_revision(before: int = 0) -> int:
     return -1 - number if before < 0 else number
 
 
+def is_owned(tables: Tables, params: Mapping[str, str] | None = None) -> ColumnElement[bool]:
+    """A condition: a call may read a thread.
+
+    Without its parameters, which are `owner_params`, they are those of the statement.
+    """
+
+    def given(name: str) -> ColumnElement[str]:
+        return bindparam(name, type_=Text()) if params is None else literal(params[name], Text())
+
+    s, t = tables.sessions.c, tables.threads.c
+    of_session = select(s.owner_id).where(s.id == t.session_id).correlate(tables.threads)
+    owner = func.coalesce(t.owner_id, of_session.scalar_subquery(), given("unowned"))
+    return owner == given("owner")
+
+
+def owner_params(owner_id: str | None, *, is_limited: bool) -> dict[str, str]:
+    """Parameters of `is_owned`; none without an owner.
+
+    Without a limit a thread that has no owner is everyone's to read.
+    """
+    if owner_id is None:
+        return {}
+    return {"owner": owner_id, "unowned": "" if is_limited else owner_id}
+
+
+def params_of(thread: ThreadRef) -> dict[str, str]:
+    """Parameters of `is_owned` for a call that names a thread."""
+    return owner_params(thread.owner_id, is_limited=thread.is_limited)
+
+
 class Threads:
     """Creates, locks, changes and moves threads."""
 
@@ -71,7 +121,8 @@ class Threads:
         t, d = tables, dialect
         thread = select(t.threads).where(t.threads.c.thread_key == bindparam("thread"))
         self._lock_thread = Statement(d.locked(thread, t.threads))
-        session = select(t.sessions.c.id).where(t.sessions.c.id == bindparam("session"))
+        s = t.sessions.c
+        session = select(s.id, s.owner_id).where(s.id == bindparam("session"))
         self._lock_session = Statement(d.locked(session, t.sessions))
         self._change_thread = Statements(
             updating(update(t.threads)).where(t.threads.c.thread_key == bindparam("key"))
@@ -83,7 +134,8 @@ class Threads:
         """Lock a thread's row, and create it and its session, as of a time, if they do not exist.
 
         Raises:
-            SessionConflictError: The call names another session or owner than the thread has.
+            SessionConflictError: The call names another session than the thread has.
+            AccessDeniedError: The thread or its session belongs to another owner.
         """
         wanted = {"thread": thread.key}
         row = self._lock_thread.first(conn, wanted)
@@ -97,7 +149,7 @@ class Threads:
             # session, and so must this one.
             row = self._lock_thread.first(conn, wanted)
         if row is None:
-            self._lock_session.first(conn, {"session": session_id})
+            self._join(conn, thread, session_id)
             is_first = not self._count_in(conn, session_id)
             self._make(conn, thread, session_id, at, is_first=is_first)
             row = self._lock_thread.first(conn, wanted)
@@ -105,14 +157,64 @@ class Threads:
             row = self._lock_thread.first(conn, wanted)
         return Head(*(getattr(row, name) for name in Head._fields))
 
-    def lock_existing(self, conn: Connection, thread_key: bytes) -> Any:
-        """Lock and return a thread's row; None if there is none."""
-        return self._lock_thread.first(conn, {"thread": thread_key})
+    def lock_existing(self, conn: Connection, thread: ThreadRef) -> Any:
+        """Lock and return a thread's row; None if there is none.
 
-    def get(self, conn: Connection, thread_key: bytes) -> Any:
-        """Return a thread's row without a lock; None if there is none."""
+        Raises:
+            AccessDeniedError: It belongs to another owner.
+        """
+        row = self._lock_thread.first(conn, {"thread": thread.key})
+        if row is not None:
+            self._check_owner(conn, thread, row)
+        return row
+
+    def get(self, conn: Connection, thread: ThreadRef) -> Any:
+        """As `lock_existing`, without a lock."""
         t = self.tables.threads
-        return conn.execute(select(t).where(t.c.thread_key == thread_key)).one_or_none()
+        row = conn.execute(select(t).where(t.c.thread_key == thread.key)).one_or_none()
+        if row is not None:
+            self._check_owner(conn, thread, row)
+        return row
+
+    def exists(self, conn: Connection, thread: ThreadRef) -> bool:
+        """Whether there is a thread that the call may read."""
+        row = self.get(conn, thread._replace(owner_id=None))
+        return row is not None and thread.admits(self.owner_of(conn, row))
+
+    def owner_of(self, conn: Connection, row: Any) -> str | None:
+        """The owner of a thread: the one that a call has named for it, else its session's."""
+        s = self.tables.sessions.c
+        of_session = select(s.owner_id).where(s.id == row.session_id)
+        owner: str | None = row.owner_id or conn.execute(of_session).scalar()
+        return owner
+
+    def _check_owner(self, conn: Connection, thread: ThreadRef, row: Any) -> None:
+        """Check that a call may change a thread."""
+        is_own = thread.owner_id in (None, row.owner_id)
+        if not is_own and not thread.admits(self.owner_of(conn, row)):
+            raise AccessDeniedError(
+                f"thread {thread.thread_id!r} is not of the owner that this call names: use "
+                "another thread_id"
+            )
+
+    def _join(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
+        """Lock the session of a new thread; the first call that names an owner sets it."""
+        row = self._lock_session.first(conn, {"session": session_id})
+        if row is None or row.owner_id == thread.owner_id:
+            return
+        if not thread.admits(row.owner_id):
+            raise AccessDeniedError(
+                f"session {session_id!r} is not of the owner that this call names: use another "
+                "session_id, and a thread_id that is no other's session"
+            )
+        if thread.owner_id is not None:
+            self._own_session(conn, session_id, thread.owner_id)
+
+    def _own_session(self, conn: Connection, session_id: str, owner_id: str) -> None:
+        """Set a session's owner, if it has none."""
+        s = self.tables.sessions
+        unowned = update(s).where(s.c.id == session_id, s.c.owner_id.is_(None))
+        conn.execute(unowned.values(owner_id=owner_id))
 
     def _make(
         self, conn: Connection, thread: ThreadRef, session_id: str, at: datetime, *, is_first: bool
@@ -131,7 +233,10 @@ class Threads:
             "updated_at": at,
         }
         is_made = self._insert_thread.of(row).run(conn, row) and self._dialect.reports_inserts
-        return Head(session_id, is_first, None, None, revision, None) if is_made else None
+        if not is_made:
+            return None
+        named = thread.session_id is not None
+        return Head(session_id, named, thread.owner_id, is_first, None, None, revision, None)
 
     def _make_session(
         self, conn: Connection, session_id: str, owner_id: str | None, at: datetime
@@ -156,15 +261,9 @@ class Threads:
         """
         changed: dict[str, Any] = {}
         if thread.owner_id is not None and row.owner_id != thread.owner_id:
-            if row.owner_id is not None:
-                raise SessionConflictError(
-                    f"thread {thread.thread_id!r} belongs to owner {row.owner_id!r}, and this call "
-                    f"names {thread.owner_id!r}: use another thread_id, or leave owner_id out"
-                )
+            self._check_owner(conn, thread, row)
             changed["owner_id"] = thread.owner_id
-            t = self.tables.sessions
-            unowned = update(t).where(t.c.id == row.session_id, t.c.owner_id.is_(None))
-            conn.execute(unowned.values(owner_id=thread.owner_id))
+            self._own_session(conn, row.session_id, thread.owner_id)
         is_other = row.session_id != thread.session_id
         if thread.session_id is not None and (is_other or not row.session_named):
             if row.session_named:
@@ -185,7 +284,7 @@ class Threads:
         """Move a thread and its projected rows to the session that a call is the first to name."""
         old, was_first, new = row.session_id, row.is_first, str(thread.session_id)
         self._make_session(conn, new, thread.owner_id, at)
-        self._lock_session.first(conn, {"session": new})
+        self._join(conn, thread, new)
         is_first = not self._count_in(conn, new)
         self.change(conn, thread.key, {"session_id": new, "is_first": is_first, "updated_at": at})
         v = self.tables.versions
@@ -219,11 +318,16 @@ class Threads:
         if values:
             conn.execute(update(s).where(s.c.id == new).values(**values))
 
-    def get_page(self, conn: Connection, after: bytes, limit: int) -> Sequence[Any]:
-        """A page of threads in the order of their keys."""
+    def get_page(
+        self, conn: Connection, after: bytes, limit: int, owner_id: str | None
+    ) -> Sequence[Any]:
+        """A page of threads, or of an owner's threads, in the order of their keys."""
         t = self.tables.threads
         query = select(t.c.thread_key, t.c.thread_id, t.c.updated_at).order_by(t.c.thread_key)
-        return conn.execute(query.where(t.c.thread_key > after).limit(limit)).all()
+        query = query.where(t.c.thread_key > after).limit(limit)
+        if owner_id is not None:
+            query = query.where(is_owned(self.tables))
+        return conn.execute(query, owner_params(owner_id, is_limited=True)).all()
 
     def promote_next(self, conn: Connection, session_id: str) -> None:
         """Make the oldest thread of a session its first thread, whose steps set its columns."""
@@ -281,10 +385,10 @@ class Threads:
             .values(owner_id=owner_id, revision=t.c.revision + 1, updated_at=t.c.updated_at)
         )
 
-    def of_session(self, conn: Connection, session_id: str) -> Sequence[bytes]:
-        """The keys of the threads of a session."""
+    def of_session(self, conn: Connection, session_id: str) -> Sequence[str]:
+        """The ids of the threads of a session."""
         t = self.tables.threads.c
-        return conn.execute(select(t.thread_key).where(t.session_id == session_id)).scalars().all()
+        return conn.execute(select(t.thread_id).where(t.session_id == session_id)).scalars().all()
 
     def change(self, conn: Connection, thread_key: bytes, values: Mapping[str, Any]) -> None:
         """Update columns of a thread's row, and its revision, which other processes may know."""

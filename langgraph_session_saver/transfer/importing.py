@@ -33,7 +33,7 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import LRUCache
-from langgraph_session_saver.encoding.keys import Place, hash_key, next_version, thread_key
+from langgraph_session_saver.encoding.keys import Place, ThreadRef, hash_key, next_version
 from langgraph_session_saver.errors import InvalidConfigError, ThreadNotFoundError
 from langgraph_session_saver.schema.column_types import utc_time
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
@@ -139,13 +139,14 @@ class Importer:
             yield from self.maintenance.prune(self.serde, [thread_id], "keep_last", keep_last)
 
     def _stored_checkpoints(self, thread_id: str) -> Script[set[CheckpointRef]]:
-        key = thread_key(check_thread_id(thread_id))
-        rows = yield Request.read(self.context.storage.thread_data.checkpoint_rows, key)
+        storage, thread = self.context.storage, ThreadRef.of(thread_id, self.context.owner_id)
+        yield Request.read(storage.threads.get, thread)  # raises if it is another owner's
+        rows = yield Request.read(storage.thread_data.checkpoint_rows, thread.key)
         return {CheckpointRef(thread_id, row.checkpoint_ns, row.checkpoint_id) for row in rows}
 
     def _read(self, ref: CheckpointRef) -> Script[tuple[Mapping[str, Any], Sequence[Any]] | None]:
         """A stored checkpoint, and its row joined with its writes; None if it was deleted."""
-        place = Place.of(ref.config())
+        place = Place.of(ref.config(), self.context.owner_id)
         key = place.key_of(ref.checkpoint_id)
         rows = yield Request.read(self.context.storage.checkpoints.get, *key)
         return (decode(self.serde, place, rows[0]).checkpoint, rows) if rows else None

@@ -49,6 +49,7 @@ class TransferMethods(ScriptMethods):
         Raises:
             BackupFileError: The file cannot be written, for example because the disk is full.
         """
+        self._context.check_unlimited("backup")
         return self._run(write_backup(self._context, path, progress))
 
     abackup = awaited(backup)
@@ -72,12 +73,14 @@ class TransferMethods(ScriptMethods):
             TransferConflictError: The database has a row with the same key and other content.
             ValueTooLargeError: A value is larger than this database takes.
         """
+        self._context.check_unlimited("restore")
         # Before the first connection: a file that is no backup sets up no database.
         with closing(open_archive(path, all_records(self._context.tables))) as archive:
             return self._run(restore_backup(self._context, archive, progress))
 
     async def arestore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """As `restore`."""
+        self._context.check_unlimited("restore")
         every = all_records(self._context.tables)
         with closing(await asyncio.to_thread(open_archive, path, every)) as archive:
             return await self._script_runner.arun(restore_backup(self._context, archive, progress))

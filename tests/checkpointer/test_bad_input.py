@@ -546,7 +546,10 @@ async def test_a_call_that_names_another_session_or_owner_is_refused(
     where = await put(saver, 1, {"note": 1}, config(**{f"{what}_id": "mine"}))
     before = counts(sql)
     named: Any = {"configurable": {**where["configurable"], f"{what}_id": "yours"}}
-    words = ("thread 't'", f"{what} 'mine'", "'yours'", f"leave {what}_id out")
+    words = {
+        "session": ("thread 't'", "session 'mine'", "'yours'", "leave session_id out"),
+        "owner": ("thread 't'", "not of the owner", "use another thread_id"),
+    }[what]
 
     error = await fails(put(saver, 2, {"note": 2}, named), SessionConflictError, *words)
     await fails(saver.aput_writes(named, [("note", 1)], "task"), SessionConflictError, *words)

@@ -77,6 +77,9 @@ class SyncFaceAdapter(ForwardingSaver):
     aprune = _as_coroutine(ForwardingSaver.prune)
     aget_delta_channel_history = _as_coroutine(ForwardingSaver.get_delta_channel_history)
 
+    def for_owner(self, owner_id: str) -> SyncFaceAdapter:
+        return SyncFaceAdapter(self.saver.for_owner(owner_id))  # type: ignore[attr-defined]
+
     def __getattr__(self, name: str) -> Any:
         if name == "saver":  # not set yet, as in copy.copy
             raise AttributeError(name)
