@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from langgraph_session_saver.errors import InvalidConfigError
 
@@ -25,18 +26,23 @@ def _invalid(what: str, value: Any, expected: str) -> InvalidConfigError:
 
 
 def check_thread_id(thread_id: Any) -> str:
-    """Return a thread id, text or a number, as text."""
-    return _as_id("thread_id", thread_id, (str, int, float), "text or a number")
+    """Return a thread id, text, a UUID or a number, as text."""
+    return _as_id("thread_id", thread_id, (str, int, float, UUID), "text, a UUID or a number")
 
 
 def check_id(what: str, value: Any) -> str:
     """Return an id as text."""
-    return _as_id(what, value, (str, int), "text")
+    return _as_id(what, value, (str, int, UUID), "text or a UUID")
 
 
 def check_optional_id(what: str, value: Any) -> str | None:
     """Return an id as text, if there is one."""
     return None if value is None else check_id(what, value)
+
+
+def check_checkpoint_id(what: str, value: Any) -> str:
+    """Return a checkpoint id, text or a UUID, as text, which may be empty."""
+    return check_text(what, str(value) if isinstance(value, UUID) else value, CHECKPOINT_ID_LENGTH)
 
 
 def _as_id(what: str, value: Any, kinds: tuple[type, ...], expected: str) -> str:

@@ -31,7 +31,7 @@ from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
 from langgraph_session_saver.storage.threads import owner_params, params_of
-from langgraph_session_saver.validation import check_filter
+from langgraph_session_saver.validation import check_checkpoint_id, check_filter
 
 LARGEST_PAGE = 128
 """Checkpoints on a page."""
@@ -78,7 +78,7 @@ class Listing:
         else:
             self._wanted |= owner_params(context.owner_id, is_limited=True)
         if before is not None and (before_id := get_checkpoint_id(before)):
-            self._wanted["before"] = before_id
+            self._wanted["before"] = check_checkpoint_id("checkpoint_id of before", before_id)
         self.waiting: deque[DecodedCheckpoint] = deque()
         self._writes: dict[CheckpointKey, Sequence[Row[Any]]] = {}
         self._parts: dict[BlobKey, Part] = {}

@@ -14,8 +14,8 @@ from langchain_core.runnables import RunnableConfig
 
 from langgraph_session_saver.errors import AccessDeniedError, InvalidConfigError
 from langgraph_session_saver.validation import (
-    CHECKPOINT_ID_LENGTH,
     NAMESPACE_LENGTH,
+    check_checkpoint_id,
     check_optional_id,
     check_text,
     check_thread_id,
@@ -158,7 +158,7 @@ class Place(NamedTuple):
             check_text("checkpoint_ns", checkpoint_ns, NAMESPACE_LENGTH)
         checkpoint_id = configurable.get("checkpoint_id") or None
         if checkpoint_id is not None:
-            check_text("checkpoint_id", checkpoint_id, CHECKPOINT_ID_LENGTH)
+            checkpoint_id = check_checkpoint_id("checkpoint_id", checkpoint_id)
         ns_key = namespace_key(checkpoint_ns)
         key = None if checkpoint_id is None else CheckpointKey(thread.key, ns_key, checkpoint_id)
         return cls(thread, checkpoint_ns, ns_key, checkpoint_id, key)

@@ -14,7 +14,7 @@ from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, Sta
 from langgraph_session_saver.inspection.values import NamespaceReader, Sizes
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sql.scripts import Request, Script
-from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_number, check_text
+from langgraph_session_saver.validation import check_checkpoint_id, check_number
 
 LARGEST_PAGE = 1_000
 """Checkpoints of one page."""
@@ -286,8 +286,8 @@ def read_history(reader: NamespaceReader, limit: Any, before: Any) -> Script[His
     queries, decoder = reader.queries, reader.decoder
     check_number("limit", limit, LARGEST_PAGE, 1)
     start = before if before is None or isinstance(before, Older) else Older(before)
-    last = start.checkpoint_id if start else None
-    if last is not None and not check_text("before", last, CHECKPOINT_ID_LENGTH):
+    last = check_checkpoint_id("before", start.checkpoint_id) if start else None
+    if last == "":
         raise InvalidConfigError("before is empty: pass the `older` of a page, or a checkpoint id")
     rows = yield reader.page(last, limit + 1)
     if not rows:

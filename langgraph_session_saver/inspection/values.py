@@ -23,7 +23,7 @@ from langgraph_session_saver.inspection.text import format_bytes
 from langgraph_session_saver.projection.status import node_of
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.threads import params_of
-from langgraph_session_saver.validation import CHECKPOINT_ID_LENGTH, check_text
+from langgraph_session_saver.validation import check_checkpoint_id
 
 LARGEST_READ = 16 << 20
 """Serialised bytes of the largest value that is decoded."""
@@ -103,9 +103,11 @@ class NamespaceReader:
 
     def find(self, what: str, checkpoint_id: Any) -> Script[DecodedCheckpoint]:
         """Find the checkpoint with an id or the start of one; None finds the newest."""
+        if checkpoint_id is not None:
+            checkpoint_id = check_checkpoint_id(what, checkpoint_id)
         if checkpoint_id is None:
             rows = yield self.page(None, 1)
-        elif check_text(what, checkpoint_id, CHECKPOINT_ID_LENGTH):
+        elif checkpoint_id:
             rows = yield Request.read(self.queries.starting_with, checkpoint_id, 4)
         else:
             raise errors.InvalidConfigError(

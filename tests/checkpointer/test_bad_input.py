@@ -80,10 +80,10 @@ CONFIG_CALLS: list[Call] = [_put, _put_writes, _get, _list, _history]
 ID_CALLS: list[Call] = [_delete, _prune, _copy_from, _copy_to]
 
 BAD_THREAD_IDS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "a boolean": (True, ("thread_id is a bool (True)", "text or a number")),
-    "a list": (["t"], ("thread_id is a list (['t'])", "text or a number")),
-    "None": (None, ("thread_id is a NoneType (None)", "text or a number")),
-    "bytes": (b"t", ("thread_id is a bytes", "text or a number")),
+    "a boolean": (True, ("thread_id is a bool (True)", "text, a UUID or a number")),
+    "a list": (["t"], ("thread_id is a list (['t'])", "text, a UUID or a number")),
+    "None": (None, ("thread_id is a NoneType (None)", "text, a UUID or a number")),
+    "bytes": (b"t", ("thread_id is a bytes", "text, a UUID or a number")),
     "empty": ("", ("thread_id is empty", "UUID")),
     "with NUL": ("a\x00b", ("thread_id 'a\\x00b'", "NUL")),
     "with a lone surrogate": ("a\ud800", ("thread_id", "lone surrogate")),
