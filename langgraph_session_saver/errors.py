@@ -12,6 +12,7 @@ SessionSaverError
 ├── HistoryLostError (LookupError)           stored data that a read or a step needs was deleted
 ├── CorruptBlobError (ValueError)            stored bytes that do not decode
 ├── SerializationError (TypeError, ValueError)  a value that the serde cannot write or may not read
+│   └── PlaintextError                       a value in clear, with `require_encryption=True`
 ├── ValueTooLargeError (ValueError)          a value larger than the database takes
 ├── ProjectionError (ValueError)             a projected value that does not validate
 ├── DatabaseUnavailableError (ConnectionError)  no connection, or a lost one
@@ -78,6 +79,10 @@ class SerializationError(SessionSaverError, TypeError, ValueError):
     The serde's own exception is the `__cause__`, and `except` with its class catches this error
     too, or with the class's nearest base if an instance cannot be made from a message alone.
     """
+
+
+class PlaintextError(SerializationError):
+    """A stored value is not encrypted, and the saver requires that it is."""
 
 
 class ValueTooLargeError(SessionSaverError, ValueError):

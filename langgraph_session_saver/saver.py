@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import timedelta
 from os import PathLike
@@ -30,6 +30,7 @@ from langgraph_session_saver.checkpointer.put import CheckpointWriter
 from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import CACHE_BYTES
 from langgraph_session_saver.encoding.keys import next_version
+from langgraph_session_saver.encoding.serde import EncryptedOnly
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection.methods import InspectionMethods
 from langgraph_session_saver.projection.pricing import Pricing
@@ -80,6 +81,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             stores and serialises what changed without a read.
         redact: Keys of `configurable` and of metadata that are not stored, such as `api_key`, which
             stands for `apiKey` and `openai_api_key` too. Add keys with `[*SECRET_KEYS, "account"]`.
+        require_encryption: Whether to refuse a serde that does not encrypt, and stored values that
+            are not encrypted. Without it, an encrypting serde also reads what is stored in clear.
 
     Raises:
         InvalidConfigError: An option, or the engine's database, cannot be used.
@@ -101,8 +104,11 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         retry_for: float = RETRY_SECONDS,
         cache_bytes: int = CACHE_BYTES,
         redact: Iterable[str] = SECRET_KEYS,
+        require_encryption: bool = False,
     ) -> None:
         BaseCheckpointSaver.__init__(self, serde=serde)
+        if require_encryption:
+            self.serde = EncryptedOnly(self.serde)
         if on_projection_error not in {"record", "raise"}:
             raise InvalidConfigError(
                 f"on_projection_error is {on_projection_error!r}: use 'record' or 'raise'"
@@ -112,7 +118,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
                 f"SessionSaver takes an Engine or AsyncEngine, not a {type(engine).__name__}: for "
                 "a URL or a file path use SessionSaver.from_conn_string"
             )
-        if projections is None and isinstance(self.serde, EncryptedSerializer):
+        encrypts = isinstance(self.serde, EncryptedSerializer)
+        if projections is None and encrypts:
             projections = False  # they would store in clear what the serde encrypts
         self._runner = Runner(engine, retry_for=check_seconds("retry_for", retry_for))
         sync_engine = self._runner.sync_engine
@@ -127,6 +134,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             keep_versions=check_count("keep_versions", keep_versions),
             cache_bytes=check_number("cache_bytes", cache_bytes, sys.maxsize),
             redact=redact,
+            shows_state=projections is not False or not encrypts,
         )
         self._work_in(context)
 
@@ -424,6 +432,15 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         return self._run(self._maintenance.sweep(self.serde, older_than, idle_for, dry_run=dry_run))
 
     asweep = awaited(sweep)
+
+    # -- serialising ------------------------------------------------------------------------
+
+    def with_allowlist(self, extra_allowlist: Collection[tuple[str, ...]]) -> Self:
+        """Make a clone that may also rebuild these types, as LangGraph does for a graph's own."""
+        clone: Self = super().with_allowlist(extra_allowlist)  # type: ignore[assignment]
+        if isinstance(self.serde, EncryptedOnly) and clone is not self:
+            clone.serde = EncryptedOnly(clone.serde)
+        return clone
 
     # -- versions ---------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Context:
         keep_versions: int | None = None,
         cache_bytes: int = CACHE_BYTES,
         redact: Iterable[str] = SECRET_KEYS,
+        shows_state: bool = True,
     ) -> None:
         self.owner_id: str | None = None
         """The owner whose threads and sessions are all that there is; None for everyone's."""
@@ -59,6 +60,8 @@ class Context:
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
         self.secret_keys = SecretKeys(redact)
+        self.shows_state = shows_state
+        """Whether columns may show, in clear, what belongs to a graph's state."""
         self.keep_last = keep_last
         self.auto_setup = auto_setup
         self.value_limit: int | None = None

@@ -8,12 +8,39 @@ from functools import lru_cache
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 
 from langgraph_session_saver.encoding.keys import Typed
 from langgraph_session_saver.encoding.messages import MessageListDecoder
-from langgraph_session_saver.errors import SerializationError
+from langgraph_session_saver.errors import InvalidConfigError, PlaintextError, SerializationError
 from langgraph_session_saver.redaction import without_credentials
+
+
+class EncryptedOnly(EncryptedSerializer):
+    """An encrypting serialiser that does not read plaintext."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        if not isinstance(serde, EncryptedSerializer):
+            raise InvalidConfigError(
+                f"require_encryption needs a serde that encrypts, and {type(serde).__name__} does "
+                "not: pass serde=EncryptedSerializer.from_pycryptodome_aes(key=…)"
+            )
+        super().__init__(serde.cipher, serde.serde)
+        self.dumps_typed = serde.dumps_typed  # type: ignore[method-assign]
+        self._loads = serde.loads_typed
+
+    def loads_typed(self, data: Typed) -> Any:
+        """Decrypt and deserialise a value."""
+        if "+" not in data[0]:
+            raise PlaintextError(PLAINTEXT)
+        return self._loads(data)
+
+
+PLAINTEXT = (
+    "is stored in clear, which require_encryption=True refuses: somebody else wrote it, or a saver "
+    "without encryption did. To read it, make a saver without require_encryption"
+)
 
 INLINE_TEXT = 24
 """Characters of a text that is stored in its checkpoint's row, and not in a row of its own."""
@@ -77,6 +104,8 @@ def load(
     outer, _blocked.types = _blocked.types, []
     try:
         value = serde.loads_typed(typed) if messages is None else messages.loads(serde, typed)
+    except PlaintextError as exc:
+        raise PlaintextError(f"{_text(what)} {exc}") from None
     except Exception as exc:
         raise _error(
             f"{_text(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "

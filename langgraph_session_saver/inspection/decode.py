@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import Typed
+from langgraph_session_saver.encoding.serde import PLAINTEXT, EncryptedOnly
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 TYPE = "$type"
@@ -58,8 +59,7 @@ class Decoder:
         """Decode a serialised value, or return `Undecodable`."""
         typ, content = data
         try:
-            if "+" in typ:
-                typ, content = _decrypt(self._serde, typ, content)
+            typ, content = _decrypt(self._serde, typ, content)
             if typ == "null":
                 return None
             if typ in {"bytes", "bytearray"}:
@@ -88,6 +88,10 @@ class Decoder:
 
 
 def _decrypt(serde: SerializerProtocol, typ: str, data: bytes) -> Typed:
+    if "+" not in typ:
+        if isinstance(serde, EncryptedOnly):
+            raise ValueError(f"it {PLAINTEXT}")
+        return typ, data
     if not isinstance(serde, EncryptedSerializer):
         raise TypeError(f"it is encrypted ({typ}), and this saver's serde has no key")
     typ, _, cipher = typ.partition("+")

@@ -94,6 +94,7 @@ class SessionRepository(rows.SessionMethods):
 
     def _create(self, session_id: Any, columns: Mapping[str, Any]) -> Script[SessionRecord]:
         session_id = check_id("session_id", str(uuid4()) if session_id is None else session_id)
+        self._check_in_clear(columns)
         identity: dict[str, Any] = {"id": session_id, "created_at": utc_now()}
         row = identity | {"updated_at": identity["created_at"]} | rows.validated_columns(columns)
         row.setdefault("owner_id", self._context.owner_id)
@@ -212,6 +213,7 @@ class SessionRepository(rows.SessionMethods):
             SessionNotFoundError: The session does not exist.
         """
         session_id, columns = check_id("session_id", session_id), rows.validated_columns(changes)
+        self._check_in_clear(changes)
 
         def operation(conn: Connection) -> SessionRecord:
             if columns:
@@ -658,6 +660,7 @@ class SessionRepository(rows.SessionMethods):
 
     def _text(self, what: str, value: Any) -> str:
         """Validate text of any length, and replace the characters that databases refuse."""
+        self._check_in_clear({what: value})
         if not isinstance(value, str):
             raise errors.InvalidConfigError(f"{what} is a {type(value).__name__}: pass text")
         text = clean_text(value)

@@ -37,6 +37,9 @@ T = TypeVar("T")
 LARGEST_INTEGER = (1 << 31) - 1
 """The largest number of an INTEGER column."""
 
+_CONTENT = FROM_STATE | {"title", "content", "html", "description"}
+"""Columns, of sessions and of their rows, that an encrypting saver does not set."""
+
 _TEXT_LENGTHS = {"scope_type": 50, "status": 20}
 
 
@@ -79,6 +82,15 @@ class SessionMethods(ScriptMethods):
         s = self._tables.sessions
         is_its = (s.c.id == session_id, *self._views.sessions.where)
         return conn.execute(update(s).where(*is_its).values(values)).rowcount > 0
+
+    def _check_in_clear(self, changes: Mapping[str, Any]) -> None:
+        """Check that columns may show, in clear, what the saver's serde encrypts."""
+        shown = [name for name, value in changes.items() if value is not None and name in _CONTENT]
+        if shown and not self._context.shows_state:
+            raise InvalidConfigError(
+                f"{', '.join(shown)} would be stored in clear, and this saver's serde encrypts: "
+                "keep it in the graph's state, or ask for columns in clear with projections={}"
+            )
 
     def _check_own(
         self, conn: Connection, session_id: str, columns: Mapping[str, Any] | None = None

@@ -209,6 +209,7 @@ class SessionState(rows.SessionMethods):
 
     def _set(self, session_id: Any, columns: Mapping[str, Any]) -> Script[bool]:
         """Set columns; False if the session does not exist."""
+        self._check_in_clear(columns)
         return write_script(self._change, check_id("session_id", session_id), columns)
 
     def _get(self, session_id: Any, model: type[M], prefix: str = "") -> Script[M | None]:
