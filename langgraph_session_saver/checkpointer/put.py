@@ -43,7 +43,7 @@ from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
 from langgraph_session_saver.projection.transcript import Parent
 from langgraph_session_saver.retention.apply import carry_out, deletes_of, read_contents
-from langgraph_session_saver.retention.policy import Contents, Thinned, keep_last
+from langgraph_session_saver.retention.policy import Contents, Thinned, keep_last_and_running
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch
@@ -277,7 +277,7 @@ class CheckpointWriter:
         return self._thin(contents.with_step(after, retained_row(put.new, encoded), blobs))
 
     def _thin(self, contents: Contents) -> Thinned:
-        choose = partial(keep_last, count=self._context.keep_last or 1)
+        choose = partial(keep_last_and_running, count=self._context.keep_last or 1)
         return contents.thinned(choose, slack=UNUSED_BLOBS)
 
     # -- projections ------------------------------------------------------------------------

@@ -5,9 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from langgraph_session_saver.encoding.references import References, unpack
+from langgraph_session_saver.schema.column_types import utc_time
+
+START = "__start__"
+"""LangGraph's channel of a run's input."""
+
+STARTING_NODES = (START, "branch:to:", "join:", "__pregel_tasks")
+"""How the names of LangGraph's channels begin that start nodes."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -40,6 +48,16 @@ class Stored:
         """The blobs that it needs."""
         found = self.references
         return {*filter(None, found.blobs.values()), *found.former}
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is a root checkpoint with which a run of new input starts."""
+        return START in self.references.blobs
+
+    @property
+    def starts_nodes(self) -> bool:
+        """Whether it has channels that start nodes."""
+        return any(channel.startswith(STARTING_NODES) for channel in self.references.blobs)
 
     @property
     def key(self) -> tuple[bytes, str]:
@@ -78,6 +96,54 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
             missing.difference_update(parent.references.blobs)
             at = parent
     return needed
+
+
+RUNNING = 16
+"""Overtaken runs of a thread whose last checkpoints stay, at most."""
+
+JUST_READ = 4
+"""Superseded checkpoints that stay, because a run that starts may have read them."""
+
+JUST_READ_BY_MANY = 16
+"""As `JUST_READ`, in a thread whose runs overlap."""
+
+LONGEST_STEP = timedelta(hours=1)
+"""A run that has saved nothing for so long is taken to have ended."""
+
+
+def running_roots(rows: Iterable[Stored], kept: Collection[Stored]) -> set[Stored]:
+    """The root checkpoints, beside the kept ones, that runs may continue from.
+
+    Nodes are due after the last checkpoint of a run that goes on, and nothing but other runs has
+    continued from it. A run that starts has read a checkpoint which others may have superseded
+    since: it then stores whole values again, but those of `DeltaChannel`s would be lost with
+    the ancestors.
+    """
+    newest_first = sorted(
+        (row for row in rows if not row.checkpoint_ns),
+        key=lambda row: row.checkpoint_id,
+        reverse=True,
+    )
+    others = [row for row in newest_first if row not in kept]
+    if not others:
+        return set()
+    due = {row.checkpoint_id: row for row in others if row.starts_nodes}
+    for row in newest_first:
+        if row.parent_id in due and not row.is_input:
+            del due[row.parent_id]
+    now = utc_time(newest_first[0].references.ts)
+    ends = [row for row in due.values() if _is_within(LONGEST_STEP, row, now)][:RUNNING]
+    parents = [row.parent_id for row in newest_first]
+    overlap = ends or len(set(parents)) < len(parents)
+    starts = others[: JUST_READ_BY_MANY if overlap else JUST_READ]
+    if not any(row.references.replayed for row in starts):
+        starts = []
+    return {*ends, *starts}
+
+
+def _is_within(time: timedelta, row: Stored, now: datetime | None) -> bool:
+    then = utc_time(row.references.ts)
+    return then is None or now is None or now - then < time
 
 
 def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> tuple[str, str] | None:

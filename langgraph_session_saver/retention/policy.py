@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from langgraph_session_saver.retention.lineage import Stored, needed_of_memory, replayed_ancestors
+from langgraph_session_saver.retention.lineage import (
+    Stored,
+    needed_of_memory,
+    replayed_ancestors,
+    running_roots,
+)
 from langgraph_session_saver.schema.column_types import utc_time
 
 
@@ -63,6 +68,19 @@ def keep_last(rows: Sequence[Stored], count: int) -> Choice:
         kept.update(needed)
         callers.update([(ns, row.checkpoint_id) for row in needed])
     return Choice(kept, replayed_ancestors(rows, kept) - kept)
+
+
+def keep_last_and_running(rows: Sequence[Stored], count: int) -> Choice:
+    """As `keep_last`, and hidden what runs that have been overtaken still stand on.
+
+    A run has only the id of its last checkpoint. Its next step refers to that checkpoint, and to
+    those that a `DeltaChannel` is replayed from.
+    """
+    kept, hidden = keep_last(rows, count)
+    roots = running_roots(rows, kept)
+    names = {row.checkpoint_id for row in roots}
+    running = roots.union(row for row in rows if row.checkpoint_ns and row.root_id in names)
+    return Choice(kept, hidden | (running | replayed_ancestors(rows, running)) - kept)
 
 
 def keep_since(rows: Sequence[Stored], cutoff: datetime) -> Choice:
@@ -139,7 +157,7 @@ class Contents:
         newly_hidden = [row for row in hidden if not row.is_hidden]
         for row in newly_hidden:
             kept[row.key] = replace(row, is_hidden=True)
-        roots = [row.checkpoint_id for row in listed if not row.checkpoint_ns]
+        roots = [row.checkpoint_id for row in kept.values() if not row.checkpoint_ns]
         unused = unused_blobs(self.blobs, (key for row in kept.values() for key in row.blobs))
         if len(unused) <= slack:
             unused = {}
@@ -158,4 +176,4 @@ class Thinned:
     unused: dict[bytes, int]
     """Blobs to delete, with their depths."""
     oldest_root: str | None
-    """The oldest root checkpoint that is kept."""
+    """The oldest root checkpoint that is kept, be it hidden: a run may continue from that, too."""

@@ -85,7 +85,7 @@ def is_not_pruned(tables: Tables) -> sa.ColumnElement[bool]:
     thread = c.thread_key == sa.bindparam("its_thread", type_=c.thread_key.type)
     checkpoint_id = sa.bindparam("its_id", type_=sa.Text())
     # Not min(), for which MariaDB reads all rows of the thread.
-    roots = sa.select(c.checkpoint_id).where(thread, c.ns_key == b"", c.hidden.is_(False))
+    roots = sa.select(c.checkpoint_id).where(thread, c.ns_key == b"")
     oldest = roots.order_by(c.checkpoint_id).limit(sa.literal_column("1"))
     itself = sa.select(c.checkpoint_id).where(
         thread,

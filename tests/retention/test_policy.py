@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from langgraph_session_saver.encoding.references import References
 from langgraph_session_saver.retention.lineage import Origin, Stored, caller_of, origin_of
-from langgraph_session_saver.retention.policy import keep_last, keep_latest, keep_since
+from langgraph_session_saver.retention.policy import (
+    keep_last,
+    keep_last_and_running,
+    keep_latest,
+    keep_since,
+)
 
 
 def stored(
@@ -235,3 +240,40 @@ def test_keeping_by_age_keeps_the_newest_root_and_all_young_ones(
     young = [name for name in roots if int(name) >= day]
 
     assert newest_roots(list(keep_since(rows, cutoff).kept), 100) == (young or roots[:1])
+
+
+def due(name: int, parent: int) -> Stored:
+    """The last checkpoint of a run that goes on."""
+    return stored(name, parent=parent, valued={"branch:to:node"})
+
+
+def within_an_hour(rows: Iterable[Stored]) -> list[Stored]:
+    """The same checkpoints, all made at one time."""
+    return [replace(row, refs=row.references._replace(ts=stored(1).references.ts)) for row in rows]
+
+
+def test_the_end_of_each_overtaken_run_stays_with_the_subgraph_calls_of_its_next_step() -> None:
+    call = stored(3, "call:a", root=2)
+    rows = within_an_hour([stored(1), due(2, 1), call, stored(4, parent=1)])
+
+    kept, hidden = keep_last_and_running(rows, 1)
+
+    assert (kept, hidden) == ({stored(4)}, {stored(2), call})
+
+
+def test_an_input_to_a_running_thread_does_not_continue_the_run() -> None:
+    second_input = stored(3, parent=2, valued={"__start__"})
+    rows = within_an_hour([stored(1), due(2, 1), second_input, stored(4, parent=3)])
+
+    assert keep_last_and_running(rows, 1).hidden == {stored(2)}
+    continued = within_an_hour([*rows, stored(5, parent=2)])
+    assert keep_last_and_running(continued, 1) == ({stored(5)}, set())
+
+
+def test_the_ends_of_sixteen_overtaken_runs_stay_and_none_longer_than_an_hour() -> None:
+    rows = [stored(1), *(due(name, 1) for name in range(2, 42)), stored(50, parent=1)]
+
+    assert {row.checkpoint_id for row in keep_last_and_running(within_an_hour(rows), 1).hidden} == {
+        f"{name:04}" for name in range(26, 42)
+    }
+    assert keep_last_and_running(rows, 1).hidden == set()
