@@ -46,6 +46,11 @@ def blocks_of(document: Path, language: str) -> list[Block]:
     return [block for block in blocks(document.read_text()) if block.language == language]
 
 
+def statements_of(document: Path) -> list[Block]:
+    """The SQL of a document that is for every database: a file of its own is for one."""
+    return [block for block in blocks_of(document, "sql") if not block.file]
+
+
 def commands_of(document: Path) -> list[Block]:
     return [b for b in blocks_of(document, "console") if b.body.startswith(PROMPT)]
 
@@ -57,7 +62,7 @@ def backends_of(document: Path) -> tuple[BackendName, ...]:
 
 DOCUMENTS = pytest.mark.parametrize("document", documents(), ids=name_of)
 WITH_PYTHON = [(d, name) for d in documents() if python_blocks(d) for name in backends_of(d)]
-WITH_SQL = [document for document in documents() if blocks_of(document, "sql")]
+WITH_SQL = [document for document in documents() if statements_of(document)]
 WITH_COMMANDS = [document for document in documents() if commands_of(document)]
 
 
@@ -185,7 +190,7 @@ def test_every_sql_statement_runs_on_every_database(document: Path, backend: Bac
     engine = backend.engine()
     SessionSaver(engine).setup()
     with engine.connect() as conn:
-        for block in blocks_of(document, "sql"):
+        for block in statements_of(document):
             for statement in filter(str.strip, block.body.split(";")):
                 assert conn.execute(text(statement)).all() == []
 
