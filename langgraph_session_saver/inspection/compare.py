@@ -6,9 +6,9 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Literal, TypeAlias
 
 from langgraph_session_saver.inspection.decode import TYPE, without_snapshot
@@ -70,7 +70,7 @@ class Change:
 def compare(before: Any, after: Any) -> tuple[tuple[Change, ...], int]:
     """The differences of two decoded values, and the number of those that are not listed."""
     found = _differences("", without_snapshot(before), without_snapshot(after), 0)
-    changes = tuple(islice(found, MOST_CHANGES))
+    changes = tuple(map(_with_text, islice(found, MOST_CHANGES)))
     return changes, sum(1 for _ in islice(found, MOST_COUNTED))
 
 
@@ -95,26 +95,52 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_same(before: Any, after: Any) -> bool:
-    """Equality under which True is not 1, and NaN is NaN."""
-    if isinstance(before, float) and isinstance(after, float) and math.isnan(before):
-        return math.isnan(after)
+    """Equality under which True is not 1, and NaN is NaN; every part is compared once."""
+    if before is after:
+        return True
     try:
-        if isinstance(before, bool) is not isinstance(after, bool) or before != after:
-            return False
-        if isinstance(before, Mapping):
-            return all(_is_same(before[key], after[key]) for key in before)
-        return not _is_list(before) or all(map(_is_same, before, after))
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            return before.keys() == after.keys() and all(
+                _is_same(before[key], after[key]) for key in before
+            )
+        if _is_list(before) and _is_list(after):
+            return (
+                isinstance(before, list) is isinstance(after, list)
+                and len(before) == len(after)
+                and all(map(_is_same, before, after))
+            )
     except RecursionError:
         return False
+    if isinstance(before, float) and isinstance(after, float) and math.isnan(before):
+        return math.isnan(after)
+    return isinstance(before, bool) is isinstance(after, bool) and bool(before == after)
+
+
+def _hash(value: Any) -> int:
+    """A hash that values have in common if they are the same."""
+    try:
+        if isinstance(value, Mapping):
+            return hash(frozenset((key, _hash(item)) for key, item in value.items()))
+        if _is_list(value):
+            return hash(tuple(map(_hash, value)))
+        return 0 if isinstance(value, float) and math.isnan(value) else hash(value)
+    except (RecursionError, TypeError):  # no two values that are nested so deeply are the same
+        return 0
 
 
 def _changed(path: str, before: Any, after: Any) -> Change:
     kind: Kind = "edited" if path.endswith("]") else "changed"
-    if isinstance(before, str) and isinstance(after, str):
-        is_long = max(len(before), len(after)) >= LONG_TEXT
-        text = tuple(_text_diff(before, after)) if is_long else None
-        return Change(path, kind, before, after, text=text)
     return Change(path, kind, before, after, by=_difference(before, after))
+
+
+def _with_text(change: Change) -> Change:
+    """A change of text with its diff, which takes long: not made for changes that are counted."""
+    before, after = change.before, change.after
+    if not isinstance(before, str) or not isinstance(after, str):
+        return change
+    if max(len(before), len(after)) < LONG_TEXT:
+        return change
+    return replace(change, text=tuple(_text_diff(before, after)))
 
 
 def _difference(before: Any, after: Any) -> float | None:
@@ -218,13 +244,16 @@ def _changed_ranges(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[int, i
         return [(0, len(old), 0, len(new))]
     if max(len(old), len(new)) > MOST_MATCHED:
         return [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
-    known: list[Any] = []
+    known: dict[int, list[tuple[int, Any]]] = {}
+    numbers = count()
 
     def number(value: Any) -> int:
         """A number that stands for a value, which need not be hashable, and its equals."""
-        n = next((n for n, one in enumerate(known) if _is_same(one, value)), len(known))
-        if n == len(known):
-            known.append(value)
+        similar = known.setdefault(_hash(value), [])
+        n = next((n for n, one in similar if _is_same(one, value)), None)
+        if n is None:
+            n = next(numbers)
+            similar.append((n, value))
         return n
 
     matcher = difflib.SequenceMatcher(

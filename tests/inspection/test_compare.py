@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import ormsgpack
@@ -21,7 +22,13 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
 
-from langgraph_session_saver.inspection.compare import MOST_CHANGES, compare
+from langgraph_session_saver.inspection.compare import (
+    MOST_CHANGES,
+    MOST_MATCHED,
+    _hash,
+    _is_same,
+    compare,
+)
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
 from langgraph_session_saver.inspection.text import brief, format_bytes
 
@@ -269,3 +276,63 @@ def test_a_value_nested_too_deeply_for_python_is_cut() -> None:
     for _ in range(5_000):
         value = [value]
     assert brief(value, 10_000).endswith("[[…")
+
+
+# -- bounds -----------------------------------------------------------------------------------
+
+
+class Counted(str):
+    """A text that counts how often it is compared."""
+
+    __slots__ = ()
+    compared: ClassVar[int] = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str(self) == other
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def test_items_with_long_equal_beginnings_are_compared_a_few_times_each() -> None:
+    start = "x" * 20_000
+    before = [Counted(f"{start}{n}") for n in range(MOST_MATCHED)]
+    after = [Counted(f"{start}{n * 7}") for n in range(MOST_MATCHED - 1)]
+    Counted.compared = 0
+
+    changes, _ = compare(before, after)
+
+    assert changes
+    assert Counted.compared < 4 * MOST_MATCHED
+
+
+def test_each_part_of_a_deep_value_is_compared_once_a_level() -> None:
+    before: Any = Counted("x")
+    after: Any = Counted("x")
+    for _ in range(400):
+        before, after = [before], [after]
+    Counted.compared = 0
+
+    assert said([before, 1], [after, 2]) == [("edited", "[1]")]
+    assert Counted.compared <= 4
+
+
+def test_only_listed_changes_of_text_have_a_diff() -> None:
+    before = {f"k{n:04}": Counted("a line\n" * 50) for n in range(2 * MOST_CHANGES)}
+    after = {key: Counted(f"{text}more") for key, text in before.items()}
+    Counted.compared = 0
+
+    changes, more = compare(before, after)
+
+    assert (len(changes), more) == (MOST_CHANGES, MOST_CHANGES)
+    assert all(change.text for change in changes)
+    assert Counted.compared < 3 * len(before)
+
+
+@given(JSON, JSON)
+def test_values_that_are_the_same_have_the_same_hash(one: Any, other: Any) -> None:
+    assert _is_same(one, deepcopy(one))
+    assert _hash(one) == _hash(deepcopy(one))
+    if _is_same(one, other):
+        assert _hash(one) == _hash(other)
