@@ -6,7 +6,7 @@ Every check raises `InvalidConfigError`, which names the argument, what was pass
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -129,7 +129,12 @@ def check_age(what: str, age: Any) -> None:
 
 
 def check_moment(what: str, moment: Any) -> datetime | None:
-    """Return a moment, if there is one."""
-    if moment is None or (isinstance(moment, datetime) and moment.tzinfo is not None):
-        return moment
-    raise _invalid(what, moment, "a datetime with a time zone")
+    """Return a moment in UTC, if there is one."""
+    if moment is None:
+        return None
+    try:
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except OverflowError:
+        pass
+    raise _invalid(what, moment, "a datetime with a time zone, in the years 1 to 9999 of UTC")

@@ -28,6 +28,9 @@ PAGE_SIZE = 50
 
 _LARGEST, _LONGEST = (1 << 63) - 1, 512
 
+_LONGEST_CURSOR = 16 * _LONGEST
+"""Characters of a cursor with the longest text, each of its characters escaped, and its mark."""
+
 _MOST_ROWS = 1_000
 """Rows that a query for matching ones reads, unless the page is larger."""
 
@@ -113,11 +116,13 @@ class Pagination(NamedTuple):
     def _decode(self, cursor: Any) -> list[Any]:
         """The values of the columns in a cursor."""
         try:
+            if len(cursor) > _LONGEST_CURSOR:
+                raise ValueError("it is too long")  # noqa: TRY301
             padded = cursor + "=" * (-len(cursor) % 4)
             mark, *values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
             if mark == self._mark and len(values) == len(self.columns):
                 return [_checked(*pair) for pair in zip(self.columns, values, strict=True)]
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise InvalidConfigError(
                 f"after is {cursor!r:.80}, which is no cursor: pass the `next` of the page before"
             ) from exc
