@@ -44,7 +44,7 @@ def backup(
     if file.exists():
         call.confirm(f"{file} exists. Replace it?", yes=yes)
     with call.target.reading() as database, call.progress("backing up") as progress:
-        rows = database.backup(file, progress)
+        rows = database.backup(file, progress, overwrite=True)
     size = file.stat().st_size
     call.answer(
         {"file": str(file), "bytes": size, "rows": rows},

@@ -3,7 +3,8 @@
 `FANOUT` links of one level are merged into one link of the next level, as in a counter. After n
 changes, a read follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links, and every changed byte
 is stored at most `1 + log_FANOUT n` times. A value is stored whole again when its chain would be
-larger than twice the value.
+larger than twice the value. A chain that has more than `LONGEST` links or comes back to one of them
+is damaged, and so is one that unpacks to more than `most_unpacked` of its stored bytes.
 
 A task's write is stored as the value, or as a change of its channel's value: many nodes return that
 with a small change. It belongs to the checkpoint that the write follows, and is kept as long as
@@ -25,7 +26,7 @@ from langgraph_session_saver.encoding.delta import (
     rebuild,
     unpack,
 )
-from langgraph_session_saver.encoding.framing import frame, unframe
+from langgraph_session_saver.encoding.framing import frame, most_unpacked, unframe
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Typed
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 FANOUT = 64
 """Links of one level that are merged into one of the next."""
+
+LONGEST = (FANOUT - 1) * 11
+"""Links of the longest chain: one of 64 to the power of 10 changes."""
 
 WORTH = 128
 """Bytes that a change must save to be stored: about the size of its index entry."""
@@ -133,6 +137,8 @@ class Part(NamedTuple):
     channel: str
     type: str
     base: bytes
+    stored: int
+    """Bytes of the row's frame."""
     content: Value | Link
     """A whole value, or a change of the value with the key `base`."""
 
@@ -153,7 +159,7 @@ def part_of(row: Any) -> Part:
             content = Link(key, row.level, unpack(data), len(data))
     except ValueError as exc:
         raise _corrupt(key, row.channel, exc) from exc
-    return Part(row.channel, row.type, row.base_key or b"", content)
+    return Part(row.channel, row.type, row.base_key or b"", len(row.data), content)
 
 
 def of_thread(
@@ -180,30 +186,36 @@ def resolve(
         HistoryLostError: A row of the chain is missing.
         CorruptBlobError: A row does not decode.
     """
-    links: list[Link] = []
+    links: dict[bytes, Link] = {}
     at, newest = key, None
+    stored = unpacked = 0
     while (start := known(at)) is None:
         row = row_of(at)
         if row is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
         part = row if isinstance(row, Part) else part_of(row)
         newest = newest or part
+        stored, unpacked = stored + part.stored, unpacked + part.content.size
+        if unpacked > most_unpacked(stored):
+            raise _corrupt(key, newest.channel, f"its chain unpacks to {unpacked:,} bytes or more")
         if isinstance(part.content, Value):
             start = part.content
             break
-        links.append(part.content)
+        links[at] = part.content
         at = part.base
+        if at in links or len(links) > LONGEST:
+            raise _corrupt(key, newest.channel, f"its chain does not end in {len(links):,} changes")
     if newest is None or not links:
         return start
     try:
-        data = rebuild([link.change for link in links], start.typed[1])
+        data = rebuild([link.change for link in links.values()], start.typed[1])
     except ValueError as exc:
         raise _corrupt(key, newest.channel, exc) from exc
-    chain = (*start.links, *reversed(links))
+    chain = (*start.links, *reversed(links.values()))
     return Value(key, (newest.type, data), start.root, start.root_size, chain)
 
 
-def _corrupt(key: bytes, channel: str, problem: ValueError) -> CorruptBlobError:
+def _corrupt(key: bytes, channel: str, problem: object) -> CorruptBlobError:
     return CorruptBlobError(f"blob {key.hex()} of channel {channel!r}: {problem}")
 
 
@@ -230,6 +242,15 @@ def held_by(framed: bytes) -> bytes | None:
     return framed[1:_START] if framed[:1] == _CHANGED else None
 
 
+def change_of(framed: bytes) -> Change:
+    """The change that a stored write is, if it is one.
+
+    Raises:
+        ValueError: It does not decode.
+    """
+    return unpack(unframe(framed[_START:]))
+
+
 def held_keys(writes: Iterable[bytes]) -> set[bytes]:
     """The keys of the values that stored writes are changes of."""
     return {key for framed in writes if (key := held_by(framed))}
@@ -253,7 +274,7 @@ def unframe_write(framed: bytes, held: Callable[[bytes], Value | None]) -> bytes
     if value is None:
         raise HistoryLostError(f"it is a change of blob {key.hex()}, which is not in the database")
     try:
-        return rebuild([unpack(unframe(framed[_START:]))], value.typed[1])
+        return rebuild([change_of(framed)], value.typed[1])
     except CorruptBlobError:
         raise
     except ValueError as exc:

@@ -1,8 +1,10 @@
 """Changes between byte strings: finding, combining and packing them.
 
 A change describes a target as a sequence of segments: a copy of a range of the base, or literal
-bytes. A chain of changes is combined newest first, so that only the bytes that survive to the
-newest value are copied. Several changes can be merged into one without knowing the values.
+bytes. The ranges are in the order of the base and do not overlap, so that a target is never larger
+than its base and the literal bytes together. A chain of changes is combined newest first, so that
+only the bytes that survive to the newest value are copied. Several changes can be merged into one
+without knowing the values.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ BLOCK = 64
 
 SMALL = 256
 """Bytes of a changed region that is not searched for equal parts."""
+
+LONGEST_NUMBER = 11
+"""Bytes of the longest number that is read."""
 
 
 def diff(base: bytes, target: bytes) -> Change:
@@ -142,19 +147,24 @@ def unpack(packed: bytes) -> Change:
     """Read what `pack` wrote.
 
     Raises:
-        ValueError: The bytes end in the middle of a segment.
+        ValueError: The bytes end in the middle of a segment, or `diff` makes no such segments.
     """
     segments: list[Segment] = []
-    at = 0
+    at = copied = 0  # in the packed bytes, and in the base
     while at < len(packed):
         number, at = read_number(packed, at)
         length = number >> 1
+        if not length or (number & 1 and segments and isinstance(segments[-1], bytes)):
+            raise ValueError("a packed change has an empty or a divided segment")
         if number & 1:
             segments.append(packed[at : at + length])
             at += length
         else:
             start, at = read_number(packed, at)
+            if start < copied:
+                raise ValueError("a packed change copies a part of its base twice, or backwards")
             segments.append((start, length))
+            copied = start + length
     if at != len(packed):
         raise ValueError(f"a packed change ends {at - len(packed)} bytes early")
     return tuple(segments)
@@ -259,7 +269,7 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
     """Read a varint; returns the number and the position after it.
 
     Raises:
-        ValueError: The bytes end in the middle of it.
+        ValueError: The bytes end in the middle of it, or it is larger than any length.
     """
     number = shift = 0
     try:
@@ -267,6 +277,8 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
             number |= (byte & 0x7F) << shift
             shift += 7
             at += 1
+            if shift >= 7 * LONGEST_NUMBER:
+                raise ValueError(f"a number has more than {LONGEST_NUMBER} bytes")
     except IndexError:
         raise ValueError("bytes end in the middle of a number") from None
     return number | byte << shift, at + 1

@@ -2,6 +2,10 @@
 
 A frame is one byte for its kind (`RAW`, `ZLIB` or `ZSTD`), the uncompressed length as a varint if
 it is compressed, and the bytes.
+
+A few stored bytes could unpack to gigabytes. So a frame never unpacks to more than
+`most_unpacked`, which is checked before any memory is taken. What zstd packs smaller than that is
+packed with zlib, which cannot.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from langgraph_session_saver.encoding.delta import read_number, write_number
 from langgraph_session_saver.errors import CorruptBlobError
 
 RAW, ZLIB, ZSTD = 0, 1, 2
-"""Kinds of frames. ZLIB is only read: earlier versions wrote it."""
+"""Kinds of frames."""
 
 COMPRESS_FROM = 1_024
 """Bytes from which compression is tried."""
@@ -23,17 +27,50 @@ COMPRESS_FROM = 1_024
 COMPRESS_WITH = 1
 """The level of zstd: higher ones take longer and save hardly more."""
 
-MAX_UNPACKED = 1 << 31
-"""The most bytes that a frame may unpack to: a greater length is taken for damage."""
+MOST_PER_BYTE = 1_032
+"""Bytes that a byte of a frame may unpack to: as many as zlib can pack into one."""
+
+ALWAYS_UNPACKED = 1 << 20
+"""Bytes that every frame may unpack to."""
+
+
+def most_unpacked(stored: int) -> int:
+    """The most bytes that so many stored bytes may unpack to; more is taken for damage."""
+    return max(ALWAYS_UNPACKED, MOST_PER_BYTE * stored)
 
 
 def frame(data: bytes) -> bytes:
     """Wrap bytes for storage, compressed if that saves an eighth or more."""
     if len(data) >= COMPRESS_FROM:
-        packed = _zstd.packer.compress(data)
+        kind, packed = _ZSTD, _zstd.packer.compress(data)
+        if len(data) > MOST_PER_BYTE * len(packed):
+            kind, packed = _ZLIB, zlib.compress(data, COMPRESS_WITH)
         if len(packed) < len(data) - len(data) // 8:
-            return _ZSTD + write_number(len(data)) + packed
+            return kind + write_number(len(data)) + packed
     return _RAW + data
+
+
+def unpacked_size(framed: bytes) -> int:
+    """The bytes that a frame claims to unpack to; a few bytes of its start are enough if packed.
+
+    Raises:
+        CorruptBlobError: The bytes are not a frame.
+    """
+    return len(framed) - 1 if framed[:1] == _RAW else _claimed(framed)[0]
+
+
+def _claimed(framed: bytes) -> tuple[int, int]:
+    """The length that a packed frame claims, and where the packed bytes start."""
+    kind = framed[0] if framed else None
+    if kind not in {ZLIB, ZSTD}:
+        raise CorruptBlobError(
+            f"stored bytes start with {kind!r}: expected {RAW}, {ZLIB} or {ZSTD}. A newer version "
+            "of langgraph-session-saver may have written them"
+        )
+    try:
+        return read_number(framed, 1)
+    except ValueError as exc:
+        raise CorruptBlobError(f"stored bytes do not unpack: {exc}") from exc
 
 
 def unframe(framed: bytes) -> bytes:
@@ -42,23 +79,26 @@ def unframe(framed: bytes) -> bytes:
     Raises:
         CorruptBlobError: The bytes are not a frame.
     """
-    kind = framed[0] if framed else None
-    if kind == RAW:
+    if framed[:1] == _RAW:
         return framed[1:]
-    if kind not in {ZLIB, ZSTD}:
+    length, start = _claimed(framed)
+    if length > most_unpacked(len(framed)):
         raise CorruptBlobError(
-            f"stored bytes start with {kind!r}: expected {RAW}, {ZLIB} or {ZSTD}. A newer version "
-            "of langgraph-session-saver may have written them"
+            f"{len(framed):,} stored bytes claim to unpack to {length:,}, and at most "
+            f"{most_unpacked(len(framed)):,} are possible"
         )
+    packed = framed[start:]
     try:
-        length, start = read_number(framed, 1)
-        if length > MAX_UNPACKED:
-            raise CorruptBlobError(f"stored bytes claim to unpack to {length:,} bytes")
-        if kind == ZSTD:  # which takes a limit of 0 for none
-            data = _zstd.unpacker.decompress(framed[start:], max_output_size=length or 1)
+        if framed[0] == ZLIB:
+            data = zlib.decompressobj().decompress(packed, length + 1)
         else:
-            data = zlib.decompressobj().decompress(framed[start:], length + 1)
-    except (zlib.error, zstandard.ZstdError, ValueError) as exc:
+            # A length in zstd's own header would override the limit, and a limit of 0 is none.
+            if (other := zstandard.frame_content_size(packed)) not in {-1, length}:
+                raise CorruptBlobError(
+                    f"stored bytes claim to unpack to {length:,} bytes, and to {other:,}"
+                )
+            data = _zstd.unpacker.decompress(packed, max_output_size=length or 1)
+    except (zlib.error, zstandard.ZstdError) as exc:
         raise CorruptBlobError(f"stored bytes do not unpack: {exc}") from exc
     if len(data) != length:
         raise CorruptBlobError(f"stored bytes unpack to {len(data):,} bytes, not to {length:,}")
@@ -75,4 +115,4 @@ class _Zstd(threading.local):
 
 _zstd = _Zstd()
 
-_RAW, _ZSTD = bytes((RAW,)), bytes((ZSTD,))
+_RAW, _ZLIB, _ZSTD = (bytes((kind,)) for kind in (RAW, ZLIB, ZSTD))

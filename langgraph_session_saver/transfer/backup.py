@@ -23,6 +23,7 @@ sum of its rows' fingerprints, so two backups with equal ends are of equal datab
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import tempfile
@@ -36,10 +37,18 @@ import ormsgpack
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.encoding.framing import frame, unframe
+from langgraph_session_saver.encoding.chains import LONGEST
+from langgraph_session_saver.encoding.framing import (
+    frame,
+    most_unpacked,
+    unframe,
+    unpacked_size,
+)
 from langgraph_session_saver.errors import (
     BackupFileError,
+    CorruptBlobError,
     DamagedBackupError,
+    InvalidConfigError,
     NewerBackupError,
     NotABackupError,
     ValueTooLargeError,
@@ -50,6 +59,8 @@ from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
 from langgraph_session_saver.transfer.records import Records, Values, all_records, count
 
+logger = logging.getLogger("langgraph_session_saver")
+
 FORMAT = 1
 _NAME = b"langgraph-session-saver backup "
 _HEADER, _ROWS, _END = b"H", b"R", b"E"
@@ -59,12 +70,13 @@ PathLike = str | os.PathLike[str]
 
 
 def write_backup(
-    context: Context, path: PathLike, progress: OnProgress | None
+    context: Context, path: PathLike, progress: OnProgress | None, *, overwrite: bool
 ) -> Script[dict[str, int]]:
     """Write the database to a file, and return the number of rows by table."""
     every = all_records(context.tables)
 
     def write_rows(conn: Connection) -> dict[str, int]:
+        check_target(Path(path).absolute(), context.dialect.files(conn), overwrite=overwrite)
         with context.dialect.snapshot(conn), new_archive(path, every) as archive:
             meter = Meter(progress, count(conn, every))
             for records in every:
@@ -124,6 +136,58 @@ class Digests:
         return {"rows": self.rows, "digests": sums}
 
 
+class ChainCheck:
+    """Checks that each stored value of a file leads to a whole one, and unpacks to what it may.
+
+    Changes come after their bases, so that no cycle passes.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[Any, str] = {}
+        """Ids of threads, by key."""
+        self._thread: Any = None
+        self._links: dict[Any, int] = {}
+        """By key, the changes that lead to the thread's whole values."""
+
+    def problem(self, records: Records, values: Values) -> str | None:
+        """What is wrong with a row."""
+        if records.name == "session_threads":
+            key, thread_id = records.key_of(values, ("thread_key", "thread_id"))
+            self._ids[key] = thread_id
+        problem = self._claim(records, values) or self._end(records, values)
+        if problem is None:
+            return None
+        thread_id = self._ids.get(records.get(values, "thread_key"), "")
+        named = records.name_of(values)
+        return f"a row of {records.name} of thread {thread_id!r} ({named}) {problem}"
+
+    @staticmethod
+    def _claim(records: Records, values: Values) -> str | None:
+        for framed in (records.get(values, name) for name in records.columns if name in _FRAMES):
+            with suppress(CorruptBlobError):  # harmless: only who reads it gets an error
+                if (size := unpacked_size(framed)) > most_unpacked(len(framed)):
+                    return f"claims to unpack {len(framed):,} bytes to {size:,}"
+        return None
+
+    def _end(self, records: Records, values: Values) -> str | None:
+        if records.name != "session_blobs":
+            return None
+        thread, key, base = records.key_of(values, ("thread_key", "blob_key", "base_key"))
+        if thread != self._thread:
+            self._thread, self._links = thread, {}
+        before = -1 if base is None else self._links.get(base)
+        if before is None:
+            return "is a change of a value that is not before it"
+        if before >= LONGEST:
+            return f"ends a chain of more than {LONGEST} changes"
+        self._links[key] = before + 1
+        return None
+
+
+_FRAMES = {"data", "metadata_data"}
+"""The columns that hold frames."""
+
+
 @contextmanager
 def _file_errors(path: Path, what: str) -> Iterator[None]:
     try:
@@ -136,6 +200,34 @@ def _file_errors(path: Path, what: str) -> Iterator[None]:
 
 
 # -- writing ------------------------------------------------------------------------------------
+
+
+def check_target(path: Path, database: Sequence[Path], *, overwrite: bool) -> None:
+    """Check that a backup may be written to a path, where something else may be.
+
+    Raises:
+        InvalidConfigError: It is a file of the database, or of anything but a backup.
+    """
+    if any(_is_same_file(path, file) for file in database):
+        raise InvalidConfigError(
+            f"{path} is a file of the database that is backed up: name another file"
+        )
+    if overwrite or not path.is_file():
+        return
+    with _file_errors(path, "written"), path.open("rb") as file:
+        start = file.read(len(_NAME))
+    if start != _NAME:
+        raise InvalidConfigError(
+            f"{path} exists and is not a backup: it starts with {start[:20]!r}. Name another "
+            "file, or pass overwrite=True to replace it"
+        )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one does not exist
+        return one.resolve() == other.resolve()
 
 
 @contextmanager
@@ -167,6 +259,7 @@ class ArchiveWriter:
         self._target = target
         self._hash = sha256()
         self._index = {records.name: at for at, records in enumerate(every)}
+        self._chains = ChainCheck()
         self.digests = Digests(every)
         self._write(b"%s%d\n" % (_NAME, FORMAT))
         tables = [[records.name, list(records.columns)] for records in every]
@@ -174,8 +267,14 @@ class ArchiveWriter:
         self._add(_HEADER, {"schema": SCHEMA_VERSION, "made_at": made_at, "tables": tables})
 
     def add(self, records: Records, rows: list[Values]) -> None:
-        """Write a page of a table's rows."""
+        """Write a page of a table's rows, and warn of those with which it cannot be restored."""
         self.digests.add(records, rows)
+        for values in rows:
+            if problem := self._chains.problem(records, values):
+                logger.warning(
+                    "%s cannot be restored: %s. Delete that thread, and make another backup",
+                    self._target, problem,
+                )  # fmt: skip
         self._add(_ROWS, [self._index[records.name], rows])
 
     def finish(self) -> None:
@@ -209,6 +308,12 @@ def _sync_directory(directory: Path) -> None:
 # -- reading ------------------------------------------------------------------------------------
 
 
+_UNEXPECTED = (
+    AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading rows raises that this package did not write."""
+
+
 def open_archive(path: PathLike, every: Sequence[Records]) -> Archive:
     """Open a backup, after reading it to its end to see that it is one, whole, and not newer."""
     target = Path(path).absolute()
@@ -237,15 +342,19 @@ class Archive:
 
     def verify(self) -> None:
         """Read the whole file, and check that its rows can be restored."""
-        digests = Digests(list(self.known.values()))
+        digests, chains = Digests(list(self.known.values())), ChainCheck()
         try:
             for records, rows in self.pages():
                 digests.add(records, rows)
+                for values in rows:
+                    if problem := chains.problem(records, values):
+                        raise self._damaged(problem)
+                    records.unpack(values)
                 sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
                 self.largest = max(self.largest, (max(sizes, default=0), records.name))
         except NotABackupError:
             raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+        except _UNEXPECTED as exc:
             raise self._damaged(f"it does not decode: {exc}") from exc
         if digests.end() != {"rows": self.rows, "digests": self.digests}:
             raise self._damaged("its rows are not those that its end counts")

@@ -33,31 +33,38 @@ class TransferMethods(ScriptMethods):
     _maintenance: ThreadMaintenance
     serde: Any
 
-    def backup(self, path: PathLike, progress: OnProgress | None = None) -> dict[str, int]:
+    def backup(
+        self, path: PathLike, progress: OnProgress | None = None, *, overwrite: bool = False
+    ) -> dict[str, int]:
         """Write all sessions, threads and what they hold to one file, which any database takes.
 
         The file is a snapshot: it holds nothing that is written meanwhile. It gets its name, and
-        replaces a file of that name, when it is whole and on the disk. Only its owner can read it.
+        replaces a backup of that name, when it is whole and on the disk. Only its owner can read
+        it. The log names damaged rows with which it could not be restored.
 
         Args:
             path: The file.
             progress: Called with a `Progress` after each page of rows.
+            overwrite: Whether to replace a file that is not a backup. The database's own files are
+                never replaced.
 
         Returns:
             The number of rows of each table.
 
         Raises:
+            InvalidConfigError: The file exists and is not a backup, or is one of the database's.
             BackupFileError: The file cannot be written, for example because the disk is full.
         """
         self._context.check_unlimited("backup")
-        return self._run(write_backup(self._context, path, progress))
+        return self._run(write_backup(self._context, path, progress, overwrite=overwrite))
 
     abackup = awaited(backup)
 
     def restore(self, path: PathLike, progress: OnProgress | None = None) -> Transferred:
         """Add the rows of a backup to this database, of whatever kind it is.
 
-        The whole file is verified first, and all rows are written in one transaction. Rows that
+        The whole file is verified first: its checksum, and that every change of a value leads to a
+        whole one. All rows are written in one transaction. Rows that
         exist with the same content are kept, so that a second call changes nothing.
 
         Args:

@@ -72,6 +72,10 @@ class Records:
         """The row's values of some columns; default those that identify it."""
         return tuple(self.get(values, name) for name in key or self.key)
 
+    def name_of(self, values: Values) -> str:
+        """What names a row in error messages."""
+        return ", ".join(f"{name} {self.get(values, name)!r}" for name in self._label)
+
     def pack(self, row: Sequence[Any]) -> Values:
         """A row that was read, as plain values."""
         values = list(row)
@@ -209,11 +213,10 @@ class Records:
         return found
 
     def _conflict(self, found: Values) -> TransferConflictError:
-        named = ", ".join(f"{name} {self.get(found, name)!r}" for name in self._label)
         return TransferConflictError(
-            f"{self.table.name} has a row ({named}) with other content than the one to be written. "
-            "Nothing of it was changed: delete its thread or session first, or use an empty "
-            "database"
+            f"{self.table.name} has a row ({self.name_of(found)}) with other content than the one "
+            "to be written. Nothing of it was changed: delete its thread or session first, or use "
+            "an empty database"
         )
 
 

@@ -495,7 +495,7 @@ def test_a_frame_that_an_earlier_version_packed_with_zlib_is_read() -> None:
 def test_a_frame_with_an_impossible_declared_size_is_refused_before_it_is_unpacked(
     kind: int,
 ) -> None:
-    claim = bytes((kind,)) + write_number(framing.MAX_UNPACKED + 1) + PACKERS[kind](b"")
+    claim = bytes((kind,)) + write_number(framing.ALWAYS_UNPACKED + 1) + PACKERS[kind](b"")
 
     with pytest.raises(CorruptBlobError, match="claim"):
         unframe(claim)

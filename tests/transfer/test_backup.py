@@ -280,11 +280,12 @@ def test_a_file_of_a_newer_schema_is_refused(
 
 
 def test_a_backup_is_private_and_replaces_the_previous_one(house: Backend, file: Path) -> None:
-    file.write_text("an old one")
+    before = file.stat()
     file.chmod(0o644)
     with SessionSaver.from_conn_string(house.url) as saver:
         saver.backup(str(file))
 
+    assert file.stat().st_ino != before.st_ino
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     open_archive(file, RECORDS).close()
 
@@ -314,7 +315,9 @@ def test_a_full_disk_is_reported_and_leaves_no_file(house: Backend, tmp_path: Pa
     """A limit of 4 KB for files of the process stands for a full disk."""
     directory = tmp_path / "backups"
     directory.mkdir()
-    (directory / "house").write_text("the one before")
+    with SessionSaver.from_conn_string(house.url) as saver:
+        saver.backup(directory / "house")
+    before = (directory / "house").read_bytes()
 
     said = subprocess.run(
         [sys.executable, "-c", LIMITED, house.url, directory / "house"],
@@ -322,7 +325,7 @@ def test_a_full_disk_is_reported_and_leaves_no_file(house: Backend, tmp_path: Pa
     )  # fmt: skip
 
     assert "File too large. No file was left behind." in said.stdout
-    assert [(p.name, p.read_text()) for p in directory.iterdir()] == [("house", "the one before")]
+    assert [(p.name, p.read_bytes()) for p in directory.iterdir()] == [("house", before)]
 
 
 def test_a_full_disk_leaves_no_partial_restore(file: Path, empty: Backend) -> None:

@@ -209,6 +209,11 @@ class Dialect:
         del conn
         return None
 
+    def files(self, conn: Connection) -> list[Path]:
+        """The files of a SQLite database, existing or not; none of a server's."""
+        del conn
+        return []
+
     def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
         """How the sizes were found, and the bytes of each table with its indexes, by name."""
         schema = tables[0].schema if tables else None

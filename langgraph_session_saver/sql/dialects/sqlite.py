@@ -151,6 +151,11 @@ class SQLite(Dialect):
         said = str(conn.execute(text("PRAGMA quick_check(1)")).scalar())
         return None if said == "ok" else said
 
+    def files(self, conn: Connection) -> list[Path]:
+        """Those of all attached databases, with their logs and journals."""
+        named = [row.file for row in conn.execute(text("PRAGMA database_list")) if row.file]
+        return [Path(name + end) for name in named for end in ("", "-wal", "-shm", "-journal")]
+
     def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
         """Pages counted by `dbstat`, or lengths of values if SQLite was built without it."""
         schema = (tables[0].schema if tables else None) or "main"
