@@ -11,6 +11,7 @@ SessionSaverError
 ├── VersionNotFoundError (LookupError)       no such page in its session
 ├── HistoryLostError (LookupError)           stored data that a read or a step needs was deleted
 ├── CorruptBlobError (ValueError)            stored bytes that do not decode
+│   └── UnreadableValueError (SerializationError)  bytes that the serde cannot read
 ├── SerializationError (TypeError, ValueError)  a value that the serde cannot write or may not read
 │   └── PlaintextError                       a value in clear, with `require_encryption=True`
 ├── ValueTooLargeError (ValueError)          a value larger than the database takes
@@ -83,6 +84,10 @@ class SerializationError(SessionSaverError, TypeError, ValueError):
 
 class PlaintextError(SerializationError):
     """A stored value is not encrypted, and the saver requires that it is."""
+
+
+class UnreadableValueError(CorruptBlobError, SerializationError):
+    """The serde cannot read stored bytes: they are damaged, or of another serde or key."""
 
 
 class ValueTooLargeError(SessionSaverError, ValueError):

@@ -281,7 +281,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: The config names no thread.
             HistoryLostError: Rows that the checkpoint needs were deleted.
-            SerializationError: A type is not allowed to be rebuilt, or the serde has another key.
+            CorruptBlobError: Stored bytes are damaged, or the serde has another key.
+            SerializationError: A type is not allowed to be rebuilt.
         """
         return self._run(self._reader.get_tuple(self.serde, config))
 
@@ -297,6 +298,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     ) -> Iterator[CheckpointTuple]:
         """List checkpoints, newest first; no connection is held between them.
 
+        A damaged checkpoint is left out, with a warning in the log that names it; `get_tuple`
+        raises its error.
+
         Args:
             config: Names a thread, and optionally a namespace and a checkpoint; None lists all
                 threads.
@@ -306,6 +310,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
         Raises:
             InvalidConfigError: The config names no thread, or a filter key is not text.
+            SerializationError: A type is not allowed to be rebuilt.
+            CorruptBlobError: No checkpoint can be read: they are damaged, or the serde has another
+                key.
         """
         return self._pages(Listing(self._context, config, filter, before, limit))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -72,21 +73,29 @@ def decode(serde: SerializerProtocol, place: Place, row: Row[Any]) -> DecodedChe
         SerializationError: The serde cannot read it.
     """
     what = f"checkpoint {row.checkpoint_id!r} of thread {place.thread.thread_id!r}"
-    try:
+    if not place.is_root:
+        what += f", namespace {place.checkpoint_ns!r}"
+    with naming(what):
         data, references = unframe(row.data), unpack(row.refs)
-    except CorruptBlobError as exc:
-        raise CorruptBlobError(f"{what}: {exc}") from exc
     stored = load(serde, (row.type, data), what)
     try:
         checkpoint, empty, *inline = stored
-    except (TypeError, ValueError) as exc:
+        ns, versions = place.checkpoint_ns, dict(checkpoint["channel_versions"])
+        blobs = {channel: key for channel, key in references.blobs.items() if key}
+        blobs |= {channel: blob_key(ns, channel, versions[channel]) for channel in empty}
+        inlined = dict(inline[0]) if inline else {}
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
         raise CorruptBlobError(f"{what} is not a checkpoint and a list of empty channels") from exc
-    ns, versions = place.checkpoint_ns, checkpoint["channel_versions"]
-    blobs = {channel: key for channel, key in references.blobs.items() if key}
-    blobs |= {channel: blob_key(ns, channel, versions[channel]) for channel in empty}
-    return DecodedCheckpoint(
-        what, serde, place, row, checkpoint, frozenset(empty), inline[0] if inline else {}, blobs
-    )
+    return DecodedCheckpoint(what, serde, place, row, checkpoint, frozenset(empty), inlined, blobs)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Start the message of an error about stored bytes with the name of what they belong to."""
+    try:
+        yield
+    except (CorruptBlobError, HistoryLostError) as exc:
+        raise type(exc)(f"{what}: {exc}") from exc
 
 
 @dataclass(slots=True)
@@ -215,7 +224,7 @@ class CheckpointReader:
             {**decoded.checkpoint, "channel_values": channel_values},  # type: ignore[typeddict-item]
             load_metadata(serde, decoded.name, row),
             place.at(parent_id) if parent_id else None,
-            _load_writes(serde, writes, of_thread(values, place.thread.key)),
+            _load_writes(decoded, writes, of_thread(values, place.thread.key)),
         )
 
     def _request(self, place: Place) -> Request:
@@ -237,7 +246,8 @@ class CheckpointReader:
         writes = [row for row in rows if row.task_id is not None]
         # Most are values of this checkpoint, but not if it was put again since.
         bases = {(thread_key, key) for key in held_keys(row.write_data for row in writes)}
-        values |= yield from self.read_values(bases - values.keys())
+        with naming(decoded.name):
+            values |= yield from self.read_values(bases - values.keys())
         found = self.assemble(decoded, values, writes)
         self._remember(place.key_of(rows[0].checkpoint_id), decoded, found)
         return found
@@ -245,7 +255,8 @@ class CheckpointReader:
     def _values_of(self, decoded: DecodedCheckpoint) -> Script[Values]:
         """The values that a checkpoint refers to."""
         blobs = self.blobs_of([decoded])
-        values = yield from self.read_values(blobs)
+        with naming(decoded.name):
+            values = yield from self.read_values(blobs)
         for at in blobs.keys() - values.keys():
             self.note_empty(*blobs[at])
         return values
@@ -303,9 +314,15 @@ class CheckpointReader:
         """What channels' values at a checkpoint are made of; `with_own`, at a child of it."""
         found = {channel: Replay() for channel in channels}
         path = yield from self._path(serde, place, place.checkpoint_id)
+        walked: set[str] = set()
         if not with_own:
+            walked.update(decoded.row.checkpoint_id for decoded in path[:1])
             del path[:1]
         while path and not all(one.has_seed for one in found.values()):
+            for decoded in path:
+                if decoded.row.checkpoint_id in walked:
+                    raise CorruptBlobError(f"{decoded.name} is among its own ancestors")
+                walked.add(decoded.row.checkpoint_id)
             yield from self._collect(path, found)
             parent_id = path[-1].row.parent_checkpoint_id
             path = (yield from self._path(serde, place, parent_id)) if parent_id else []
@@ -342,8 +359,9 @@ class CheckpointReader:
                 mine = [row for row in written if row.channel == channel]
                 at = (thread_key, decoded.blobs.get(channel, b""))
                 needed = {(thread_key, key) for key in held_keys(row.write_data for row in mine)}
-                values = yield from self.read_values(needed | ({at} & stored))
-                pending = _load_writes(decoded.serde, mine, of_thread(values, thread_key))
+                with naming(decoded.name):
+                    values = yield from self.read_values(needed | ({at} & stored))
+                pending = _load_writes(decoded, mine, of_thread(values, thread_key))
                 found.writes.append(pending)
                 if channel in decoded.inline:
                     found.start_from(decoded.inline[channel])
@@ -359,15 +377,18 @@ class CheckpointReader:
 def load_metadata(serde: SerializerProtocol, checkpoint_name: str, row: Row[Any]) -> Any:
     """Deserialise a checkpoint's metadata."""
     what = f"the metadata of {checkpoint_name}"
-    try:
+    with naming(what):
         data = unframe(row.metadata_data)
-    except CorruptBlobError as exc:
-        raise CorruptBlobError(f"{what}: {exc}") from exc
-    return load(serde, (row.metadata_type, data), what)
+    metadata = load(serde, (row.metadata_type, data), what)
+    if not isinstance(metadata, Mapping):
+        raise CorruptBlobError(f"{what} is a {type(metadata).__name__}, and not a mapping")
+    return metadata
 
 
 def _load_writes(
-    serde: SerializerProtocol, writes: Iterable[Row[Any]], base_of: Callable[[bytes], Value | None]
+    decoded: DecodedCheckpoint,
+    writes: Iterable[Row[Any]],
+    base_of: Callable[[bytes], Value | None],
 ) -> list[PendingWrite]:
     """Deserialise a checkpoint's writes, in LangGraph's order.
 
@@ -375,10 +396,8 @@ def _load_writes(
     """
     found: list[PendingWrite] = []
     for row in sorted(writes, key=lambda row: writes_sort_key(row.task_path, row.task_id, row.idx)):
-        what = f"the write of task {row.task_id!r} to channel {row.channel!r}"
-        try:
+        what = f"the write of task {row.task_id!r} to channel {row.channel!r} at {decoded.name}"
+        with naming(what):
             data = unframe_write(row.write_data, base_of)
-        except (CorruptBlobError, HistoryLostError) as exc:
-            raise type(exc)(f"{what}: {exc}") from exc
-        found.append((row.task_id, row.channel, load(serde, (row.write_type, data), what)))
+        found.append((row.task_id, row.channel, load(decoded.serde, (row.write_type, data), what)))
     return found

@@ -3,13 +3,18 @@
 A page holds rows, decoded chains of changes and cached values, about `PAGE_BYTES` in all. A value
 is rebuilt and deserialised only when its checkpoint is asked for: a page of whole checkpoints
 would hold every version of a long chat in memory.
+
+A damaged checkpoint does not hide the others: it is left out, with a warning that names it. If
+none of the first `GIVING_UP` can be read, as with a wrong key, the first one's error is raised.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -24,14 +29,22 @@ from langgraph_session_saver.checkpointer.get import (
     Values,
     decode,
     load_metadata,
+    naming,
 )
-from langgraph_session_saver.encoding.chains import Part, held_keys, of_thread, part_of, resolve
+from langgraph_session_saver.encoding.caches import LRUCache
+from langgraph_session_saver.encoding.chains import Part, held_keys, part_of, resolve
+from langgraph_session_saver.encoding.framing import unpacked_size
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
-from langgraph_session_saver.errors import HistoryLostError
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
 from langgraph_session_saver.storage.threads import owner_params, params_of
 from langgraph_session_saver.validation import check_checkpoint_id, check_filter
+
+logger = logging.getLogger("langgraph_session_saver")
+
+GIVING_UP = 64
+"""Damaged checkpoints after which a listing ends, if it has found no other."""
 
 LARGEST_PAGE = 128
 """Checkpoints on a page."""
@@ -44,6 +57,9 @@ FIRST_PAGE_OF_LIMIT = 16
 
 PAGE_BYTES = 4 << 20
 """Bytes that a page should hold, estimated from the pages before."""
+
+DECODED_BYTES = 16 * PAGE_BYTES
+"""Bytes of a page's chains that stay decoded while its checkpoints are assembled."""
 
 ASSEMBLED_BYTES = 1 << 15
 """Serialised bytes to assemble in one go: on asyncio, each go is a trip to a worker thread."""
@@ -81,10 +97,15 @@ class Listing:
             self._wanted["before"] = check_checkpoint_id("checkpoint_id of before", before_id)
         self.waiting: deque[DecodedCheckpoint] = deque()
         self._writes: dict[CheckpointKey, Sequence[Row[Any]]] = {}
-        self._parts: dict[BlobKey, Part] = {}
+        self._blobs: Mapping[BlobKey, Row[Any]] = {}
+        self._parts = LRUCache[BlobKey, Part](DECODED_BYTES, lambda part: part.content.size)
+        """Blobs, decoded: neighbours share most of their chains."""
         self._cached: Values = {}
         self._last: Values = {}
         """The values of the checkpoint assembled last: the next one shares most of them."""
+        self._errors: list[Exception] = []
+        """Those of the checkpoints that were left out before the first that was not."""
+        self._has_listed = False
 
     def next(self, serde: SerializerProtocol) -> Script[list[CheckpointTuple]]:
         """Assemble the next checkpoint, or several small ones; an empty list is the end.
@@ -92,38 +113,69 @@ class Listing:
         Values that are read stay out of the cache: a long history would push out the values of
         running threads.
         """
-        while not self.waiting and self._page_size and self._left > 0:
-            try:
+        while True:
+            while not self.waiting and self._page_size and self._left > 0:
                 yield from self._read_page(serde)
-            except HistoryLostError:
-                # Most likely pruned between two queries: the next one no longer finds it.
-                yield from self._read_page(serde)
-        if not self.waiting:
-            return []
-        assembled: list[CheckpointTuple] = yield Aside(self._assemble)
-        return assembled
+            if self._errors and (not self.waiting or len(self._errors) >= GIVING_UP):
+                raise self._errors[0]
+            if not self.waiting:
+                return []
+            assembled: list[CheckpointTuple] = yield Aside(self._assemble)
+            if assembled:
+                self._has_listed, self._errors = True, []
+                return assembled
 
     def _read_page(self, serde: SerializerProtocol) -> Script[None]:
         """Read the next page."""
         size = self._page_size if self._filter else min(self._page_size, self._left)
         get_page = self._context.storage.checkpoints.get_page
         rows = yield Request.read(get_page, self._wanted, size)
-        matching = [row for row in rows if matches(serde, row, self._filter)]
-        page = [decode(serde, _place_of(row), row) for row in matching[: self._left]]
-        yield from self._fill(page)
+        page, read = self._decode(serde, rows)
+        if not (yield from self._fill(page)):
+            # Most likely pruned between two queries: the next one no longer finds it.
+            rows = yield Request.read(get_page, self._wanted, size)
+            page, read = self._decode(serde, rows)
+            yield from self._fill(page)
+        self.waiting.extend(page)
         self._left -= len(page)
-        if len(rows) < size:
+        if len(rows) < size and read == len(rows):
             self._page_size = 0
             return
-        last = rows[-1]
+        last = rows[read - 1]
         self._wanted |= {
             "after": last.checkpoint_id, "after_thread": last.thread_key, "after_ns": last.ns_key
         }  # fmt: skip
         fitting = PAGE_BYTES * len(rows) // (self.weight or 1)
         self._page_size = max(1, min(2 * self._page_size, fitting, LARGEST_PAGE))
 
-    def _fill(self, page: Sequence[DecodedCheckpoint]) -> Script[None]:
-        """Read the writes and the blobs that a page needs, in one request."""
+    def _decode(
+        self, serde: SerializerProtocol, rows: Sequence[Row[Any]]
+    ) -> tuple[list[DecodedCheckpoint], int]:
+        """The checkpoints that are wanted, and the number of rows up to the last of them."""
+        page: list[DecodedCheckpoint] = []
+        for read, row in enumerate(rows):
+            if len(page) == self._left:
+                return page, read
+            with self._leaving_out_damage():
+                if matches(serde, row, self._filter):
+                    page.append(decode(serde, _place_of(row), row))
+        return page, len(rows)
+
+    @contextmanager
+    def _leaving_out_damage(self) -> Iterator[None]:
+        """Log the error of a damaged checkpoint, and go on without it."""
+        try:
+            yield
+        except (CorruptBlobError, HistoryLostError) as exc:
+            logger.warning("not listed: %s. get_tuple raises this; `doctor` looks for more", exc)
+            if not self._has_listed:
+                self._errors.append(exc)
+
+    def _fill(self, page: Sequence[DecodedCheckpoint]) -> Script[bool]:
+        """Read the writes and the blobs that a page needs, in one request.
+
+        Returns whether all blobs are there.
+        """
         statements, cache = self._context.storage.checkpoints, self._context.blob_cache
         wanted = self._reader.blobs_of(page)
         cached = {at: value for at in wanted if (value := cache.get(*at)) is not None}
@@ -132,8 +184,6 @@ class Listing:
         blobs, writes = yield Request.read(
             lambda conn: (statements.get_chains(conn, missing), statements.get_writes(conn, rows))
         )
-        for at in missing - blobs.keys():
-            self._reader.note_empty(*wanted[at])
         # A checkpoint that was put again has writes that are changes of its former values.
         bases = {
             (key.thread_key, base)
@@ -142,17 +192,19 @@ class Listing:
         }
         if former := bases - wanted.keys():
             blobs |= yield Request.read(statements.get_chains, former)
-        self.waiting.extend(page)
         self._writes, self._cached, self._last = writes, cached, {}
-        self._parts = {at: part_of(row) for at, row in blobs.items()}
+        self._blobs = blobs
+        self._parts.reset()
+        lost = (wanted[at] for at in missing - blobs.keys())
+        return all(channel in decoded.empty_channels for decoded, channel in lost)
 
     @property
     def weight(self) -> int:
         """Bytes that the page holds."""
         rows = sum(len(item.row.data) + len(item.row.metadata_data) for item in self.waiting)
         writes = sum(len(row.write_data) for rows in self._writes.values() for row in rows)
-        parts = sum(part.content.size for part in self._parts.values())
-        return rows + writes + parts + sum(value.size for value in self._cached.values())
+        blobs = sum(_size_of(row) for row in self._blobs.values())
+        return rows + writes + blobs + sum(value.size for value in self._cached.values())
 
     def _assemble(self) -> list[CheckpointTuple]:
         """Assemble checkpoints of the page until they are `ASSEMBLED_BYTES`."""
@@ -162,8 +214,11 @@ class Listing:
             decoded = self.waiting.popleft()
             row = decoded.row
             writes = self._writes.get(decoded.place.key_of(row.checkpoint_id), ())
-            self._last = self._values_of(decoded, writes)
-            assembled.append(self._reader.assemble(decoded, self._last, writes))
+            self._left += 1
+            with self._leaving_out_damage():
+                self._last = self._values_of(decoded, writes)
+                assembled.append(self._reader.assemble(decoded, self._last, writes))
+                self._left -= 1
             taken += len(row.data) + sum(value.size for value in self._last.values())
             taken += sum(len(write.write_data) for write in writes)
         return assembled
@@ -175,11 +230,32 @@ class Listing:
         for key in {*decoded.blobs.values(), *held_keys(row.write_data for row in writes)}:
             at = (thread_key, key)
             value = self._last.get(at) or self._cached.get(at)
-            if value is None and at in self._parts:
-                value = resolve(key, of_thread(self._parts, thread_key))
+            if value is None and at in self._blobs:
+                with naming(decoded.name):
+                    value = resolve(key, lambda base: self._part(thread_key, base))
             if value is not None:
                 found[at] = value
+        needed = self._reader.blobs_of([decoded])
+        for at in needed.keys() - found.keys():
+            self._reader.note_empty(*needed[at])
         return found
+
+    def _part(self, thread_key: bytes, key: bytes) -> Part | None:
+        """A blob of the page, decoded."""
+        at = (thread_key, key)
+        part = self._parts.get(at)
+        if part is None and at in self._blobs:
+            part = part_of(self._blobs[at])
+            self._parts.put(at, part)
+        return part
+
+
+def _size_of(row: Row[Any]) -> int:
+    """Bytes of a blob, decoded; stored bytes if it is damaged."""
+    try:
+        return unpacked_size(row.data)
+    except CorruptBlobError:
+        return len(row.data)
 
 
 def matches(serde: SerializerProtocol, row: Row[Any], wanted: Mapping[str, Any]) -> bool:

@@ -37,6 +37,9 @@ app = typer.Typer()
 LITTLE_SPACE = 256 << 20
 """Free bytes of a disk below which there is a warning."""
 
+SAMPLE = 10_000
+"""Rows of each table that are decoded, unless all are."""
+
 SLOW_MS = 50
 """Milliseconds of an empty statement above which there is a warning."""
 
@@ -165,8 +168,14 @@ class Finding(NamedTuple):
     said: str
 
 
-@command(app, "doctor", "doctor", "doctor --json")
-def doctor(call: Call) -> None:
+@command(app, "doctor", "doctor", "doctor --deep --json")
+def doctor(
+    call: Call,
+    *,
+    deep: Annotated[
+        bool, Option("--deep", help=f"Decode all rows, not only {SAMPLE:,} of each table.")
+    ] = False,
+) -> None:
     """Check packages, database, schema, file, disk space and stored rows for problems.
 
     Changes nothing. Exits with 1 if a check fails, and with 4 if the database cannot be reached.
@@ -181,6 +190,7 @@ def doctor(call: Call) -> None:
                 code = Exit.UNREACHABLE
             elif health.is_current:
                 findings += _check_rows(database)
+                findings += _check_bytes(database, None if deep else SAMPLE)
                 findings += _check_prices(database)
             findings += _check_file(health, database)
     except SessionSaverError as exc:
@@ -234,6 +244,18 @@ def _check_rows(database: Database) -> Iterator[Finding]:
         said = f"{f'{count:,}' if count else 'no'} {description}"
         yield Finding(what, "failed" if count else "ok", said)
     yield Finding("integrity", "failed" if damage else "ok", damage or "no damage found")
+
+
+def _check_bytes(database: Database, most: int | None) -> Iterator[Finding]:
+    """Whether rows decode."""
+    for found in database.find_undecodable(most):
+        rows = "all rows" if found.is_all else f"{found.read:,} rows (--deep reads all)"
+        if found.count:
+            named = shorten("; ".join(found.named), 600)
+            said = f"{found.count:,} of {rows} do not decode: {named}"
+        else:
+            said = f"{rows} decode"
+        yield Finding(found.table, "failed" if found.count else "ok", said)
 
 
 def _check_prices(database: Database) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.maintenance import Counts
+from langgraph_session_saver.inspection.damage import Damage, find_undecodable
 from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
@@ -50,6 +51,10 @@ class Database(SessionSaver):
         return self.read(
             lambda conn: (self.queries.find_damage(conn), self._context.dialect.find_damage(conn))
         )
+
+    def find_undecodable(self, most: int | None) -> list[Damage]:
+        """Rows that do not decode, among so many of each table, or among all."""
+        return self.read(find_undecodable, self._context.tables, self._context.dialect, most)
 
     def view(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
         """A checkpoint with its values."""

@@ -44,9 +44,13 @@ def unpack(packed: bytes) -> References:
     """
     try:
         ts, replayed, blobs, caller, *more = ormsgpack.unpackb(packed)
-        return References(ts, replayed, blobs, tuple(caller) if caller else None, *more)
-    except (TypeError, ValueError) as exc:
+        found = References(ts, replayed, blobs, tuple(caller) if caller else None, *more)
+        kinds = {*map(type, found.blobs.values())}
+    except (AttributeError, TypeError, ValueError) as exc:
         raise CorruptBlobError(f"a checkpoint's references do not decode: {exc}") from exc
+    if kinds - {bytes}:
+        raise CorruptBlobError("a checkpoint's references name blobs by something else than keys")
+    return found
 
 
 def replacing(now: References, packed: bytes) -> References:

@@ -13,7 +13,12 @@ from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_ev
 
 from langgraph_session_saver.encoding.keys import Typed
 from langgraph_session_saver.encoding.messages import MessageListDecoder
-from langgraph_session_saver.errors import InvalidConfigError, PlaintextError, SerializationError
+from langgraph_session_saver.errors import (
+    InvalidConfigError,
+    PlaintextError,
+    SerializationError,
+    UnreadableValueError,
+)
 from langgraph_session_saver.redaction import without_credentials
 
 
@@ -75,6 +80,7 @@ def dump(
         typ, data = serde.dumps_typed(value) if dumps is None else dumps(serde, value)
     except Exception as exc:
         raise _error(
+            SerializationError,
             f"{what()} holds a {type(value).__qualname__} that {type(serde).__name__} cannot "
             f"serialise ({exc}). Nothing was written: keep such objects out of the state, or pass "
             "a serde= that supports them",
@@ -98,8 +104,8 @@ def load(
         messages: Deserialises the values of channels, which may be lists of messages.
 
     Raises:
-        SerializationError: The serialiser cannot read the bytes, or is not allowed to build a type
-            that they name.
+        UnreadableValueError: The serialiser cannot read the bytes.
+        SerializationError: It is not allowed to build a type that they name.
     """
     outer, _blocked.types = _blocked.types, []
     try:
@@ -108,8 +114,9 @@ def load(
         raise PlaintextError(f"{_text(what)} {exc}") from None
     except Exception as exc:
         raise _error(
+            UnreadableValueError,
             f"{_text(what)} cannot be read back with {type(serde).__name__}: {exc}. Use the serde "
-            "(and the key) that it was written with",
+            "(and the key) that it was written with; if it is that one, the bytes are damaged",
             exc,
         ) from exc
     finally:
@@ -131,37 +138,41 @@ _NOT_RAISED = (StopIteration, StopAsyncIteration)
 """Exceptions that a generator or a coroutine does not pass on."""
 
 
-def _error(message: str, cause: Exception) -> SerializationError:
-    """A SerializationError that is caught as the serialiser's own exception, too."""
+def _error(error_class: Any, message: str, cause: Exception) -> SerializationError:
+    """An error that is caught as the serialiser's own exception, too."""
     message = without_credentials(message)
     kind: Any
     for kind in type(cause).__mro__:
-        if issubclass(SerializationError, kind) or issubclass(kind, _NOT_RAISED):
+        if issubclass(error_class, kind) or issubclass(kind, _NOT_RAISED):
             break
         try:
-            error = _class_of(kind)(message)
+            error: SerializationError = _class_of(error_class, kind)(message)
         except Exception:  # noqa: BLE001, S112 - a class that takes other arguments, or is final
             continue
         error.args = (message,)
         return error
-    return SerializationError(message)
+    return error_class(message)  # type: ignore[no-any-return]
 
 
 class _TwoClassError(SerializationError):
-    """Base of the subclasses that also inherit a class of the serialiser's exceptions."""
+    """Base of the errors that also inherit a class of the serialiser's exceptions."""
+
+    error_class: type[SerializationError]
+    """The one of ours: pickle could not find the subclass by its name."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # a KeyError would quote it
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SerializationError, self.args  # pickle could not find the subclass by its name
+        return self.error_class, self.args
 
 
 @lru_cache(maxsize=64)
-def _class_of(kind: Any) -> type[SerializationError]:
-    """A subclass of SerializationError and another exception, with the name of the first."""
-    name, module = SerializationError.__qualname__, SerializationError.__module__
-    return type(name, (_TwoClassError, kind), {"__module__": module})
+def _class_of(error_class: Any, kind: Any) -> type[SerializationError]:
+    """A subclass of one of our errors and another exception, with the name of the first."""
+    name, module = error_class.__qualname__, error_class.__module__
+    members = {"__module__": module, "error_class": error_class}
+    return type(name, (_TwoClassError, error_class, kind), members)
 
 
 class _Blocked(threading.local):

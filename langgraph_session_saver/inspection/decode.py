@@ -30,6 +30,9 @@ SNAPSHOT = "DeltaChannel snapshot"
 DEEPEST = 64
 """Levels of nested stored types that are decoded."""
 
+MOST_UNPACKED = 64 << 20
+"""Bytes that a decoder unpacks of rows: a page of history holds up to 1,000 of them."""
+
 # LangGraph's MessagePack extension codes. Codes 0 to 5 hold (module, name, argument, …).
 _POSITIONAL_CODE, _FIELD_CODES, _ARRAY_CODE, _SNAPSHOT_CODE = 1, {2, 4, 5}, 6, 7
 
@@ -54,6 +57,7 @@ class Decoder:
 
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
+        self._left = MOST_UNPACKED
 
     def loads_typed(self, data: Typed) -> Any:
         """Decode a serialised value, or return `Undecodable`."""
@@ -77,10 +81,14 @@ class Decoder:
         self, typ: str, stored: bytes, unwrap: Callable[[bytes], bytes] = unframe
     ) -> Any:
         """As `loads_typed`, after the stored bytes were unwrapped."""
+        if self._left <= 0:
+            return Undecodable("the rows before it unpack to more than is read at once")
         try:
-            return self.loads_typed((typ, unwrap(stored)))
+            content = unwrap(stored)
         except (CorruptBlobError, HistoryLostError) as exc:
             return Undecodable(str(exc), len(stored))
+        self._left -= len(content)
+        return self.loads_typed((typ, content))
 
     def dumps_typed(self, obj: Any) -> Typed:
         """Part of the protocol only."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.chains import CHANGED
-from langgraph_session_saver.encoding.delta import read_number, target_length, unpack
-from langgraph_session_saver.encoding.framing import RAW, unframe
+from langgraph_session_saver.encoding.delta import target_length, unpack
+from langgraph_session_saver.encoding.framing import RAW, unframe, unpacked_size
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import batches
@@ -106,13 +106,13 @@ def _in_batches(
 
 def _value_size(row: Any) -> int | None:
     """Bytes of a blob's serialised value; None if the blob is damaged."""
-    start = bytes(row.start)
+    start = bytes(row.start or b"")  # SQLite: NULL of an empty value
     try:
         if row.base_key is not None:
             return target_length(unpack(unframe(start)))
         if start[:1] == bytes((RAW,)):
             return int(row.stored) - 1
-        return read_number(start, 1)[0]
+        return unpacked_size(start)
     except ValueError:
         return None
 
@@ -192,9 +192,15 @@ class DatabaseQueries:
         with_blob = sa.exists().where(b.thread_key == w.thread_key, b.blob_key == write_base)
         with_thread = sa.exists().where(t.threads.c.thread_key == c.thread_key)
         with_session = sa.exists().where(t.sessions.c.id == t.threads.c.session_id)
+        # Of the links of a cycle, one has a base that is not nearer to a whole value.
+        is_nearer = base.depth < b.depth
+        with_end = sa.exists().where(
+            base.thread_key == b.thread_key, base.blob_key == b.base_key, is_nearer
+        )
         baseless = "changes whose base value is missing"
         faults = (
             ("stored values", t.blobs, b.base_key.is_not(None) & ~with_base, baseless),
+            ("chains", t.blobs, with_base & ~with_end, "changes that lead to no whole value"),
             ("writes", t.writes, is_change & checkpoint & ~with_blob, baseless),
             ("checkpoints", t.checkpoints, ~with_thread, "checkpoints without a thread"),
             ("threads", t.threads, ~with_session, "threads without a session"),

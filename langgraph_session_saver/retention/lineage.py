@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from langgraph_session_saver.encoding.references import References, unpack
+from langgraph_session_saver.errors import CorruptBlobError
 from langgraph_session_saver.schema.column_types import utc_time
 
 START = "__start__"
@@ -40,7 +41,12 @@ class Stored:
     def references(self) -> References:
         """Its references."""
         if not isinstance(self.refs, References):
-            self.refs = unpack(self.refs)
+            try:
+                self.refs = unpack(self.refs)
+            except CorruptBlobError as exc:
+                raise CorruptBlobError(
+                    f"checkpoint {self.checkpoint_id!r}, namespace {self.checkpoint_ns!r}: {exc}"
+                ) from exc
         return self.refs
 
     @property
@@ -87,14 +93,15 @@ def replayed_ancestors(rows: Iterable[Stored], kept: Iterable[Stored]) -> set[St
     needed: set[Stored] = set()
     for row in kept:
         missing = set(row.references.replayed).difference(row.references.blobs)
-        at = row
+        at, walked = row, {row}
         while missing and at.parent_id is not None:
             parent = by_key.get((at.ns_key, at.parent_id))
-            if parent is None:
+            if parent is None or parent in walked:  # a cycle is damage, which a replay reports
                 break
-            needed.add(parent)
+            walked.add(parent)
             missing.difference_update(parent.references.blobs)
             at = parent
+        needed |= walked - {row}
     return needed
 
 

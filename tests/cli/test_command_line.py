@@ -466,6 +466,34 @@ def test_doctor_finds_a_delta_without_its_base(own: CommandLine, tmp_path: Path)
     assert "changes whose base value is missing" in found["stored values"]["said"]
 
 
+def test_doctor_finds_changes_that_lead_to_no_whole_value(own: CommandLine, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute(
+            "UPDATE session_blobs SET base_key = blob_key WHERE base_key IS NOT NULL"
+        )
+        connection.commit()
+    done = own("doctor", "--json")
+    assert done.code == 1
+    found = {one["what"]: one for one in done.json["findings"]}
+    assert found["chains"]["verdict"] == "failed"
+    assert "changes that lead to no whole value" in found["chains"]["said"]
+
+
+@pytest.mark.parametrize("table", ["session_checkpoints", "session_blobs", "session_writes"])
+def test_doctor_names_rows_that_do_not_decode(own: CommandLine, tmp_path: Path, table: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
+        connection.execute(
+            f"UPDATE {table} SET data = x'00c1' WHERE rowid = (SELECT min(rowid) FROM {table})"
+        )
+        connection.commit()
+    for deep in ((), ("--deep",)):
+        done = own("doctor", "--json", *deep)
+        assert done.code == 1
+        found = {one["what"]: one for one in done.json["findings"]}
+        assert found[table]["verdict"] == "failed"
+        assert "1 of all rows do not decode: thread 'demo-" in found[table]["said"]
+
+
 def test_a_file_that_is_no_backup_exits_with_5_and_creates_nothing(
     cli: CommandLine, tmp_path: Path
 ) -> None:
@@ -645,7 +673,7 @@ def test_the_commands_work_on_servers(backend: Backend, program: Zygote, tmp_pat
     assert cli("demo", "--url", backend.url).code == 0
     for words in READING:
         done = cli(*words)
-        assert (done.code, done.err) == (0, ""), words
+        assert (done.code, done.err) == (0, ""), (words, done.out)
     assert cli("threads", "list", "--url", backend.async_url, "--json").json["total"] == 3
     assert cli("prune", "--all", "--delete", "--yes").code == 0
     assert cli("db", "downgrade", "base", "--yes").code == 0
@@ -666,7 +694,7 @@ def test_a_user_with_select_only_can_read(
         reader = url.render_as_string(hide_password=False)
         for words in READING:
             done = cli(*words, "--url", reader)
-            assert (done.code, done.err) == (0, ""), words
+            assert (done.code, done.err) == (0, ""), (words, done.out)
         refused = cli("prune", "--all", "--delete", "--yes", "--url", reader)
         assert refused.code == 5
         assert "permission denied" in refused.err

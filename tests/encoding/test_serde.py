@@ -14,7 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_session_saver import SessionSaver, SessionSaverError
 from langgraph_session_saver.encoding.serde import dump, load
-from langgraph_session_saver.errors import SerializationError
+from langgraph_session_saver.errors import SerializationError, UnreadableValueError
 from tests.support.graphs import ScriptRunner, thread
 from tests.support.rows import put
 from tests.support.savers import SaverFactory
@@ -94,7 +94,11 @@ def load_note(error: Exception) -> None:
     load(Failing(error), ("msgpack", b"\xa1x"), "channel 'note'")
 
 
-@pytest.mark.parametrize("call", [dump_note, load_note])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [(dump_note, "SerializationError"), (load_note, "UnreadableValueError")],
+    ids=["dump", "load"],
+)
 @pytest.mark.parametrize(
     ("raised", "caught"),
     [
@@ -116,7 +120,7 @@ def load_note(error: Exception) -> None:
     ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
 )
 def test_an_error_of_the_serialiser_is_caught_as_its_own_class_and_as_ours(
-    call: Callable[[Exception], None], raised: Exception, caught: type[Exception]
+    call: Callable[[Exception], None], name: str, raised: Exception, caught: type[Exception]
 ) -> None:
     with pytest.raises(SerializationError) as found:
         call(raised)
@@ -127,16 +131,21 @@ def test_an_error_of_the_serialiser_is_caught_as_its_own_class_and_as_ours(
     assert error.__cause__ is raised
     assert str(error).startswith("channel 'note' ")
     assert "no lock" in str(error)
-    assert type(error).__name__ == "SerializationError"
+    assert type(error).__name__ == name
 
 
-def test_an_error_of_the_serialiser_can_be_pickled() -> None:
+@pytest.mark.parametrize(
+    ("call", "error_class"), [(dump_note, SerializationError), (load_note, UnreadableValueError)]
+)
+def test_an_error_of_the_serialiser_can_be_pickled(
+    call: Callable[[Exception], None], error_class: type[Exception]
+) -> None:
     with pytest.raises(KeyError) as found:
-        dump_note(KeyError("no lock"))
+        call(KeyError("no lock"))
 
     copied = pickle.loads(pickle.dumps(found.value))
 
-    assert type(copied) is SerializationError
+    assert type(copied) is error_class
     assert str(copied) == str(found.value)
 
 
