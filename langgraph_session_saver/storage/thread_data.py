@@ -279,13 +279,14 @@ class ThreadData:
         Raises:
             AccessDeniedError: The target belongs to another owner.
         """
-        if not self.threads.exists(conn, source):
-            return False
-        row = self.threads.lock_existing(conn, source)
+        row = self.threads.lock_existing(conn, source._replace(owner_id=None))
         if row is None:
             return False
+        owner_id = self.threads.owner_of(conn, row)
+        if not source.admits(owner_id):
+            return False
         if target.owner_id is None:
-            target = target._replace(owner_id=self.threads.owner_of(conn, row))
+            target = target._replace(owner_id=owner_id)
         self.threads.lock(conn, target, row.created_at)
         for table in (self.tables.blobs, self.tables.checkpoints, self.tables.writes):
             old = table.alias("old")

@@ -283,6 +283,7 @@ class Threads:
     def _move(self, conn: Connection, thread: ThreadRef, row: Any, at: datetime) -> None:
         """Move a thread and its projected rows to the session that a call is the first to name."""
         old, was_first, new = row.session_id, row.is_first, str(thread.session_id)
+        thread = thread._replace(owner_id=thread.owner_id or row.owner_id)
         self._make_session(conn, new, thread.owner_id, at)
         self._join(conn, thread, new)
         is_first = not self._count_in(conn, new)

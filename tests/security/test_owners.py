@@ -198,7 +198,18 @@ async def test_a_thread_cannot_be_moved_into_another_owners_session(
     moving = put(saver, 2, {}, naming(where, owner_id="eve", session_id="adas"))
     await fails(moving, AccessDeniedError)
 
+    await fails(put(saver, 2, {}, naming(where, session_id="adas")), AccessDeniedError)
     assert one(sql, "session_threads", "thread_id = 'eves'")["session_id"] == "eves"
+
+
+async def test_a_session_that_a_thread_is_moved_to_gets_the_threads_owner(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    where = await put(saver, 1, {}, config("t", owner_id="ada"))
+
+    await put(saver, 2, {}, naming(where, session_id="s"))
+
+    assert one(sql, "sessions")["owner_id"] == "ada"
 
 
 async def test_the_first_owner_who_joins_a_session_without_one_sets_it(
