@@ -9,6 +9,7 @@ SessionSaverError
 ├── ThreadNotFoundError (LookupError)        no such thread
 ├── SessionNotFoundError (LookupError)       no such session
 ├── VersionNotFoundError (LookupError)       no such page in its session
+├── ClockError (RuntimeError)                the host's clock is behind another host's
 ├── HistoryLostError (LookupError)           stored data that a read or a step needs was deleted
 ├── CorruptBlobError (ValueError)            stored bytes that do not decode
 │   └── UnreadableValueError (SerializationError)  bytes that the serde cannot read
@@ -64,6 +65,10 @@ class CheckpointNotFoundError(SessionSaverError, LookupError):
 
 class ThreadNotFoundError(SessionSaverError, LookupError):
     """There is no thread with this id."""
+
+
+class ClockError(SessionSaverError, RuntimeError):
+    """A checkpoint would sort before the one that it follows; it was not saved."""
 
 
 class HistoryLostError(SessionSaverError, LookupError):

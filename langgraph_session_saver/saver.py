@@ -239,6 +239,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             InvalidConfigError: An id is missing, too long or not storable.
             SessionConflictError: The thread belongs to another session or owner.
             CheckpointNotFoundError: The run was started from a checkpoint that does not exist.
+            ClockError: The id sorts before the parent's: the host's clock is behind.
             SerializationError: The serde cannot serialise a channel's value.
             ValueTooLargeError: A channel's value exceeds the database's limit.
             ProjectionError: A value does not validate, with `on_projection_error="raise"`.

@@ -268,7 +268,7 @@ USES = (
         "to read files from before there were task paths", column_of_task_paths,
     ),
     Use(
-        "langgraph", "checkpoints", "__start__", ("projection",),
+        "langgraph", "checkpoints", "__start__", ("projection", "retention"),
         "to tell which nodes run next", input_channel,
     ),
     Use(
@@ -301,12 +301,12 @@ USES = (
     ),
     Use(
         "langgraph", "checkpoints", "branch:to:",
-        ("inspection", "projection"),
+        ("inspection", "projection", "retention"),
         "to tell which nodes run next", channels_of_edges,
     ),
     Use(
         "langgraph", "checkpoints", "join:",
-        ("inspection", "projection"),
+        ("inspection", "projection", "retention"),
         "to tell which nodes run next", channels_of_edges,
     ),
 )  # fmt: skip

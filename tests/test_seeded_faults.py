@@ -76,9 +76,23 @@ FAULTS = [
     Fault(
         "what a DeltaChannel replays from is deleted",
         "retention/policy.py",
-        "return Choice(kept, replayed_ancestors(rows, kept) - kept)\n\n\ndef keep_since",
-        "return Choice(kept, set())\n\n\ndef keep_since",
+        "return Choice(kept, replayed_ancestors(rows, kept) - kept)\n\n\ndef keep_last_and_running",
+        "return Choice(kept, set())\n\n\ndef keep_last_and_running",
         RETENTION,
+    ),
+    Fault(
+        "what an overtaken run stands on is deleted",
+        "retention/policy.py",
+        "hidden | (running | replayed_ancestors(rows, running)) - kept",
+        "hidden",
+        "tests/retention/test_overlapping_runs.py",
+    ),
+    Fault(
+        "a host whose clock is behind saves what nobody reads",
+        "checkpointer/clock.py",
+        "    if checkpoint_id >= earlier_id:\n        return 0.0\n",
+        "    return 0.0\n",
+        "tests/reliability/test_clock.py",
     ),
     Fault(
         "the base of a stored change is deleted",

@@ -63,6 +63,7 @@ class Context:
         self.shows_state = shows_state
         """Whether columns may show, in clear, what belongs to a graph's state."""
         self.keep_last = keep_last
+        self.checks_clock = True
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
         """Bytes that the database takes in one value; None until the tables were checked."""
@@ -128,10 +129,13 @@ class Context:
             )
         return data
 
-    def without_pruning(self) -> Context:
-        """A context with the same caches in which a put does not apply `keep_last`."""
+    def for_import(self) -> Context:
+        """A context with the same caches, for checkpoints as another saver has them.
+
+        A put does not apply `keep_last`, and takes ids in whatever order they are.
+        """
         context = copy(self)
-        context.keep_last = None
+        context.keep_last, context.checks_clock = None, False
         return context
 
     def for_owner(self, owner_id: str) -> Context:
@@ -248,6 +252,8 @@ class KnownCheckpoints:
         self._found = LRUCache[CheckpointKey, bool](CACHED_ENTRIES)
         self.missing_ancestor = LRUCache[CheckpointKey, CheckpointKey](CACHED_ENTRIES)
         """For a checkpoint whose put may have been refused: the ancestor that was not found."""
+        self.behind = LRUCache[CheckpointKey, float](CACHED_ENTRIES)
+        """Checkpoints that were refused: by how many seconds the host's clock is behind."""
         self.checked_channels = LRUCache[CheckpointKey, frozenset[str]](CACHED_ENTRIES)
         """Channels whose writes passed their projections' checks (policy "raise")."""
 

@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
+from langgraph_session_saver.checkpointer.clock import check_clock
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context, facts_of
 from langgraph_session_saver.checkpointer.delta_values import DeltaValues, delta_values, is_read
 from langgraph_session_saver.checkpointer.encode import (
@@ -89,6 +90,8 @@ class CheckpointWriter:
         The values of an orphan, whose parent is known not to exist, are all stored.
         """
         new = new_checkpoint(self._context, serde, config, checkpoint, metadata, new_versions)
+        if self._context.checks_clock:
+            check_clock(self._context.known_checkpoints, new)
         if is_read(self._context, new):
             self._context.known_deltas.expect(new.key)
         else:

@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import ERROR, RESUME
 from sqlalchemy import Connection
 
+from langgraph_session_saver.checkpointer.clock import check_clock_of_writes
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.known_deltas import Sized
 from langgraph_session_saver.checkpointer.put import check_parent
@@ -78,6 +79,7 @@ class TaskWritesWriter:
             )
         context, channels = self._context, [channel for channel, _ in writes]
         check_channels(channels)
+        check_clock_of_writes(context.known_checkpoints, place)
         if context.policy == "raise" and place.is_root:
             check_writes(context.projector.projections, writes)
             checked = context.known_checkpoints.checked_channels

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from langgraph.checkpoint.serde.types import TASKS
+
 from langgraph_session_saver.encoding.references import References, unpack
 from langgraph_session_saver.errors import CorruptBlobError
 from langgraph_session_saver.schema.column_types import utc_time
@@ -15,7 +17,7 @@ from langgraph_session_saver.schema.column_types import utc_time
 START = "__start__"
 """LangGraph's channel of a run's input."""
 
-STARTING_NODES = (START, "branch:to:", "join:", "__pregel_tasks")
+STARTING_NODES = (START, "branch:to:", "join:", TASKS)
 """How the names of LangGraph's channels begin that start nodes."""
 
 

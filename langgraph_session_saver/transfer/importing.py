@@ -88,7 +88,7 @@ class Importer:
         done = Imported()
         # Not before the script runs: the context now knows the limits of the database. Nothing is
         # pruned before a thread is whole: a fork may start from any checkpoint.
-        context = self.context.without_pruning()
+        context = self.context.for_import()
         self._writer, self._task_writes = CheckpointWriter(context), TaskWritesWriter(context)
         self._versions: LRUCache[CheckpointRef, Versions] = LRUCache(REMEMBERED)
         with closing(CheckpointRefs()) as refs:
