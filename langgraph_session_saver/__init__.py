@@ -4,6 +4,7 @@ with SessionSaver.from_conn_string("sqlite:///app.db") as saver:
     graph = builder.compile(checkpointer=saver)
 """
 
+from langgraph_session_saver.encoding.key_ring import KeyRing
 from langgraph_session_saver.errors import (
     AccessDeniedError,
     AmbiguousIdError,
@@ -101,6 +102,7 @@ __all__ = [
     "HistoryLostError",
     "Imported",
     "InvalidConfigError",
+    "KeyRing",
     "MessageRecord",
     "MessageRows",
     "ModelUsage",

@@ -11,6 +11,7 @@ import typer
 from langgraph_session_saver.cli import (
     db_commands,
     demo,
+    key_commands,
     prune_commands,
     report_commands,
     session_commands,
@@ -30,7 +31,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-modules = (demo, session_commands, report_commands, prune_commands, db_commands, transfer_commands)
+modules = (
+    demo, session_commands, report_commands, prune_commands, db_commands, transfer_commands,
+    key_commands,
+)  # fmt: skip
 for module in modules:
     app.add_typer(module.app)
 

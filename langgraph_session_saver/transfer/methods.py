@@ -20,6 +20,7 @@ from langgraph_session_saver.transfer.importing import Imported, Importer
 from langgraph_session_saver.transfer.other_savers import reader_for
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
 from langgraph_session_saver.transfer.records import all_records
+from langgraph_session_saver.transfer.rotation import Reencrypted, reencrypt
 
 if TYPE_CHECKING:
     from langgraph_session_saver.checkpointer.context import Context
@@ -91,6 +92,24 @@ class TransferMethods(ScriptMethods):
         every = all_records(self._context.tables)
         with closing(await asyncio.to_thread(open_archive, path, every)) as archive:
             return await self._script_runner.arun(restore_backup(self._context, archive, progress))
+
+    def reencrypt(self, progress: OnProgress | None = None) -> Reencrypted:
+        """Give all encrypted values the newest key of the saver's `KeyRing`.
+
+        Graphs may run meanwhile, with savers whose serde has both keys. A call that was interrupted
+        is repeated: it changes what is left. Values in clear are counted, and left as they are.
+
+        Args:
+            progress: Called with a `Progress` after each thread.
+
+        Raises:
+            InvalidConfigError: The serde's cipher is no `KeyRing`.
+            SerializationError: None of the keys decrypts a value; the message names its row.
+        """
+        self._context.check_unlimited("reencrypt")
+        return self._run(reencrypt(self._context, self.serde, progress))
+
+    areencrypt = awaited(reencrypt)
 
     def import_from(
         self,

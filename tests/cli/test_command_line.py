@@ -60,7 +60,9 @@ def cli(program: Zygote, tmp_path: Path, demo: Path) -> CommandLine:
 def own(cli: CommandLine, demo: Path, tmp_path: Path, program: Zygote) -> CommandLine:
     """The command line on a copy of the demo's database, `own.db`, which tests may change."""
     shutil.copy(demo, tmp_path / "own.db")
-    return CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=str(tmp_path / "own.db"))
+    keys = {"LANGGRAPH_AES_KEY": "new key, 16bytes", "LANGGRAPH_AES_KEY_OLD": "old key, 16bytes"}
+    url = str(tmp_path / "own.db")
+    return CommandLine(program, tmp_path, LANGGRAPH_SESSION_SAVER_URL=url, **keys)
 
 
 def checkpoints(cli: CommandLine, thread: str = "demo-bakery") -> list[str]:
@@ -96,6 +98,7 @@ CHANGING = {
     "backup monday.backup": (" rows in monday.backup",),
     "restore demo.backup": ("0 rows written, ",),
     "copy own.db other.db": (" rows written, 0 existed already",),
+    "rotate-key": ("0 values re-encrypted, 0 had the key already, ",),
     "import old.db": ("imported 1 thread, 3 checkpoints",),
 }
 

@@ -237,7 +237,7 @@ def test_every_command_prints_what_its_block_shows(
 def test_the_guide_of_the_command_line_names_every_command() -> None:
     top: Any = typer.main.get_command(app)
     rows = [line for line in COMMANDS.read_text().splitlines() if line.startswith("| `")]
-    named = {word for row in rows for word in re.findall(r"`([a-z ]+)`", row.split("|")[1])}
+    named = {word for row in rows for word in re.findall(r"`([a-z -]+)`", row.split("|")[1])}
     expected = {
         f"{name} {sub}" if sub else name
         for name, found in top.commands.items()

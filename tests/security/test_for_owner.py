@@ -106,6 +106,7 @@ CHANGES: Calls = {
 WHOLE: Calls = {
     "saver.backup": lambda saver, _name: saver.abackup("never.backup"),
     "saver.restore": lambda saver, _name: saver.arestore("never.backup"),
+    "saver.reencrypt": lambda saver, _name: saver.areencrypt(),
     "saver.health": lambda saver, _name: saver.ahealth(),
 }
 """They are about the rows of all owners, and are refused."""
