@@ -1,7 +1,7 @@
 """Frames: stored bytes with their compression.
 
 A frame is one byte for its kind (`RAW`, `ZLIB` or `ZSTD`), the uncompressed length as a varint if
-it is compressed, and the bytes.
+it is compressed, and the bytes. Compressed bytes have a checksum, and plain ones do not.
 
 A few stored bytes could unpack to gigabytes. So a frame never unpacks to more than
 `most_unpacked`, which is checked before any memory is taken. What zstd packs smaller than that is
@@ -109,7 +109,9 @@ class _Zstd(threading.local):
     """A thread's own compressor and decompressor: zstandard's are not thread-safe."""
 
     def __init__(self) -> None:
-        self.packer = zstandard.ZstdCompressor(level=COMPRESS_WITH, write_content_size=False)
+        self.packer = zstandard.ZstdCompressor(
+            level=COMPRESS_WITH, write_content_size=False, write_checksum=True
+        )
         self.unpacker = zstandard.ZstdDecompressor()
 
 

@@ -193,6 +193,18 @@ def test_a_length_in_the_header_of_zstd_does_not_override_that_of_the_frame() ->
         unframe(bytes((ZSTD,)) + write_number(1_000) + with_size)
 
 
+@quick
+@given(st.binary(min_size=16, max_size=64), st.integers(0, 1 << 20))
+def test_a_flipped_bit_of_packed_bytes_is_noticed(unit: bytes, bit: int) -> None:
+    data = unit * 100
+    framed = bytearray(frame(data))
+    bit %= 8 * (len(framed) - 1)
+    framed[1 + bit // 8] ^= 1 << bit % 8
+
+    with suppress(CorruptBlobError):
+        assert unframe(bytes(framed)) == data
+
+
 def test_a_number_without_end_is_refused_at_its_eleventh_byte() -> None:
     with pytest.raises(CorruptBlobError, match="more than 11 bytes"):
         unframe(bytes((ZSTD,)) + b"\x80" * 1_000_000)
