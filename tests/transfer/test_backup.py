@@ -16,9 +16,9 @@ from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.errors import (
     BackupFileError,
     DamagedBackupError,
-    DatabaseError,
     NewerBackupError,
     NotABackupError,
+    StorageFullError,
     TransferConflictError,
     ValueTooLargeError,
 )
@@ -334,7 +334,7 @@ def test_a_full_disk_leaves_no_partial_restore(file: Path, empty: Backend) -> No
         before = everything(empty)
         event.listen(saver._runner.sync_engine, "checkout", lambda c, *_: fill_disk(c))
 
-        with pytest.raises(DatabaseError, match="full"):
+        with pytest.raises(StorageFullError, match="full"):
             saver.restore(file)
 
     assert everything(empty) == before
