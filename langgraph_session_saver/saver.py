@@ -150,7 +150,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     def for_owner(self, owner_id: str) -> Self:
         """Make a saver that sees and changes only one owner's threads and sessions.
 
-        It shares the engine and the caches of this one, and costs nothing to make: make one for
+        It shares the engine and the caches of this one, and is cheap to make: make one for
         each request. What it reads is as if nothing else existed, a thread or session without an
         owner included; to change anything else raises `AccessDeniedError`. New threads and
         sessions belong to the owner. `backup`, `restore` and `health`, which are about all rows,

@@ -226,13 +226,13 @@ class View(NamedTuple):
     """The rows of a table that may be read, with columns that are computed or replace its own."""
 
     c: Mapping[str, ColumnElement[Any]]
-    where: tuple[ColumnElement[bool], ...]
+    where: tuple[ColumnElement[bool], ...] = ()
     """The conditions that the rows meet."""
 
     @classmethod
-    def of(cls, table: Table, *where: ColumnElement[bool], **computed: ColumnElement[Any]) -> Self:
-        """Restrict a table, and add columns to its own."""
-        return cls(dict(table.c.items()) | {k: v.label(k) for k, v in computed.items()}, where)
+    def of(cls, table: Table, **computed: ColumnElement[Any]) -> Self:
+        """Add columns to a table's."""
+        return cls(dict(table.c.items()) | {k: v.label(k) for k, v in computed.items()})
 
 
 def select_records(view: View, record: type[Any], *where: ColumnElement[bool]) -> Select[Any]:

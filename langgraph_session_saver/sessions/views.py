@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, case, func, select
 
@@ -13,31 +13,45 @@ from langgraph_session_saver.sessions.records import View
 from langgraph_session_saver.storage.threads import is_owned, owner_params
 
 
-class Views:
+class Views(NamedTuple):
     """The views of a database's tables, by their names in `Tables`.
 
     A repository reads from these only, so that a method of a saver for an owner cannot forget
     whose rows it may see.
     """
 
-    def __init__(self, tables: Tables, owner_id: str | None) -> None:
-        s, t = tables.sessions, tables.threads
-        own_sessions: list[ColumnElement[bool]] = []
-        own_threads: list[ColumnElement[bool]] = []
-        if owner_id is not None:
-            own_sessions.append(s.c.owner_id == owner_id)
-            own_threads.append(is_owned(tables, owner_params(owner_id, is_limited=True)))
-        self.sessions = View.of(s, *own_sessions, **_thread_status(tables))
-        self.threads = View.of(t, *own_threads, **_of_session(tables))
-        ids = select(s.c.id).where(*own_sessions)
-        self.messages, self.versions, self.token_usage, self.errors = (
-            View.of(table, *([] if owner_id is None else [table.c.session_id.in_(ids)]))
-            for table in (tables.messages, tables.versions, tables.token_usage, tables.errors)
-        )
+    sessions: View
+    threads: View
+    messages: View
+    versions: View
+    token_usage: View
+    errors: View
 
 
-views_of = lru_cache(maxsize=256)(Views)
-"""The views of tables for an owner, made once."""
+@lru_cache(maxsize=64)
+def _all_rows(tables: Tables) -> Views:
+    children = (tables.messages, tables.versions, tables.token_usage, tables.errors)
+    return Views(
+        View.of(tables.sessions, **_thread_status(tables)),
+        View.of(tables.threads, **_of_session(tables)),
+        *map(View.of, children),
+    )
+
+
+@lru_cache(maxsize=256)
+def views_of(tables: Tables, owner_id: str | None) -> Views:
+    """The views of tables, limited to an owner's rows unless that is None."""
+    views, s = _all_rows(tables), tables.sessions.c
+    if owner_id is None:
+        return views
+    is_own = s.owner_id == owner_id
+    own_ids = select(s.id).where(is_own)
+    sessions, threads, *children = views
+    return Views(
+        sessions._replace(where=(is_own,)),
+        threads._replace(where=(is_owned(tables, owner_params(owner_id, is_limited=True)),)),
+        *(view._replace(where=(view.c["session_id"].in_(own_ids),)) for view in children),
+    )
 
 
 def _thread_status(tables: Tables) -> dict[str, ColumnElement[Any]]:
