@@ -5,6 +5,7 @@ SessionSaverError
 │   └── AmbiguousIdError                     the start of an id that several ids have
 ├── SessionConflictError (ValueError)        a call names another session than the thread's
 │   └── AccessDeniedError (PermissionError)  the thread or session belongs to another owner
+├── ThreadConflictError (RuntimeError)       another run has continued the thread (single_writer)
 ├── CheckpointNotFoundError (LookupError)    no such checkpoint
 ├── ThreadNotFoundError (LookupError)        no such thread
 ├── SessionNotFoundError (LookupError)       no such session
@@ -57,6 +58,10 @@ class AccessDeniedError(SessionConflictError, PermissionError):
 
     The message names no owner.
     """
+
+
+class ThreadConflictError(SessionSaverError, RuntimeError):
+    """Another run has continued a thread of a saver with `single_writer`; nothing was written."""
 
 
 class CheckpointNotFoundError(SessionSaverError, LookupError):

@@ -74,6 +74,9 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         keep_last: Number of root checkpoints that each thread keeps, with all that they need;
             default all.
         keep_versions: Number of pages that each session keeps, besides pinned ones; default all.
+        single_writer: Whether of runs that overlap on a thread only one goes on: a step that does
+            not follow the thread's newest checkpoint raises `ThreadConflictError`. By default all
+            go on, as forks.
         auto_setup: Whether the first use creates missing tables; if False, it only verifies them.
         retry_for: Seconds that a transient failure is retried for, such as a failover or a
             restart of the server; 0 is no retry.
@@ -100,6 +103,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         table_prefix: str = "",
         keep_last: int | None = None,
         keep_versions: int | None = None,
+        single_writer: bool = False,
         auto_setup: bool = True,
         retry_for: float = RETRY_SECONDS,
         cache_bytes: int = CACHE_BYTES,
@@ -132,6 +136,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             auto_setup=auto_setup,
             keep_last=check_count("keep_last", keep_last),
             keep_versions=check_count("keep_versions", keep_versions),
+            single_writer=single_writer,
             cache_bytes=check_number("cache_bytes", cache_bytes, sys.maxsize),
             redact=redact,
             shows_state=projections is not False or not encrypts,
@@ -239,6 +244,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
             InvalidConfigError: An id is missing, too long or not storable.
             SessionConflictError: The thread belongs to another session or owner.
             CheckpointNotFoundError: The run was started from a checkpoint that does not exist.
+            ThreadConflictError: Another run has continued the thread, with `single_writer`.
             ClockError: The id sorts before the parent's: the host's clock is behind.
             SerializationError: The serde cannot serialise a channel's value.
             ValueTooLargeError: A channel's value exceeds the database's limit.

@@ -46,6 +46,7 @@ class Context:
         auto_setup: bool,
         keep_last: int | None = None,
         keep_versions: int | None = None,
+        single_writer: bool = False,
         cache_bytes: int = CACHE_BYTES,
         redact: Iterable[str] = SECRET_KEYS,
         shows_state: bool = True,
@@ -63,6 +64,7 @@ class Context:
         self.shows_state = shows_state
         """Whether columns may show, in clear, what belongs to a graph's state."""
         self.keep_last = keep_last
+        self.single_writer = single_writer
         self.checks_clock = True
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
@@ -132,10 +134,10 @@ class Context:
     def for_import(self) -> Context:
         """A context with the same caches, for checkpoints as another saver has them.
 
-        A put does not apply `keep_last`, and takes ids in whatever order they are.
+        A put does not apply `keep_last`, and takes ids and branches in whatever order they are.
         """
         context = copy(self)
-        context.keep_last, context.checks_clock = None, False
+        context.keep_last, context.checks_clock, context.single_writer = None, False, False
         return context
 
     def for_owner(self, owner_id: str) -> Context:

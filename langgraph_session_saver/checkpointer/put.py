@@ -38,6 +38,7 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     ProjectionError,
     SessionConflictError,
+    ThreadConflictError,
 )
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
@@ -111,7 +112,7 @@ class CheckpointWriter:
         if not (yield from self._store_in_batch(put)):
             try:
                 put = yield from self._store_locked(put)
-            except SessionConflictError:
+            except (SessionConflictError, ThreadConflictError):
                 # What `put` noted of it would pass for the checkpoint that another has stored.
                 self._context.known_checkpoints.facts.forget(new.key)
                 self._context.known_deltas.forget(new.key)
@@ -127,6 +128,8 @@ class CheckpointWriter:
         thread, threads = new.place.thread, context.known_threads
         head = threads.head(thread)
         if head is None or not _only_adds(put, head):
+            return False
+        if context.single_writer and not _continues(new, head):
             return False
         thinned, revision = None, new_revision()
         if context.keep_last is not None:
@@ -208,6 +211,8 @@ class CheckpointWriter:
         """
         context, thread = self._context, put.new.place.thread
         was = context.storage.threads.lock(conn, thread, put.new.time)
+        if context.single_writer and not _continues(put.new, was):
+            raise _overtaken(put.new, was)
         values = _thread_values(put.new, was, new_revision(was.revision))
         if _only_adds(put, was) and context.storage.batches.run(
             conn, self._batch(put, was, values)
@@ -388,6 +393,21 @@ def _only_adds(put: _Put, head: Head) -> bool:
         return False
     return changes is None or (
         changes.base == head.checkpoint_id and changes.only_adds and changes.all_messages is None
+    )
+
+
+def _continues(new: NewCheckpoint, head: Head) -> bool:
+    """Whether a checkpoint follows the thread's newest one, or is a fork made on purpose."""
+    if not new.place.is_root or new.metadata.get("source") in {"update", "fork"}:
+        return True
+    return head.checkpoint_id in {None, new.place.checkpoint_id, new.id}
+
+
+def _overtaken(new: NewCheckpoint, head: Head) -> ThreadConflictError:
+    return ThreadConflictError(
+        f"thread {new.place.thread.thread_id!r} was continued by another run, which saved "
+        f"checkpoint {head.checkpoint_id!r}, while this one ran from {new.place.checkpoint_id!r}: "
+        f"{new.name()} was not saved. Run the thread again, or leave single_writer out to keep both"
     )
 
 
