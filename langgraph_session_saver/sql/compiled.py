@@ -209,20 +209,21 @@ def execute(
     Raises:
         DBAPIError: What the driver raised, in SQLAlchemy's wrapping.
     """
-    if is_observed(conn):
-        result = conn.exec_driver_sql(sql, bound)
-        return (result.fetchall() if result.returns_rows else ()), result.rowcount
-    cursor: Any = conn.connection.cursor()
+    result = conn.exec_driver_sql(sql, bound) if is_observed(conn) else None
+    if result is not None and not result.returns_rows:
+        return (), result.rowcount
+    cursor: Any = conn.connection.cursor() if result is None else result.cursor
     try:
-        (cursor.executemany if many else cursor.execute)(sql, bound)
+        if result is None:
+            (cursor.executemany if many else cursor.execute)(sql, bound)
         found = (cursor.fetchall() if cursor.description else ()), cursor.rowcount
+        cursor.close()  # A block may fail after its rows. SQLAlchemy's own close would not tell.
     except conn.dialect.loaded_dbapi.Error as exc:
         raise _wrapped(conn, sql, exc) from exc
     except BaseException as exc:  # a signal's handler raised, or a task was cancelled
         if conn.dialect.driver not in _UNINTERRUPTED_DRIVERS:
             conn.invalidate(exc)  # the server's answer may still be on its way
         raise
-    cursor.close()
     return found
 
 

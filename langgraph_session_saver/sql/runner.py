@@ -220,18 +220,13 @@ class Runner:
         with conn:
             if call is not None:
                 call.set_waiting(is_waiting=False)
-            self._keep_schemas(conn)
-            return self._execute(conn, operation, kind)
+            return self._use(conn, operation, kind)
 
     async def _aconnected(self, operation: Operation[T], kind: Kind) -> T:
         """As `_connected`. A task that is cancelled waits for the operation, not for the pool."""
         self._refuse_closed()
         self._refuse_other_loop()
         call = Call()
-
-        def execute(sync_conn: Connection) -> T:
-            self._keep_schemas(sync_conn)
-            return self._execute(sync_conn, operation, kind)
 
         async def use() -> T:
             # A connection that is being made is waited for: left half made, it would stay open.
@@ -243,11 +238,21 @@ class Runner:
             self._reached = True
             try:
                 call.set_waiting(is_waiting=False)
-                return await conn.run_sync(execute)
+                return await conn.run_sync(self._use, operation, kind)
             finally:
                 await conn.close()
 
         return await finish(use(), call)
+
+    def _use(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
+        """Run an operation on a connection of the pool, which may lead to a wrong server."""
+        self._keep_schemas(conn)
+        try:
+            return self._execute(conn, operation, kind)
+        except DBAPIError as exc:
+            if self.dialect.is_wrong_server(exc):
+                conn.invalidate(exc)  # the retry connects anew
+            raise
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
         if kind in _READS:

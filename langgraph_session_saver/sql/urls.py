@@ -209,7 +209,10 @@ def _how_to_install(url: URL, exc: ImportError) -> str:
 
 
 def address_of(url: URL) -> str:
-    """The host, port and database of a URL, without user, password and options."""
+    """The hosts, port and database of a URL, without user, password and other options."""
+    hosts = url.query.get("host")
+    if hosts and not url.host:
+        return f"{hosts if isinstance(hosts, str) else ','.join(hosts)}/{url.database or ''}"
     if not url.host:
         return str(url.database or ":memory:")
     port = f":{url.port}" if url.port else ""

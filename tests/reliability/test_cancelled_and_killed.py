@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, NullPool, text
+from sqlalchemy import NullPool
 
 from langgraph_session_saver import SessionSaver
+from tests.support.acknowledged import disagreeing, lost
 from tests.support.backends import Backend
-from tests.support.cancelling import digest
 from tests.support.drivers import ASYNC_DRIVERS, url_of
-from tests.support.workloads import on
 from tests.support.zygote import Zygote
 
 ROUNDS = 15
@@ -26,17 +25,6 @@ SAVED_BEFORE_KILL = 10
 """A child is killed after so many checkpoints or fewer, drawn at random …"""
 SECONDS_MORE = 0.03
 """… and up to so long after that."""
-
-NEWEST = """
-SELECT t.thread_id,
-       (SELECT max(c.checkpoint_id) FROM session_checkpoints c
-        WHERE c.thread_key = t.thread_key AND c.checkpoint_ns = '') AS newest,
-       s.checkpoint_id AS current,
-       (SELECT v.html FROM versions v
-        WHERE v.session_id = s.id AND v.version = s.current_version) AS html
-FROM session_threads t JOIN sessions s ON s.id = t.session_id
-"""
-"""Each thread's newest checkpoint and current page, as one statement sees them."""
 
 EITHER_ENGINE = pytest.mark.parametrize("is_own", [True, False], ids=["own", "callers"])
 
@@ -107,33 +95,3 @@ def kill_one(
     assert lost(reader, [line for line in told if "saved" in line]) == []
     assert disagreeing(database.outside, reader) == []
     return told
-
-
-def lost(reader: SessionSaver, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Acknowledged checkpoints that are not there, or not as they were."""
-    missing = []
-    for line in saved:
-        config = on(line["thread"])
-        config["configurable"] |= {"checkpoint_id": line["saved"], "checkpoint_ns": ""}
-        found = reader.get_tuple(config)
-        if found is None or digest(found.checkpoint["channel_values"]) != line["digest"]:
-            missing.append(line)
-    return missing
-
-
-def disagreeing(engine: Engine, reader: SessionSaver) -> list[Any]:
-    """Threads whose newest checkpoint and rows differ."""
-    with engine.connect() as conn:
-        rows = conn.execute(text(NEWEST)).all()
-    return [row for row in rows if not _agrees(reader, row)]
-
-
-def _agrees(reader: SessionSaver, row: Any) -> bool:
-    config = on(row.thread_id)
-    config["configurable"] |= {"checkpoint_id": row.newest, "checkpoint_ns": ""}
-    found = reader.get_tuple(config)
-    if found is None:
-        return bool(row.newest is None)
-    # A run that is resumed from before the first page has none: its session keeps that page.
-    html = found.checkpoint["channel_values"].get("html", row.html)
-    return bool(row.newest == row.current and row.html == html)

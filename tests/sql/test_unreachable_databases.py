@@ -43,6 +43,16 @@ async def test_a_database_that_is_down_is_named_by_host_and_port_without_a_passw
     assert "never-to-be-shown" not in told
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_all_hosts_of_a_database_that_is_down_are_named(driver: str) -> None:
+    hosts = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    url = f"postgresql+{driver}://me:never-to-be-shown@/db?host={hosts[0]}&host={hosts[1]}"
+    async with SessionSaver.from_conn_string(url) as saver:
+        with pytest.raises(DatabaseUnavailableError, match=f"at {','.join(hosts)}/db") as caught:
+            await saver.aget_tuple(on("1"))
+    assert "never-to-be-shown" not in str(caught.value)
+
+
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
 @pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
 async def test_a_wrong_password_is_not_shown(backend: Backend, driver: str) -> None:

@@ -51,6 +51,8 @@ class Dialect:
     transient_codes: frozenset[int] = frozenset()
     full_states: frozenset[str] = frozenset()
     full_codes: frozenset[int] = frozenset()
+    wrong_server: str | int | None = None
+    """The state or code of a server that is up, and from which another has taken over."""
     single_writer = False
     keeps_types = True
     """Whether a column holds only values of its declared type."""
@@ -175,6 +177,11 @@ class Dialect:
         if not isinstance(exc, DBAPIError):
             return False
         return sqlstate(exc.orig) in self.full_states or _code(exc.orig) in self.full_codes
+
+    def is_wrong_server(self, exc: DBAPIError) -> bool:
+        """Whether a new connection may lead to a server that takes the statement."""
+        found = (sqlstate(exc.orig), _code(exc.orig))
+        return self.wrong_server is not None and self.wrong_server in found
 
     def cannot_open(self, exc: BaseException) -> bool:
         """Whether the database is a file that cannot be opened."""

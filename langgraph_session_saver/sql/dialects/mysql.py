@@ -35,6 +35,7 @@ class MySQL(Dialect):
     reports_inserts = False
     transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
     full_codes = frozenset({1021, 1114})
+    wrong_server = 1047  # a Galera node without a quorum
     sizes_are = "estimates, by information_schema"
     sizes_query = (
         "SELECT table_name, data_length + index_length FROM information_schema.tables "

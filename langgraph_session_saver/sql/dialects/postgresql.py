@@ -49,6 +49,7 @@ class PostgreSQL(Dialect):
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     full_states = frozenset({"53100"})
+    wrong_server = "25006"  # read-only: demoted, or a standby
     most_bytes = (1 << 29) - (1 << 20)  # half of a field's 1 GiB: a text protocol doubles the size
     # Unlike `version()`, without the compiler's name.
     version_query = "SELECT concat('PostgreSQL ', current_setting('server_version'))"
