@@ -305,7 +305,9 @@ class Runner:
         if kind == "probe" or not self.retry_for or not self._is_transient(exc):
             return False
         # Deadlocks and busy files are part of ordinary work, and lost servers are not.
-        is_lost = isinstance(exc, UnreachableError) or getattr(exc, "connection_invalidated", False)
+        is_lost = not self.dialect.single_writer and (
+            isinstance(exc, UnreachableError) or getattr(exc, "connection_invalidated", False)
+        )
         url = self.sync_engine.url
         logger.log(
             logging.WARNING if is_lost else logging.INFO,
