@@ -10,7 +10,7 @@ import logging
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, LargeBinary
@@ -244,13 +244,15 @@ def is_observed(conn: Connection) -> bool:
     engine, dialect = conn.engine, conn.dialect
     if conn._has_events or engine._has_events:  # noqa: SLF001
         return True
-    if dialect._has_events and any(getattr(dialect.dispatch, name) for name in _DIALECT_EVENTS):  # noqa: SLF001
+    if dialect._has_events and any(_statement_listeners(dialect.dispatch)):  # noqa: SLF001
         return True
     return engine.logger.isEnabledFor(logging.INFO)
 
 
-_DIALECT_EVENTS = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
-"""SQLAlchemy's events of a dialect that happen with a statement."""
+_statement_listeners = attrgetter(
+    "do_execute", "do_execute_no_params", "do_executemany", "handle_error"
+)
+"""The listeners of a dialect that are told of statements."""
 
 
 def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:

@@ -54,9 +54,9 @@ STEPS = 10
 
 def invoke(saver: SessionSaver, program: Program) -> None:
     """Run a program on a new thread."""
-    graph = program.builder.compile(checkpointer=saver)
+    graph, config = program.builder.compile(checkpointer=saver), _config(program)
     for given in program.inputs:
-        graph.invoke(given, _config(program), durability="sync")
+        graph.invoke(given, config, durability="sync")
 
 
 def _config(program: Program) -> Any:
