@@ -38,8 +38,6 @@ class DeltaValues(NamedTuple):
         """The checkpoint with these values for its projections."""
         if not self.values:
             return new
-        if not self.values:
-            return new
         return new._replace(delta_values={c: one.value for c, one in self.values.items()})
 
 

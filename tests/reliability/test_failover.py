@@ -18,8 +18,7 @@ from tests.support.acknowledged import (
     noting_savers,
     run_graphs,
 )
-from tests.support.clusters import PostgreSQLCluster
-from tests.support.servers import BackendMissingError
+from tests.support.clusters import PostgreSQLCluster, running
 from tests.support.workloads import asked, build_graph, on
 
 DRIVERS = ["psycopg", "psycopg_async", "asyncpg"]
@@ -30,15 +29,8 @@ SAVED_BETWEEN = 20
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[PostgreSQLCluster]:
     """Three servers that the tests of this module share; skips where PostgreSQL is missing."""
-    try:
-        cluster = PostgreSQLCluster()
-    except BackendMissingError as error:
-        pytest.skip(str(error))
-    try:
-        cluster.start()
+    with running(PostgreSQLCluster) as cluster:
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.fixture

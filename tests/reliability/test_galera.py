@@ -21,9 +21,8 @@ from tests.support.acknowledged import (
     noting_savers,
     run_graphs,
 )
-from tests.support.clusters import GaleraCluster, GaleraNode
+from tests.support.clusters import GaleraCluster, GaleraNode, running
 from tests.support.rows import chain, config
-from tests.support.servers import BackendMissingError
 
 BOTH = (False, True)
 FACES = pytest.mark.parametrize("is_async", BOTH, ids=["sync", "async"])
@@ -38,15 +37,8 @@ HEAVY_SAVED, HEAVY_KILLS = 1000, 10
 @pytest.fixture(scope="module")
 def lasting_cluster() -> Iterator[GaleraCluster]:
     """Three nodes that the tests of this module share; skips where Galera is not installed."""
-    try:
-        cluster = GaleraCluster()
-    except BackendMissingError as error:
-        pytest.skip(str(error))
-    try:
-        cluster.start()
+    with running(GaleraCluster) as cluster:
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.fixture

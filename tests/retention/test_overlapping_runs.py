@@ -106,14 +106,19 @@ async def test_runs_that_take_each_step_together_all_end(
     assert await asyncio.gather(*calls) == [[f"{name}{n}" for n in range(turns)] for name in "abc"]
 
 
+async def overtake(saver: Any) -> Any:
+    """Save a run's checkpoint after another run's newer one; returns its config."""
+    start = await put(saver, 1, {"note": 1})
+    await put(saver, 3, {"note": 3}, start)
+    return await put(saver, 2, {"note": 2, "branch:to:next": None}, start)
+
+
 async def test_a_checkpoint_of_an_overtaken_run_is_read_by_its_id_and_not_listed(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=1)
-    start = await put(saver, 1, {"note": 1})
-    await put(saver, 3, {"note": 3}, start)
 
-    overtaken = await put(saver, 2, {"note": 2, "branch:to:next": None}, start)
+    overtaken = await overtake(saver)
 
     found = await saver.aget_tuple(overtaken)
     assert found is not None
@@ -125,9 +130,7 @@ async def test_an_overtaken_run_leaves_nothing_when_it_has_ended(
     make_saver: SaverFactory, sql: Sql
 ) -> None:
     saver = make_saver(keep_last=1)
-    start = await put(saver, 1, {"note": 1})
-    await put(saver, 3, {"note": 3}, start)
-    overtaken = await put(saver, 2, {"note": 2, "branch:to:next": None}, start)
+    overtaken = await overtake(saver)
 
     await put(saver, 4, {"note": 4}, overtaken)
 

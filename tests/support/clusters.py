@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pymysql
+import pytest
 from sqlalchemy import URL
 
 from tests.support.servers import (
@@ -265,3 +266,20 @@ class PostgreSQLCluster:
             if not node.running:
                 node.follow(self.primary)
         self.primary.wait_for_standbys(2)
+
+
+C = TypeVar("C", GaleraCluster, PostgreSQLCluster)
+
+
+@contextmanager
+def running(kind: type[C]) -> Iterator[C]:
+    """Start a cluster, and close it in the end; skips the test where it is not installed."""
+    try:
+        cluster = kind()
+    except BackendMissingError as error:
+        pytest.skip(str(error))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
