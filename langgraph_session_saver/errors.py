@@ -5,6 +5,7 @@ SessionSaverError
 │   └── AmbiguousIdError                     the start of an id that several ids have
 ├── SessionConflictError (ValueError)        a call names another session than the thread's
 │   └── AccessDeniedError (PermissionError)  the thread or session belongs to another owner
+├── SessionDeletedError (LookupError)        a step of a thread whose session is soft-deleted
 ├── ThreadConflictError (RuntimeError)       another run has continued the thread (single_writer)
 ├── CheckpointNotFoundError (LookupError)    no such checkpoint
 ├── ThreadNotFoundError (LookupError)        no such thread
@@ -22,7 +23,7 @@ SessionSaverError
 ├── PoolExhaustedError (TimeoutError)        all connections of an engine's pool are in use
 ├── DatabaseError (RuntimeError)             any other error of the database
 ├── DriverNotInstalledError (ImportError)    the URL's driver cannot be imported
-├── StoragePermissionError (PermissionError) a database file that cannot be opened or written
+├── StoragePermissionError (PermissionError) a read-only database, or a missing privilege
 ├── StorageFullError (OSError)               no space for what a call stores
 ├── NotABackupError (ValueError)             a file that is not a backup
 │   ├── DamagedBackupError                   a backup that was cut off or changed
@@ -33,6 +34,7 @@ SessionSaverError
 ├── SchemaError (RuntimeError)               missing, foreign or newer tables
 ├── NotConfirmedError (ValueError)           a destructive call without its confirmation
 ├── WrongFaceError (RuntimeError)            a sync call where only an async one works
+├── NestedCallError (RuntimeError)           a write to SQLite from within another of its thread
 └── WrongLoopError (RuntimeError)            an event loop that an AsyncEngine does not belong to
 """
 
@@ -58,6 +60,10 @@ class AccessDeniedError(SessionConflictError, PermissionError):
 
     The message names no owner.
     """
+
+
+class SessionDeletedError(SessionSaverError, LookupError):
+    """A thread's session is soft-deleted, and takes no further steps; nothing was written."""
 
 
 class ThreadConflictError(SessionSaverError, RuntimeError):
@@ -125,7 +131,10 @@ class DriverNotInstalledError(SessionSaverError, ImportError):
 
 
 class StoragePermissionError(SessionSaverError, PermissionError):
-    """The database file or its directory cannot be written."""
+    """The database cannot be written: it is read-only, or its user lacks a privilege.
+
+    Of SQLite, the file or its directory. Nothing was written.
+    """
 
 
 class StorageFullError(SessionSaverError, OSError):
@@ -174,6 +183,13 @@ class SessionNotFoundError(SessionSaverError, LookupError):
 
 class VersionNotFoundError(SessionSaverError, LookupError):
     """The session has no page with this number."""
+
+
+class NestedCallError(SessionSaverError, RuntimeError):
+    """A write to SQLite was called from within another write of the same thread.
+
+    SQLite has one writer, so the call would wait for itself. Nothing of it was written.
+    """
 
 
 class WrongLoopError(SessionSaverError, RuntimeError):

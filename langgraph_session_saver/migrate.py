@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from alembic.operations import Operations
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, column, func, inspect, or_, select, table
@@ -178,9 +177,14 @@ def check(
 # -- in an application's own Alembic environment -------------------------------------------------
 
 
-def include(
-    context: EnvironmentContext, *, schema: str | None = None, table_prefix: str = ""
-) -> None:
+class AlembicContext(Protocol):
+    """What `alembic.context` and an `EnvironmentContext` have in common."""
+
+    def get_context(self) -> MigrationContext:
+        """The context of the migration that runs."""
+
+
+def include(context: AlembicContext, *, schema: str | None = None, table_prefix: str = "") -> None:
     """Upgrade the package's tables together with an application's; call it in its `env.py`.
 
     Does nothing for Alembic's other commands. In offline mode (`--sql`) it writes a comment that

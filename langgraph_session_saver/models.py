@@ -4,6 +4,8 @@
 `models_for` gives the models of another schema or prefix. The rows are those that graph steps and
 `saver.sessions` read and write. SQLAlchemy takes each column from the declared table; the
 annotations give it a type for type checkers.
+
+`Id`, `Json` and `UTCDateTime` are the tables' column types, for tables of an application's own.
 """
 
 from __future__ import annotations
@@ -17,10 +19,26 @@ from uuid import uuid4
 from sqlalchemy import inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, relationship
 
+from langgraph_session_saver.schema.column_types import Id, Json, UTCDateTime
 from langgraph_session_saver.schema.tables import Tables, build_tables
 
 if TYPE_CHECKING:
     from langgraph_session_saver import models  # noqa: PLW0406 - for fields named like models
+
+__all__ = [
+    "Base",
+    "Id",
+    "Json",
+    "Message",
+    "Models",
+    "Session",
+    "SessionError",
+    "Thread",
+    "TokenUsage",
+    "UTCDateTime",
+    "Version",
+    "models_for",
+]
 
 _WITHOUT_KEYS = {"exclude_properties": ["thread_key", "row_key"]}
 """The keys of projected rows are the saver's own."""

@@ -147,27 +147,26 @@ class SecretKeys:
             return type(value)(map(self._without_secrets, value))
         return value
 
+    def redacted(self, text: str) -> str:
+        """A text with the values of these keys, and what looks like a credential, replaced."""
+        text = _URL.sub(r"\1***@", text)
+        text = _COOKIES.sub(rf"\1 {REDACTED}", text)
+        text = self._without_values(text)
+        text = _BEARER.sub(rf"\1{REDACTED}", text)
+        return _KEY_FORMATS.sub(REDACTED, text)
 
-_DEFAULT = SecretKeys()
+    def _without_values(self, text: str) -> str:
+        """Replace the values that follow these keys."""
+        parts, at = [], 0
+        for key in _KEY.finditer(text):
+            if key.start() < at or not self.match(key[1]):
+                continue
+            if value := _VALUE.match(text, key.end()):
+                quote = value["quote"] or ""
+                parts += [text[at : key.end()], quote, REDACTED, quote]
+                at = value.end()
+        return "".join(parts) + text[at:]
 
 
-def without_credentials(text: str) -> str:
-    """A text with the values of secret keys, and what looks like a credential, replaced."""
-    text = _URL.sub(r"\1***@", text)
-    text = _COOKIES.sub(rf"\1 {REDACTED}", text)
-    text = _without_values(text)
-    text = _BEARER.sub(rf"\1{REDACTED}", text)
-    return _KEY_FORMATS.sub(REDACTED, text)
-
-
-def _without_values(text: str) -> str:
-    """Replace the values that follow secret keys."""
-    parts, at = [], 0
-    for key in _KEY.finditer(text):
-        if key.start() < at or not _DEFAULT.match(key[1]):
-            continue
-        if value := _VALUE.match(text, key.end()):
-            quote = value["quote"] or ""
-            parts += [text[at : key.end()], quote, REDACTED, quote]
-            at = value.end()
-    return "".join(parts) + text[at:]
+without_credentials = SecretKeys().redacted
+"""For texts that belong to no saver: the default keys."""

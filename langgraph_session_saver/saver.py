@@ -83,7 +83,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         cache_bytes: Byte limit of the values and messages that are kept in memory, so that a step
             stores and serialises what changed without a read.
         redact: Keys of `configurable` and of metadata that are not stored, such as `api_key`, which
-            stands for `apiKey` and `openai_api_key` too. Add keys with `[*SECRET_KEYS, "account"]`.
+            stands for `apiKey` and `openai_api_key` too. The texts of errors do not show their
+            values. Add keys with `[*SECRET_KEYS, "account"]`.
         require_encryption: Whether to refuse a serde that does not encrypt, and stored values that
             are not encrypted. Without it, an encrypting serde also reads what is stored in clear.
 
@@ -243,6 +244,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
         Raises:
             InvalidConfigError: An id is missing, too long or not storable.
             SessionConflictError: The thread belongs to another session or owner.
+            SessionDeletedError: The thread's session is soft-deleted.
             CheckpointNotFoundError: The run was started from a checkpoint that does not exist.
             ThreadConflictError: Another run has continued the thread, with `single_writer`.
             ClockError: The id sorts before the parent's: the host's clock is behind.
@@ -271,6 +273,8 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
 
         Raises:
             InvalidConfigError: An id or a channel name is missing, too long or not storable.
+            SessionConflictError: The thread belongs to another session or owner.
+            SessionDeletedError: The thread's session is soft-deleted.
             SerializationError: The serde cannot serialise a value.
             ProjectionError: A value does not validate, with `on_projection_error="raise"`.
         """
@@ -383,7 +387,7 @@ class SessionSaver(InspectionMethods, TransferMethods, BaseCheckpointSaver[str])
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, with its history, its pending writes and its times.
 
-        A missing source copies nothing.
+        A copy is one transaction: if it is cut off, there is none. A missing source copies nothing.
         """
         return self._run(
             self._maintenance.copy_thread(self.serde, source_thread_id, target_thread_id)

@@ -12,9 +12,10 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import make_url
 
 from langgraph_session_saver import SessionSaver
@@ -33,6 +34,11 @@ from tests.support.servers import (
 )
 from tests.support.zygote import Zygote
 
+pytest.register_assert_rewrite("tests.support.compare_rows")
+# Other work on the machine makes an example slow, and each run has the same examples.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
+
 DATABASES = pytest.StashKey[Databases]()
 MISSING = pytest.StashKey[dict[str, str]]()
 MakeBackend: TypeAlias = Callable[[BackendName], Backend]
@@ -43,6 +49,7 @@ LONG = {
     "test_differential.py",
     "test_kill.py",
     "test_retention_differential.py",
+    "test_soak.py",
 }
 REPORTED_PACKAGES = ("sqlalchemy", "langgraph", "langgraph-checkpoint")
 
@@ -123,8 +130,14 @@ def pytest_terminal_summary(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first, so that the workers end at about the same time."""
+    """Run the longest tests first, so that the workers end at about the same time.
+
+    Heavy tests may take hours: `timeout`, which ends a test that hangs, does not apply to them.
+    """
     items.sort(key=lambda item: item.path.name not in LONG)
+    for item in items:
+        if item.get_closest_marker("heavy"):
+            item.add_marker(pytest.mark.timeout(0))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -185,13 +198,18 @@ def _make_backend(
     try:
         backend = made.enter_context(context)
     except BackendMissingError as error:
-        config.stash[MISSING][name] = str(error)
-        reason = f"{name} is missing: {error}"
-        if config.getoption("--require-backends"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        report_missing(config, name, str(error))
     made.callback(backend.log.dispose)
     return backend
+
+
+def report_missing(config: pytest.Config, name: str, why: str) -> NoReturn:
+    """Skip a test for what this machine cannot offer, or fail it with `--require-backends`."""
+    config.stash[MISSING][name] = why
+    reason = f"{name} is missing: {why}"
+    if config.getoption("--require-backends"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

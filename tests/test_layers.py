@@ -14,7 +14,7 @@ ROOT = Path(langgraph_session_saver.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("redaction", "validation"),
+    ("log", "redaction", "validation"),
     ("sql", "encoding"),
     ("schema",),
     ("migrate", "models", "projection", "retention"),

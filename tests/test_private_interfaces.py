@@ -88,6 +88,16 @@ def max_overflow() -> None:
     assert QueuePool(lambda: None, max_overflow=7)._max_overflow == 7  # type: ignore[arg-type]
 
 
+def invalidate_pool() -> None:
+    engine = create_engine("sqlite://", poolclass=QueuePool)
+    with engine.connect() as lost, engine.connect() as resting:
+        was = resting.connection.dbapi_connection
+        resting.close()
+        engine.pool._invalidate(lost.connection)
+    with engine.connect() as conn:
+        assert conn.connection.dbapi_connection is not was
+
+
 # -- Alembic ------------------------------------------------------------------------------------
 
 
@@ -242,6 +252,11 @@ USES = (
     Use(
         "sqlalchemy", "QueuePool", "_max_overflow", ("sql",),
         "to tell whether a pool holds more than one connection", max_overflow,
+    ),
+    Use(
+        "sqlalchemy", "Pool", "_invalidate", ("sql",),
+        "to give up all resting connections when one is lost, as `Connection` does",
+        invalidate_pool,
     ),
     Use(
         "alembic", "ScriptDirectory", "_upgrade_revs", ("migrate",),

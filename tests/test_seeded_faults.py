@@ -198,7 +198,7 @@ FAULTS = [
     Fault(
         "what projections refuse is stored under the policy raise",
         "checkpointer/put_writes.py",
-        "            check_writes(context.projector.projections, writes)\n",
+        "            check_writes(context.projector.projections, writes, context.secret_keys)\n",
         "",
         "tests/projection/test_invalid_values.py",
     ),

@@ -14,6 +14,7 @@ from langgraph_session_saver.checkpointer.known_deltas import KnownDeltas
 from langgraph_session_saver.encoding.caches import CACHE_BYTES, BlobCache, LRUCache
 from langgraph_session_saver.encoding.keys import CheckpointKey, ThreadRef, check_owner
 from langgraph_session_saver.encoding.messages import MessageListDecoder, MessageListEncoder
+from langgraph_session_saver.encoding.pieces import PIECE_BYTES, most_bytes
 from langgraph_session_saver.errors import AccessDeniedError, SchemaError, ValueTooLargeError
 from langgraph_session_saver.projection.pricing import Pricing
 from langgraph_session_saver.projection.project import ProjectedState, Projector
@@ -56,11 +57,11 @@ class Context:
         self.storage = storage
         self.tables = storage.tables
         self.dialect = storage.dialect
-        self.projector = Projector(projections, pricing, self.tables.sessions)
+        self.secret_keys = SecretKeys(redact)
+        self.projector = Projector(projections, pricing, self.tables.sessions, self.secret_keys)
         self.projected = ProjectedRows(storage, keep_versions)
         self.policy: Policy = policy
         self.records_errors = any(isinstance(p, ErrorRows) for p in projections)
-        self.secret_keys = SecretKeys(redact)
         self.shows_state = shows_state
         """Whether columns may show, in clear, what belongs to a graph's state."""
         self.keep_last = keep_last
@@ -68,7 +69,7 @@ class Context:
         self.checks_clock = True
         self.auto_setup = auto_setup
         self.value_limit: int | None = None
-        """Bytes that the database takes in one value; None until the tables were checked."""
+        """Bytes that the database takes in one row; None until the tables were checked."""
         self.blob_cache = BlobCache(cache_bytes // 2)
         self.message_encoder = MessageListEncoder(cache_bytes // 4)
         self.message_decoder = MessageListDecoder()
@@ -117,16 +118,27 @@ class Context:
             )
         self.value_limit = self.dialect.value_limit(conn)
 
-    def check_size(self, data: bytes, what: Callable[[], str]) -> bytes:
+    @property
+    def piece_bytes(self) -> int:
+        """The bytes of a row, of which larger values take several."""
+        return PIECE_BYTES if self.value_limit is None else min(self.value_limit, PIECE_BYTES)
+
+    def check_size(self, data: bytes, what: Callable[[], str], *, in_pieces: bool = False) -> bytes:
         """Check that the database takes a value of this size, and return the value.
+
+        Args:
+            data: The value.
+            what: Its name in the error.
+            in_pieces: Whether it can be stored in pieces.
 
         Raises:
             ValueTooLargeError: It does not.
         """
-        if self.value_limit is not None and len(data) > self.value_limit:
+        limit = most_bytes(self.piece_bytes) if in_pieces else self.value_limit
+        if limit is not None and len(data) > limit:
             raise ValueTooLargeError(
                 f"{what()} takes {len(data):,} bytes, and this database takes at most "
-                f"{self.value_limit:,}. Nothing was written: store such values elsewhere and a "
+                f"{limit:,}. Nothing was written: store such values elsewhere and a "
                 "link in the state, or raise the server's limit (MySQL: max_allowed_packet)"
             )
         return data

@@ -88,7 +88,9 @@ def _reduced(context: Context, was: Sized, writes: list[Sized], problems: list[P
     try:
         value = context.projector.reduce(was.channel, was.value, written)
     except Exception as exc:  # noqa: BLE001 - an application's rule may raise anything
-        problems.append(problem_with(was.channel, written, "writes that can be applied", exc))
+        expected = "writes that can be applied"
+        problem = problem_with(was.channel, written, expected, exc, context.secret_keys)
+        problems.append(problem)
         return was
     return Sized(was.channel, value, was.size + sum(write.size for write in writes))
 

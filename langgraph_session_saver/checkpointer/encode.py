@@ -26,8 +26,10 @@ from langgraph_session_saver.encoding.delta import kept_items
 from langgraph_session_saver.encoding.framing import frame
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, Typed, blob_key, is_unique
 from langgraph_session_saver.encoding.messages import is_long_message_list
+from langgraph_session_saver.encoding.nesting import check_metadata
 from langgraph_session_saver.encoding.references import References
 from langgraph_session_saver.encoding.serde import dump, is_small
+from langgraph_session_saver.errors import ValueTooLargeError
 from langgraph_session_saver.projection.project import SharedPrefix
 from langgraph_session_saver.projection.rules import Step, is_snapshot
 from langgraph_session_saver.projection.status import Reached, due_nodes
@@ -170,7 +172,7 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
     """Serialise a checkpoint and its changed channels, or with `everything` all channels."""
     thread_key, refs = new.place.thread.key, _references(new)
     row = _checkpoint_row(context, new, refs)
-    rows = CheckpointRows(row, needs_parent=not everything)
+    rows = CheckpointRows(row, context.piece_bytes, needs_parent=not everything)
     values: list[Value] = []
     sizes: dict[str, int] = {}
     prefixes: dict[str, SharedPrefix] = {}
@@ -188,9 +190,9 @@ def encode(context: Context, new: NewCheckpoint, *, everything: bool = False) ->
         )
         kept = 0 if previous is None else kept_items(previous.typed, typed)
         value, stored = extend(previous, key, typed, kept) if unique else whole(key, typed)
-        context.check_size(stored.data, what)
+        context.check_size(stored.data, what, in_pieces=True)
         sizes[channel] = len(typed[1])
-        rows.blobs.append({"thread_key": thread_key, "channel": channel, **stored._asdict()})
+        rows.add_blob({"thread_key": thread_key, "channel": channel, **stored._asdict()})
         # An unchanged channel's blob may be stored already, as a change of another value.
         if unique and channel in new.new_versions:
             values.append(value)
@@ -250,6 +252,10 @@ def _checkpoint_row(context: Context, new: NewCheckpoint, refs: References) -> d
     metadata_name = partial(new.name_of, "the metadata")
     typ, data = dump(new.serde, [plain, empty, inline], new.name)
     metadata_type, metadata = dump(new.serde, new.metadata, metadata_name)
+    try:
+        check_metadata(metadata_type, metadata)
+    except ValueError as exc:
+        raise ValueTooLargeError(f"{metadata_name()}: {exc}. Nothing was written") from exc
     return {
         "thread_key": place.thread.key,
         "ns_key": place.ns_key,

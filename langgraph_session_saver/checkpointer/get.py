@@ -28,6 +28,7 @@ from langgraph_session_saver.encoding.chains import (
 )
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, blob_key
+from langgraph_session_saver.encoding.nesting import check_metadata
 from langgraph_session_saver.encoding.references import unpack
 from langgraph_session_saver.encoding.serde import load
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
@@ -130,7 +131,7 @@ class CheckpointReader:
         place = Place.of(config, self._context.owner_id)
         try:
             return (yield from self._read(serde, place))
-        except HistoryLostError:
+        except (CorruptBlobError, HistoryLostError):
             # A prune or a new put of the checkpoint may have come between the two queries.
             self._context.forget_thread(place.thread.key)
             return (yield from self._read(serde, place))
@@ -379,6 +380,10 @@ def load_metadata(serde: SerializerProtocol, checkpoint_name: str, row: Row[Any]
     what = f"the metadata of {checkpoint_name}"
     with naming(what):
         data = unframe(row.metadata_data)
+        try:
+            check_metadata(row.metadata_type, data)
+        except ValueError as exc:
+            raise CorruptBlobError(str(exc)) from exc
     metadata = load(serde, (row.metadata_type, data), what)
     if not isinstance(metadata, Mapping):
         raise CorruptBlobError(f"{what} is a {type(metadata).__name__}, and not a mapping")

@@ -10,7 +10,6 @@ none of the first `GIVING_UP` can be read, as with a wrong key, the first one's 
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +34,13 @@ from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.chains import Part, held_keys, part_of, resolve
 from langgraph_session_saver.encoding.framing import unpacked_size
 from langgraph_session_saver.encoding.keys import CheckpointKey, Place, ThreadRef
+from langgraph_session_saver.encoding.pieces import missing_from
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.storage.checkpoints import BlobKey
 from langgraph_session_saver.storage.threads import owner_params, params_of
 from langgraph_session_saver.validation import check_checkpoint_id, check_filter
-
-logger = logging.getLogger("langgraph_session_saver")
 
 GIVING_UP = 64
 """Damaged checkpoints after which a listing ends, if it has found no other."""
@@ -103,8 +102,10 @@ class Listing:
         self._cached: Values = {}
         self._last: Values = {}
         """The values of the checkpoint assembled last: the next one shares most of them."""
-        self._errors: list[Exception] = []
-        """Those of the checkpoints that were left out before the first that was not."""
+        self._error: Exception | None = None
+        """That of the first checkpoint, if it and all up to now were left out."""
+        self._failed = 0
+        """How many those are: their errors would hold what they were decoded from."""
         self._has_listed = False
 
     def next(self, serde: SerializerProtocol) -> Script[list[CheckpointTuple]]:
@@ -116,13 +117,13 @@ class Listing:
         while True:
             while not self.waiting and self._page_size and self._left > 0:
                 yield from self._read_page(serde)
-            if self._errors and (not self.waiting or len(self._errors) >= GIVING_UP):
-                raise self._errors[0]
+            if self._error and (not self.waiting or self._failed >= GIVING_UP):
+                raise self._error
             if not self.waiting:
                 return []
             assembled: list[CheckpointTuple] = yield Aside(self._assemble)
             if assembled:
-                self._has_listed, self._errors = True, []
+                self._has_listed, self._error = True, None
                 return assembled
 
     def _read_page(self, serde: SerializerProtocol) -> Script[None]:
@@ -169,12 +170,13 @@ class Listing:
         except (CorruptBlobError, HistoryLostError) as exc:
             logger.warning("not listed: %s. get_tuple raises this; `doctor` looks for more", exc)
             if not self._has_listed:
-                self._errors.append(exc)
+                self._error = self._error or exc
+                self._failed += 1
 
     def _fill(self, page: Sequence[DecodedCheckpoint]) -> Script[bool]:
         """Read the writes and the blobs that a page needs, in one request.
 
-        Returns whether all blobs are there.
+        Returns whether all blobs are there, with all their pieces.
         """
         statements, cache = self._context.storage.checkpoints, self._context.blob_cache
         wanted = self._reader.blobs_of(page)
@@ -196,7 +198,9 @@ class Listing:
         self._blobs = blobs
         self._parts.reset()
         lost = (wanted[at] for at in missing - blobs.keys())
-        return all(channel in decoded.empty_channels for decoded, channel in lost)
+        return all(channel in decoded.empty_channels for decoded, channel in lost) and not any(
+            missing_from(row.data) for row in blobs.values()
+        )
 
     @property
     def weight(self) -> int:

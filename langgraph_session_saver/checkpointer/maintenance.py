@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import ATTEMPTS, Context
 from langgraph_session_saver.checkpointer.delta_values import delta_values
-from langgraph_session_saver.checkpointer.encode import new_checkpoint
+from langgraph_session_saver.checkpointer.encode import NewCheckpoint, new_checkpoint
 from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding.keys import ThreadRef
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.projection.project import Changes
+from langgraph_session_saver.projection.rules import Step
 from langgraph_session_saver.projection.status import KINDS, SEVERITY, status_at
 from langgraph_session_saver.retention import policy
 from langgraph_session_saver.retention.apply import carry_out, in_pieces, read_contents
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.sql.compiled import BATCH
-from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.sql.scripts import Request, Script, in_transaction
 from langgraph_session_saver.storage.thread_data import Left, Pace
 from langgraph_session_saver.storage.threads import new_revision
 from langgraph_session_saver.validation import check_age, check_count
@@ -35,6 +38,12 @@ STRATEGIES = ("keep_latest", "keep_last", *DELETE)
 
 PAGE = 200
 """Threads that a sweep reads at a time."""
+
+COPIED = (
+    "checkpoint_id", "status", "status_node", "status_step", "status_since",
+    "status_checkpoint_id", "updated_at",
+)  # fmt: skip
+"""The columns of a thread's row that its copy has too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +185,29 @@ class ThreadMaintenance:
         yield from self.copy(serde, source, target)
 
     def copy(self, serde: SerializerProtocol, source: ThreadRef, target: ThreadRef) -> Script[bool]:
-        """As `copy_thread`, into a session and for an owner; False if there is no such thread."""
-        thread_data = self._context.storage.thread_data
-        if not (yield Request.write(thread_data.copy_thread, source, target)):
-            return False
+        """As `copy_thread`, into a session and for an owner; False if there is no such thread.
+
+        It is one transaction, so that whoever is cut off leaves a whole copy or none.
+        """
+        is_copied = yield from in_transaction(self._copy, serde, source, target)
         self._context.forget_thread(target.key)
-        times = yield Request.read(thread_data.row_times, source.key)
-        yield from self._project_again(serde, target, times)
+        return is_copied
+
+    def _copy(
+        self, serde: SerializerProtocol, source: ThreadRef, target: ThreadRef
+    ) -> Script[bool]:
+        storage = self._context.storage
+        original = yield Request.write(storage.thread_data.copy_thread, source, target)
+        if original is None:
+            return False
+        newest = yield from self._newest(serde, source)
+        newest_id = None if newest is None else newest.checkpoint["id"]
+        if (yield Request.read(storage.checkpoints.latest_root, target.key)) != newest_id:
+            return True  # the target existed, and shows a newer one
+        its = {name: getattr(original, name) for name in COPIED}
+        yield Request.write(storage.threads.change, target.key, its)
+        if newest is not None:
+            yield from self._project_copy(serde, newest, source, target)
         return True
 
     # -- pruning one thread -----------------------------------------------------------------
@@ -203,7 +228,7 @@ class ThreadMaintenance:
         total = Counts()
         for _ in range(ATTEMPTS - 1):
             thinned = yield Request.read(self._plan, thread, choose)
-            if thinned is None:
+            if thinned is None or (choose is not policy.keep_nothing and thinned.is_of_nothing):
                 return total
             if dry_run:
                 return _counted(thinned)
@@ -211,17 +236,15 @@ class ThreadMaintenance:
                 if (yield from self.delete(thread, partial(_is_at, thinned.contents.revision))):
                     return _counted(thinned)
                 continue
-            counts, is_done = yield from self._carry_out(thread, thinned)
+            counts, is_done = yield from self._carry_out(serde, thread, thinned)
             total += counts
             if is_done:
                 break
         else:
-            thinned = yield Request.write(self._plan_and_carry_out, thread, choose)
+            thinned = yield from in_transaction(self._plan_and_carry_out, serde, thread, choose)
             if thinned is not None:
                 total += _counted(thinned)
         self._context.forget_thread(thread.key)
-        if (yield Request.read(self._shows_deleted, thread)):
-            yield from self._project_again(serde, thread)
         return replace(total, threads=int(bool(total.checkpoints)))
 
     def _plan(
@@ -234,7 +257,9 @@ class ThreadMaintenance:
             return None
         return read_contents(storage, conn, thread.key, row.revision).thinned(choose)
 
-    def _carry_out(self, thread: ThreadRef, thinned: policy.Thinned) -> Script[tuple[Counts, bool]]:
+    def _carry_out(
+        self, serde: SerializerProtocol, thread: ThreadRef, thinned: policy.Thinned
+    ) -> Script[tuple[Counts, bool]]:
         """Delete what is planned, a piece in each transaction, until others change the thread.
 
         Returns what was deleted, and whether that is all.
@@ -244,8 +269,8 @@ class ThreadMaintenance:
         by_order = len(thinned.contents.blobs) <= BATCH < len(thinned.unused)
         for piece in in_pieces(thinned, pace):
             with pace.timed():
-                following: int | None = yield Request.write(
-                    self._delete_piece, thread, piece, revision, by_order=by_order
+                following = yield from in_transaction(
+                    self._delete_piece, serde, thread, piece, revision, by_order=by_order
                 )
             if following is None:
                 return total, False
@@ -255,88 +280,119 @@ class ThreadMaintenance:
 
     def _delete_piece(
         self,
-        conn: Connection,
+        serde: SerializerProtocol,
         thread: ThreadRef,
         piece: policy.Thinned,
         revision: int,
         *,
-        by_order: bool,
-    ) -> int | None:
-        """Delete a piece of a thread of this revision; returns the next, None if it has another."""
-        storage = self._context.storage
-        row = storage.threads.lock_existing(conn, thread)
+        by_order: bool = False,
+    ) -> Script[int | None]:
+        """Delete a piece of a thread of this revision, and show what is left in its rows.
+
+        Returns the next revision, None if the thread has another one.
+        """
+        threads, checkpoints = self._context.storage.threads, self._context.storage.checkpoints
+        row = yield Request.write(threads.lock_existing, thread)
         if row is None or row.revision != revision:
             return None
-        with storage.dialect.tuned_for_bulk_deletes(conn):
-            carry_out(storage, conn, thread.key, piece, by_order=by_order)
+        yield Request.write(self._delete, thread, piece, by_order=by_order)
         following = new_revision(revision)
         kept = {"revision": following, "updated_at": row.updated_at}
-        storage.threads.change(conn, thread.key, kept)
+        yield Request.write(threads.change, thread.key, kept)
+        if (yield Request.read(checkpoints.latest_root, thread.key)) != row.checkpoint_id:
+            yield from self._project_again(serde, thread)
         return following
 
+    def _delete(
+        self, conn: Connection, thread: ThreadRef, piece: policy.Thinned, *, by_order: bool
+    ) -> None:
+        storage = self._context.storage
+        with storage.dialect.tuned_for_bulk_deletes(conn):
+            carry_out(storage, conn, thread.key, piece, by_order=by_order)
+
     def _plan_and_carry_out(
-        self, conn: Connection, thread: ThreadRef, choose: policy.Choose
-    ) -> policy.Thinned | None:
+        self, serde: SerializerProtocol, thread: ThreadRef, choose: policy.Choose
+    ) -> Script[policy.Thinned | None]:
         """As `_plan`, and delete it in the same transaction."""
-        self._context.storage.threads.lock_existing(conn, thread)
-        thinned = self._plan(conn, thread, choose)
+        yield Request.write(self._context.storage.threads.lock_existing, thread)
+        thinned: policy.Thinned | None = yield Request.read(self._plan, thread, choose)
         if thinned is not None:
-            self._delete_piece(conn, thread, thinned, thinned.contents.revision, by_order=False)
+            yield from self._delete_piece(serde, thread, thinned, thinned.contents.revision)
         return thinned
 
     # -- projecting again -------------------------------------------------------------------
+    #
+    # In the transaction that deletes or copies checkpoints, and has locked the thread's row.
 
-    def _shows_deleted(self, conn: Connection, thread: ThreadRef) -> bool:
-        """Whether a thread's projected rows show another checkpoint than its newest."""
-        storage = self._context.storage
-        row = storage.threads.get(conn, thread)
-        newest = storage.checkpoints.latest_root(conn, thread.key)
-        return row is not None and row.checkpoint_id != newest
+    def _project_again(self, serde: SerializerProtocol, thread: ThreadRef) -> Script[None]:
+        """Make a thread's projected rows show its newest root checkpoint."""
+        newest = yield from self._newest(serde, thread)
+        if newest is None:
+            yield Request.write(self._show_nothing, thread)
+            return
+        new, step, changes = yield from self._whole_changes(serde, newest, thread)
+        changes.time = utc_now()  # of what is removed from the rows
+        columns: dict[str, Any] = {**status_at(new.reached, None)}
+        channels = {channel for _, channel, _ in newest.pending_writes or ()}
+        if kinds := [KINDS[channel] for channel in channels & KINDS.keys()]:
+            columns["status"] = max(kinds, key=SEVERITY.__getitem__)
+        yield Request.write(self._apply, thread, step, changes)
+        yield Request.write(self._context.storage.threads.change, thread.key, columns)
 
-    def _project_again(
+    def _project_copy(
         self,
         serde: SerializerProtocol,
-        thread: ThreadRef,
-        copied: Mapping[bytes, datetime] | None = None,
+        newest: CheckpointTuple,
+        source: ThreadRef,
+        target: ThreadRef,
     ) -> Script[None]:
-        """Make a thread's projected rows show its newest root checkpoint.
-
-        A copy keeps its status, and its rows get the original's times: `copied`, by `row_key`.
-        """
-        context = self._context
-        config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
-        newest = yield from CheckpointReader(context).get_tuple(serde, config)
-        if newest is None:
-            return
-        config = newest.parent_config or config
-        new = new_checkpoint(context, serde, config, newest.checkpoint, newest.metadata, {})
-        deltas = yield from delta_values(context, new, {})
-        new = deltas.seen_by(new)
-        step = new.step(whole=True)
-        changes = context.projector.project(step, None, None, whole=True)
-        changes.usage = []  # recorded once, by the step that used the tokens
+        """Make the rows of a copy, with the times that those of its source have."""
+        _, step, changes = yield from self._whole_changes(serde, newest, target)
+        times = yield Request.read(self._context.storage.thread_data.row_times, source.key)
         entries = (entry for entries in changes.all_messages or () for entry in entries)
         messages = [entry.row for entry in entries if entry.row is not None]
         for rows, time in ((messages, "timestamp"), (changes.pages, "created_at")):
             for row in rows:
-                row[time] = (copied or {}).get(row["row_key"], row[time])
+                row[time] = times.get(row["row_key"], row[time])
+        yield Request.write(self._apply, target, step, changes)
+
+    def _newest(
+        self, serde: SerializerProtocol, thread: ThreadRef
+    ) -> Script[CheckpointTuple | None]:
+        """A thread's newest root checkpoint."""
+        config: RunnableConfig = {"configurable": {"thread_id": thread.thread_id}}
+        return (yield from CheckpointReader(self._context).get_tuple(serde, config))
+
+    def _whole_changes(
+        self, serde: SerializerProtocol, newest: CheckpointTuple, thread: ThreadRef
+    ) -> Script[tuple[NewCheckpoint, Step, Changes]]:
+        """What rows of a thread show at a checkpoint: one of its own, or one that it copies."""
+        context, name = self._context, newest.config["configurable"]["thread_id"]
+        config: RunnableConfig = newest.parent_config or {"configurable": {"thread_id": name}}
+        new = new_checkpoint(context, serde, config, newest.checkpoint, newest.metadata, {})
+        new = (yield from delta_values(context, new, {})).seen_by(new)
+        step = new.step(whole=True)._replace(
+            thread_id=thread.thread_id, session_id=thread.session_id or thread.thread_id
+        )
+        changes = context.projector.project(step, None, None, whole=True)
+        changes.usage = []  # recorded once, by the step that used the tokens
         if not context.records_errors:
             changes.problems = []
-        if copied is not None:
-            columns: dict[str, Any] = {"checkpoint_id": new.id, "updated_at": new.time}
-        else:
-            changes.time = utc_now()  # of what is removed from the rows
-            columns = status_at(new.reached, None)
-            channels = {channel for _, channel, _ in newest.pending_writes or ()}
-            if kinds := [KINDS[channel] for channel in channels & KINDS.keys()]:
-                columns["status"] = max(kinds, key=SEVERITY.__getitem__)
+        return new, step, changes
 
-        def apply(conn: Connection) -> None:
-            head = context.storage.threads.lock(conn, thread, new.time)
-            context.projected.apply(conn, thread, head, step, changes)
-            context.storage.threads.change(conn, thread.key, columns)
+    def _apply(self, conn: Connection, thread: ThreadRef, step: Step, changes: Changes) -> None:
+        head = self._context.storage.threads.lock_existing(conn, thread)
+        self._context.projected.apply(conn, thread, head, step, changes)
 
-        yield Request.write(apply)
+    def _show_nothing(self, conn: Connection, thread: ThreadRef) -> None:
+        """Make rows show that a thread has no root checkpoint: those of subgraphs are left."""
+        threads, now = self._context.storage.threads, utc_now()
+        head = threads.lock_existing(conn, thread)
+        if head.is_first:
+            threads.clear_columns(conn, head.session_id)
+        self._context.projected.remove_messages(conn, thread.key, now)
+        status = ("status", "status_node", "status_step", "status_since", "status_checkpoint_id")
+        threads.change(conn, thread.key, dict.fromkeys(("checkpoint_id", *status)))
 
 
 def _is_at(revision: int, thread: Any) -> bool:

@@ -33,13 +33,13 @@ def parent_messages(
     projector, place = context.projector, new.place
     channels = projector.message_channels if place.is_root else projector.subgraph_channels
     found: dict[str, Parent] = {}
-    if place.checkpoint_id is None:
-        return found
     unknown = []
     for channel in channels:
         value = new.delta_values.get(channel, new.values.get(channel))
         if channel not in new.new_versions:
             found[channel] = Parent(len(value) if isinstance(value, list | tuple) else 0)
+        elif place.checkpoint_id is None:
+            continue
         elif channel in deltas.values:
             shared = deltas.prefixes[channel].items
             found[channel] = Parent(shared, _list(None if shared else deltas.before.get(channel)))

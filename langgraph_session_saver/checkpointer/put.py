@@ -6,7 +6,6 @@ checkpoint's tasks without waiting for its put, and scripts may run in worker th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -38,8 +37,10 @@ from langgraph_session_saver.errors import (
     HistoryLostError,
     ProjectionError,
     SessionConflictError,
+    SessionDeletedError,
     ThreadConflictError,
 )
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.projection.project import Changes
 from langgraph_session_saver.projection.rows import StaleProjectionError
 from langgraph_session_saver.projection.status import status_at
@@ -51,8 +52,6 @@ from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch
 from langgraph_session_saver.storage.checkpoints import ParentGoneError
 from langgraph_session_saver.storage.threads import Head, new_revision
-
-logger = logging.getLogger("langgraph_session_saver")
 
 UNUSED_BLOBS = 16
 """Unused blobs that may stay until there are more, to be deleted in one statement."""
@@ -101,7 +100,8 @@ class CheckpointWriter:
         return self._store(new, is_orphan=is_orphan)
 
     def _store(self, new: NewCheckpoint, *, is_orphan: bool) -> Script[RunnableConfig]:
-        if not is_orphan:
+        # The original of a copy was found; its parent, which the copy has too, may be pruned.
+        if not is_orphan and new.metadata.get("source") != "fork":
             yield from check_parent(self._context, new.place, new.key)
         encoded = encode(self._context, new, everything=is_orphan)
         deltas = yield from delta_values(self._context, new, encoded.sizes)
@@ -112,7 +112,7 @@ class CheckpointWriter:
         if not (yield from self._store_in_batch(put)):
             try:
                 put = yield from self._store_locked(put)
-            except (SessionConflictError, ThreadConflictError):
+            except (SessionConflictError, SessionDeletedError, ThreadConflictError):
                 # What `put` noted of it would pass for the checkpoint that another has stored.
                 self._context.known_checkpoints.facts.forget(new.key)
                 self._context.known_deltas.forget(new.key)
@@ -143,7 +143,9 @@ class CheckpointWriter:
             if thinned.oldest_root is not None:
                 batch.orphans_before = (thread.key, thinned.oldest_root)
         try:
-            stored = yield Request(lambda conn: context.storage.batches.run(conn, batch), "batch")
+            stored = yield Request(
+                lambda conn: context.storage.batches.run(conn, batch), batch.kind
+            )
         except BrokenReferenceError:
             stored = False
         if not stored:
@@ -236,7 +238,11 @@ class CheckpointWriter:
             values = _thread_values(new, was, revision)
         else:
             values = {"revision": new_revision(was.revision), "updated_at": new.time}
-        context.storage.checkpoints.put(conn, put.encoded.rows, was.revision, values)
+        try:
+            context.storage.checkpoints.put(conn, put.encoded.rows, was.revision, values)
+        except (ParentGoneError, BrokenReferenceError):
+            context.storage.threads.check_takes_steps(conn, new.place.thread, was.session_id)
+            raise
         thread, projected = new.place.thread, context.projected
         if not is_newest:
             if changes is not None:
@@ -259,7 +265,9 @@ class CheckpointWriter:
         replaced = self._context.storage.checkpoints.get(conn, *new.key)
         if not replaced:
             return put
-        return put._replace(encoded=put.encoded.replacing(replaced[0].refs))
+        put = put._replace(encoded=put.encoded.replacing(replaced[0].refs))
+        # Its rows were written with it. The newest one's changes say what the rows show.
+        return put if new.id == head.checkpoint_id else put._replace(changes=None)
 
     # -- retention --------------------------------------------------------------------------
 
@@ -281,8 +289,8 @@ class CheckpointWriter:
         if contents is None or contents.revision != before:
             return None
         encoded = put.encoded
-        blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in encoded.rows.blobs}
-        return self._thin(contents.with_step(after, retained_row(put.new, encoded), blobs))
+        row, blobs = retained_row(put.new, encoded), encoded.rows.bases()
+        return self._thin(contents.with_step(after, row, blobs))
 
     def _thin(self, contents: Contents) -> Thinned:
         choose = partial(keep_last_and_running, count=self._context.keep_last or 1)
@@ -370,7 +378,8 @@ def _thread_values(new: NewCheckpoint, head: Head, revision: int) -> dict[str, A
     """The columns of a thread's row that a step changes."""
     if not new.place.is_root:
         return {"revision": revision, "updated_at": new.time}
-    return {**status_at(new.reached, head.status_checkpoint_id), "revision": revision}
+    status = status_at(new.reached, head.status_checkpoint_id, head.status)
+    return {**status, "revision": revision}
 
 
 def _only_adds(put: _Put, head: Head) -> bool:

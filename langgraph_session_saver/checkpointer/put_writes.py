@@ -27,11 +27,11 @@ from langgraph_session_saver.encoding.serde import dump
 from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.projection.rules import check_writes
 from langgraph_session_saver.projection.status import KINDS, incidents
-from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.sql.runner import BrokenReferenceError, Kind
+from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.storage.batch import Batch, WritesCheck
+from langgraph_session_saver.storage.pieces import HIGHEST_IDX
 from langgraph_session_saver.storage.threads import Head
 from langgraph_session_saver.validation import check_channels
 
@@ -81,7 +81,7 @@ class TaskWritesWriter:
         check_channels(channels)
         check_clock_of_writes(context.known_checkpoints, place)
         if context.policy == "raise" and place.is_root:
-            check_writes(context.projector.projections, writes)
+            check_writes(context.projector.projections, writes, context.secret_keys)
             checked = context.known_checkpoints.checked_channels
             checked.put(place.key, (checked.get(place.key) or frozenset()).union(channels))
         task = _TaskWrites(place, place.key, config, writes, task_id, task_path, at or utc_now())
@@ -111,15 +111,13 @@ class TaskWritesWriter:
     ) -> Script[None]:
         context, thread = self._context, task.place.thread
         check = WritesCheck(task.key, context.keep_last is not None, thread.owner_id)
-        unconditional = not any(check.shape)
         writes_batch = context.storage.checkpoints.writes_batch
-        batch = writes_batch(regular, special, None if unconditional else check)
+        batch = writes_batch(regular, special, check, context.piece_bytes)
         for attempt in range(ATTEMPTS):
             is_known = context.known_threads.head(thread) is not None
             try:
-                is_stored = (
-                    is_known and not task.sets_status and (yield from self._store_known(batch))
-                )
+                is_simple = is_known and not task.sets_status and not batch.is_large
+                is_stored = is_simple and (yield from self._store_known(batch))
                 if is_stored:
                     return
                 was, head = yield Request.of("step", self._run_locked, task, batch)
@@ -133,12 +131,12 @@ class TaskWritesWriter:
                 return
 
     def _store_known(self, batch: Batch) -> Script[bool]:
-        """Store the writes of a thread that is known; False if it may have another owner now."""
+        """Store the writes of a thread that is known; False if nothing was stored."""
         if not batch.upserts:
             return True
-        kind: Kind = "statement" if batch.is_one_insert else "batch"
-        stored = yield Request(lambda conn: self._context.storage.batches.run(conn, batch), kind)
-        return stored or batch.writes_check is None or batch.writes_check.owner_id is None
+        run = partial(self._context.storage.batches.run, batch=batch)
+        is_stored: bool = yield Request(run, batch.kind)
+        return is_stored
 
     def _run_locked(self, conn: Connection, task: _TaskWrites, batch: Batch) -> tuple[Head, Head]:
         """Store writes and their status under the lock of the thread's row.
@@ -148,8 +146,10 @@ class TaskWritesWriter:
         """
         context, thread = self._context, task.place.thread
         was = head = context.storage.threads.lock(conn, thread, task.at)
-        if batch.upserts:
-            context.storage.batches.run(conn, batch)
+        if batch.is_large:  # the pieces of a write are stored together or not at all
+            context.storage.threads.check_takes_steps(conn, thread, head.session_id)
+        if batch.upserts and not context.storage.batches.run(conn, batch):
+            context.storage.threads.check_takes_steps(conn, thread, head.session_id)
         # Only now: the put of this checkpoint may have been under way until the lock was free.
         facts = context.known_checkpoints.facts.get(task.key)
         about = self._about(task)
@@ -157,8 +157,9 @@ class TaskWritesWriter:
             head = context.projected.note_resumed(conn, thread, head, about)
         send_nodes = () if facts is None else facts.send_nodes
         found = incidents(
-            task.writes, task.place.checkpoint_ns, task.task_id, task.task_path, send_nodes
-        )
+            task.writes, task.place.checkpoint_ns, task.task_id, task.task_path, send_nodes,
+            context.secret_keys,
+        )  # fmt: skip
         if found:
             head = context.projected.note_incidents(
                 conn, thread, head, found, about, record=context.records_errors
@@ -180,9 +181,12 @@ class TaskWritesWriter:
         for position, (channel, value) in enumerate(task.writes):
             idx = WRITES_IDX_MAP.get(channel, position)
             what = partial(_name, task.task_id, channel)
-            typed = dump(serde, _redacted(value) if channel == ERROR else value, what)
+            typed = dump(serde, self._redacted(value) if channel == ERROR else value, what)
             sizes.append(len(typed[1]))
             base = self._value_before(task, channel) if len(typed[1]) >= LARGE else None
+            data = frame_write(typed, base)
+            # The idx of a piece has no room for so many writes.
+            self._context.check_size(data, what, in_pieces=idx < HIGHEST_IDX)
             (special if channel in WRITES_IDX_MAP else regular)[idx] = {
                 "thread_key": task.key.thread_key,
                 "ns_key": task.key.ns_key,
@@ -192,9 +196,15 @@ class TaskWritesWriter:
                 "task_path": task.task_path,
                 "channel": channel,
                 "type": typed[0],
-                "data": self._context.check_size(frame_write(typed, base), what),
+                "data": data,
             }
         return list(regular.values()), list(special.values()), sizes
+
+    def _redacted(self, error: Any) -> Any:
+        """An error as LangGraph's serialiser stores it, as text, if it has a credential in it."""
+        text = repr(error)
+        redacted = self._context.secret_keys.redacted(text)
+        return error if redacted == text else redacted
 
     def _value_before(self, task: _TaskWrites, channel: str) -> Value | None:
         """A channel's value in the checkpoint that the task ran after, if it is cached."""
@@ -225,13 +235,6 @@ class TaskWritesWriter:
             "step": None if step is None else step + 1,
             "created_at": task.at,
         }
-
-
-def _redacted(error: Any) -> Any:
-    """An error as LangGraph's serialiser stores it, as text, if it has a credential in it."""
-    text = repr(error)
-    redacted = without_credentials(text)
-    return error if redacted == text else redacted
 
 
 def _name(task_id: str, channel: str) -> str:

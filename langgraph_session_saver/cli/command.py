@@ -20,7 +20,7 @@ from typer import Option
 from langgraph_session_saver import errors
 from langgraph_session_saver.cli.output import console, to_json
 from langgraph_session_saver.cli.target import Target
-from langgraph_session_saver.inspection.text import printable
+from langgraph_session_saver.log import printable
 from langgraph_session_saver.redaction import without_credentials
 from langgraph_session_saver.transfer.progress import Progress as TransferProgress
 

@@ -1,4 +1,4 @@
-"""The commands on the schema: `db upgrade`, `downgrade`, `current`, `history`, `check`, `sql`.
+"""The commands on the tables: `db upgrade`, `downgrade`, `current` and so on.
 
 They import `migrate` themselves: Alembic takes a tenth of a second.
 """
@@ -10,17 +10,20 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
 from langgraph_session_saver.cli.command import Call, Exit, Yes, command
-from langgraph_session_saver.cli.output import add_row, cell, table, whole
-from langgraph_session_saver.errors import NotConfirmedError
+from langgraph_session_saver.cli.output import add_row, cell, table, table_of_used, whole
+from langgraph_session_saver.errors import InvalidConfigError, NotConfirmedError
+from langgraph_session_saver.inspection.text import format_bytes
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
+from langgraph_session_saver.sql.dialects.base import Space, VacuumKind
 
 app = typer.Typer()
 db = typer.Typer(no_args_is_help=True)
-app.add_typer(db, name="db", help="Migrate and check the tables.")
+app.add_typer(db, name="db", help="Migrate, check and vacuum the tables.")
 
 
 @command(db, "upgrade", "db upgrade", "db upgrade 0002")
@@ -131,3 +134,49 @@ def sql(
 
     text = migrate.sql(dialect or call.target.parsed(), start, end, **call.target.tables)
     call.answer({"from": start, "to": end, "sql": text}, text.rstrip())
+
+
+@command(db, "vacuum", "db vacuum --dry-run", "db vacuum")
+def vacuum(
+    call: Call,
+    *,
+    full: Annotated[
+        bool, Option("--full", help="PostgreSQL: write the tables anew, and lock them meanwhile.")
+    ] = False,
+    incremental: Annotated[
+        bool, Option("--incremental", help="SQLite: only cut free pages off the file.")
+    ] = False,
+    wait: Annotated[float, Option(min=0, help="Seconds to wait for a lock.")] = 10,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only tell how much is free.")] = False,
+) -> None:
+    """Give back the space that deleted rows took.
+
+    SQLite writes the file anew: it needs as much space again, and writers wait. With --incremental
+    it cuts free pages off in short transactions; the first time, it writes the file anew with the
+    map that this needs. PostgreSQL makes the space of dead rows free for new rows, and gives it
+    back with --full, for which graphs wait. MariaDB writes the tables anew while graphs run.
+    """
+    if full and incremental:
+        raise InvalidConfigError("pass --full or --incremental, not both")
+    if incremental and call.target.parsed().get_backend_name() != "sqlite":
+        raise InvalidConfigError("--incremental is for SQLite")
+    if dry_run:
+        with call.target.reading() as database:
+            space = database.space()
+        call.answer({"before": asdict(space), "after": None, "note": None}, _shown(now=space))
+        return
+    with call.target.writing() as database, call.busy("vacuuming"):
+        how: VacuumKind = "full" if full else "incremental" if incremental else "usual"
+        done = database.vacuum(how, wait)
+    won = done.before.bytes - done.after.bytes
+    said = f"{format_bytes(won)} given back" if won > 0 else "nothing given back"
+    notes = [Text(done.note)] if done.note else []
+    call.answer(asdict(done), _shown(before=done.before, after=done.after), said, *notes)
+
+
+def _shown(**spaces: Space) -> Table:
+    rows = []
+    for name, one in spaces.items():
+        free = None if one.free is None else format_bytes(one.free)
+        rows.append([cell(name, "bold"), format_bytes(one.bytes), free, one.dead_rows])
+    return table_of_used(["", ">size", ">free", ">dead rows"], rows)

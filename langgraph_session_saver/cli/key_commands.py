@@ -1,4 +1,4 @@
-"""The command on the key of encrypted values: `rotate-key`."""
+"""The command that encrypts stored values: `rotate-key`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ NEW, OLD = "LANGGRAPH_AES_KEY", "LANGGRAPH_AES_KEY_OLD"
 
 @command(app, "rotate-key", "rotate-key --url app.db")
 def rotate_key(call: Call) -> None:
-    """Re-encrypt all values with LANGGRAPH_AES_KEY in place of LANGGRAPH_AES_KEY_OLD.
+    """Encrypt all values with LANGGRAPH_AES_KEY: those in clear, and those of another key.
 
-    Graphs may run meanwhile, if their savers have both keys. If it is interrupted, run it again.
+    The other key is LANGGRAPH_AES_KEY_OLD. Graphs may run meanwhile, if their savers have the same
+    keys. If it is interrupted, run it again.
     """
-    serde = EncryptedSerializer(KeyRing(_cipher(NEW), _cipher(OLD)))
+    older = [_cipher(OLD)] if os.environ.get(OLD) else []
+    serde = EncryptedSerializer(KeyRing(_cipher(NEW), *older))
     with (
         call.target.writing(serde=serde) as database,
         call.progress("re-encrypting") as progress,
@@ -34,8 +36,8 @@ def rotate_key(call: Call) -> None:
         done = database.reencrypt(progress)
     call.answer(
         asdict(done),
-        f"{quantity(done.changed, 'value')} re-encrypted, {done.kept:,} had the key already, "
-        f"{done.in_clear:,} in clear were left as they are",
+        f"{quantity(done.changed, 'value')} re-encrypted, {done.encrypted:,} in clear encrypted, "
+        f"{done.kept:,} had the key already",
     )
 
 

@@ -11,7 +11,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from langgraph_session_saver.inspection.text import WIDTH, printable, quantity
+from langgraph_session_saver.inspection.text import WIDTH, quantity
+from langgraph_session_saver.log import printable
 
 STYLES = {
     **dict.fromkeys(("done", "success", "ok"), "green"),

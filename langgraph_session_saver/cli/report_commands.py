@@ -29,8 +29,10 @@ from langgraph_session_saver.cli.output import (
 from langgraph_session_saver.cli.target import Database
 from langgraph_session_saver.errors import SessionSaverError
 from langgraph_session_saver.inspection.health import Health
-from langgraph_session_saver.inspection.text import format_bytes, printable
+from langgraph_session_saver.inspection.text import format_bytes
+from langgraph_session_saver.log import printable
 from langgraph_session_saver.projection.plain_json import shorten
+from langgraph_session_saver.sql.dialects.sqlite import LOG_LIMIT
 
 app = typer.Typer()
 
@@ -259,13 +261,17 @@ def _check_bytes(database: Database, most: int | None) -> Iterator[Finding]:
 
 
 def _check_prices(database: Database) -> Iterator[Finding]:
-    """Whether every model has a price; nothing is said of a database without any cost."""
+    """Whether every model has a price; nothing is said of a database without any cost.
+
+    A call of a model with a price of 0 costs what one without a price does.
+    """
     models = database.read(database.queries.costs_by_model)
     if not any(one.cost for one in models):
         return
     free = [one.model for one in models if one.tokens and not one.cost]
     if free:
-        said = f"no call has a cost of: {shorten(', '.join(free), 400)}. Add them to pricing"
+        names = shorten(", ".join(free), 400)
+        said = f"no call has a cost of: {names}. Add them to pricing, unless they are free"
         yield Finding("prices", "warning", said)
     else:
         yield Finding("prices", "ok", "every model that used tokens has a cost")
@@ -281,6 +287,14 @@ def _check_file(health: Health, database: Database) -> Iterator[Finding]:
         said += ": every user of this machine can read it; chmod 600 prevents that"
         verdict = "warning"
     yield Finding("file", verdict, said)
+    log = path.with_name(f"{path.name}-wal")
+    if health.journal_mode == "wal" and log.exists():
+        size = log.stat().st_size
+        said, verdict = format_bytes(size), "ok"
+        if size > LOG_LIMIT:
+            said += ": a connection that reads for long keeps it from starting anew; end that one"
+            verdict = "warning"
+        yield Finding("write-ahead log", verdict, said)
     free = shutil.disk_usage(path.parent).free
     verdict = "warning" if free < LITTLE_SPACE else "ok"
     yield Finding("disk", verdict, f"{format_bytes(free)} free")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 import typer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
 from langgraph_session_saver import errors
@@ -20,18 +21,27 @@ from langgraph_session_saver.inspection.queries import DatabaseQueries
 from langgraph_session_saver.inspection.values import CheckpointView
 from langgraph_session_saver.saver import SessionSaver
 from langgraph_session_saver.sessions.threads import conditions
-from langgraph_session_saver.sql.scripts import read_script
+from langgraph_session_saver.sql.dialects.base import Space, VacuumKind
+from langgraph_session_saver.sql.scripts import maintenance_script, read_script
 from langgraph_session_saver.sql.urls import URL_VARIABLE, parse_url, sync_url
+from langgraph_session_saver.sql.vacuum import Vacuumed, vacuum
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
+"""A serialiser that follows `LANGGRAPH_STRICT_MSGPACK=true`, whatever is set."""
+
 
 class Database(SessionSaver):
-    """A saver with the queries that only the command line needs."""
+    """A saver with the queries that only the command line needs.
+
+    It rebuilds only the types that LangGraph always allows: no command imports a module because
+    a row names it.
+    """
 
     def __init__(self, engine: Engine, **options: Any) -> None:
-        super().__init__(engine, **options)
+        super().__init__(engine, **{"serde": STRICT, **options})
         self.engine = self._runner.sync_engine
         self.queries = DatabaseQueries(self._context.tables)
 
@@ -54,7 +64,16 @@ class Database(SessionSaver):
 
     def find_undecodable(self, most: int | None) -> list[Damage]:
         """Rows that do not decode, among so many of each table, or among all."""
-        return self.read(find_undecodable, self._context.tables, self._context.dialect, most)
+        return self.read(find_undecodable, self._context.storage, most)
+
+    def space(self) -> Space:
+        """What the tables take on disk."""
+        return self.read(self._context.dialect.space, list(self._context.tables))
+
+    def vacuum(self, how: VacuumKind, wait: float) -> Vacuumed:
+        """Give back the space that the tables do not need."""
+        dialect, tables = self._context.dialect, list(self._context.tables)
+        return self._run(maintenance_script(vacuum, dialect, tables, how=how, wait=wait))
 
     def view(self, thread_id: str, checkpoint_id: str | None, namespace: str) -> CheckpointView:
         """A checkpoint with its values."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -16,7 +16,7 @@ from typer import Argument, Option
 from langgraph_session_saver import transfer
 from langgraph_session_saver.cli.command import Call, Yes, command
 from langgraph_session_saver.cli.output import add_row, table
-from langgraph_session_saver.cli.target import Target, existing_file
+from langgraph_session_saver.cli.target import STRICT, Target, existing_file
 from langgraph_session_saver.errors import DriverNotInstalledError
 from langgraph_session_saver.inspection.text import format_bytes, quantity
 
@@ -84,6 +84,23 @@ def copy(
     _answer_transferred(call, done)
 
 
+class StoredType(NamedTuple):
+    """A class that stored values may name."""
+
+    module: str
+    name: str
+
+    @classmethod
+    def parse(cls, value: str) -> StoredType:
+        """Parse the name of a class, which can be imported."""
+        module, _, name = value.partition(":")
+        try:
+            getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise typer.BadParameter(f"{value!r} is no class as in app.state:Page ({exc})") from exc
+        return cls(module, name)
+
+
 @command(
     app, "import", "import old.db --url app.db", "import postgresql://ada@db/app --thread order-17"
 )
@@ -94,16 +111,27 @@ def import_(
     threads: Annotated[
         list[str] | None, Option("--thread", help="Only this thread; may be repeated.")
     ] = None,
+    allow: Annotated[
+        list[StoredType] | None,
+        Option(
+            metavar="MODULE:CLASS",
+            parser=StoredType.parse,
+            help="A class that the state has, beside those of LangGraph and LangChain; may be "
+            "repeated. Its module is imported: PYTHONPATH has to lead to it.",
+        ),
+    ] = None,
 ) -> None:
     """Import the threads of a SqliteSaver, PostgresSaver or PyMySQLSaver with their history.
 
     Threads that exist already are not changed. The source is only read.
     """
+    serde = STRICT.with_msgpack_allowlist(allow or ())
     with (
         _official_saver(Target(url=source).parsed()) as other,
-        call.target.writing(creates=True) as database,
+        call.target.writing(creates=True, serde=serde) as database,
         call.progress("importing") as progress,
     ):
+        other.serde = serde
         done = database.import_from(other, progress, threads)
     imported = f"{quantity(done.threads, 'thread')}, {quantity(done.checkpoints, 'checkpoint')}"
     skipped = [f"skipped {name}: {reason}" for name, reason in done.skipped.items()]

@@ -53,8 +53,9 @@ class LRUCache(Generic[K, V]):
             else:
                 self._entries[key] = (value, size)
             self._size += size - before
-            while self._size > self.limit:
-                self._remove(next(iter(self._entries)))
+            while self._size > self.limit:  # not by an iterator: `get` changes the order meanwhile
+                _, (_, size) = self._entries.popitem(last=False)
+                self._size -= size
 
     def setdefault(self, key: K, value: V) -> V:
         """Look up a value, and store this one if there is none."""
@@ -70,8 +71,9 @@ class LRUCache(Generic[K, V]):
     def forget_where(self, matches: Callable[[K], bool]) -> None:
         """Drop the entries whose keys match."""
         with self._lock:
-            for key in [key for key in self._entries if matches(key)]:
-                self._remove(key)
+            for key in list(self._entries):
+                if matches(key):
+                    self._remove(key)
 
     def _remove(self, key: K) -> None:
         _, size = self._entries.pop(key, (None, 0))

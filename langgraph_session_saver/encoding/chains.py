@@ -4,7 +4,8 @@
 changes, a read follows at most `(FANOUT - 1) · (1 + log_FANOUT n)` links, and every changed byte
 is stored at most `1 + log_FANOUT n` times. A value is stored whole again when its chain would be
 larger than twice the value. A chain that has more than `LONGEST` links or comes back to one of them
-is damaged, and so is one that unpacks to more than `most_unpacked` of its stored bytes.
+is damaged, and so is one that unpacks to more than `most_unpacked` of its stored bytes, or to more
+than `MOST_OF_CHAIN` times the value.
 
 A task's write is stored as the value, or as a change of its channel's value: many nodes return that
 with a small change. It belongs to the checkpoint that the write follows, and is kept as long as
@@ -18,16 +19,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from langgraph_session_saver.encoding.delta import (
+    MOST_SEGMENTS,
     Change,
     appending,
     combine,
     diff,
     pack,
     rebuild,
+    target_length,
     unpack,
 )
-from langgraph_session_saver.encoding.framing import frame, most_unpacked, unframe
+from langgraph_session_saver.encoding.framing import (
+    ALWAYS_UNPACKED,
+    frame,
+    most_unpacked,
+    unframe,
+)
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Typed
+from langgraph_session_saver.encoding.pieces import content_of, start_of
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
 T = TypeVar("T")
@@ -37,6 +46,9 @@ FANOUT = 64
 
 LONGEST = (FANOUT - 1) * 11
 """Links of the longest chain: one of 64 to the power of 10 changes."""
+
+MOST_OF_CHAIN = 4
+"""How many times the bytes of a value its chain may unpack to: one that is stored is half that."""
 
 WORTH = 128
 """Bytes that a change must save to be stored: about the size of its index entry."""
@@ -100,16 +112,18 @@ def extend(
 ) -> tuple[Value, StoredBlob]:
     """Store a value as a change of the previous one if that saves enough bytes, else whole.
 
+    Ciphertext, whose type has a "+", is always stored whole.
+
     `kept` is the number of items of the previous list, if this one is known to start with them.
     """
     size = len(typed[1])
-    if previous is None or previous.typed[0] != typed[0] or size <= WORTH:
+    if previous is None or previous.typed[0] != typed[0] or size <= WORTH or "+" in typed[0]:
         return whole(key, typed)
     change = (appending if kept else diff)(previous.typed[1], typed[1])
     links, level, change = _carry(previous.links, change)
     packed = pack(change)
     cost = previous.root_size + sum(link.size for link in links) + len(packed)
-    if len(packed) + WORTH > size or cost > 2 * size:
+    if len(packed) + WORTH > size or cost > 2 * size or len(change) > MOST_SEGMENTS:
         return whole(key, typed)
     base = links[-1].key if links else previous.root
     links = (*links, Link(key, level, change, len(packed)))
@@ -148,6 +162,7 @@ def part_of(row: Any) -> Part:
 
     Raises:
         CorruptBlobError: It does not decode.
+        HistoryLostError: It is in pieces, and one is missing.
     """
     key = row.blob_key
     content: Value | Link
@@ -157,6 +172,8 @@ def part_of(row: Any) -> Part:
             content = Value(key, (row.type, data), root=key, root_size=len(data))
         else:
             content = Link(key, row.level, unpack(data), len(data))
+    except HistoryLostError as exc:
+        raise HistoryLostError(_problem(key, row.channel, exc)) from exc
     except ValueError as exc:
         raise _corrupt(key, row.channel, exc) from exc
     return Part(row.channel, row.type, row.base_key or b"", len(row.data), content)
@@ -189,14 +206,17 @@ def resolve(
     links: dict[bytes, Link] = {}
     at, newest = key, None
     stored = unpacked = 0
+    most = ALWAYS_UNPACKED
     while (start := known(at)) is None:
         row = row_of(at)
         if row is None:
             raise HistoryLostError(f"blob {at.hex()} is not in the database")
         part = row if isinstance(row, Part) else part_of(row)
-        newest = newest or part
+        if newest is None:
+            newest = part
+            most = max(most, MOST_OF_CHAIN * _made_by(part.content))
         stored, unpacked = stored + part.stored, unpacked + part.content.size
-        if unpacked > most_unpacked(stored):
+        if unpacked > min(most, most_unpacked(stored)):
             raise _corrupt(key, newest.channel, f"its chain unpacks to {unpacked:,} bytes or more")
         if isinstance(part.content, Value):
             start = part.content
@@ -215,8 +235,17 @@ def resolve(
     return Value(key, (newest.type, data), start.root, start.root_size, chain)
 
 
+def _made_by(content: Value | Link) -> int:
+    """The bytes of the value that a row makes."""
+    return content.size if isinstance(content, Value) else target_length(content.change)
+
+
 def _corrupt(key: bytes, channel: str, problem: object) -> CorruptBlobError:
-    return CorruptBlobError(f"blob {key.hex()} of channel {channel!r}: {problem}")
+    return CorruptBlobError(_problem(key, channel, problem))
+
+
+def _problem(key: bytes, channel: str, problem: object) -> str:
+    return f"blob {key.hex()} of channel {channel!r}: {problem}"
 
 
 # -- the writes of tasks ------------------------------------------------------------------------
@@ -229,8 +258,10 @@ def frame_write(typed: Typed, held: Value | None) -> bytes:
         typed: The serialised write.
         held: The channel's value in the write's checkpoint, if it is known to be stored.
     """
+    if held is None or held.typed[0] != typed[0] or "+" in typed[0]:
+        return frame(typed[1])
     # A write that is much smaller than the value is an item to append, and not a changed value.
-    if held is not None and held.typed[0] == typed[0] and held.size <= 2 * len(typed[1]):
+    if held.size <= 2 * len(typed[1]):
         change = frame(pack(diff(held.typed[1], typed[1])))
         if 2 * len(change) < len(typed[1]):
             return b"".join((_CHANGED, held.key, change))
@@ -239,7 +270,8 @@ def frame_write(typed: Typed, held: Value | None) -> bytes:
 
 def held_by(framed: bytes) -> bytes | None:
     """The key of the value that a stored write is a change of; None if it is no change."""
-    return framed[1:_START] if framed[:1] == _CHANGED else None
+    start = start_of(framed)
+    return start[1:_START] if start[:1] == _CHANGED else None
 
 
 def change_of(framed: bytes) -> Change:
@@ -247,8 +279,9 @@ def change_of(framed: bytes) -> Change:
 
     Raises:
         ValueError: It does not decode.
+        HistoryLostError: It is in pieces, and one is missing.
     """
-    return unpack(unframe(framed[_START:]))
+    return unpack(unframe(content_of(framed)[_START:]))
 
 
 def held_keys(writes: Iterable[bytes]) -> set[bytes]:
@@ -265,7 +298,7 @@ def unframe_write(framed: bytes, held: Callable[[bytes], Value | None]) -> bytes
 
     Raises:
         CorruptBlobError: The bytes are not a frame, or no change of that value.
-        HistoryLostError: There is no such value.
+        HistoryLostError: There is no such value, or a piece of the bytes is missing.
     """
     key = held_by(framed)
     if key is None:

@@ -34,6 +34,9 @@ BLOCK = 64
 SMALL = 256
 """Bytes of a changed region that is not searched for equal parts."""
 
+MOST_SEGMENTS = 1 << 20
+"""Segments of a change; one of more is not stored."""
+
 LONGEST_NUMBER = 11
 """Bytes of the longest number that is read."""
 
@@ -165,6 +168,8 @@ def unpack(packed: bytes) -> Change:
                 raise ValueError("a packed change copies a part of its base twice, or backwards")
             segments.append((start, length))
             copied = start + length
+        if len(segments) > MOST_SEGMENTS:
+            raise ValueError(f"a packed change has more than {MOST_SEGMENTS:,} segments")
     if at != len(packed):
         raise ValueError(f"a packed change ends {at - len(packed)} bytes early")
     return tuple(segments)
@@ -265,7 +270,7 @@ def write_number(number: int) -> bytes:
     return bytes(out)
 
 
-def read_number(data: bytes, at: int) -> tuple[int, int]:
+def read_number(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """Read a varint; returns the number and the position after it.
 
     Raises:

@@ -16,6 +16,7 @@ import zlib
 import zstandard
 
 from langgraph_session_saver.encoding.delta import read_number, write_number
+from langgraph_session_saver.encoding.pieces import content_of, length_of, start_of
 from langgraph_session_saver.errors import CorruptBlobError
 
 RAW, ZLIB, ZSTD = 0, 1, 2
@@ -41,13 +42,17 @@ def most_unpacked(stored: int) -> int:
 
 def frame(data: bytes) -> bytes:
     """Wrap bytes for storage, compressed if that saves an eighth or more."""
-    if len(data) >= COMPRESS_FROM:
-        kind, packed = _ZSTD, _zstd.packer.compress(data)
-        if len(data) > MOST_PER_BYTE * len(packed):
-            kind, packed = _ZLIB, zlib.compress(data, COMPRESS_WITH)
-        if len(packed) < len(data) - len(data) // 8:
-            return kind + write_number(len(data)) + packed
-    return _RAW + data
+    packed = _packed(data) if len(data) >= COMPRESS_FROM else None
+    return _RAW + data if packed is None else packed
+
+
+def _packed(data: bytes) -> bytes | None:
+    kind, packed = _ZSTD, _zstd.packer.compress(data)
+    if len(data) > MOST_PER_BYTE * len(packed):
+        kind, packed = _ZLIB, zlib.compress(data, COMPRESS_WITH)
+    if len(packed) < len(data) - len(data) // 8:
+        return kind + write_number(len(data)) + packed
+    return None
 
 
 def unpacked_size(framed: bytes) -> int:
@@ -56,10 +61,11 @@ def unpacked_size(framed: bytes) -> int:
     Raises:
         CorruptBlobError: The bytes are not a frame.
     """
-    return len(framed) - 1 if framed[:1] == _RAW else _claimed(framed)[0]
+    start = start_of(framed)
+    return length_of(framed) - 1 if start[:1] == _RAW else _claimed(start)[0]
 
 
-def _claimed(framed: bytes) -> tuple[int, int]:
+def _claimed(framed: bytes | memoryview) -> tuple[int, int]:
     """The length that a packed frame claims, and where the packed bytes start."""
     kind = framed[0] if framed else None
     if kind not in {ZLIB, ZSTD}:
@@ -73,14 +79,16 @@ def _claimed(framed: bytes) -> tuple[int, int]:
         raise CorruptBlobError(f"stored bytes do not unpack: {exc}") from exc
 
 
-def unframe(framed: bytes) -> bytes:
+def unframe(stored: bytes | memoryview) -> bytes:
     """Unwrap what `frame` wrote.
 
     Raises:
         CorruptBlobError: The bytes are not a frame.
+        HistoryLostError: They are in pieces, and one is missing.
     """
+    framed = content_of(stored)
     if framed[:1] == _RAW:
-        return framed[1:]
+        return bytes(framed[1:])
     length, start = _claimed(framed)
     if length > most_unpacked(len(framed)):
         raise CorruptBlobError(

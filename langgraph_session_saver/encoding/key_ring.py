@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from langgraph.checkpoint.serde.base import CipherProtocol
 
-from langgraph_session_saver.errors import InvalidConfigError
-
 
 class KeyRing(CipherProtocol):
     """Encrypts with one cipher, and decrypts with the first of several that can.
@@ -18,8 +16,6 @@ class KeyRing(CipherProtocol):
     """
 
     def __init__(self, newest: CipherProtocol, *older: CipherProtocol) -> None:
-        if not older:
-            raise InvalidConfigError("a KeyRing needs the newest cipher and at least one older one")
         self.newest = newest
         self._every = (newest, *older)
 

@@ -18,7 +18,6 @@ This is the only module that sets the private state of a Pydantic model.
 from __future__ import annotations
 
 import marshal
-from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import EXT_PYDANTIC_V2, JsonPlusSerializer
 
-from langgraph_session_saver.encoding import delta
+from langgraph_session_saver.encoding import delta, nesting
 from langgraph_session_saver.encoding.caches import CACHE_BYTES, LRUCache
 from langgraph_session_saver.encoding.keys import Typed
 
@@ -51,9 +50,6 @@ _PLAIN = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 """Packs plain values and refuses all others."""
-
-_SERDE_OPTIONS = ormsgpack.OPT_NON_STR_KEYS
-"""The options that JsonPlusSerializer unpacks with."""
 
 
 def is_langchain_message(cls: type) -> bool:
@@ -154,16 +150,9 @@ class MessageListDecoder:
 
     def loads(self, serde: SerializerProtocol, typed: Typed) -> Any:
         """Deserialise a value as the serialiser does."""
-        typ, data = typed
-        may_hold_messages = typ == "msgpack" and delta.starts_with_extension(data)
-        reads_messagepack = type(serde).loads_typed is JsonPlusSerializer.loads_typed
-        if not (may_hold_messages and reads_messagepack):
-            return serde.loads_typed(typed)
-        try:
-            hook = partial(self._read_extension, serde)
-            return ormsgpack.unpackb(data, ext_hook=hook, option=_SERDE_OPTIONS)
-        except ValueError:  # damaged: the serialiser says how
-            return serde.loads_typed(typed)
+        may_hold_messages = delta.starts_with_extension(typed[1])
+        hook = self._read_extension if may_hold_messages else nesting.read_extension
+        return nesting.loads(serde, typed, hook)
 
     def _read_extension(self, serde: SerializerProtocol, code: int, data: bytes) -> Any:
         is_model = code == EXT_PYDANTIC_V2
@@ -173,7 +162,7 @@ class MessageListDecoder:
             message = known[1].__new__(known[1])
             message.__setstate__(_state(_fields(data)))  # as unpickling does
             return message
-        value = serde.loads_typed(("msgpack", ormsgpack.packb(ormsgpack.Ext(code, data))))
+        value = nesting.read_extension(serde, code, data)
         cls = type(value)
         if is_model and is_langchain_message(cls) and _holds_as_packed(value, data):
             self._known.put(digest, (serde, cls))
@@ -182,7 +171,7 @@ class MessageListDecoder:
 
 def _fields(data: bytes) -> dict[str, Any]:
     """Unpack the fields of a model, which follow the names of its module and its class."""
-    fields: dict[str, Any] = ormsgpack.unpackb(data, option=_SERDE_OPTIONS)[2]
+    fields: dict[str, Any] = ormsgpack.unpackb(data, option=nesting.SERDE_OPTIONS)[2]
     return fields
 
 

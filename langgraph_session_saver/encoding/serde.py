@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 
+from langgraph_session_saver.encoding import nesting
 from langgraph_session_saver.encoding.keys import Typed
 from langgraph_session_saver.encoding.messages import MessageListDecoder
 from langgraph_session_saver.errors import (
@@ -107,9 +109,10 @@ def load(
         UnreadableValueError: The serialiser cannot read the bytes.
         SerializationError: It is not allowed to build a type that they name.
     """
-    outer, _blocked.types = _blocked.types, []
+    blocked: list[tuple[str, str]] = []
+    outer = _blocked.set(blocked)
     try:
-        value = serde.loads_typed(typed) if messages is None else messages.loads(serde, typed)
+        value = nesting.loads(serde, typed) if messages is None else messages.loads(serde, typed)
     except PlaintextError as exc:
         raise PlaintextError(f"{_text(what)} {exc}") from None
     except Exception as exc:
@@ -120,14 +123,39 @@ def load(
             exc,
         ) from exc
     finally:
-        blocked, _blocked.types = _blocked.types, outer
+        _blocked.reset(outer)
     if blocked:
-        names = ", ".join(f"({module!r}, {name!r})" for module, name in blocked)
         raise SerializationError(
             f"{_text(what)} holds a type that may not be rebuilt. To allow it, pass "
-            f"serde=JsonPlusSerializer(allowed_msgpack_modules=[{names}])"
+            f"serde={_allowing(blocked)}"
         )
     return value
+
+
+@contextmanager
+def refusing_blocked(what: Callable[[], str]) -> Iterator[None]:
+    """Raise if another saver's serialiser was not allowed to build a type.
+
+    Raises:
+        SerializationError: It has returned plain data in its place.
+    """
+    blocked: list[tuple[str, str]] = []
+    outer = _blocked.set(blocked)
+    try:
+        yield
+    finally:
+        _blocked.reset(outer)
+    if blocked:
+        options = " ".join(f"--allow {module}:{name}" for module, name in dict.fromkeys(blocked))
+        raise SerializationError(
+            f"{what()} holds a type that may not be rebuilt. To allow it, give that saver "
+            f"serde={_allowing(blocked)}, or the command import {options}"
+        )
+
+
+def _allowing(blocked: list[tuple[str, str]]) -> str:
+    names = ", ".join(f"({module!r}, {name!r})" for module, name in dict.fromkeys(blocked))
+    return f"JsonPlusSerializer(allowed_msgpack_modules=[{names}])"
 
 
 def _text(what: str | Callable[[], str]) -> str:
@@ -175,22 +203,18 @@ def _class_of(error_class: Any, kind: Any) -> type[SerializationError]:
     return type(name, (_TwoClassError, error_class, kind), members)
 
 
-class _Blocked(threading.local):
-    """The types that the serialiser refused to build, in the current thread's call of `load`.
+_blocked: ContextVar[list[tuple[str, str]] | None] = ContextVar("blocked", default=None)
+"""The types that the serialiser refused to build while the current value is deserialised.
 
-    LangGraph's serialiser returns plain data in their place and logs a warning, so that a dataclass
-    silently comes back as a dict. It tells its event listeners.
-    """
-
-    types: list[tuple[str, str]] | None = None
-
-
-_blocked = _Blocked()
+LangGraph's serialiser returns plain data in their place and logs a warning, so that a dataclass
+silently comes back as a dict. It tells its event listeners.
+"""
 
 
 def _note_blocked(event: SerdeEvent) -> None:
-    if _blocked.types is not None and event["kind"].endswith("_blocked"):
-        _blocked.types.append((event["module"], event["name"]))
+    blocked = _blocked.get()
+    if blocked is not None and event["kind"].endswith("_blocked"):
+        blocked.append((event["module"], event["name"]))
 
 
 register_serde_event_listener(_note_blocked)

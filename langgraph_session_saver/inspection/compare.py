@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import count, islice
+from itertools import count, islice, repeat
 from typing import Any, Literal, TypeAlias
 
 from langgraph_session_saver.inspection.decode import TYPE, without_snapshot
@@ -44,6 +46,19 @@ MOST_OF_LINE = 500
 MOST_MATCHED = 400
 """Changed list items without ids that are matched with each other, which takes quadratic time."""
 
+MOST_COMPARED = 10_000_000
+"""Parts that are compared before values are no longer looked into: then they are only the same or
+changed, which compares every part once more at most."""
+
+MOST_STEPS = 50_000_000
+"""Steps that are spent on matching list items and lines."""
+
+MOST_OF_TEXT = 4 << 20
+"""Characters of a text that are compared line by line."""
+
+MOST_OF_KEY = 200
+"""Characters of a key in a path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -67,25 +82,50 @@ class Change:
     by: float | None = None
 
 
+class Work:
+    """What may still be done to compare two values."""
+
+    def __init__(self) -> None:
+        self.parts = MOST_COMPARED
+        self._steps = MOST_STEPS
+
+    def may_match(self, old: Sequence[Any], new: Sequence[Any], *, is_text: bool = False) -> bool:
+        """Whether hashable items may be matched; then the steps are taken off.
+
+        `difflib` looks at all pairs of equal items, in the worst case once for each item. Of a text
+        it leaves out the lines that are many.
+        """
+        counts = Counter(new)
+        most = len(new) // 100 + 1 if is_text and len(new) >= 200 else len(new)
+        pairs = sum(n for n in map(counts.__getitem__, old) if n <= most)
+        steps = (pairs + len(old)) * (1 + min(len(old), len(new)))
+        if steps > self._steps:
+            return False
+        self._steps -= steps
+        return True
+
+
 def compare(before: Any, after: Any) -> tuple[tuple[Change, ...], int]:
     """The differences of two decoded values, and the number of those that are not listed."""
-    found = _differences("", without_snapshot(before), without_snapshot(after), 0)
-    changes = tuple(map(_with_text, islice(found, MOST_CHANGES)))
+    work = Work()
+    found = _differences("", without_snapshot(before), without_snapshot(after), 0, work)
+    changes = tuple(_with_text(change, work) for change in islice(found, MOST_CHANGES))
     return changes, sum(1 for _ in islice(found, MOST_COUNTED))
 
 
-def _differences(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
-    if _is_same(before, after):
+def _differences(path: str, before: Any, after: Any, depth: int, work: Work) -> Iterator[Change]:
+    if _is_same(before, after, work):
         return
-    if depth < DEEPEST and _is_list(before) and _is_list(after):
-        yield from _in_list(path, before, after, depth)
+    may_descend = depth < DEEPEST and work.parts > 0
+    if may_descend and _is_list(before) and _is_list(after):
+        yield from _in_list(path, before, after, depth, work)
     elif (
-        depth < DEEPEST
+        may_descend
         and isinstance(before, Mapping)
         and isinstance(after, Mapping)
         and before.get(TYPE) == after.get(TYPE) != DECIMAL
     ):
-        yield from _in_mapping(path, before, after, depth)
+        yield from _in_mapping(path, before, after, depth, work)
     else:
         yield _changed(path, before, after)
 
@@ -94,20 +134,21 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _is_same(before: Any, after: Any) -> bool:
+def _is_same(before: Any, after: Any, work: Work) -> bool:
     """Equality under which True is not 1, and NaN is NaN; every part is compared once."""
+    work.parts -= 1
     if before is after:
         return True
     try:
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             return before.keys() == after.keys() and all(
-                _is_same(before[key], after[key]) for key in before
+                _is_same(before[key], after[key], work) for key in before
             )
         if _is_list(before) and _is_list(after):
             return (
                 isinstance(before, list) is isinstance(after, list)
                 and len(before) == len(after)
-                and all(map(_is_same, before, after))
+                and all(map(_is_same, before, after, repeat(work)))
             )
     except RecursionError:
         return False
@@ -116,13 +157,14 @@ def _is_same(before: Any, after: Any) -> bool:
     return isinstance(before, bool) is isinstance(after, bool) and bool(before == after)
 
 
-def _hash(value: Any) -> int:
+def _hash(value: Any, work: Work) -> int:
     """A hash that values have in common if they are the same."""
+    work.parts -= 1
     try:
         if isinstance(value, Mapping):
-            return hash(frozenset((key, _hash(item)) for key, item in value.items()))
+            return hash(frozenset((key, _hash(item, work)) for key, item in value.items()))
         if _is_list(value):
-            return hash(tuple(map(_hash, value)))
+            return hash(tuple(map(_hash, value, repeat(work))))
         return 0 if isinstance(value, float) and math.isnan(value) else hash(value)
     except (RecursionError, TypeError):  # no two values that are nested so deeply are the same
         return 0
@@ -133,14 +175,22 @@ def _changed(path: str, before: Any, after: Any) -> Change:
     return Change(path, kind, before, after, by=_difference(before, after))
 
 
-def _with_text(change: Change) -> Change:
+def _excerpt(before: str, after: str) -> tuple[str, str]:
+    """Of long texts, what starts shortly before they differ."""
+    if max(len(before), len(after)) <= MOST_OF_TEXT:
+        return before, after
+    at = max(0, _common_start(before, after) - LONG_TEXT)
+    return before[at : at + MOST_OF_TEXT], after[at : at + MOST_OF_TEXT]
+
+
+def _with_text(change: Change, work: Work) -> Change:
     """A change of text with its diff, which takes long: not made for changes that are counted."""
     before, after = change.before, change.after
     if not isinstance(before, str) or not isinstance(after, str):
         return change
     if max(len(before), len(after)) < LONG_TEXT:
         return change
-    return replace(change, text=tuple(_text_diff(before, after)))
+    return replace(change, text=tuple(_text_diff(*_excerpt(before, after), work)))
 
 
 def _difference(before: Any, after: Any) -> float | None:
@@ -162,7 +212,7 @@ def _as_number(value: Any) -> Decimal:
 
 
 def _in_mapping(
-    path: str, before: Mapping[Any, Any], after: Mapping[Any, Any], depth: int
+    path: str, before: Mapping[Any, Any], after: Mapping[Any, Any], depth: int, work: Work
 ) -> Iterator[Change]:
     for key in {**before, **after}:
         if key not in after:
@@ -170,10 +220,12 @@ def _in_mapping(
         elif key not in before:
             yield Change(_at(path, key), "added", after=after[key])
         else:
-            yield from _differences(_at(path, key), before[key], after[key], depth + 1)
+            yield from _differences(_at(path, key), before[key], after[key], depth + 1, work)
 
 
 def _at(path: str, key: Any) -> str:
+    if isinstance(key, str | bytes) and len(key) > MOST_OF_KEY:
+        return f"{path}[{key[:MOST_OF_KEY]!r}…]"
     if isinstance(key, str) and key.isidentifier():
         return f"{path}.{key}" if path else key
     return f"{path}[{key!r}]"
@@ -182,19 +234,19 @@ def _at(path: str, key: Any) -> str:
 # -- lists --------------------------------------------------------------------------------------
 
 
-def _in_list(path: str, before: Any, after: Any, depth: int) -> Iterator[Change]:
+def _in_list(path: str, before: Any, after: Any, depth: int, work: Work) -> Iterator[Change]:
     old_ids, new_ids = _ids(before), _ids(after)
     if old_ids is not None and new_ids is not None:
         items = dict(zip(old_ids, before, strict=True))
-        yield from _by_id(path, items, new_ids, after, depth)
+        yield from _by_id(path, items, new_ids, after, depth, work)
         return
-    start, end = _common_ends(before, after)
+    start, end = _common_ends(before, after, lambda one, other: _is_same(one, other, work))
     old, new = before[start : len(before) - end], after[start : len(after) - end]
-    for i, i_end, j, j_end in _changed_ranges(old, new):
+    for i, i_end, j, j_end in _changed_ranges(old, new, work):
         pairs = min(i_end - i, j_end - j)
         for n in range(pairs):
             at = f"{path}[{start + j + n}]"
-            yield from _differences(at, old[i + n], new[j + n], depth + 1)
+            yield from _differences(at, old[i + n], new[j + n], depth + 1, work)
         for n in range(i + pairs, i_end):
             yield Change(f"{path}[{start + n}]", "dropped", before=old[n])
         kind: Kind = "appended" if not end and j_end == len(new) else "inserted"
@@ -211,7 +263,12 @@ def _ids(values: Sequence[Any]) -> list[Any] | None:
 
 
 def _by_id(
-    path: str, before: Mapping[Any, Any], ids: Sequence[Any], after: Sequence[Any], depth: int
+    path: str,
+    before: Mapping[Any, Any],
+    ids: Sequence[Any],
+    after: Sequence[Any],
+    depth: int,
+    work: Work,
 ) -> Iterator[Change]:
     """Compare the items of two lists that have the same id."""
     present = set(ids)
@@ -222,65 +279,73 @@ def _by_id(
     last = ids.index(known[-1]) if known else -1
     for n, (one, value) in enumerate(zip(ids, after, strict=True)):
         if one in before:
-            yield from _differences(f"{path}[{n}]", before[one], value, depth + 1)
+            yield from _differences(f"{path}[{n}]", before[one], value, depth + 1, work)
         else:
             yield Change(f"{path}[{n}]", "appended" if n > last else "inserted", after=value)
     if known != [one for one in before if one in present]:
         yield Change(path, "reordered", before=list(before), after=list(ids))
 
 
-def _common_ends(before: Sequence[Any], after: Sequence[Any]) -> tuple[int, int]:
+def _common_ends(
+    before: Sequence[Any], after: Sequence[Any], is_same: Callable[[Any, Any], bool]
+) -> tuple[int, int]:
     """The number of equal items at the start, and at the end of what is left."""
     limit = min(len(before), len(after))
-    start = next((n for n in range(limit) if not _is_same(before[n], after[n])), limit)
+    start = next((n for n in range(limit) if not is_same(before[n], after[n])), limit)
     limit -= start
-    end = next((n for n in range(limit) if not _is_same(before[-1 - n], after[-1 - n])), limit)
+    end = next((n for n in range(limit) if not is_same(before[-1 - n], after[-1 - n])), limit)
     return start, end
 
 
-def _changed_ranges(old: Sequence[Any], new: Sequence[Any]) -> list[tuple[int, int, int, int]]:
+def _changed_ranges(
+    old: Sequence[Any], new: Sequence[Any], work: Work
+) -> list[tuple[int, int, int, int]]:
     """Ranges that differ: start and end in the old list, start and end in the new one."""
     if not old or not new or len(old) == len(new):
         return [(0, len(old), 0, len(new))]
+    all_of_both = [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
     if max(len(old), len(new)) > MOST_MATCHED:
-        return [(0, len(old), 0, 0), (len(old), len(old), 0, len(new))]
+        return all_of_both
     known: dict[int, list[tuple[int, Any]]] = {}
     numbers = count()
 
     def number(value: Any) -> int:
         """A number that stands for a value, which need not be hashable, and its equals."""
-        similar = known.setdefault(_hash(value), [])
-        n = next((n for n, one in similar if _is_same(one, value)), None)
+        similar = known.setdefault(_hash(value, work), [])
+        # Hashes of numbers can be made to collide.
+        are_few = work.parts > 0
+        n = next((n for n, one in similar if are_few and _is_same(one, value, work)), None)
         if n is None:
             n = next(numbers)
             similar.append((n, value))
         return n
 
-    matcher = difflib.SequenceMatcher(
-        None, [*map(number, old)], [*map(number, new)], autojunk=False
-    )
+    old_numbers, new_numbers = [*map(number, old)], [*map(number, new)]
+    if not work.may_match(old_numbers, new_numbers):
+        return all_of_both
+    matcher = difflib.SequenceMatcher(None, old_numbers, new_numbers, autojunk=False)
     return [ranges for tag, *ranges in matcher.get_opcodes() if tag != "equal"]  # type: ignore[misc]
 
 
 # -- text ---------------------------------------------------------------------------------------
 
 
-def _text_diff(before: str, after: str) -> Iterator[str]:
+def _text_diff(before: str, after: str, work: Work) -> Iterator[str]:
     """A unified diff, cut to `MOST_SHOWN` lines."""
-    lines = iter(_line_diff(before.splitlines(), after.splitlines()))
+    lines = iter(_line_diff(before.splitlines(), after.splitlines(), work))
     for line in islice(lines, MOST_SHOWN):
         yield shorten(line, MOST_OF_LINE)
     if more := sum(1 for _ in lines):
         yield f"… and {more:,} more lines"
 
 
-def _line_diff(before: list[str], after: list[str]) -> Iterator[str]:
-    start, end = _common_ends(before, after)
+def _line_diff(before: list[str], after: list[str], work: Work) -> Iterator[str]:
+    start, end = _common_ends(before, after, operator.eq)
     if len(before) - start - end == 1 == len(after) - start - end:
         before[start], after[start] = _excerpts(before[start], after[start])
     start, end = max(0, start - 3), max(0, end - 3)  # three lines of context
     old, new = before[start : len(before) - end], after[start : len(after) - end]
-    if max(len(old), len(new)) > MOST_LINES:
+    if max(len(old), len(new)) > MOST_LINES or not work.may_match(old, new, is_text=True):
         yield f"@@ lines {start + 1:,} to {len(before) - end:,} of {len(before):,} were replaced @@"
         yield from (f"-{line}" for line in old)
         yield from (f"+{line}" for line in new)
@@ -295,6 +360,18 @@ def _excerpts(before: str, after: str) -> tuple[str, str]:
     """Two long lines from shortly before the place where they start to differ."""
     if max(len(before), len(after)) <= LONG_TEXT:
         return before, after
-    at = max(0, _common_ends(before, after)[0] - LONG_TEXT // 4)
+    at = max(0, _common_start(before, after) - LONG_TEXT // 4)
     start = "…" if at else ""
     return start + before[at:], start + after[at:]
+
+
+def _common_start(before: str, after: str) -> int:
+    """The number of equal characters at the start."""
+    start, most = 0, min(len(before), len(after))
+    while start < most:
+        middle = (start + most + 1) // 2
+        if before[start:middle] == after[start:middle]:
+            start = middle
+        else:
+            most = middle - 1
+    return start

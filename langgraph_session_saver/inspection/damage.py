@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,10 +12,11 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langgraph_session_saver.encoding import chains, references
 from langgraph_session_saver.encoding.framing import unframe
-from langgraph_session_saver.errors import CorruptBlobError
+from langgraph_session_saver.encoding.pieces import is_in_pieces, is_piece
+from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable
 from langgraph_session_saver.schema.tables import Tables
-from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.storage.storage import Storage
 
 FETCHED = 100
 """Rows that a server's cursor sends at a time."""
@@ -44,49 +46,63 @@ class Damage:
     count: int = 0
     named: list[str] = field(default_factory=list)
 
+    def check(self, row: Any, check: Callable[[Any], None]) -> None:
+        """Check a row, and note it if it does not decode."""
+        try:
+            check(row)
+        except (ValueError, HistoryLostError) as exc:
+            self.count += 1
+            if self.count <= NAMED:
+                self.named.append(f"{_name_of(row)}: {exc}")
 
-def find_undecodable(
-    conn: sa.Connection, tables: Tables, dialect: Dialect, most: int | None
-) -> list[Damage]:
+
+def find_undecodable(conn: sa.Connection, storage: Storage, most: int | None) -> list[Damage]:
     """Decode rows of the storage, one at a time: at most so many of each table, or all."""
+    tables = storage.tables
     checks: list[tuple[sa.Table, Callable[[Any], None]]] = [
         (tables.checkpoints, _check_checkpoint),
         (tables.blobs, _check_blob),
         (tables.writes, _check_write),
     ]
-    with dialect.snapshot(conn):
-        return [_look(conn, tables, table, check, most) for table, check in checks]
+    with storage.dialect.snapshot(conn):
+        return [_look(conn, storage, table, check, most) for table, check in checks]
 
 
 def _look(
     conn: sa.Connection,
-    tables: Tables,
+    storage: Storage,
     table: sa.Table,
     check: Callable[[Any], None],
     most: int | None,
 ) -> Damage:
-    found = Damage(table.name.removeprefix(tables.prefix))
-    for row in _rows(conn, tables, table, most):
+    found = Damage(table.name.removeprefix(storage.tables.prefix))
+    in_pieces: list[sa.ColumnElement[bool]] = []
+    for row in _rows(conn, storage.tables, table, most):
         if found.read == most:
             found.is_all = False
             break
         found.read += 1
-        try:
-            check(row)
-        except ValueError as exc:
-            found.count += 1
-            if found.count <= NAMED:
-                found.named.append(f"{_name_of(row)}: {exc}")
+        if is_in_pieces(row.data):
+            in_pieces.append(sa.and_(*(c == getattr(row, c.name) for c in table.primary_key)))
+        elif not is_piece(row.data):
+            found.check(row, check)
+    for is_it in in_pieces:  # only now: a cursor that streams takes no other query
+        for own in conn.execute(_select(storage.tables, table).where(is_it)).mappings():
+            data = storage.checkpoints.joined(conn, dict(own))
+            found.check(SimpleNamespace(**{**own, "data": data}), check)
     return found
+
+
+def _select(tables: Tables, table: sa.Table) -> sa.Select[Any]:
+    threads = tables.threads
+    is_its = threads.c.thread_key == table.c.thread_key
+    return sa.select(threads.c.thread_id, *table.c).join_from(table, threads, is_its)
 
 
 def _rows(
     conn: sa.Connection, tables: Tables, table: sa.Table, most: int | None
 ) -> Iterator[sa.Row[Any]]:
-    threads = tables.threads
-    query = sa.select(threads.c.thread_id, *table.c).join_from(
-        table, threads, threads.c.thread_key == table.c.thread_key
-    )
+    query = _select(tables, table)
     if most is not None:
         query = query.limit(sa.literal_column(str(most + 1)))  # a cursor takes no parameter here
     options = {"stream_results": True, "yield_per": FETCHED}
@@ -122,9 +138,12 @@ def _check_write(row: Any) -> None:
         chains.change_of(row.data)
 
 
-_decoder = Decoder(JsonPlusSerializer())
+_serde = JsonPlusSerializer()
 
 
 def _check_value(typ: str, data: bytes) -> None:
-    if typ in DECODED and isinstance(found := _decoder.loads_typed((typ, data)), Undecodable):
+    """Decode a value, unless it has so many parts that this would take too much memory."""
+    decoder = Decoder(_serde)
+    found = decoder.loads_typed((typ, data)) if typ in DECODED else None
+    if isinstance(found, Undecodable) and not decoder.has_refused:
         raise CorruptBlobError(str(found))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +19,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_session_saver.encoding.framing import unframe
 from langgraph_session_saver.encoding.keys import Typed
+from langgraph_session_saver.encoding.nesting import MOST_PARTS, TooManyPartsError, count_parts
 from langgraph_session_saver.encoding.serde import PLAINTEXT, EncryptedOnly
 from langgraph_session_saver.errors import CorruptBlobError, HistoryLostError
 
@@ -58,6 +60,9 @@ class Decoder:
     def __init__(self, serde: SerializerProtocol) -> None:
         self._serde = serde
         self._left = MOST_UNPACKED
+        self._parts_left = MOST_PARTS
+        self.has_refused = False
+        """Whether a value had too many parts."""
 
     def loads_typed(self, data: Typed) -> Any:
         """Decode a serialised value, or return `Undecodable`."""
@@ -68,12 +73,15 @@ class Decoder:
                 return None
             if typ in {"bytes", "bytearray"}:
                 return content
-            if typ == "msgpack":
-                return _unpack(content)
-            if typ == "json":
-                return json.loads(content, object_hook=_json_object)
+            if typ in _READERS:
+                count, read = _READERS[typ]
+                self._parts_left -= count(content, self._parts_left)
+                return read(content)
             reason = f"format {typ!r} is not decoded here, because reading it may run stored code"
             return Undecodable(reason, len(content))
+        except TooManyPartsError as exc:
+            self.has_refused = True
+            return Undecodable(f"{exc} at once", len(content))
         except Exception as exc:  # noqa: BLE001 - the bytes and the cipher can be anything
             return Undecodable(str(exc) or type(exc).__name__, len(content))
 
@@ -142,6 +150,14 @@ def _extension(code: int, data: bytes, depth: int) -> Any:
     return {TYPE: f"{module}.{name}", "args" if code == _POSITIONAL_CODE else "value": argument}
 
 
+def _count_json(data: bytes, most: int) -> int:
+    """As `count_parts`, of JSON; or more, if there are commas and brackets in its texts."""
+    parts = 2 + 2 * (data.count(b",") + data.count(b"[")) + 8 * data.count(b"{")
+    if parts > most:
+        raise TooManyPartsError("it has more parts than are decoded")
+    return parts
+
+
 def _json_object(found: dict[str, Any]) -> dict[str, Any]:
     """Give an object in LangChain's JSON form the structure that MessagePack values get."""
     if found.get("lc") in {1, 2} and isinstance(found.get("id"), list):
@@ -149,6 +165,13 @@ def _json_object(found: dict[str, Any]) -> dict[str, Any]:
         fields = found.get("kwargs")
         return {TYPE: name, **(fields if isinstance(fields, dict) else {})}
     return found
+
+
+_READERS: Mapping[str, tuple[Callable[[bytes, int], int], Callable[[bytes], Any]]] = {
+    "msgpack": (count_parts, _unpack),
+    "json": (_count_json, partial(json.loads, object_hook=_json_object)),
+}
+"""By format, what counts the parts of a value, and what reads it."""
 
 
 # -- DeltaChannel values ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.compare import Change, compare
 from langgraph_session_saver.inspection.decode import Undecodable
 from langgraph_session_saver.inspection.values import ChannelValue, NamespaceReader
+from langgraph_session_saver.log import printable
 from langgraph_session_saver.sql.scripts import Script
 
 SIGNS = {
@@ -90,7 +91,7 @@ class Diff:
     def _title(self) -> str:
         where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
         title = f"thread {self.thread_id!r}{where}\n--- {self.a}\n+++ {self.b}"
-        return text.printable(title, keep="\n")
+        return printable(title, keep="\n")
 
     def _footer(self) -> str:
         parts = []
@@ -100,13 +101,13 @@ class Diff:
             parts.append(f"unchanged: {', '.join(same)}")
         if hidden := len(self.channels) - len(self._shown):
             parts.append(f"{text.quantity(hidden, 'internal channel')} not shown")
-        return text.printable("; ".join(parts))
+        return printable("; ".join(parts))
 
     def __str__(self) -> str:
         lines = [self._title()]
         for found in self._shown:
             heading = f"{SIGNS[found.kind]} {found.channel}  {found.kind}, {_sizes(found)}"
-            lines += ["", text.printable(heading), *(f"  {line}" for line in _lines(found))]
+            lines += ["", printable(heading), *(f"  {line}" for line in _lines(found))]
         return "\n".join([*lines, "", self._footer()]).rstrip()
 
     def _repr_html_(self) -> str:
@@ -127,7 +128,7 @@ def _sizes(found: ChannelDiff) -> str:
 def _lines(found: ChannelDiff) -> Iterator[str]:
     """The differences of a channel, one a line."""
     if found.note:
-        yield from wrap(text.printable(found.note), text.WIDTH - 2)
+        yield from wrap(printable(found.note), text.WIDTH - 2)
     if found.kind != "changed" and not isinstance(found.value, Undecodable):
         yield from wrap(text.brief(found.value, text.WIDTH * 3), text.WIDTH - 2)
     for change in found.changes:
@@ -137,10 +138,10 @@ def _lines(found: ChannelDiff) -> Iterator[str]:
 
 
 def _change_lines(change: Change) -> Iterator[str]:
-    start = text.printable(f"{SIGNS[change.kind]} {change.path or 'value'}  ")
+    start = printable(f"{SIGNS[change.kind]} {change.path or 'value'}  ")
     if change.text is not None:
         yield f"{start}{change.kind}:"
-        yield from (f"    {text.printable(line)}" for line in change.text)
+        yield from (f"    {printable(line)}" for line in change.text)
     elif change.kind == "reordered":
         yield f"{start}reordered"
     elif change.kind in {"changed", "edited"}:

@@ -12,6 +12,7 @@ from langgraph_session_saver.errors import InvalidConfigError
 from langgraph_session_saver.inspection import text
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint, Status
 from langgraph_session_saver.inspection.values import NamespaceReader, Sizes
+from langgraph_session_saver.log import printable
 from langgraph_session_saver.projection.plain_json import shorten
 from langgraph_session_saver.sql.scripts import Request, Script
 from langgraph_session_saver.validation import check_checkpoint_id, check_number
@@ -122,7 +123,7 @@ class Entry:
             text.format_bytes(self.size),
             text.format_bytes(self.stored),
         )
-        return dict(zip(COLUMNS, map(text.printable, texts), strict=True))
+        return dict(zip(COLUMNS, map(printable, texts), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class History:
         """The first printed line."""
         where = f", namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
         count = text.quantity(len(self.entries), "checkpoint")
-        return text.printable(f"thread {self.thread_id!r}{where}: {count}, newest first")
+        return printable(f"thread {self.thread_id!r}{where}: {count}, newest first")
 
     @property
     def id_length(self) -> int:
@@ -174,7 +175,7 @@ class History:
         return "\n".join(filter(None, (self.title, self.table(), self._footer())))
 
     def _footer(self) -> str:
-        older = self.older and text.printable(self.older.checkpoint_id)
+        older = self.older and printable(self.older.checkpoint_id)
         return f"… older ones: before={older!r}" if older else ""
 
     def table(self, width: int = text.WIDTH) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -11,16 +12,24 @@ from langgraph_session_saver.encoding.chains import CHANGED
 from langgraph_session_saver.encoding.delta import target_length, unpack
 from langgraph_session_saver.encoding.framing import RAW, unframe, unpacked_size
 from langgraph_session_saver.encoding.keys import KEY_BYTES, Place, thread_key
-from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.encoding.pieces import (
+    HEAD_BYTES,
+    IN_PIECES,
+    is_in_pieces,
+    length_of,
+)
+from langgraph_session_saver.schema.tables import PIECE_DEPTH, Tables
 from langgraph_session_saver.sql.compiled import batches
+from langgraph_session_saver.storage.pieces import LOWEST_IDX, write_of_piece
+from langgraph_session_saver.storage.storage import Storage
 from langgraph_session_saver.storage.threads import is_owned, params_of
 
 
 class NamespaceQueries:
     """Queries on one namespace of a thread."""
 
-    def __init__(self, tables: Tables, place: Place) -> None:
-        self._tables = tables
+    def __init__(self, storage: Storage, place: Place) -> None:
+        self._tables, self._checkpoints = storage.tables, storage.checkpoints
         self._thread, self._ns_key = place.thread, place.ns_key
         self._thread_key = place.thread.key
 
@@ -39,7 +48,10 @@ class NamespaceQueries:
         return _in_batches(conn, query, c.c.checkpoint_id, sorted(ids))
 
     def write_sizes(self, conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[sa.Row[Any]]]:
-        """By checkpoint id, the writes with their stored size instead of their data."""
+        """By checkpoint id, the rows of writes with their stored size instead of their data.
+
+        A write in pieces has several rows, which differ in `idx` and size only.
+        """
         w = self._tables.writes
         query = sa.select(
             w.c.checkpoint_id, w.c.task_id, w.c.idx, w.c.task_path, w.c.channel,
@@ -59,7 +71,8 @@ class NamespaceQueries:
         length of the value that it makes is the sum of its parts.
         """
         b = self._tables.blobs.c
-        head = sa.func.substr(b.data, 1, 11, type_=sa.LargeBinary)  # with the length of the content
+        # With the lengths of the content, and of all pieces.
+        head = sa.func.substr(b.data, 1, HEAD_BYTES + 11, type_=sa.LargeBinary)
         query = sa.select(
             b.blob_key,
             b.base_key,
@@ -68,7 +81,21 @@ class NamespaceQueries:
         ).where(b.thread_key == self._thread_key)
         sizes: dict[bytes, tuple[int | None, int]] = dict.fromkeys(keys, (None, 0))
         for row in _in_batches(conn, query, b.blob_key, sorted(keys)):
-            sizes[row.blob_key] = _value_size(row), row.stored
+            key, stored = row.blob_key, row.stored
+            data = bytes(row.start or b"")  # SQLite: NULL of an empty value
+            try:
+                if row.base_key is not None:
+                    here = {"thread_key": self._thread_key, "blob_key": key, "data": data}
+                    data = self._checkpoints.joined(conn, here)
+                    sizes[key] = target_length(unpack(unframe(data))), length_of(data)
+                elif is_in_pieces(data):
+                    sizes[key] = unpacked_size(data), length_of(data)
+                elif data[:1] == bytes((RAW,)):
+                    sizes[key] = stored - 1, stored
+                else:
+                    sizes[key] = unpacked_size(data), stored
+            except (ValueError, LookupError):
+                sizes[key] = None, stored
         return sizes
 
     def namespaces(self, conn: sa.Connection, limit: int) -> list[str]:
@@ -102,19 +129,6 @@ def _in_batches(
     for batch in batches(values):
         found += conn.execute(query.where(column.in_(batch)))
     return found
-
-
-def _value_size(row: Any) -> int | None:
-    """Bytes of a blob's serialised value; None if the blob is damaged."""
-    start = bytes(row.start or b"")  # SQLite: NULL of an empty value
-    try:
-        if row.base_key is not None:
-            return target_length(unpack(unframe(start)))
-        if start[:1] == bytes((RAW,)):
-            return int(row.stored) - 1
-        return unpacked_size(start)
-    except ValueError:
-        return None
 
 
 class DatabaseQueries:
@@ -152,7 +166,8 @@ class DatabaseQueries:
     def channels_by_bytes(self, conn: sa.Connection, limit: int) -> Sequence[Any]:
         """The channels whose values take the most bytes, with counts of versions and changes."""
         b = self._tables.blobs.c
-        query = sa.select(b.channel, sa.func.count(b.base_key).label("changes"))
+        is_change = sa.case((b.depth > 0, 1))
+        query = sa.select(b.channel, sa.func.count(is_change).label("changes"))
         return self._by_bytes(conn, query, b.channel, limit)
 
     def threads_by_bytes(self, conn: sa.Connection, limit: int) -> Sequence[Any]:
@@ -165,8 +180,10 @@ class DatabaseQueries:
         self, conn: sa.Connection, query: sa.Select[Any], group: sa.ColumnElement[str], limit: int
     ) -> Sequence[Any]:
         """Group blobs, and count and measure them; the largest group first."""
-        stored = sa.func.sum(sa.func.length(self._tables.blobs.c.data))
-        query = query.add_columns(sa.func.count().label("versions"), stored.label("bytes"))
+        b = self._tables.blobs.c
+        is_value = sa.case((b.depth != PIECE_DEPTH, 1))
+        stored = sa.func.sum(sa.func.length(b.data))
+        query = query.add_columns(sa.func.count(is_value).label("versions"), stored.label("bytes"))
         return conn.execute(query.group_by(group).order_by(stored.desc(), group).limit(limit)).all()
 
     def costs_by_model(self, conn: sa.Connection) -> Sequence[Any]:
@@ -197,15 +214,40 @@ class DatabaseQueries:
         with_end = sa.exists().where(
             base.thread_key == b.thread_key, base.blob_key == b.base_key, is_nearer
         )
-        baseless = "changes whose base value is missing"
+        baseless, is_piece = "changes whose base value is missing", b.depth == PIECE_DEPTH
         faults = (
-            ("stored values", t.blobs, b.base_key.is_not(None) & ~with_base, baseless),
-            ("chains", t.blobs, with_base & ~with_end, "changes that lead to no whole value"),
+            ("stored values", t.blobs, b.base_key.is_not(None) & ~with_base & ~is_piece, baseless),
+            (
+                "chains",
+                t.blobs,
+                with_base & ~with_end & ~is_piece,
+                "changes that lead to no whole value",
+            ),
             ("writes", t.writes, is_change & checkpoint & ~with_blob, baseless),
             ("checkpoints", t.checkpoints, ~with_thread, "checkpoints without a thread"),
             ("threads", t.threads, ~with_session, "threads without a session"),
         )
-        return [(what, _count(conn, table, is_one), said) for what, table, is_one, said in faults]
+        found = [(what, _count(conn, table, is_one), said) for what, table, is_one, said in faults]
+        return [*found, ("pieces", self._count_incomplete(conn), "values without all their pieces")]
+
+    def _count_incomplete(self, conn: sa.Connection) -> int:
+        """The number of values in pieces, in blobs and in writes, that lack some of their bytes."""
+        missing: Counter[tuple[Any, ...]] = Counter()
+        b, w = self._tables.blobs.c, self._tables.writes.c
+        write = (w.thread_key, w.ns_key, w.checkpoint_id, w.task_id, w.idx)
+        for table, key in ((b, (b.thread_key, b.blob_key)), (w, write)):
+            kind = sa.func.substr(table.data, 1, 1, type_=sa.LargeBinary)
+            head = sa.func.substr(table.data, 1, HEAD_BYTES, type_=sa.LargeBinary)
+            heads = sa.select(*key, head, sa.func.length(table.data))
+            for *its, first, stored in conn.execute(heads.where(kind == bytes((IN_PIECES,)))):
+                missing[tuple(its)] += length_of(first) + HEAD_BYTES - stored
+        of_blobs = sa.select(b.thread_key, b.base_key, sa.func.length(b.data) - 1)
+        for *its, size in conn.execute(of_blobs.where(b.depth == PIECE_DEPTH)):
+            missing[tuple(its)] -= size
+        of_writes = sa.select(*write, sa.func.length(w.data) - 1)
+        for *its, idx, size in conn.execute(of_writes.where(w.idx < LOWEST_IDX)):
+            missing[*its, write_of_piece(idx)] -= size
+        return sum(left > 0 for left in missing.values())
 
 
 def _starts_with(column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from langgraph_session_saver.inspection.decode import TYPE, Undecodable, without_snapshot
+from langgraph_session_saver.log import printable
 from langgraph_session_saver.projection.plain_json import OverBudgetError, shorten, to_json
 
 WIDTH = 100
@@ -55,15 +56,6 @@ def html_table(title: str, heads: Sequence[str], rows: Iterable[Iterable[str]], 
         f"<table><thead>{line('th', heads)}</thead>"
         f"<tbody>{''.join(line('td', row) for row in rows)}</tbody></table>"
         f'<p class="quiet">{escape(footer)}</p></div>'
-    )
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Escape control characters and others that are not printable, as Python does."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
 
 

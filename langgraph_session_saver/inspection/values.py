@@ -17,7 +17,12 @@ from langgraph_session_saver.checkpointer.get import CheckpointReader
 from langgraph_session_saver.encoding import chains
 from langgraph_session_saver.encoding.keys import Place
 from langgraph_session_saver.inspection.checkpoint import DecodedCheckpoint
-from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
+from langgraph_session_saver.inspection.decode import (
+    MOST_UNPACKED,
+    Decoder,
+    Undecodable,
+    replay,
+)
 from langgraph_session_saver.inspection.queries import NamespaceQueries
 from langgraph_session_saver.inspection.text import format_bytes
 from langgraph_session_saver.projection.status import node_of
@@ -86,7 +91,7 @@ class NamespaceReader:
     ) -> None:
         configurable = {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns}
         self.place = Place.of({"configurable": configurable}, context.owner_id)
-        self.queries = NamespaceQueries(context.tables, self.place)
+        self.queries = NamespaceQueries(context.storage, self.place)
         self.decoder = Decoder(serde)
         self._checkpoints = context.storage.checkpoints
         self._exists = context.storage.threads.exists
@@ -192,14 +197,24 @@ class NamespaceReader:
         self, keys: Iterable[bytes], sizes: Sizes, largest: int
     ) -> Script[dict[bytes, Any]]:
         """By key, the decoded values; `Undecodable` if one is missing, damaged or too large."""
-        too_large = f"it is over {format_bytes(largest)}, the most that is decoded"
-        size_of = {key: sizes[key][0] or 0 for key in keys}
-        found = yield from self._resolve({key for key, n in size_of.items() if n <= largest})
-        values = {key: Undecodable(too_large, size) for key, size in size_of.items()} | found
-        return {
-            key: self.decoder.loads_typed(value.typed) if isinstance(value, chains.Value) else value
-            for key, value in values.items()
-        }
+        values: dict[bytes, Any] = {}
+        left, wanted = MOST_UNPACKED, set[bytes]()
+        for key in sorted(keys):
+            size = sizes[key][0] or 0
+            if size > largest:
+                too_large = f"it is over {format_bytes(largest)}, the most that is decoded"
+                values[key] = Undecodable(too_large, size)
+            elif size > left:
+                values[key] = Undecodable("it and others are more than is decoded at once", size)
+            else:
+                wanted.add(key)
+                left -= size
+        for key, value in (yield from self._resolve(wanted)).items():
+            if isinstance(value, chains.Value):
+                values[key] = self.decoder.loads_typed(value.typed)
+            else:
+                values[key] = value
+        return values
 
     def _resolve(self, keys: set[bytes]) -> Script[dict[bytes, chains.Value | Undecodable]]:
         """By blob key, the serialised values."""
@@ -210,7 +225,8 @@ class NamespaceReader:
         found: dict[bytes, chains.Value | Undecodable] = {}
         for key in keys:
             try:
-                found[key] = chains.resolve(key, chains.of_thread(rows, thread_key))
+                value = chains.resolve(key, chains.of_thread(rows, thread_key))
+                found[key] = value._replace(links=())  # which hold what the chain unpacks to
             except (errors.HistoryLostError, errors.CorruptBlobError) as exc:
                 found[key] = Undecodable(str(exc))
         return found

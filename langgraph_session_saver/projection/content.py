@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,7 +55,19 @@ def _parts(content: Any) -> Iterator[tuple[str, str]]:
             yield str(block.get("text", "")), ""
         else:
             kind = str(block.get("type", "content")).removeprefix("input_").removesuffix("_url")
-            yield "", f"[{': '.join(filter(None, (kind, _reference(block))))}]"
+            where = _reference(block).replace("]", "%5D")
+            yield "", f"[{': '.join(filter(None, (kind, where)))}]"
+
+
+_REFERENCE = re.compile(
+    r"\[(?:audio|content|document|file|image|media|text-plain|video)(?:: [^\]]*)?(?:\]|$)"
+)
+"""What `content_of` puts in the place of what people send; the end of it may be cut off."""
+
+
+def without_references(content: str) -> str:
+    """What `text_of` gives of the message that has this content."""
+    return _REFERENCE.sub("", content)
 
 
 def _reference(block: Mapping[str, Any]) -> str:

@@ -23,6 +23,9 @@ OMITTED = "$omitted"
 
 _REFERENCE = "$ref"
 
+IN_CHECKPOINT = (f'"{_REFERENCE}": {{"channel": ', f'"{OMITTED}": ')
+"""What the object's text contains where some of its values are only in the checkpoint."""
+
 _DELTA = "$delta"
 """The value of a `DeltaChannel`, which LangGraph does not hand to a saver at every step."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -10,9 +9,8 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from langgraph_session_saver.errors import InvalidConfigError
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.validation import MODEL_LENGTH, check_text
-
-logger = logging.getLogger("langgraph_session_saver")
 
 Rate = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 

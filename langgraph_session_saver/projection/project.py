@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Table
+from sqlalchemy import Table, UpdateBase
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection import graph_state, rules
@@ -31,6 +31,7 @@ from langgraph_session_saver.projection.transcript import (
     read,
 )
 from langgraph_session_saver.projection.usage import UsageRows
+from langgraph_session_saver.redaction import SecretKeys
 from langgraph_session_saver.schema.column_types import JsonText
 
 
@@ -85,6 +86,7 @@ class Changes:
     """The messages that the step's parent does not have."""
     usage: list[dict[str, Any]] = field(default_factory=list)
     rows: list[tuple[Table, list[dict[str, Any]]]] = field(default_factory=list)
+    statements: list[UpdateBase] = field(default_factory=list)
     problems: list[rules.Problem] = field(default_factory=list)
     state: ProjectedState | None = None
     """What the rows show after the step."""
@@ -100,9 +102,8 @@ class Changes:
 
         If `all_messages` are set, that holds for a thread without messages.
         """
-        return not (
-            self.is_whole or self.removed_messages or self.pages or self.rows or self.problems
-        )
+        others = (self.removed_messages, self.pages, self.rows, self.statements, self.problems)
+        return not (self.is_whole or any(others))
 
 
 _NOTHING = ProjectedState("", {}, {}, {}, None)
@@ -122,11 +123,16 @@ class Projector:
     """Applies projections to steps."""
 
     def __init__(
-        self, projections: Sequence[rules.Projection], pricing: Pricing | None, sessions: Table
+        self,
+        projections: Sequence[rules.Projection],
+        pricing: Pricing | None,
+        sessions: Table,
+        keys: SecretKeys,
     ) -> None:
         self.projections = tuple(projections)
         self._sessions = sessions
-        self._usage = UsageRows(pricing)
+        self._keys = keys
+        self._usage = UsageRows(pricing, keys)
         self._rules = [p for p in projections if type(p) not in _SHARED]
         self._messages = [p for p in projections if isinstance(p, rules.MessageRows)]
         self.message_channels = frozenset(c for p in self._messages for c in p.channels)
@@ -207,9 +213,10 @@ class Projector:
         return changes
 
     def show_all_columns(self, step: rules.Step, changes: Changes) -> None:
-        """Add the columns of the channels that the step did not change: others were set by hand.
+        """Add what the session shows of channels that the step did not change.
 
-        All channels of `step` count as changed.
+        The rows may show what another thread or the application has set. All channels of `step`
+        count as changed.
         """
         shown = Changes(step.checkpoint_id, step.time, base=None, is_whole=True)
         self._apply_rules(step, shown)
@@ -217,6 +224,7 @@ class Projector:
             shown.columns["graph_state"] = JsonText(changes.state.graph_state)
         columns = {name: value for name, value in shown.columns.items() if name in rules.FROM_STATE}
         changes.columns = columns | changes.columns
+        changes.first_title = self._title_of(step)
 
     def _apply_rules(self, step: rules.Step, changes: Changes) -> None:
         for projection in self._rules:
@@ -225,7 +233,7 @@ class Projector:
                 self._apply(projection, step, changes)
 
     def _apply(self, projection: rules.Projection, step: rules.Step, changes: Changes) -> None:
-        """Add the columns, rows and pages of one projection, or the problem with its value."""
+        """Add what one projection changes, or the problem with its value."""
         try:
             if isinstance(projection, rules.PageVersions):
                 changes.pages += _pages(projection, step)
@@ -236,6 +244,8 @@ class Projector:
                  for name, item in row.items()}
                 for row in projection.rows(step)
             ]  # fmt: skip
+            statements = list(projection.statements(step))
+            _check_statements(statements)
             _check_fit(self._sessions, columns)
             if projection.table is not None:
                 for row in rows:
@@ -243,11 +253,13 @@ class Projector:
         except Exception as exc:  # noqa: BLE001 - an application's rule may raise anything
             channel = projection.channels[0] if projection.channels else ""
             value = step.values.get(channel)
-            changes.problems.append(rules.problem_with(channel, value, projection, exc))
+            problem = rules.problem_with(channel, value, projection, exc, self._keys)
+            changes.problems.append(problem)
             return
         changes.columns |= columns
         if rows and projection.table is not None:
             changes.rows.append((projection.table, rows))
+        changes.statements += statements
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -275,7 +287,7 @@ class Projector:
             messages = _messages_in(rule, step, start)
             if messages is None:
                 if channel in step.changed and channel not in before.not_messages:
-                    changes.problems.append(_no_messages(step, channel))
+                    changes.problems.append(_no_messages(step, channel, self._keys))
                 # The rows stay as they are.
                 return before.messages, before.not_messages | {channel}
             taken = before.messages if start else ()
@@ -314,6 +326,11 @@ class Projector:
         roles = {projection.role_of("human") for projection in rows}
         if roles.isdisjoint(row["role"] for row in changes.messages):
             return None
+        return self._title_of(step)
+
+    def _title_of(self, step: rules.Step) -> str | None:
+        """The title that the first human message of a state makes."""
+        rows = [p for p in self._messages if p.title]
         messages = (one for p in rows for one in step.values.get(p.channels[0]) or ())
         titles = (title_of(text_of(one)) for one in messages if kind_of(one) == "human")
         return next(filter(None, titles), None)
@@ -377,6 +394,16 @@ def _check_fit(table: Table, values: Mapping[str, Any]) -> None:
             raise ValueError(f"column {name!r} takes {length} characters, not {len(value)}")
 
 
+def _check_statements(statements: Sequence[Any]) -> None:
+    """Refuse, before the transaction, what changes no rows."""
+    for statement in statements:
+        if not isinstance(statement, UpdateBase):
+            raise TypeError(
+                f"statements() gave a {type(statement).__name__}: give SQLAlchemy's insert(), "
+                "update() and delete()"
+            )
+
+
 def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, Any]]:
     channel = projection.channels[0]
     value = step.values[channel]
@@ -394,10 +421,11 @@ def _pages(projection: rules.PageVersions, step: rules.Step) -> list[dict[str, A
     ]
 
 
-def _no_messages(step: rules.Step, channel: str) -> rules.Problem:
+def _no_messages(step: rules.Step, channel: str, keys: SecretKeys) -> rules.Problem:
     """The problem, recorded once, with a channel that holds something else than messages."""
     exc, value = ValueError("something in it has no type or role"), step.values.get(channel)
-    return replace(rules.problem_with(channel, value, "a list of messages", exc), once=True)
+    problem = rules.problem_with(channel, value, "a list of messages", exc, keys)
+    return replace(problem, once=True)
 
 
 def _messages_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +22,7 @@ from langgraph_session_saver.projection.transcript import (
 )
 from langgraph_session_saver.schema.column_types import microseconds
 from langgraph_session_saver.sql.compiled import batches
+from langgraph_session_saver.sql.runner import execute_own
 from langgraph_session_saver.storage.batch import FIRST_TITLE, Upsert
 from langgraph_session_saver.storage.parameters import Rows
 from langgraph_session_saver.storage.storage import Storage
@@ -101,6 +103,8 @@ class ProjectedRows:
             self.drop_old_pages(conn, head.session_id, version)
         for table, own_rows in changes.rows:
             self._store_rows(conn, table, own_rows, head.session_id)
+        for statement in changes.statements:
+            execute_own(conn, statement)
         self._store_problems(conn, owner, step, changes)
         return changes
 
@@ -170,6 +174,12 @@ class ProjectedRows:
             gone = update(m).where(*is_shown, m.c.row_key.in_(batch))
             conn.execute(gone.values(removed_at=changes.time))
 
+    def remove_messages(self, conn: Connection, thread_key: bytes, time: datetime) -> None:
+        """Mark all messages of a thread as removed."""
+        m = self._tables.messages
+        shown = (m.c.thread_key == thread_key, m.c.removed_at.is_(None))
+        conn.execute(update(m).where(*shown).values(removed_at=time))
+
     def _store_page(
         self, conn: Connection, owner: Mapping[str, Any], page: dict[str, Any], *, is_fork: bool
     ) -> int | None:
@@ -234,7 +244,7 @@ class ProjectedRows:
             d = self._dialect
             is_upsert = overwrite and columns
             store = d.upsert(table, key, columns) if is_upsert else d.insert_ignore(table, key)
-            conn.execute(store, list(alike))
+            execute_own(conn, store, list(alike))
 
     # -- status -----------------------------------------------------------------------------
 

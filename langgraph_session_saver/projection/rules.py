@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Table
+from sqlalchemy import Table, UpdateBase
 
 from langgraph_session_saver.errors import InvalidConfigError, ProjectionError
 from langgraph_session_saver.projection import schemas
 from langgraph_session_saver.projection.plain_json import clean_text, field_names, shorten, to_json
 from langgraph_session_saver.projection.reduce import is_overwrite, reduce_messages, reduce_writes
-from langgraph_session_saver.redaction import without_credentials
+from langgraph_session_saver.redaction import SecretKeys
 from langgraph_session_saver.schema.tables import UNTITLED
 
 Columns = Mapping[str, Any]
@@ -60,7 +60,7 @@ class Step(NamedTuple):
 
 
 class Projection:
-    """A rule of your own. Override `rows`, `columns` or both.
+    """A rule of your own. Override one or more of `rows`, `statements` and `columns`.
 
     Rows are upserted by the table's primary key and never deleted. Derive the key from what you
     project (a message id, or the thread and an index), so that a step that is saved twice changes
@@ -75,6 +75,15 @@ class Projection:
 
     def rows(self, step: Step) -> Iterable[Mapping[str, Any]]:
         """The rows to upsert into `table`."""
+        del step
+        return ()
+
+    def statements(self, step: Step) -> Iterable[UpdateBase]:
+        """INSERT, UPDATE and DELETE statements on the application's tables, run after all rows.
+
+        They may run twice, so the second time must change nothing more. Those of a checkpoint that
+        is older than its thread's newest do not run.
+        """
         del step
         return ()
 
@@ -255,8 +264,10 @@ class Problem:
         )
 
 
-def problem_with(channel: str, value: Any, expected: str | Projection, exc: Exception) -> Problem:
-    """Describe a value, and the error of what does not accept it."""
+def problem_with(
+    channel: str, value: Any, expected: str | Projection, exc: Exception, keys: SecretKeys
+) -> Problem:
+    """Describe a value without secrets, and the error of what does not accept it."""
     if isinstance(expected, Projection):
         kind = type(expected).__name__
         expected = getattr(expected, "expected", f"a value that {kind} accepts")
@@ -264,12 +275,14 @@ def problem_with(channel: str, value: Any, expected: str | Projection, exc: Exce
     if isinstance(exc, ValidationError):
         first = exc.errors(include_url=False, include_input=False)[0]
         found = f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
-    held = clean_text(shorten(without_credentials(repr(value)), 200))
-    found = clean_text(shorten(without_credentials(found), 500))
+    held = clean_text(shorten(keys.redacted(repr(value)), 200))
+    found = clean_text(shorten(keys.redacted(found), 500))
     return Problem(channel, held, expected, found)
 
 
-def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, Any]]) -> None:
+def check_writes(
+    projections: Sequence[Projection], writes: Sequence[tuple[str, Any]], keys: SecretKeys
+) -> None:
     """Validate writes before they are stored (policy "raise").
 
     Raises:
@@ -282,7 +295,7 @@ def check_writes(projections: Sequence[Projection], writes: Sequence[tuple[str, 
                 try:
                     projection.check(channel, value)
                 except Exception as exc:
-                    problem = problem_with(channel, value, projection, exc)
+                    problem = problem_with(channel, value, projection, exc, keys)
                     raise ProjectionError(
                         f"{problem}. The write was not stored: correct the node and run the "
                         "thread again"

@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, TASKS
 
 from langgraph_session_saver.encoding.keys import hash_key
 from langgraph_session_saver.projection.plain_json import clean_text, shorten
-from langgraph_session_saver.redaction import without_credentials
+from langgraph_session_saver.redaction import SecretKeys
 
 KINDS = {ERROR: "error", INTERRUPT: "interrupted"}
 
@@ -55,11 +55,13 @@ class Reached(NamedTuple):
     """When it was made."""
 
 
-def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
+def status_at(
+    reached: Reached, known_id: str | None, known_status: str | None = None
+) -> dict[str, Any]:
     """The columns of a thread's row at a checkpoint.
 
-    The status is left out if `put_writes` has set it for the same checkpoint already: `known_id` is
-    the checkpoint that the present status belongs to.
+    The status is left out if the present one belongs to the same checkpoint, whose id is then
+    `known_id`: `put_writes` has set it, or the checkpoint is put again.
     """
     values: dict[str, Any] = {"checkpoint_id": reached.id, "updated_at": reached.time}
     if known_id is None or reached.id > known_id:
@@ -70,7 +72,12 @@ def status_at(reached: Reached, known_id: str | None) -> dict[str, Any]:
             "status_since": reached.time,
             "status_checkpoint_id": reached.id,
         }
-    elif reached.id == known_id and reached.step is not None:
+    elif (
+        reached.id == known_id
+        and known_status not in {"pending", "done"}
+        and reached.step is not None
+    ):
+        # That of a task that ran after the checkpoint, stored without knowing its step.
         values["status_step"] = reached.step + 1
     return values
 
@@ -101,30 +108,34 @@ def incidents(
     task_id: str,
     task_path: str,
     sends: Sequence[str],
+    keys: SecretKeys,
 ) -> list[Incident]:
     """The errors and interrupts among a task's writes, as `put_writes` gets them.
 
-    The path names the node of all tasks but those of a `Send`; `sends` are the nodes of those.
+    The path names the node of all tasks but those of a `Send`; `sends` are the nodes of those. The
+    values of secret keys are not in the texts.
     """
     node = _place(checkpoint_ns, task_path, sends)
     # Of a namespace like `node:task|inner:task`, the task in the root graph.
     root_task = checkpoint_ns.partition("|")[0].partition(":")[2] or task_id
     return [
-        _incident(KINDS[channel], value, node, root_task)
+        _incident(KINDS[channel], value, node, root_task, keys)
         for channel, value in writes
         if channel in KINDS
     ]
 
 
-def _incident(kind: str, value: Any, node: str | None, root_task: str) -> Incident:
+def _incident(
+    kind: str, value: Any, node: str | None, root_task: str, keys: SecretKeys
+) -> Incident:
     stack, name, message = None, type(value).__qualname__, str(value)
     if isinstance(value, BaseException):
         text = "".join(traceback.format_exception(value))
-        stack = clean_text(without_credentials(text))
+        stack = clean_text(keys.redacted(text))
     elif kind == "interrupted":
         items = value if isinstance(value, list | tuple) else [value]
         name, message = "Interrupt", repr([getattr(item, "value", item) for item in items])
-    message = clean_text(shorten(without_credentials(message), 10_000))
+    message = clean_text(shorten(keys.redacted(message), 10_000))
     key = hash_key(kind, root_task, name, message)
     return Incident(key, kind, node, name, message, stack)
 

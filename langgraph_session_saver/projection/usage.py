@@ -12,6 +12,7 @@ from langgraph_session_saver.projection.content import field_of
 from langgraph_session_saver.projection.plain_json import clean_text
 from langgraph_session_saver.projection.pricing import Prices, Pricing, Tokens
 from langgraph_session_saver.projection.rules import Problem, problem_with
+from langgraph_session_saver.redaction import SecretKeys
 from langgraph_session_saver.validation import MODEL_LENGTH
 
 LARGEST_TOKEN_COUNT = (1 << 53) - 1
@@ -37,8 +38,9 @@ and Anthropic's `cache_creation` is 0 where tokens are counted by how long the c
 class UsageRows:
     """Makes rows of messages with `usage_metadata`; a model without a price costs 0."""
 
-    def __init__(self, pricing: Pricing | None) -> None:
+    def __init__(self, pricing: Pricing | None, keys: SecretKeys) -> None:
         self._prices = Prices(pricing)
+        self._keys = keys
 
     def row(
         self, message: Any, channel: str, time: datetime
@@ -58,13 +60,14 @@ class UsageRows:
             tokens_out = _COUNT.validate_python(usage["output_tokens"])
         except (KeyError, TypeError, ValueError) as exc:
             expected = "usage_metadata with input_tokens and output_tokens"
-            return None, problem_with(channel, usage, expected, exc)
-        details, problem = _read_details(usage, channel)
+            return None, problem_with(channel, usage, expected, exc, self._keys)
+        details, problem = self._read_details(usage, channel)
         cost = 0.0
         try:
             cost = self._prices.cost(model, Tokens(tokens_in, tokens_out, **details))
         except Exception as exc:  # noqa: BLE001 - an application's function
-            problem = problem_with(channel, model, "a model that `pricing` accepts", exc)
+            expected = "a model that `pricing` accepts"
+            problem = problem_with(channel, model, expected, exc, self._keys)
         row = {
             "timestamp": time,
             "agent_type": clean_text(str(field_of(message, "name") or "unknown"))[:255],
@@ -77,21 +80,22 @@ class UsageRows:
         }
         return row, problem
 
-
-def _read_details(usage: Any, channel: str) -> tuple[dict[str, int | None], Problem | None]:
-    """The details that the usage has, and the problem with one that cannot be read."""
-    found: dict[str, int | None] = dict.fromkeys(_DETAILS)
-    problem = None
-    for detail, (group, endings) in _DETAILS.items():
-        try:
-            counts = [
-                _COUNT.validate_python(count)
-                for name, count in (field_of(usage, group) or {}).items()
-                if count is not None and str(name).endswith(endings)
-            ]
-        except (AttributeError, ValueError) as exc:
-            expected = f"usage_metadata with numbers of tokens as {detail} in {group}"
-            problem = problem_with(channel, usage, expected, exc)
-        else:
-            found[detail] = sum(counts) if counts else None
-    return found, problem
+    def _read_details(
+        self, usage: Any, channel: str
+    ) -> tuple[dict[str, int | None], Problem | None]:
+        """The details that the usage has, and the problem with one that cannot be read."""
+        found: dict[str, int | None] = dict.fromkeys(_DETAILS)
+        problem = None
+        for detail, (group, endings) in _DETAILS.items():
+            try:
+                counts = [
+                    _COUNT.validate_python(count)
+                    for name, count in (field_of(usage, group) or {}).items()
+                    if count is not None and str(name).endswith(endings)
+                ]
+            except (AttributeError, ValueError) as exc:
+                expected = f"usage_metadata with numbers of tokens as {detail} in {group}"
+                problem = problem_with(channel, usage, expected, exc, self._keys)
+            else:
+                found[detail] = sum(counts) if counts else None
+        return found, problem

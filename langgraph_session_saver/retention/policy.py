@@ -18,6 +18,7 @@ from langgraph_session_saver.retention.lineage import (
     running_roots,
 )
 from langgraph_session_saver.schema.column_types import utc_time
+from langgraph_session_saver.schema.tables import PIECE_DEPTH
 
 
 class Choice(NamedTuple):
@@ -108,18 +109,25 @@ def keep_nothing(_rows: Sequence[Stored]) -> Choice:
 # -- what is left -------------------------------------------------------------------------------
 
 Bases = Mapping[bytes, "tuple[bytes | None, int]"]
-"""Blobs by key: the base that each is a delta of, and its depth in the chain."""
+"""Blobs by key: the base that each is a delta of, and its depth in the chain.
+
+The base of a piece is the blob that it is of, and its depth is `PIECE_DEPTH`.
+"""
 
 
 def unused_blobs(blobs: Bases, used: Iterable[bytes]) -> dict[bytes, int]:
-    """The blobs that no used blob is built from, with their depths."""
+    """The blobs that no used blob is built from, with their depths, and their pieces."""
     needed: set[bytes] = set()
     for key in used:
         at: bytes | None = key
         while at is not None and at not in needed and at in blobs:
             needed.add(at)
             at = blobs[at][0]
-    return {key: depth for key, (_, depth) in blobs.items() if key not in needed}
+    return {
+        key: depth
+        for key, (base, depth) in blobs.items()
+        if (base if depth == PIECE_DEPTH else key) not in needed
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +185,8 @@ class Thinned:
     """Blobs to delete, with their depths."""
     oldest_root: str | None
     """The oldest root checkpoint that is kept, be it hidden: a run may continue from that, too."""
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether the thread had no checkpoint: its writes came before its first one."""
+        return not self.contents.rows and not self.gone

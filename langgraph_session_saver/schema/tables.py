@@ -37,8 +37,14 @@ SCHEMA_VERSION = "0006"
 """The revision with these tables."""
 
 
+PIECE_DEPTH = -1
+"""The depth of a blob's piece: pieces are added before blobs, and deleted after them."""
+
 UNTITLED = "Untitled session"
 """The title of a session that has none."""
+
+DELETED = "deleted"
+"""The status of a soft-deleted session."""
 
 
 class TableFactory:
@@ -233,9 +239,9 @@ def build_tables(schema: str | None = None, prefix: str = "") -> Tables:
             Column("blob_key", Key(), primary_key=True),
             # The blob that this one is a delta of; NULL for a whole value. Instead of a foreign
             # key, the thread's row is locked to store a delta, which checks its base, and to
-            # delete blobs, deltas before or with their bases.
+            # delete blobs, deltas before or with their bases. Of a piece, the blob that it is of.
             Column("base_key", Key()),
-            # The number of deltas from the whole value to this one.
+            # The number of deltas from the whole value to this one; of a piece, PIECE_DEPTH.
             Column("depth", Integer, nullable=False, default=0),
             # How often earlier deltas were merged into this one.
             Column("level", Integer, nullable=False, default=0),

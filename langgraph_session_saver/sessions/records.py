@@ -10,11 +10,9 @@ from typing import Any, Generic, NamedTuple, Self, TypedDict, TypeVar, overload
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from langgraph_session_saver.projection.schemas import AestheticScore, BuildInfo, BuildStatus
+from langgraph_session_saver.schema.tables import DELETED
 
 T = TypeVar("T")
-
-DELETED = "deleted"
-"""The status of a soft-deleted session."""
 
 
 @dataclass(frozen=True, slots=True)

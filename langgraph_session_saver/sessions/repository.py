@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Table, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from langgraph_session_saver import errors
 from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
@@ -18,10 +29,10 @@ from langgraph_session_saver.projection.schemas import BuildStatus
 from langgraph_session_saver.projection.status import STATUSES
 from langgraph_session_saver.projection.usage import LARGEST_TOKEN_COUNT
 from langgraph_session_saver.schema.column_types import microseconds, utc_now
+from langgraph_session_saver.schema.tables import DELETED
 from langgraph_session_saver.sessions import rows
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
-    DELETED,
     ErrorRecord,
     MessageRecord,
     Page,
@@ -34,7 +45,14 @@ from langgraph_session_saver.sessions.records import (
     first,
 )
 from langgraph_session_saver.sql.runner import BrokenReferenceError
-from langgraph_session_saver.sql.scripts import Request, Script, awaited, read_script, write_script
+from langgraph_session_saver.sql.scripts import (
+    Request,
+    Script,
+    awaited,
+    in_transaction,
+    read_script,
+    write_script,
+)
 from langgraph_session_saver.storage.thread_data import PIECE
 from langgraph_session_saver.validation import (
     MODEL_LENGTH,
@@ -56,6 +74,9 @@ ORDERS = (
     "updated_at", "created_at", "title", "build_status", "current_version", "thread_status", "id"
 )  # fmt: skip
 """The columns to order by, none of which is ever NULL."""
+
+MANY_THREADS = 100
+"""Threads of a session that are deleted in one transaction."""
 
 
 class SessionRepository(rows.SessionMethods):
@@ -232,9 +253,10 @@ class SessionRepository(rows.SessionMethods):
         Args:
             session_id: The session.
             soft: Whether to only set the session's `status` to "deleted", which hides it from
-                `list`; `update(session_id, status=None)` restores it.
+                `list` and refuses further steps of its threads (`SessionDeletedError`);
+                `update(session_id, status=None)` restores it.
             connection: Where to run, as part of your transaction; without it, many rows are
-                deleted in several transactions.
+                deleted in several transactions, of which the first one hides the session.
 
         Returns:
             Whether the session existed.
@@ -248,32 +270,72 @@ class SessionRepository(rows.SessionMethods):
     adelete = awaited(delete)
 
     def _delete(self, session_id: str) -> Script[bool]:
-        threads, maintenance = self._context.storage.threads, ThreadMaintenance(self._context)
         yield Request.read(self._check_own, session_id)
         if (yield Request.read(self._find, session_id)) is None:
             return False
+        if (yield Request.read(self._is_large, session_id)):
+            # What a delete that is cut off leaves is not listed, and takes no steps.
+            yield Request.write(self._change, session_id, {"status": DELETED})
+            yield from self._delete_in_pieces(session_id)
+        while not (yield from in_transaction(self._delete_whole, session_id)):
+            pass
+        return True
+
+    def _is_large(self, conn: Connection, session_id: str) -> bool:
+        """Whether it takes several transactions to delete a session."""
+        t, tables = self._tables.threads, self._tables
+        keys = select(t.c.thread_key).where(t.c.session_id == session_id)
+        limits = {(t, t.c.session_id == session_id): MANY_THREADS}
+        for table in self._context.storage.threads.child_tables():
+            limits[table, table.c.session_id == session_id] = PIECE
+        for table in (tables.checkpoints, tables.blobs, tables.writes):
+            limits[table, table.c.thread_key.in_(keys)] = PIECE
+        has_more = (
+            select(literal(1)).select_from(table).where(is_its).limit(1).offset(limit)
+            for (table, is_its), limit in limits.items()
+        )
+        return any(conn.execute(select(*(query.scalar_subquery() for query in has_more))).one())
+
+    def _delete_in_pieces(self, session_id: str) -> Script[None]:
+        """Delete the threads and rows of a session, in as many transactions as it takes."""
+        threads = self._context.storage.threads
         for table in threads.child_tables():
             while (yield Request.write(_delete_piece, table, session_id)):
                 pass
-        while True:
-            for thread_id in (yield Request.read(threads.of_session, session_id)):
-                thread = ThreadRef.of(thread_id, None)  # what is in a session is its owner's
-                yield from maintenance.delete(thread, lambda row: row.session_id == session_id)
-            if (yield Request.write(self._delete_row, session_id)):
-                return True
+        for thread_id in (yield Request.read(threads.of_session, session_id)):
+            yield from self._delete_thread(thread_id, session_id)
 
-    def _delete_row(self, conn: Connection, session_id: str) -> bool:
-        """Delete a session without threads; False if it has been given one meanwhile."""
+    def _delete_whole(self, session_id: str) -> Script[bool]:
+        """Delete a session with its threads; False if it has been given one meanwhile."""
+        thread_ids = yield Request.write(self._lock_all, session_id)
+        if thread_ids is None:
+            return False
+        for thread_id in thread_ids:
+            yield from self._delete_thread(thread_id, session_id)
+        yield Request.write(self._delete_row, session_id)
+        return True
+
+    def _lock_all(self, conn: Connection, session_id: str) -> Sequence[str] | None:
+        """Lock a session's threads and then its row, as steps do; None if others are added."""
         s, threads = self._tables.sessions, self._context.storage.threads
+        thread_ids = threads.lock_of_session(conn, session_id)
         query = select(s.c.id).where(s.c.id == session_id)
         conn.execute(self._context.dialect.locked(query, s))
-        if threads.of_session(conn, session_id):
-            return False
+        is_same = threads.lock_of_session(conn, session_id) == thread_ids
+        return thread_ids if is_same else None
+
+    def _delete_thread(self, thread_id: str, session_id: str) -> Script[None]:
+        thread = ThreadRef.of(thread_id, None)  # what is in a session is its owner's
+        maintenance = ThreadMaintenance(self._context)
+        yield from maintenance.delete(thread, lambda row: row.session_id == session_id)
+
+    def _delete_row(self, conn: Connection, session_id: str) -> None:
+        """Delete a session without threads."""
         # Not left to foreign keys, which a caller's SQLite connection may not enforce.
-        for table in threads.child_tables():
+        for table in self._context.storage.threads.child_tables():
             conn.execute(delete(table).where(table.c.session_id == session_id))
+        s = self._tables.sessions
         conn.execute(delete(s).where(s.c.id == session_id))
-        return True
 
     # -- messages ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select
 
 from langgraph_session_saver.checkpointer.context import Context
 from langgraph_session_saver.checkpointer.listing import matches
@@ -16,10 +16,9 @@ from langgraph_session_saver.checkpointer.maintenance import ThreadMaintenance
 from langgraph_session_saver.encoding.keys import ThreadRef, namespace_key, thread_key
 from langgraph_session_saver.errors import SessionConflictError, ThreadNotFoundError
 from langgraph_session_saver.projection.status import STATUSES
-from langgraph_session_saver.schema.tables import Tables
+from langgraph_session_saver.schema.tables import DELETED, Tables
 from langgraph_session_saver.sessions.paging import PAGE_SIZE, Pagination, ordered
 from langgraph_session_saver.sessions.records import (
-    DELETED,
     Page,
     ThreadRecord,
     first,
@@ -35,6 +34,7 @@ from langgraph_session_saver.sql.scripts import (
     awaited,
     read_script,
 )
+from langgraph_session_saver.storage.threads import is_of_owner
 from langgraph_session_saver.validation import (
     check_filter,
     check_id,
@@ -123,6 +123,8 @@ class ThreadRepository(ScriptMethods):
         """
         t = self._tables.threads.c
         where = conditions(self._tables, status=status, session_id=session_id, owner_id=owner_id)
+        if self._limit is not None:
+            where.append(is_of_owner(self._tables, self._limit))
         where += in_period(t.updated_at, updated_since, updated_before, "updated_")
         order = ordered(t[check_one_of("order_by", order_by, ORDERS)], t.thread_id)
         pagination = Pagination(order, descending, limit, after)
@@ -150,7 +152,7 @@ class ThreadRepository(ScriptMethods):
         owner_id: str | None = None,
         connection: AnyConnection | None = None,
     ) -> ThreadRecord:
-        """Copy a thread, history and pending writes included.
+        """Copy a thread, history and pending writes included, in one transaction.
 
         Args:
             source_thread_id: The thread to copy.
@@ -227,16 +229,12 @@ def conditions(
     owner_id: str | None = None,
 ) -> list[ColumnElement[bool]]:
     """The conditions for the threads with a status, of a session, and of an owner."""
-    s, t = tables.sessions.c, tables.threads.c
+    t = tables.threads.c
     where: list[ColumnElement[bool]] = []
     if status is not None:
         where.append(t.status == check_one_of("status", status, STATUSES))
     if session_id is not None:
         where.append(t.session_id == check_id("session_id", session_id))
     if owner_id is not None:
-        owner_id = check_id("owner_id", owner_id)
-        owned = select(s.id).where(s.owner_id == owner_id)
-        where.append(
-            or_(t.owner_id == owner_id, and_(t.owner_id.is_(None), t.session_id.in_(owned)))
-        )
+        where.append(is_of_owner(tables, check_id("owner_id", owner_id)))
     return where

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection
 
 from langgraph_session_saver.errors import InvalidConfigError, WrongFaceError
-from langgraph_session_saver.sql.cancellation import finish, in_thread
+from langgraph_session_saver.sql.cancellation import Then, finish, in_thread
+from langgraph_session_saver.sql.dialects import dialect_for
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
@@ -59,11 +60,12 @@ async def arunner_on(given: Any) -> Callable[[Callable[[Connection], Any]], Awai
                 "connection is a sync one over an AsyncEngine: pass the AsyncConnection or "
                 "AsyncSession itself, or call the sync method inside run_sync"
             )
-        return lambda operation: in_thread(operation, conn)
+        return lambda operation: in_thread(operation, conn, then="wait")
     if not _is_one_of(given, "AsyncConnection"):
         await given.flush()
         given = await given.connection()
-    return lambda operation: finish(given.run_sync(operation))
+    then: Then = "wait" if dialect_for(given.dialect).in_process else "cancel"
+    return lambda operation: finish(given.run_sync(operation), then=then)
 
 
 def _is_async(given: Any) -> bool:

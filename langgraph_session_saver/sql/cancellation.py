@@ -2,25 +2,34 @@
 
 A driver that is cancelled in mid-statement leaves its connection in an unknown state: in a
 transaction, or with an answer still on its way. So the operation goes on, and the cancelled task
-waits for its end. An operation that still waits for a connection is given up at once.
+waits for its end. An operation that still waits for a turn or a connection is given up at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from langgraph_session_saver.log import logger
 
 T = TypeVar("T")
 
-logger = logging.getLogger("langgraph_session_saver")
 
 PATIENCE_SECONDS = 5.0
-"""How long a cancelled task waits for its operation, before it cancels that and waits again."""
+"""How long a cancelled task waits for its operation, before it cancels that or leaves it."""
+
+Then: TypeAlias = Literal["cancel", "leave", "wait"]
+"""What a cancelled task does with an operation that takes longer.
+
+One that waits for a server's answer is cancelled, and its connection is given up. One that runs in
+a thread cannot be cancelled: it is left to itself, and gives its connection back at its end. If
+that is the caller's connection, the task waits, because the caller would use it meanwhile.
+"""
 
 
 class Call:
@@ -53,7 +62,7 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The operation that this thread runs for a task, if it does."""
 
 
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
+async def in_thread(function: Callable[..., T], *args: Any, then: Then = "leave") -> T:
     """Await a blocking function in a worker thread, to its end as `finish` does."""
     call = Call()
 
@@ -62,41 +71,56 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
         call.set_waiting(is_waiting=False)
         return function(*args)
 
-    return await finish(asyncio.to_thread(run), call)
+    return await finish(asyncio.to_thread(run), call, then=then)
 
 
-async def finish(operation: Coroutine[Any, Any, T], call: Call | None = None) -> T:
+async def finish(
+    operation: Coroutine[Any, Any, T], call: Call | None = None, *, then: Then = "cancel"
+) -> T:
     """Await an operation to its end, also if the awaiting task is cancelled meanwhile.
 
     Args:
         operation: The operation.
         call: Says whether the operation still waits for a connection; by default it does not.
+        then: What to do with an operation that goes on after `PATIENCE_SECONDS`.
 
     Raises:
-        CancelledError: The task was cancelled. The operation has ended, or was cancelled: at once
-            if it waited, else after `PATIENCE_SECONDS`.
+        CancelledError: The task was cancelled. The operation has ended, or was left to itself. If
+            it waited for a connection it was cancelled at once.
     """
     call = call or Call(is_waiting=False)
     task = asyncio.ensure_future(operation)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not call.give_up():
-            await settle(task)
-            call.give_up(at_any_point=True)
-        if not task.done():
+        if call.give_up():
             task.cancel()
             await settle(task)
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("a cancelled operation failed: %r", error)
+        else:
+            await settle(task, math.inf if then == "wait" else None)
+            call.give_up(at_any_point=True)
+            if then == "cancel" and not task.done():
+                task.cancel()
+                await settle(task)
+        task.add_done_callback(_note_failure)
         raise
 
 
-async def settle(future: asyncio.Future[Any]) -> None:
-    """Wait until a future is done, but no longer than `PATIENCE_SECONDS`, whoever cancels."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _note_failure(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.debug("a cancelled operation failed: %s", error)
+
+
+async def settle(future: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Wait until a future is done, but no longer than `PATIENCE_SECONDS`, whoever cancels.
+
+    Args:
+        future: The future.
+        seconds: How long to wait instead.
+    """
+    deadline = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
     while not future.done() and (left := deadline - time.monotonic()) > 0:
         try:
-            await asyncio.wait({future}, timeout=left)
+            await asyncio.wait({future}, timeout=None if left == math.inf else left)
         except asyncio.CancelledError:
             continue  # the caller raises it once the future is done

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -219,7 +220,7 @@ def execute(
         found = (cursor.fetchall() if cursor.description else ()), cursor.rowcount
         cursor.close()  # A block may fail after its rows. SQLAlchemy's own close would not tell.
     except conn.dialect.loaded_dbapi.Error as exc:
-        raise _wrapped(conn, sql, exc) from exc
+        raise _wrapped(conn, cursor, sql, exc) from exc
     except BaseException as exc:  # a signal's handler raised, or a task was cancelled
         if conn.dialect.driver not in _UNINTERRUPTED_DRIVERS:
             conn.invalidate(exc)  # the server's answer may still be on its way
@@ -255,8 +256,12 @@ _statement_listeners = attrgetter(
 """The listeners of a dialect that are told of statements."""
 
 
-def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
-    """Wrap a driver's error in SQLAlchemy's; a lost connection is removed from its pool."""
+def _wrapped(conn: Connection, cursor: Any, sql: str, exc: Exception) -> BaseException:
+    """Wrap a driver's error in SQLAlchemy's, and close the cursor as it does.
+
+    The error's traceback refers to the cursor. An open one keeps SQLite's connection open after it
+    was closed, and with it a log that could only be read, also for the connections after it.
+    """
     dialect = conn.dialect
     is_lost = dialect.is_disconnect(exc, conn.connection, None)  # type: ignore[arg-type]
     wrapped = DBAPIError.instance(
@@ -264,8 +269,21 @@ def _wrapped(conn: Connection, sql: str, exc: Exception) -> BaseException:
         connection_invalidated=is_lost, dialect=dialect,
     )  # fmt: skip
     if is_lost:
-        conn.invalidate(exc)
+        replace_connections(conn, exc)
+    else:
+        with suppress(dialect.loaded_dbapi.Error):
+            cursor.close()
     return wrapped
+
+
+def replace_connections(conn: Connection, exc: Exception) -> None:
+    """Remove a useless connection from its pool, and replace those that rest there when taken.
+
+    SQLAlchemy does so after a lost connection: most likely the others are lost too, and each would
+    cost a retry.
+    """
+    conn.engine.pool._invalidate(conn.connection, exc)  # noqa: SLF001
+    conn.invalidate(exc)
 
 
 def batches(items: Sequence[Any], size: int = BATCH) -> Iterable[Sequence[Any]]:

@@ -12,11 +12,17 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, Executable
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 from tenacity import AsyncRetrying, Retrying, stop_after_delay
@@ -34,9 +40,12 @@ from langgraph_session_saver.errors import (
     WrongFaceError,
     WrongLoopError,
 )
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.sql.cancellation import Call, current_call, finish, in_thread
+from langgraph_session_saver.sql.compiled import replace_connections
 from langgraph_session_saver.sql.dialects import dialect_for
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.sql.line import Line
 from langgraph_session_saver.sql.urls import address_of, said_by
 from langgraph_session_saver.sql.writer_queue import Outcome, WriterQueue, queue_for
 
@@ -46,23 +55,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
-Kind = Literal["read", "probe", "write", "step", "batch", "statement", "schema"]
+Kind = Literal["read", "probe", "write", "step", "batch", "statement", "schema", "maintenance"]
 """How an operation is run.
 
 Reads and probes write nothing; a probe is not retried. The others run in a transaction: a write
 in one of its own; a step, a batch and a statement in one that they may share with others that wait
 for SQLite's writer. A batch is a single statement where the database takes it as one, a statement
 is one everywhere, and both then need no transaction. A schema operation may rebuild tables.
+Maintenance is what a database does outside a transaction only, and is not retried.
 """
 
 _Write = tuple[Operation[Any], Kind]
 
-logger = logging.getLogger("langgraph_session_saver")
 
 RETRY_SECONDS = 30.0
 """How long a transient failure, such as a failover, is retried by default."""
 
 _READS: frozenset[Kind] = frozenset(("read", "probe"))
+_ALONE: frozenset[Kind] = _READS | {"maintenance"}
+_ONCE: frozenset[Kind] = frozenset(("probe", "maintenance"))
 _SHARING: frozenset[Kind] = frozenset(("step", "batch", "statement"))
 _FIRST_PAUSE = 0.005
 
@@ -94,14 +105,21 @@ class Runner:
             )
         self.is_async = self.sync_engine is not engine
         self.dialect: Dialect = dialect_for(self.sync_engine.dialect)
+        raw_errors = self.dialect.raw_errors(self.sync_engine.dialect.driver)
+        self._errors: tuple[type[Exception], ...] = (SQLAlchemyError, *raw_errors)
+        self._connect_errors: tuple[type[Exception], ...] = (OSError, *self._errors)
         self.closed = False
         self._reached = False
         self._schema_names = _schema_names(self.sync_engine)
         self._file = self.dialect.database_file(self.sync_engine.url)
+        self._is_memory = self.dialect.single_writer and self._file is None
         self._queue = self._writer_queue()
         # Over one shared connection readers take turns with the writers.
         self._shares_connection = isinstance(self.sync_engine.pool, StaticPool)
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._places: asyncio.Semaphore | None = None
+        limit = _limit(self.sync_engine.pool)
+        self._line = None if self.is_async or limit is None else Line(limit)
         _all_runners.add(self)
 
     def own(self) -> None:
@@ -143,7 +161,7 @@ class Runner:
             time.sleep(_FIRST_PAUSE)
             retrying = Retrying(**self._retry_policy())
             return retrying(self._attempt, operation, kind)  # type: ignore[no-any-return]
-        except SQLAlchemyError as exc:
+        except self._errors as exc:
             raise self._translated(exc, kind) from _cause(exc)
 
     async def arun(self, operation: Operation[T], kind: Kind) -> T:
@@ -157,7 +175,7 @@ class Runner:
             await asyncio.sleep(_FIRST_PAUSE)
             retrying = AsyncRetrying(**self._retry_policy())
             return await retrying(self._aattempt, operation, kind)
-        except SQLAlchemyError as exc:
+        except self._errors as exc:
             raise self._translated(exc, kind) from _cause(exc)
 
     def run_within(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
@@ -168,7 +186,7 @@ class Runner:
             if kind != "read":
                 self.dialect.join_transaction(conn)
             return operation(conn)
-        except SQLAlchemyError as exc:
+        except self._errors as exc:
             raise self._translated(exc, kind) from _cause(exc)
 
     def _attempt(self, operation: Operation[T], kind: Kind) -> T:
@@ -187,9 +205,8 @@ class Runner:
                 return await queue.arun((operation, kind), self._run_together)  # type: ignore[no-any-return]
             return await in_thread(self._attempt, operation, kind)
         if queue is None or (kind in _READS and not self._shares_connection):
-            return await self._aconnected(operation, kind)
-        async with queue.aturn():
-            return await self._aconnected(operation, kind)
+            return await self._aconnected(operation, kind, nullcontext())
+        return await self._aconnected(operation, kind, queue.aturn())
 
     def _run_together(self, writes: Sequence[_Write]) -> list[Outcome]:
         """Run writes in one transaction or, where one of them fails, each in its own."""
@@ -209,53 +226,88 @@ class Runner:
 
     def _connected(self, operation: Operation[T], kind: Kind) -> T:
         self._refuse_closed()
-        call = current_call.get()
-        if call is not None:
-            call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
-        try:
-            conn = self.sync_engine.connect()
-        except (SQLAlchemyError, OSError) as exc:
-            raise self._unreachable(exc) from _cause(exc)
-        self._reached = True
-        with conn:
+        call, pool = current_call.get(), self.sync_engine.pool
+        with self._in_line():
             if call is not None:
-                call.set_waiting(is_waiting=False)
-            return self._use(conn, operation, kind)
+                call.set_waiting(is_waiting=_is_exhausted(pool))
+            try:
+                conn = self.sync_engine.connect()
+            except self._connect_errors as exc:
+                raise self._unreachable(exc) from _cause(exc)
+            self._reached = True
+            with conn:
+                if call is not None:
+                    call.set_waiting(is_waiting=False)
+                return self._use(conn, operation, kind)
 
-    async def _aconnected(self, operation: Operation[T], kind: Kind) -> T:
-        """As `_connected`. A task that is cancelled waits for the operation, not for the pool."""
+    def _in_line(self) -> AbstractContextManager[None]:
+        """As `_place`, for a thread."""
+        pool = self.sync_engine.pool
+        if self._line is None or not isinstance(pool, QueuePool):
+            return nullcontext()
+        return self._line.turn(pool.timeout(), self._exhausted)
+
+    async def _aconnected(
+        self, operation: Operation[T], kind: Kind, turn: AbstractAsyncContextManager[None]
+    ) -> T:
+        """As `_connected`, in a turn. A cancelled task waits for the operation, not for its turn.
+
+        The operation keeps its turn and its place to its end, if its task does not wait for that.
+        """
         self._refuse_closed()
         self._refuse_other_loop()
         call = Call()
 
         async def use() -> T:
-            # A connection that is being made is waited for: left half made, it would stay open.
-            call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
-            try:
-                conn = await cast("AsyncEngine", self.engine).connect()
-            except (SQLAlchemyError, OSError) as exc:
-                raise self._unreachable(exc) from _cause(exc)
-            self._reached = True
-            try:
-                call.set_waiting(is_waiting=False)
-                return await conn.run_sync(self._use, operation, kind)
-            finally:
-                await conn.close()
+            async with turn, self._place():
+                # A connection that is being made is waited for: left half made, it would stay open.
+                call.set_waiting(is_waiting=_is_exhausted(self.sync_engine.pool))
+                try:
+                    conn = await cast("AsyncEngine", self.engine).connect()
+                except self._connect_errors as exc:
+                    raise self._unreachable(exc) from _cause(exc)
+                self._reached = True
+                try:
+                    call.set_waiting(is_waiting=False)
+                    return await conn.run_sync(self._use, operation, kind)
+                finally:
+                    await conn.close()
 
-        return await finish(use(), call)
+        return await finish(use(), call, then="leave" if self.dialect.in_process else "cancel")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for one of the pool's connections, in the order of asking.
+
+        The pool gives a connection that is returned to the next task that asks, even if others
+        wait: among hundreds, some would wait until its timeout.
+        """
+        places, pool = self._places, self.sync_engine.pool
+        if places is None or not isinstance(pool, QueuePool):
+            yield
+            return
+        try:
+            async with asyncio.timeout(pool.timeout()):
+                await places.acquire()
+        except TimeoutError:
+            raise self._exhausted() from None
+        try:
+            yield
+        finally:
+            places.release()
 
     def _use(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
-        """Run an operation on a connection of the pool, which may lead to a wrong server."""
+        """Run an operation on a connection of the pool."""
         self._keep_schemas(conn)
         try:
             return self._execute(conn, operation, kind)
-        except DBAPIError as exc:
-            if self.dialect.is_wrong_server(exc):
-                conn.invalidate(exc)  # the retry connects anew
+        except Exception as exc:
+            if self.dialect.needs_new_connection(exc) and not self._is_memory:
+                replace_connections(conn, exc)
             raise
 
     def _execute(self, conn: Connection, operation: Operation[T], kind: Kind) -> T:
-        if kind in _READS:
+        if kind in _ALONE:
             self.dialect.use_autocommit(conn)
             return operation(conn)
         if kind == "schema":
@@ -302,7 +354,7 @@ class Runner:
 
     def _retries(self, exc: Exception, kind: Kind) -> bool:
         """Whether to retry after a first failure, which is logged."""
-        if kind == "probe" or not self.retry_for or not self._is_transient(exc):
+        if kind in _ONCE or not self.retry_for or not self._is_transient(exc):
             return False
         # Deadlocks and busy files are part of ordinary work, and lost servers are not.
         is_lost = not self.dialect.single_writer and (
@@ -329,7 +381,7 @@ class Runner:
             "reraise": True,
         }
 
-    def _unreachable(self, exc: SQLAlchemyError | OSError) -> SessionSaverError:
+    def _unreachable(self, exc: Exception) -> SessionSaverError:
         """The error for a connection that could not be made."""
         pool, url = self.sync_engine.pool, self.sync_engine.url
         if isinstance(exc, PoolTimeoutError):
@@ -339,11 +391,8 @@ class Runner:
                 "max_overflow, run fewer graphs at once, or look for connections that are kept "
                 "open while a model is waited for"
             )
-        if self.dialect.cannot_open(exc):
-            return StoragePermissionError(
-                f"the database file {address_of(url)} cannot be opened ({said_by(exc)}): name one "
-                "that can be written, in a directory that can be"
-            )
+        if self.dialect.is_forbidden(exc):
+            return self._forbidden(exc)
         return UnreachableError(
             f"the {url.get_backend_name()} database at {address_of(url)} cannot be reached: "
             f"{said_by(exc)}. Check that it is up and that the URL is right",
@@ -352,13 +401,20 @@ class Runner:
             or (self.dialect.single_writer and self.dialect.is_transient(exc)),
         )
 
-    def _translated(self, exc: SQLAlchemyError, kind: Kind) -> SessionSaverError:
-        """Our error for one of SQLAlchemy's."""
-        if isinstance(exc, IntegrityError):
-            return BrokenReferenceError(said_by(exc))
+    def _exhausted(self) -> SessionSaverError:
+        """The error for a call that no other call has left a connection to."""
+        return self._unreachable(PoolTimeoutError("other calls use all of them"))
+
+    def _translated(self, exc: Exception, kind: Kind) -> SessionSaverError:
+        """Our error for one of SQLAlchemy's or the driver's."""
         url = self.sync_engine.url
+        refused = f"the {url.get_backend_name()} database refused a statement: {said_by(exc)}"
+        if isinstance(exc, IntegrityError):
+            return BrokenReferenceError(refused)
+        if self.dialect.is_forbidden(exc):
+            return self._forbidden(exc)
         if self.dialect.is_transient(exc):
-            is_retried = kind != "probe" and self.retry_for
+            is_retried = kind not in _ONCE and self.retry_for
             tried = f" for {self.retry_for:g} seconds" if is_retried else ""
             return DatabaseUnavailableError(
                 f"the {url.get_backend_name()} database at {address_of(url)} kept failing{tried}: "
@@ -370,10 +426,14 @@ class Runner:
                 f"({said_by(exc)}). Nothing of this call was stored: make room, for example with "
                 "keep_last= or sweep(), and run the thread again"
             )
-        message = f"the {url.get_backend_name()} database refused a statement: {said_by(exc)}"
-        if isinstance(exc, DBAPIError) and "readonly" in str(exc.orig).replace("-", ""):
-            return StoragePermissionError(message)
-        return DatabaseError(message)
+        return DatabaseError(refused)
+
+    def _forbidden(self, exc: Exception) -> StoragePermissionError:
+        url = self.sync_engine.url
+        return StoragePermissionError(
+            f"the {url.get_backend_name()} database at {address_of(url)} refused access "
+            f"({said_by(exc)}). Nothing of this call was stored: {self.dialect.how_to_permit(url)}"
+        )
 
     # -- event loops --------------------------------------------------------------------------
 
@@ -390,6 +450,8 @@ class Runner:
             )
         if known is not running:
             self._loop = weakref.ref(running)
+            limit = _limit(self.sync_engine.pool)
+            self._places = None if limit is None else asyncio.Semaphore(limit)
 
     def _from_other_thread(self, call: Callable[[], Any]) -> Any:
         """Run a coroutine on the event loop of an AsyncEngine, from another thread."""
@@ -441,7 +503,7 @@ class Runner:
 
     def forget_connections(self) -> None:
         """After a fork, leave the connections of the saver's engine to the parent process."""
-        if not self.owned or (self.dialect.single_writer and self._file is None):
+        if not self.owned or self._is_memory:
             return  # a memory database was copied with the process
         _inherited.append(self.sync_engine.pool)
         self.sync_engine.dispose(close=False)
@@ -471,8 +533,12 @@ class UnreachableError(DatabaseUnavailableError):
         self.transient = transient
 
 
-class BrokenReferenceError(SessionSaverError):
-    """A row refers to one that another process deleted; callers handle it."""
+class BrokenReferenceError(DatabaseError):
+    """A constraint refused a row: mostly one that refers to a row that another process deleted.
+
+    Callers handle it. What they cannot mend, such as a constraint of an application's table, is an
+    error of the database to whoever called them.
+    """
 
 
 def translated(bind: Engine | Connection, schema: str | None) -> str | None:
@@ -482,6 +548,14 @@ def translated(bind: Engine | Connection, schema: str | None) -> str | None:
 
 def _schema_names(bind: Engine | Connection) -> Mapping[str | None, str | None]:
     return bind.get_execution_options().get("schema_translate_map") or {}
+
+
+def execute_own(
+    conn: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """Run a statement on an application's own tables, with the map of the engine's schemas."""
+    names = _schema_names(conn.engine)
+    conn.execute(statement, rows, execution_options={"schema_translate_map": names})
 
 
 def _cause(exc: BaseException) -> BaseException:
@@ -495,9 +569,15 @@ def _holds_several(pool: Pool) -> bool:
 
 def _is_exhausted(pool: Pool) -> bool:
     """Whether the next caller waits until a connection is returned."""
+    limit = _limit(pool)
+    return limit is not None and cast("QueuePool", pool).checkedout() >= limit
+
+
+def _limit(pool: Pool) -> int | None:
+    """The most connections that a pool makes, None without a limit."""
     if not isinstance(pool, QueuePool) or _max_overflow(pool) < 0:
-        return False
-    return pool.checkedout() >= pool.size() + _max_overflow(pool)
+        return None
+    return pool.size() + _max_overflow(pool)
 
 
 def _max_overflow(pool: QueuePool) -> int:

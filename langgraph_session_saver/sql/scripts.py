@@ -6,9 +6,9 @@ their results. `ScriptRunner` runs it, blocking or on an event loop.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import closing
 from copy import copy
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
@@ -72,6 +72,38 @@ def write_script(
     return (yield Request.write(operation, *args, **kwargs))  # type: ignore[no-any-return]
 
 
+def maintenance_script(
+    operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+) -> Script[T]:
+    """A script of one operation outside a transaction."""
+    return (yield Request.of("maintenance", operation, *args, **kwargs))  # type: ignore[no-any-return]
+
+
+def in_transaction(script: Callable[P, Script[T]], *args: P.args, **kwargs: P.kwargs) -> Script[T]:
+    """A script of all the requests of another one, in one transaction: all of it, or nothing."""
+
+    def run(conn: Connection) -> T:
+        return _drive(script(*args, **kwargs), lambda operation, _kind: operation(conn))
+
+    return (yield Request.write(run))  # type: ignore[no-any-return]
+
+
+def _drive(script: Script[T], run: Callable[[Callable[[Connection], Any], Kind], Any]) -> T:
+    """Run a script, blocking, and each of its operations by `run`."""
+    with closing(script):  # at once, also where it is interrupted
+        try:
+            request = next(script)
+            while True:
+                try:
+                    result = request.call() if isinstance(request, Aside) else run(*request)
+                except Exception as exc:  # noqa: BLE001 - the script handles it
+                    request = script.throw(exc)
+                else:
+                    request = script.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
 class ScriptRunner:
     """Runs scripts on an engine, or on a caller's connection.
 
@@ -102,9 +134,9 @@ class ScriptRunner:
         if connection is not None:
             conn = connection_of(connection)
             self._join(conn)
-            return self._drive(script, lambda operation, _kind: operation(conn))
-        self._drive(self._prepare())
-        return self._drive(script)
+            return _drive(script, lambda operation, _kind: operation(conn))
+        _drive(self._prepare(), self._runner.run)
+        return _drive(script, self._runner.run)
 
     async def arun(self, script: Script[T], connection: Any = None) -> T:
         """Run a script on the event loop, or over a plain engine in a thread."""
@@ -123,7 +155,7 @@ class ScriptRunner:
 
     def probe(self, script: Script[T]) -> T:
         """Run a script whether the tables exist or not."""
-        return self._drive(script)
+        return _drive(script, self._runner.run)
 
     async def aprobe(self, script: Script[T]) -> T:
         """As `probe`."""
@@ -139,40 +171,27 @@ class ScriptRunner:
             # SQLAlchemy begins it by itself, but not for statements on a driver's cursor.
             conn.begin()
 
-    def _drive(self, script: Script[T], run: Callable[..., Any] | None = None) -> T:
-        run = run or self._runner.run
-        try:
-            request = next(script)
-            while True:
-                try:
-                    result = request.call() if isinstance(request, Aside) else run(*request)
-                except Exception as exc:  # noqa: BLE001 - the script handles it
-                    request = script.throw(exc)
-                else:
-                    request = script.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
     async def _adrive(
         self, script: Script[T], run: Callable[..., Awaitable[Any]] | None = None
     ) -> T:
         run = run or self._runner.arun
-        try:
-            request = next(script)
-            while True:
-                try:
-                    if not isinstance(request, Aside):
-                        result = await run(*request)
-                    elif inspect.iscoroutinefunction(request.call):
-                        result = await request.call()
+        with closing(script):
+            try:
+                request = next(script)
+                while True:
+                    try:
+                        if not isinstance(request, Aside):
+                            result = await run(*request)
+                        elif inspect.iscoroutinefunction(request.call):
+                            result = await request.call()
+                        else:
+                            result = await in_thread(request.call)
+                    except Exception as exc:  # noqa: BLE001
+                        request = script.throw(exc)
                     else:
-                        result = await asyncio.to_thread(request.call)
-                except Exception as exc:  # noqa: BLE001
-                    request = script.throw(exc)
-                else:
-                    request = script.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+                        request = script.send(result)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
 
 
 class ScriptMethods:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
-from langgraph_session_saver.schema.tables import UNTITLED, Tables
+from langgraph_session_saver.encoding.pieces import PIECE_BYTES
+from langgraph_session_saver.schema.tables import DELETED, UNTITLED, Tables
 from langgraph_session_saver.sql.dialects.base import Dialect
+from langgraph_session_saver.sql.runner import Kind
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
+from langgraph_session_saver.storage.pieces import PieceRows
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 256 << 10
 """Rows of one INSERT, and bytes of them: more might not fit into a packet of MySQL's."""
@@ -27,6 +31,8 @@ Shape = tuple[bool, int]
 class RevisionCheck:
     """An update of a thread's row on condition that nobody else has changed it.
 
+    Nor may its session be soft-deleted, by which no revision changes.
+
     Every delete from a thread changes the revision of its row. The rows that a step refers to are
     checked all the same: they may have been deleted by hand, or before this process read the
     revision.
@@ -39,7 +45,7 @@ class RevisionCheck:
     parent: tuple[bytes, str] | None = None
     """Namespace key and id of the checkpoint that must exist."""
     bases: Sequence[bytes] = ()
-    """The keys, each once, of the blobs that must exist: the bases of deltas."""
+    """The keys, each once, of the blobs that must exist in clear: the bases of deltas."""
 
     @property
     def shape(self) -> Shape:
@@ -70,13 +76,24 @@ def revision_check(tables: Tables, shape: Shape) -> sa.Update:
         conditions.append(parent.exists())
     if bases:
         keys = list_binds("base", b.blob_key, bases)
-        found = sa.select(sa.func.count()).where(b.thread_key == t.thread_key, b.blob_key.in_(keys))
+        found = sa.select(sa.func.count()).where(
+            b.thread_key == t.thread_key, b.blob_key.in_(keys), b.type.not_like("%+%")
+        )
         conditions.append(found.scalar_subquery() == sa.bindparam("base_count", type_=sa.Integer()))
     return sa.update(tables.threads).where(
         t.thread_key == sa.bindparam("known_thread", type_=t.thread_key.type),
         t.revision == sa.bindparam("known_revision", type_=t.revision.type),
+        takes_steps(tables),
         *conditions,
     )
+
+
+def takes_steps(tables: Tables) -> sa.ColumnElement[bool]:
+    """A condition: a thread's session is not soft-deleted."""
+    s, t = tables.sessions.c, tables.threads
+    status = sa.select(s.status).where(s.id == t.c.session_id).correlate(t).scalar_subquery()
+    not_null = sa.func.coalesce(status, sa.literal_column("''"))
+    return not_null != sa.literal_column(f"'{DELETED}'")
 
 
 def is_not_pruned(tables: Tables) -> sa.ColumnElement[bool]:
@@ -107,7 +124,10 @@ def checkpoint_of_write(tables: Tables) -> sa.ScalarSelect[str]:
 
 
 class WritesCheck(NamedTuple):
-    """The conditions on which the writes of a task are stored."""
+    """The conditions on which the writes of a task are stored.
+
+    The thread must exist and take steps, and these:
+    """
 
     checkpoint: CheckpointKey
     """The checkpoint that the task ran after."""
@@ -131,15 +151,14 @@ class WritesCheck(NamedTuple):
         return params
 
     def condition(self, tables: Tables) -> sa.ColumnElement[bool]:
-        """The conditions as one."""
-        conditions = [is_not_pruned(tables)] if self.unless_pruned else []
+        """The conditions as one, on the row of the thread, which a SELECT joins."""
+        t = tables.threads.c
+        is_its = t.thread_key == sa.bindparam("its_thread", type_=t.thread_key.type)
+        conditions = [is_its, takes_steps(tables)]
         if self.owner_id is not None:
-            t = tables.threads.c
-            has_owner = sa.select(t.thread_key).where(
-                t.thread_key == sa.bindparam("its_thread", type_=t.thread_key.type),
-                t.owner_id == sa.bindparam("its_owner", type_=sa.Text()),
-            )
-            conditions.append(has_owner.exists())
+            conditions.append(t.owner_id == sa.bindparam("its_owner", type_=sa.Text()))
+        if self.unless_pruned:
+            conditions.append(is_not_pruned(tables))
         return sa.and_(*conditions)
 
 
@@ -183,10 +202,20 @@ class Upsert:
             return True
         if len(rows) > ROWS_AT_ONCE:
             return False
-        return self.large is None or sum(len(row[self.large]) for row in rows) <= BYTES_AT_ONCE
+        return self.bytes_of(rows) <= BYTES_AT_ONCE
+
+    def bytes_of(self, rows: Rows) -> int:
+        """The bytes of the rows' large values, at most."""
+        size, large = 0, self.large
+        if large is not None:
+            for row in rows:
+                value = row[large]
+                is_text = isinstance(value, str) and not value.isascii()
+                size += 4 * len(value) if is_text else len(value)
+        return size
 
 
-@dataclass(slots=True)
+@dataclass
 class Batch:
     """Everything that a step stores, or that a task's writes do."""
 
@@ -200,16 +229,31 @@ class Batch:
     """A thread key and a checkpoint id: older writes without a checkpoint are deleted."""
     writes_check: WritesCheck | None = None
     """Conditions without which nothing is stored."""
+    most_bytes: int = PIECE_BYTES
+    """The bytes that a row and a statement may take."""
 
     @property
-    def is_one_insert(self) -> bool:
-        """Whether it is one statement on every database, and so needs no transaction."""
-        return (
+    def kind(self) -> Kind:
+        """How it is run: in a transaction, unless it is small or a single INSERT."""
+        if self.is_large:
+            return "step"
+        is_one_insert = (
             self.revision_check is None
             and len(self.upserts) == 1
             and self.upserts[0][0].fits_one_statement(self.upserts[0][1])
             and not (self.session or self.deletes or self.orphans_before)
         )
+        return "statement" if is_one_insert else "batch"
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether it may be too large for one statement on any database; asked when it is whole."""
+        size = 0
+        for upsert, rows in self.upserts:
+            if isinstance(rows, PieceRows):
+                return True
+            size += upsert.bytes_of(rows)
+        return size > self.most_bytes
 
 
 def orphan_params(before: tuple[bytes, str] | None) -> dict[str, Any]:

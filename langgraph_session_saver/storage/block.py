@@ -19,7 +19,7 @@ class OneBlock(InTurn):
     def run(self, conn: Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
         is_mariadb = getattr(conn.dialect, "is_mariadb", False)
-        if not is_mariadb or batch.revision_check is None:
+        if not is_mariadb or batch.revision_check is None or batch.is_large:
             return super().run(conn, batch)
         is_alone = self._dialect.takes_batches(conn)
         if not all(upsert.fits_one_statement(rows) for upsert, rows in batch.upserts):

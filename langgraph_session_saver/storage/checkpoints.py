@@ -10,15 +10,31 @@ from typing import Any
 import sqlalchemy as sa
 
 from langgraph_session_saver.encoding.keys import CheckpointKey
+from langgraph_session_saver.encoding.pieces import PIECE_BYTES, is_in_pieces, is_intact, join
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.compiled import Statement, batches
 from langgraph_session_saver.sql.runner import BrokenReferenceError
 from langgraph_session_saver.storage.batch import Batch, RevisionCheck, Upsert, WritesCheck
 from langgraph_session_saver.storage.in_turn import InTurn
 from langgraph_session_saver.storage.parameters import Rows, list_binds, list_params, padded
-from langgraph_session_saver.storage.threads import is_owned
+from langgraph_session_saver.storage.pieces import (
+    AT_ONCE,
+    HIGHEST_IDX,
+    LOWEST_IDX,
+    PieceRows,
+    blob_piece_keys,
+    cut_blob,
+    cut_write,
+    fetched,
+    write_piece_numbers,
+)
+from langgraph_session_saver.storage.threads import is_of_owner, is_owned
 
 _CHECKPOINT_KEY = ("thread_key", "ns_key", "checkpoint_id")
+
+_OF_TASK: Sequence[str] = (*_CHECKPOINT_KEY, "task_id")
+_OF_BLOB: Sequence[str] = ("thread_key",)
+"""What the pieces of a write, and of a blob, have in common with it."""
 
 BlobKey = tuple[bytes, bytes]
 """Thread key and blob key."""
@@ -33,9 +49,30 @@ class CheckpointRows:
     """The rows that one `put` stores."""
 
     checkpoint: dict[str, Any]
+    most_bytes: int = PIECE_BYTES
+    """The bytes that a row may take."""
     blobs: list[dict[str, Any]] = field(default_factory=list)
+    pieces: list[PieceRows] = field(default_factory=list)
+    """Of the blobs that are larger."""
     needs_parent: bool = True
     """Whether these are only the channels that changed."""
+
+    def add_blob(self, row: dict[str, Any]) -> None:
+        """Add a blob, in pieces if it is large."""
+        if len(row["data"]) > self.most_bytes:
+            row, pieces = cut_blob(row, self.most_bytes)
+            self.pieces.append(pieces)
+        self.blobs.append(row)
+
+    def bases(self) -> dict[bytes, tuple[bytes | None, int]]:
+        """The blobs and their pieces, as `retention.policy.Bases`."""
+        blobs = {row["blob_key"]: (row["base_key"], row["depth"]) for row in self.blobs}
+        pieces = {
+            key: (rows.row["base_key"], rows.row["depth"])
+            for rows in self.pieces
+            for key in rows.values
+        }
+        return blobs | pieces
 
 
 class Checkpoints:
@@ -49,7 +86,9 @@ class Checkpoints:
         self._upsert_blobs = Upsert(t.blobs, ("thread_key", "blob_key"), columns, large="data")
         columns = tuple(t.checkpoints.c.keys())
         replaced = tuple(name for name in columns if name not in _CHECKPOINT_KEY)
-        self._upsert_checkpoint = Upsert(t.checkpoints, _CHECKPOINT_KEY, columns, replaced)
+        self._upsert_checkpoint = Upsert(
+            t.checkpoints, _CHECKPOINT_KEY, columns, replaced, large="data"
+        )
         columns = tuple(t.writes.c.keys())
         write_key = (*_CHECKPOINT_KEY, "task_id", "idx")
         self._insert_writes = Upsert(t.writes, write_key, columns, large="data")
@@ -61,6 +100,8 @@ class Checkpoints:
         self._select_blob_keys = cache(self._build_blob_keys)
         self._select_writes = cache(self._build_writes)
         self._select_page = cache(self._build_page)
+        self._select_blob_pieces = _select_pieces(t.blobs, _OF_BLOB, "blob_key")
+        self._select_write_pieces = _select_pieces(t.writes, _OF_TASK, "idx")
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -93,19 +134,36 @@ class Checkpoints:
         parent = None if parent_id is None else (row["ns_key"], parent_id)
         bases = [blob["base_key"] for blob in rows.blobs if blob["base_key"] is not None]
         check = RevisionCheck(row["thread_key"], revision, values, parent, bases)
-        blobs = [(self._upsert_blobs, rows.blobs)] if rows.blobs else []
-        return Batch([*blobs, (self._upsert_checkpoint, [row])], check)
+        blobs = [(self._upsert_blobs, some) for some in (*rows.pieces, rows.blobs) if some]
+        upserts = [*blobs, (self._upsert_checkpoint, [row])]
+        return Batch(upserts, check, most_bytes=rows.most_bytes)
 
-    def writes_batch(self, regular: Rows, special: Rows, check: WritesCheck | None) -> Batch:
+    def writes_batch(
+        self,
+        regular: Iterable[dict[str, Any]],
+        special: Iterable[dict[str, Any]],
+        check: WritesCheck,
+        most_bytes: int,
+    ) -> Batch:
         """A batch that stores a task's writes.
 
         Args:
             regular: Writes that stay if they exist.
             special: Writes that are replaced if they exist.
             check: Conditions without which none is stored.
+            most_bytes: The bytes that a row may take; larger writes are stored in pieces.
         """
-        upserts = [(self._insert_writes, regular), (self._replace_writes, special)]
-        return Batch([(upsert, rows) for upsert, rows in upserts if rows], writes_check=check)
+        upserts: list[tuple[Upsert, Rows]] = []
+        for upsert, writes in ((self._insert_writes, regular), (self._replace_writes, special)):
+            rows = []
+            for row in writes:
+                if len(row["data"]) > most_bytes and row["idx"] < HIGHEST_IDX:
+                    row, pieces = cut_write(row, most_bytes)  # noqa: PLW2901
+                    upserts.append((upsert, pieces))
+                rows.append(row)
+            if rows:
+                upserts.append((upsert, rows))
+        return Batch(upserts, writes_check=check, most_bytes=most_bytes)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -124,7 +182,11 @@ class Checkpoints:
         params: dict[str, Any] = {"thread": thread_key, "ns": ns_key, **owner}
         if checkpoint_id is not None:
             params["checkpoint"] = checkpoint_id
-        return self._select(checkpoint_id is None, bool(owner)).all(conn, params)
+        select = self._select(checkpoint_id is None, bool(owner))
+        its = {"thread_key": thread_key, "ns_key": ns_key}
+        return _again_unless_intact(
+            lambda: [self._whole(conn, row, "write_data", its) for row in select.all(conn, params)]
+        )
 
     def _build_select(self, newest: bool, of_owner: bool) -> Statement:  # noqa: FBT001
         """Select a checkpoint and its writes in one round trip."""
@@ -139,17 +201,19 @@ class Checkpoints:
             one = one.limit(sa.literal_column("1")).offset(sa.literal_column("0"))
         else:
             one = one.where(t.c.checkpoint_id == sa.bindparam("checkpoint"))
-        c = one.subquery("found").c
+        found = one.subquery("found")
+        c = found.c
         is_its = sa.and_(
             w.thread_key == c.thread_key,
             w.ns_key == c.ns_key,
             w.checkpoint_id == c.checkpoint_id,
+            _is_write(w.idx),
         )
         return Statement(
             sa.select(
                 c.checkpoint_id, c.parent_checkpoint_id, c.root_checkpoint_id, c.refs, c.type,
                 c.data, c.metadata_type, c.metadata_data, *self._of_write(),
-            ).outerjoin(self._tables.writes, is_its)
+            ).outerjoin_from(found, self._tables.writes, is_its)
         )  # fmt: skip
 
     def _is_owned(self, thread_key: Any) -> sa.ColumnElement[bool]:
@@ -169,7 +233,7 @@ class Checkpoints:
     ) -> dict[BlobKey, sa.Row[Any]]:
         """Read blobs, and all blobs that they are deltas of."""
         rows = _select_each(conn, self._select_chains, keys)
-        return {(row.thread_key, row.blob_key): row for row in rows}
+        return {(row.thread_key, row.blob_key): self._whole(conn, row, "data") for row in rows}
 
     def _build_chains(self, threads: int, keys: int) -> Statement:
         b = self._tables.blobs
@@ -204,8 +268,14 @@ class Checkpoints:
     ) -> dict[CheckpointKey, list[sa.Row[Any]]]:
         """Read the writes of several checkpoints."""
         keys = {(row.thread_key, row.checkpoint_id) for row in checkpoints}
+        rows = _again_unless_intact(
+            lambda: [
+                self._whole(conn, row, "write_data")
+                for row in _select_each(conn, self._select_writes, keys)
+            ]
+        )
         found: dict[CheckpointKey, list[sa.Row[Any]]] = {}
-        for row in _select_each(conn, self._select_writes, keys):
+        for row in rows:
             key = CheckpointKey(row.thread_key, row.ns_key, row.checkpoint_id)
             found.setdefault(key, []).append(row)
         return found
@@ -214,7 +284,7 @@ class Checkpoints:
         w = self._tables.writes.c
         is_each = _is_each(w.thread_key, threads, w.checkpoint_id, checkpoints)
         columns = (w.thread_key, w.ns_key, w.checkpoint_id, *self._of_write())
-        return Statement(sa.select(*columns).where(*is_each))
+        return Statement(sa.select(*columns).where(*is_each, _is_write(w.idx)))
 
     def get_ancestors(
         self,
@@ -273,6 +343,7 @@ class Checkpoints:
         c, t = self._tables.checkpoints, self._tables.threads
         checkpoint_id = sa.bindparam("after", type_=c.c.checkpoint_id.type)
         thread_key = sa.bindparam("after_thread", type_=c.c.thread_key.type)
+        owner = sa.bindparam("owner", type_=t.c.owner_id.type)
         in_thread = sa.and_(
             c.c.thread_key == thread_key,
             c.c.ns_key > sa.bindparam("after_ns", type_=c.c.ns_key.type),
@@ -282,7 +353,9 @@ class Checkpoints:
             "ns": c.c.ns_key == sa.bindparam("ns"),
             "checkpoint": c.c.checkpoint_id == sa.bindparam("checkpoint"),
             "before": c.c.checkpoint_id < sa.bindparam("before"),
-            "owner": is_owned(self._tables),
+            "owner": is_owned(self._tables)
+            if "thread" in wanted
+            else is_of_owner(self._tables, owner),
             # Every database looks up the first condition in an index, and no other.
             "after": sa.and_(
                 c.c.checkpoint_id <= checkpoint_id,
@@ -305,6 +378,61 @@ class Checkpoints:
                 c.thread_key == thread_key, c.ns_key == b"", c.hidden.is_(False)
             )
         ).scalar()
+
+    # -- values in pieces -------------------------------------------------------------------
+
+    def joined(self, conn: sa.Connection, row: Mapping[str, Any]) -> bytes:
+        """The data of a row of the storage, with that of its pieces.
+
+        It is the row's own data if it has no pieces, or if one is missing.
+        """
+        data: bytes = row["data"]
+        if not is_in_pieces(data):
+            return data
+        keys: Iterator[Any]
+        if "blob_key" in row:
+            keys, key, names = blob_piece_keys(row["blob_key"], data), "blob_key", _OF_BLOB
+            select = self._select_blob_pieces
+        elif "idx" in row:
+            keys, key, names = write_piece_numbers(row["idx"]), "idx", _OF_TASK
+            select = self._select_write_pieces
+        else:  # a checkpoint is never in pieces: it is damaged
+            return data
+        its = {name: row[name] for name in names}
+
+        def fetch(some: list[Any]) -> dict[Any, bytes]:
+            return dict(select.all(conn, its | list_params(key, some)))
+
+        return join(data, fetched(keys, fetch))
+
+    def _whole(
+        self, conn: sa.Connection, row: Any, column: str, key: Mapping[str, Any] = {}
+    ) -> Any:
+        """A row with all the bytes of its value; `key` are the columns of its key that it lacks."""
+        data = getattr(row, column)
+        if data is None or not is_in_pieces(data):
+            return row
+        its = {**row._asdict(), **key, "data": data}
+        return row._replace(**{column: self.joined(conn, its)})
+
+
+def _select_pieces(table: sa.Table, its: Sequence[str], key: str) -> Statement:
+    """Select the data of a few pieces by the columns of what they are of, and their own keys."""
+    c = table.c
+    is_its = [c[name] == sa.bindparam(name, type_=c[name].type) for name in its]
+    is_one = c[key].in_(list_binds(key, c[key], AT_ONCE))
+    return Statement(sa.select(c[key], c.data).where(*is_its, is_one))
+
+
+def _again_unless_intact(read: Callable[[], list[sa.Row[Any]]]) -> list[sa.Row[Any]]:
+    """Read writes; again if one was replaced between the queries for its pieces."""
+    rows = read()
+    return rows if all(is_intact(row.write_data) for row in rows) else read()
+
+
+def _is_write(idx: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """A condition: a row of `session_writes` is not a piece of another."""
+    return idx > sa.literal_column(str(LOWEST_IDX))
 
 
 def _select_each(

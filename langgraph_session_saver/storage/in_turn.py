@@ -30,6 +30,7 @@ from langgraph_session_saver.storage.batch import (
     unless_titled,
 )
 from langgraph_session_saver.storage.parameters import Rows, padded, row_binds, row_params, updating
+from langgraph_session_saver.storage.pieces import AT_ONCE, PieceRows
 
 KEYS_OF_ONE_DELETE = 64
 
@@ -101,7 +102,8 @@ class InTurn:
     def _parts(self, batch: Batch) -> Iterator[Part]:
         """The statements after the revision check."""
         for upsert, rows in batch.upserts:
-            yield self._upsert(upsert, rows, batch.writes_check)
+            for some in batches(rows, AT_ONCE) if isinstance(rows, PieceRows) else [rows]:
+                yield self._upsert(upsert, some, batch.writes_check)
         if batch.session is not None:
             session_id, values = batch.session
             yield self._session_update(values), [{"session": session_id, **values}]
@@ -139,15 +141,13 @@ class InTurn:
         if check is None:
             return Statement(insert.values(rows))
         given = self._dialect.select_parameter
-        selects = (sa.select(*(given(p).label(name) for name, p in row.items())) for row in rows)
-        # One condition for all rows: MariaDB would evaluate one of each row each time.
-        given_rows = sa.union_all(*selects).subquery("given")
+        selects = [sa.select(*(given(p).label(name) for name, p in row.items())) for row in rows]
+        if count > 1:
+            # One condition for all rows: MariaDB would evaluate one of each row each time.
+            selects = [sa.select(*sa.union_all(*selects).subquery("given").c)]
+        given_rows = selects[0].where(check.condition(self._tables))
         return Statement(
-            insert.from_select(
-                list(upsert.columns),
-                sa.select(*given_rows.c).where(check.condition(self._tables)),
-                include_defaults=False,
-            )
+            insert.from_select(list(upsert.columns), given_rows, include_defaults=False)
         )
 
 

@@ -42,6 +42,8 @@ class SingleStatement(InTurn):
 
     def run(self, conn: sa.Connection, batch: Batch) -> bool:
         """As `InTurn.run`."""
+        if batch.is_large:
+            return super().run(conn, batch)
         shape = _shape(batch)
         statement = self._statements.get(shape)
         if statement is None:

@@ -270,21 +270,21 @@ class ThreadData:
 
     # -- copying ----------------------------------------------------------------------------
 
-    def copy_thread(self, conn: sa.Connection, source: ThreadRef, target: ThreadRef) -> bool:
+    def copy_thread(self, conn: sa.Connection, source: ThreadRef, target: ThreadRef) -> Any:
         """Copy checkpoints, blobs and writes, for the source's owner if the call names none.
 
         Returns:
-            False if there is no source that the call may read.
+            The source's row, locked; None if there is no source that the call may read.
 
         Raises:
             AccessDeniedError: The target belongs to another owner.
         """
         row = self.threads.lock_existing(conn, source._replace(owner_id=None))
         if row is None:
-            return False
+            return None
         owner_id = self.threads.owner_of(conn, row)
         if not source.admits(owner_id):
-            return False
+            return None
         if target.owner_id is None:
             target = target._replace(owner_id=owner_id)
         self.threads.lock(conn, target, row.created_at)
@@ -298,10 +298,7 @@ class ThreadData:
             key = [c.name for c in table.primary_key]
             names = ["thread_key", *(c.name for c in columns)]
             conn.execute(self.dialect.insert_ignore(table, key).from_select(names, query))
-        kept = ("checkpoint_id", "status", "status_node", "status_step", "status_since",
-                "status_checkpoint_id", "updated_at")  # fmt: skip
-        self.threads.change(conn, target.key, {name: getattr(row, name) for name in kept})
-        return True
+        return row
 
     def row_times(self, conn: sa.Connection, thread_key: bytes) -> dict[bytes, datetime]:
         """The times of a thread's messages and pages, by `row_key`."""

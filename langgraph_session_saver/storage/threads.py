@@ -17,18 +17,28 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal,
+    null,
+    or_,
     select,
+    union_all,
     update,
 )
 
 from langgraph_session_saver.encoding.keys import ThreadRef, random_bits
-from langgraph_session_saver.errors import AccessDeniedError, SessionConflictError
+from langgraph_session_saver.errors import (
+    AccessDeniedError,
+    SessionConflictError,
+    SessionDeletedError,
+)
+from langgraph_session_saver.projection.content import without_references
+from langgraph_session_saver.projection.graph_state import IN_CHECKPOINT
 from langgraph_session_saver.projection.plain_json import title_of
 from langgraph_session_saver.schema.column_types import utc_now
-from langgraph_session_saver.schema.tables import UNTITLED, Tables
+from langgraph_session_saver.schema.tables import DELETED, UNTITLED, Tables
 from langgraph_session_saver.sql.compiled import Statement, Statements
 from langgraph_session_saver.sql.dialects.base import Dialect
 from langgraph_session_saver.storage.batch import unless_titled
@@ -97,6 +107,24 @@ def is_owned(tables: Tables, params: Mapping[str, str] | None = None) -> ColumnE
     return owner == given("owner")
 
 
+def is_of_owner(tables: Tables, owner_id: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """A condition: a call has named this owner of a thread, or none has and its session is his.
+
+    It is what `is_owned` says of a limited call, and indexes find these threads: `is_owned`
+    looks at each.
+    """
+    s, threads = tables.sessions.c, tables.threads.alias()
+    t = threads.c
+    named = select(t.thread_key).where(t.owner_id == owner_id)
+    of_session = (
+        select(t.thread_key)
+        .join(tables.sessions, s.id == t.session_id)
+        .where(s.owner_id == owner_id, t.owner_id.is_(None))
+    )
+    owned = union_all(named, of_session).subquery()
+    return tables.threads.c.thread_key.in_(select(owned.c.thread_key))
+
+
 def owner_params(owner_id: str | None, *, is_limited: bool) -> dict[str, str]:
     """Parameters of `is_owned`; none without an owner.
 
@@ -122,7 +150,7 @@ class Threads:
         thread = select(t.threads).where(t.threads.c.thread_key == bindparam("thread"))
         self._lock_thread = Statement(d.locked(thread, t.threads))
         s = t.sessions.c
-        session = select(s.id, s.owner_id).where(s.id == bindparam("session"))
+        session = select(s.id, s.owner_id, s.status).where(s.id == bindparam("session"))
         self._lock_session = Statement(d.locked(session, t.sessions))
         self._change_thread = Statements(
             updating(update(t.threads)).where(t.threads.c.thread_key == bindparam("key"))
@@ -136,6 +164,7 @@ class Threads:
         Raises:
             SessionConflictError: The call names another session than the thread has.
             AccessDeniedError: The thread or its session belongs to another owner.
+            SessionDeletedError: The thread is new in its session, and that is soft-deleted.
         """
         wanted = {"thread": thread.key}
         row = self._lock_thread.first(conn, wanted)
@@ -167,6 +196,19 @@ class Threads:
         if row is not None:
             self._check_owner(conn, thread, row)
         return row
+
+    def check_takes_steps(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
+        """Check that the session of a thread is not soft-deleted, and lock it.
+
+        For a step of many statements, or one that was not stored: the statement that stores a step
+        has this as a condition.
+
+        Raises:
+            SessionDeletedError: It is soft-deleted.
+        """
+        row = self._lock_session.first(conn, {"session": session_id})
+        if row is not None:
+            _refuse_deleted(thread, row)
 
     def get(self, conn: Connection, thread: ThreadRef) -> Any:
         """As `lock_existing`, without a lock."""
@@ -200,14 +242,15 @@ class Threads:
     def _join(self, conn: Connection, thread: ThreadRef, session_id: str) -> None:
         """Lock the session of a new thread; the first call that names an owner sets it."""
         row = self._lock_session.first(conn, {"session": session_id})
-        if row is None or row.owner_id == thread.owner_id:
+        if row is None:
             return
         if not thread.admits(row.owner_id):
             raise AccessDeniedError(
                 f"session {session_id!r} is not of the owner that this call names: use another "
                 "session_id, and a thread_id that is no other's session"
             )
-        if thread.owner_id is not None:
+        _refuse_deleted(thread, row)
+        if thread.owner_id is not None and row.owner_id is None:
             self._own_session(conn, session_id, thread.owner_id)
 
     def _own_session(self, conn: Connection, session_id: str, owner_id: str) -> None:
@@ -327,8 +370,8 @@ class Threads:
         query = select(t.c.thread_key, t.c.thread_id, t.c.updated_at).order_by(t.c.thread_key)
         query = query.where(t.c.thread_key > after).limit(limit)
         if owner_id is not None:
-            query = query.where(is_owned(self.tables))
-        return conn.execute(query, owner_params(owner_id, is_limited=True)).all()
+            query = query.where(is_of_owner(self.tables, owner_id))
+        return conn.execute(query).all()
 
     def promote_next(self, conn: Connection, session_id: str) -> None:
         """Make the oldest thread of a session its first thread, whose steps set its columns."""
@@ -346,24 +389,38 @@ class Threads:
     def clear_columns(self, conn: Connection, session_id: str) -> None:
         """Clear the columns of a session that show a graph's state, if a step has set them.
 
-        Title, routing and models stay, because the application may have set those.
+        Title, routing and models stay, because the application may have set those. If it has set
+        other columns since, all of them stay, but for a state whose values went with the thread.
         """
         s = self.tables.sessions
-        shown = ("graph_state", "build_artifacts", "aesthetic_scores", "checkpoint_id")
+        is_shown, text = s.c.checkpoint_id.is_not(None), cast(s.c.graph_state, Text)
+        refers = or_(*(text.contains(part, autoescape=True) for part in IN_CHECKPOINT))
+        cleared = {"build_artifacts": null(), "aesthetic_scores": null(), "build_status": "pending"}
         conn.execute(
             update(s)
-            .where(s.c.id == session_id, s.c.checkpoint_id.is_not(None))
-            .values(**dict.fromkeys(shown), build_status="pending")
+            .where(s.c.id == session_id, or_(is_shown, refers))
+            # MySQL evaluates in this order, each with what those before have set.
+            .ordered_values(
+                *(
+                    (s.c[name], case((is_shown, to), else_=s.c[name]))
+                    for name, to in cleared.items()
+                ),
+                (s.c.graph_state, None),
+                (s.c.checkpoint_id, None),
+            )
         )
 
     def clear_first_title(self, conn: Connection, thread_key: bytes, session_id: str) -> None:
         """Clear the title of a session if it is one of a thread's first messages."""
         s, m = self.tables.sessions, self.tables.messages
-        text = func.substr(m.c.content, 1, 1_000)
         first = (
-            select(text).where(m.c.thread_key == thread_key).order_by(m.c.position, m.c.id).limit(8)
+            select(func.substr(m.c.content, 1, 8_192))  # a reference may have 2,048 characters
+            .where(m.c.thread_key == thread_key)
+            .order_by(m.c.position, m.c.id)
+            .limit(8)
         )
-        titles = [title_of(text) for text in conn.execute(first).scalars()]
+        contents = conn.execute(first).scalars().all()
+        titles = {title_of(text) for c in contents for text in (c, without_references(c))}
         is_first = (s.c.id == session_id, s.c.title.in_(titles))
         conn.execute(update(s).where(*is_first).values(title=UNTITLED))
 
@@ -386,6 +443,15 @@ class Threads:
             .values(owner_id=owner_id, revision=t.c.revision + 1, updated_at=t.c.updated_at)
         )
 
+    def note_change(self, conn: Connection, thread_key: bytes) -> None:
+        """Give a thread another revision, where what it stores has another form than before."""
+        t = self.tables.threads
+        conn.execute(
+            update(t)
+            .where(t.c.thread_key == thread_key)
+            .values(revision=t.c.revision + 1, updated_at=t.c.updated_at)
+        )
+
     def of_session(self, conn: Connection, session_id: str) -> Sequence[str]:
         """The ids of the threads of a session."""
         t = self.tables.threads.c
@@ -395,6 +461,12 @@ class Threads:
         """Update columns of a thread's row, and its revision, which other processes may know."""
         values = {"revision": new_revision(), "updated_at": utc_now(), **values}
         self._change_thread.of(values).run(conn, {"key": thread_key, **values})
+
+    def lock_of_session(self, conn: Connection, session_id: str) -> Sequence[str]:
+        """Lock the threads of a session; returns their ids, in order."""
+        t = self.tables.threads
+        query = select(t.c.thread_id).where(t.c.session_id == session_id).order_by(t.c.thread_id)
+        return conn.execute(self._dialect.locked(query, t)).scalars().all()
 
     def child_tables(self) -> tuple[Table, ...]:
         """The tables of projected rows."""
@@ -406,3 +478,12 @@ class Threads:
         if not self._count_in(conn, session_id):
             t = self.tables.sessions
             conn.execute(delete(t).where(t.c.id == session_id, t.c.made_by_saver.is_(True)))
+
+
+def _refuse_deleted(thread: ThreadRef, session: Any) -> None:
+    if session.status == DELETED:
+        raise SessionDeletedError(
+            f"session {session.id!r} of thread {thread.thread_id!r} is soft-deleted and takes no "
+            "more steps: restore it with sessions.update(session_id, status=None), or use another "
+            "session and thread. Nothing was written"
+        )

@@ -23,7 +23,6 @@ sum of its rows' fingerprints, so two backups with equal ends are of equal datab
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import tempfile
@@ -37,29 +36,28 @@ import ormsgpack
 from sqlalchemy import Connection
 
 from langgraph_session_saver.checkpointer.context import Context
-from langgraph_session_saver.encoding.chains import LONGEST
-from langgraph_session_saver.encoding.framing import (
-    frame,
-    most_unpacked,
-    unframe,
-    unpacked_size,
-)
+from langgraph_session_saver.encoding.framing import frame, unframe
 from langgraph_session_saver.errors import (
     BackupFileError,
-    CorruptBlobError,
     DamagedBackupError,
     InvalidConfigError,
     NewerBackupError,
     NotABackupError,
-    ValueTooLargeError,
 )
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.schema.column_types import utc_now
 from langgraph_session_saver.schema.tables import SCHEMA_VERSION
 from langgraph_session_saver.sql.scripts import Request, Script
+from langgraph_session_saver.transfer.chain_check import ChainCheck
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
-from langgraph_session_saver.transfer.records import Records, Values, all_records, count
-
-logger = logging.getLogger("langgraph_session_saver")
+from langgraph_session_saver.transfer.records import (
+    Records,
+    Values,
+    all_records,
+    check_fits,
+    count,
+    largest_of,
+)
 
 FORMAT = 1
 _NAME = b"langgraph-session-saver backup "
@@ -92,13 +90,8 @@ def restore_backup(
     context: Context, archive: Archive, progress: OnProgress | None
 ) -> Script[Transferred]:
     """Add a file's rows to the database."""
-    (size, name), limit = archive.largest, context.value_limit
-    if limit is not None and size > limit:
-        raise ValueTooLargeError(
-            f"a row of {name} in {archive.path} has a value of {size:,} bytes, and this "
-            f"database takes at most {limit:,}. Nothing was written: raise the server's limit "
-            "(MySQL: max_allowed_packet)"
-        )
+    size, name = archive.largest
+    check_fits(size, f"a row of {name} in {archive.path}", context.value_limit)
 
     def add_rows(conn: Connection) -> Transferred:
         done = Transferred.none_of(archive.known)
@@ -134,58 +127,6 @@ class Digests:
         """The content of a file's end."""
         sums = {name: f"{total % (1 << 128):032x}" for name, total in self._sums.items()}
         return {"rows": self.rows, "digests": sums}
-
-
-class ChainCheck:
-    """Checks that each stored value of a file leads to a whole one, and unpacks to what it may.
-
-    Changes come after their bases, so that no cycle passes.
-    """
-
-    def __init__(self) -> None:
-        self._ids: dict[Any, str] = {}
-        """Ids of threads, by key."""
-        self._thread: Any = None
-        self._links: dict[Any, int] = {}
-        """By key, the changes that lead to the thread's whole values."""
-
-    def problem(self, records: Records, values: Values) -> str | None:
-        """What is wrong with a row."""
-        if records.name == "session_threads":
-            key, thread_id = records.key_of(values, ("thread_key", "thread_id"))
-            self._ids[key] = thread_id
-        problem = self._claim(records, values) or self._end(records, values)
-        if problem is None:
-            return None
-        thread_id = self._ids.get(records.get(values, "thread_key"), "")
-        named = records.name_of(values)
-        return f"a row of {records.name} of thread {thread_id!r} ({named}) {problem}"
-
-    @staticmethod
-    def _claim(records: Records, values: Values) -> str | None:
-        for framed in (records.get(values, name) for name in records.columns if name in _FRAMES):
-            with suppress(CorruptBlobError):  # harmless: only who reads it gets an error
-                if (size := unpacked_size(framed)) > most_unpacked(len(framed)):
-                    return f"claims to unpack {len(framed):,} bytes to {size:,}"
-        return None
-
-    def _end(self, records: Records, values: Values) -> str | None:
-        if records.name != "session_blobs":
-            return None
-        thread, key, base = records.key_of(values, ("thread_key", "blob_key", "base_key"))
-        if thread != self._thread:
-            self._thread, self._links = thread, {}
-        before = -1 if base is None else self._links.get(base)
-        if before is None:
-            return "is a change of a value that is not before it"
-        if before >= LONGEST:
-            return f"ends a chain of more than {LONGEST} changes"
-        self._links[key] = before + 1
-        return None
-
-
-_FRAMES = {"data", "metadata_data"}
-"""The columns that hold frames."""
 
 
 @contextmanager
@@ -314,6 +255,13 @@ _UNEXPECTED = (
 """What reading rows raises that this package did not write."""
 
 
+def _is_storable(value: Any) -> bool:
+    """Whether some column takes a value of a file: no collection, no integer over 64 bits."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or isinstance(value, str | bytes | float)
+
+
 def open_archive(path: PathLike, every: Sequence[Records]) -> Archive:
     """Open a backup, after reading it to its end to see that it is one, whole, and not newer."""
     target = Path(path).absolute()
@@ -347,11 +295,16 @@ class Archive:
             for records, rows in self.pages():
                 digests.add(records, rows)
                 for values in rows:
+                    if not all(map(_is_storable, values)):
+                        raise self._damaged(
+                            f"a row of {records.name} holds a value that no column takes"
+                        )
                     if problem := chains.problem(records, values):
                         raise self._damaged(problem)
                     records.unpack(values)
-                sizes = (len(v) for values in rows for v in values if isinstance(v, str | bytes))
-                self.largest = max(self.largest, (max(sizes, default=0), records.name))
+                self.largest = max(
+                    self.largest, (max(map(largest_of, rows), default=0), records.name)
+                )
         except NotABackupError:
             raise
         except _UNEXPECTED as exc:

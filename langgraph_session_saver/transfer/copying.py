@@ -1,12 +1,13 @@
 """Copy from one database to another, which can be continued after it was interrupted.
 
-The source is read in one snapshot. Each page of rows is a transaction of the target; rows that
-the target has are not written again. At the end the source is read once more, in the same
-snapshot, and each of its rows is looked up in the target.
+The source is read in one snapshot, three times: to check its values before anything is written,
+to copy, and at the end to look up each of its rows in the target. Each page of rows is a
+transaction of the target; rows that the target has are not written again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Connection
 
 from langgraph_session_saver.checkpointer.context import upgrade
 from langgraph_session_saver.errors import (
+    CorruptBlobError,
     InvalidConfigError,
     TransferConflictError,
     TransferMismatchError,
@@ -24,8 +26,15 @@ from langgraph_session_saver.schema.tables import build_tables
 from langgraph_session_saver.sql.runner import BrokenReferenceError, Runner
 from langgraph_session_saver.sql.urls import address_of, make_engine, parse_url, sync_url
 from langgraph_session_saver.transfer.backup import PathLike
+from langgraph_session_saver.transfer.chain_check import ChainCheck
 from langgraph_session_saver.transfer.progress import Meter, OnProgress, Transferred
-from langgraph_session_saver.transfer.records import Records, all_records, count
+from langgraph_session_saver.transfer.records import (
+    Records,
+    all_records,
+    check_fits,
+    count,
+    largest_of,
+)
 
 
 def copy(
@@ -48,6 +57,9 @@ def copy(
     Raises:
         InvalidConfigError: A URL cannot be used, or both name one database.
         SchemaError: The source does not have this version's tables.
+        CorruptBlobError: A value of the source is a change of itself or of one that is not there,
+            or a few bytes that claim to be gigabytes; nothing was written.
+        ValueTooLargeError: A value is larger than the target takes; nothing was written.
         TransferConflictError: The target has a row with the same key and other content.
         TransferMismatchError: Afterwards, source and target differ.
     """
@@ -69,10 +81,12 @@ def copy(
         if not target.run(partial(is_current, tables=tables), "read"):
             prepare = partial(set_up, tables=tables, dialect=target.dialect, upgrade=upgrade)
             target.run(prepare, "schema")
+        limit = target.run(target.dialect.value_limit, "read")
 
         def copy_rows(conn: Connection) -> Transferred:
             done = Transferred.none_of(records.name for records in every)
             with source.dialect.snapshot(conn):
+                _check(conn, every, limit)
                 meter = Meter(progress, 2 * count(conn, every))
                 for records in every:
                     _add(conn, target, records, done, meter)
@@ -81,6 +95,21 @@ def copy(
             return done
 
         return source.run(copy_rows, "read")
+
+
+def _check(conn: Connection, every: Sequence[Records], limit: int) -> None:
+    """Check the source's values as a restore checks those of a file, and their sizes."""
+    chains = ChainCheck()
+    for records in every:
+        for page in records.stream(conn):
+            for values in page:
+                if problem := chains.problem(records, values):
+                    raise CorruptBlobError(
+                        f"the source is damaged: {problem}. Nothing was written: delete that "
+                        "thread there, and run the copy again"
+                    )
+                row = f"a row of {records.name} ({records.name_of(values)})"
+                check_fits(largest_of(values), row, limit)
 
 
 def _add(

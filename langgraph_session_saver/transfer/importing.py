@@ -12,7 +12,6 @@ versions whenever it is imported.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -35,13 +34,12 @@ from langgraph_session_saver.checkpointer.put_writes import TaskWritesWriter
 from langgraph_session_saver.encoding.caches import LRUCache
 from langgraph_session_saver.encoding.keys import Place, ThreadRef, hash_key, next_version
 from langgraph_session_saver.errors import InvalidConfigError, ThreadNotFoundError
+from langgraph_session_saver.log import logger
 from langgraph_session_saver.schema.column_types import utc_time
 from langgraph_session_saver.sql.scripts import Aside, Request, Script
 from langgraph_session_saver.transfer.other_savers import CheckpointRef, CheckpointRefs, Reader
 from langgraph_session_saver.transfer.progress import Meter, OnProgress
 from langgraph_session_saver.validation import check_thread_id
-
-logger = logging.getLogger("langgraph_session_saver")
 
 REMEMBERED = 64
 """Checkpoints whose versions are cached; a fork of an older one reads it again."""

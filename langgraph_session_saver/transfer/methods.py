@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from langgraph_session_saver.sql.scripts import ScriptMethods, awaited
 from langgraph_session_saver.transfer.backup import (
+    Archive,
     PathLike,
     open_archive,
     restore_backup,
@@ -19,7 +20,7 @@ from langgraph_session_saver.transfer.backup import (
 from langgraph_session_saver.transfer.importing import Imported, Importer
 from langgraph_session_saver.transfer.other_savers import reader_for
 from langgraph_session_saver.transfer.progress import OnProgress, Transferred
-from langgraph_session_saver.transfer.records import all_records
+from langgraph_session_saver.transfer.records import Records, all_records
 from langgraph_session_saver.transfer.rotation import Reencrypted, reencrypt
 
 if TYPE_CHECKING:
@@ -90,20 +91,21 @@ class TransferMethods(ScriptMethods):
         """As `restore`."""
         self._context.check_unlimited("restore")
         every = all_records(self._context.tables)
-        with closing(await asyncio.to_thread(open_archive, path, every)) as archive:
+        with closing(await _opened(path, every)) as archive:
             return await self._script_runner.arun(restore_backup(self._context, archive, progress))
 
     def reencrypt(self, progress: OnProgress | None = None) -> Reencrypted:
-        """Give all encrypted values the newest key of the saver's `KeyRing`.
+        """Encrypt all stored values with the serde's key: those in clear, and those of another key.
 
-        Graphs may run meanwhile, with savers whose serde has both keys. A call that was interrupted
-        is repeated: it changes what is left. Values in clear are counted, and left as they are.
+        The serde's cipher is that of the one key, or a `KeyRing` of the new key and others. Graphs
+        may run meanwhile, with savers that have the same serde. A call that was interrupted is
+        repeated: it changes what is left. Rows that were projected are not encrypted.
 
         Args:
             progress: Called with a `Progress` after each thread.
 
         Raises:
-            InvalidConfigError: The serde's cipher is no `KeyRing`.
+            InvalidConfigError: The serde does not encrypt.
             SerializationError: None of the keys decrypts a value; the message names its row.
         """
         self._context.check_unlimited("reencrypt")
@@ -132,6 +134,8 @@ class TransferMethods(ScriptMethods):
 
         Raises:
             ThreadNotFoundError: The other saver has no thread of a given id.
+            SerializationError: It may not rebuild a type, by LangGraph's strictness setting or its
+                own: what it reads would be stored as plain data.
             WrongFaceError: It can only be read with await: use `aimport_from`.
         """
         reader = reader_for(other, async_face=False)
@@ -148,3 +152,18 @@ class TransferMethods(ScriptMethods):
         reader = reader_for(other, async_face=True)
         importer = Importer(self._context, self.serde, self._maintenance, reader)
         return await self._script_runner.arun_here(importer.import_threads(progress, thread_ids))
+
+
+async def _opened(path: PathLike, every: Sequence[Records]) -> Archive:
+    """As `open_archive`, in a thread; a file that it opens for a cancelled task is closed."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_archive, path, every))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opened: asyncio.Future[Archive]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()

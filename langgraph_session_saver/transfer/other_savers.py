@@ -11,16 +11,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from langgraph_session_saver.encoding.serde import refusing_blocked
 from langgraph_session_saver.errors import WrongFaceError
 from langgraph_session_saver.sql.scripts import Aside, Script
 
 PAGE = 2_000
 """Ids that one query returns."""
+
+Names: TypeAlias = tuple[str, str, str]
+"""A thread, a namespace and a checkpoint."""
 
 
 class CheckpointRef(NamedTuple):
@@ -36,10 +41,14 @@ class CheckpointRef(NamedTuple):
 
 
 class CheckpointRefs:
-    """The checkpoints of another saver: in a temporary file if they are many."""
+    """The checkpoints of another saver: in a temporary file if they are many.
+
+    Only the script's thread uses it, which SQLite checks: the work of an `Aside` may outlive a
+    script that is cancelled, and would meet a file that is closed.
+    """
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._file = sqlite3.connect("", isolation_level=None)
         self._file.execute(
             "CREATE TABLE refs (thread TEXT, ns TEXT, id TEXT, PRIMARY KEY (thread, id, ns)) "
             "WITHOUT ROWID"
@@ -77,8 +86,19 @@ class Reader:
 
     def get_tuple(self, ref: CheckpointRef) -> Callable[[], Any]:
         """A call that returns a checkpoint."""
-        read = self.saver.aget_tuple if self.is_async else self.saver.get_tuple
-        return partial(read, ref.config())
+        return partial(self._aread if self.is_async else self._read, ref)
+
+    def _read(self, ref: CheckpointRef) -> Any:
+        with refusing_blocked(partial(self._name, ref)):
+            return self.saver.get_tuple(ref.config())
+
+    async def _aread(self, ref: CheckpointRef) -> Any:
+        with refusing_blocked(partial(self._name, ref)):
+            return await self.saver.aget_tuple(ref.config())
+
+    def _name(self, ref: CheckpointRef) -> str:
+        name = type(self.saver).__name__
+        return f"checkpoint {ref.checkpoint_id!r} of thread {ref.thread_id!r} in the {name}"
 
     def task_paths(self, ref: CheckpointRef) -> Callable[[], Any] | None:
         """A call that returns the tasks that wrote to a checkpoint, each with its path.
@@ -92,18 +112,24 @@ class Reader:
         """Add all checkpoints, or a thread's."""
         named: RunnableConfig = {"configurable": {"thread_id": thread_id}}
         config = None if thread_id is None else named
-        add = self._aadd_listed if self.is_async else self._add_listed
-        yield Aside(partial(add, refs, config))
+        if self.is_async:
+            yield Aside(partial(self._aadd_listed, refs, config))
+            return
+        pages = self._list_pages(config)
+        while page := (yield Aside(partial(next, pages, None))):
+            refs.add(page)
 
-    def _add_listed(self, refs: CheckpointRefs, config: RunnableConfig | None) -> None:
-        refs.add(_names(found.config) for found in self.saver.list(config))
+    def _list_pages(self, config: RunnableConfig | None) -> Iterator[list[Names]]:
+        listed = (_names(found.config) for found in self.saver.list(config))
+        while page := list(islice(listed, PAGE)):
+            yield page
 
     async def _aadd_listed(self, refs: CheckpointRefs, config: RunnableConfig | None) -> None:
         async for found in self.saver.alist(config):
             refs.add([_names(found.config)])
 
 
-def _names(config: RunnableConfig) -> tuple[str, str, str]:
+def _names(config: RunnableConfig) -> Names:
     named = config["configurable"]
     return str(named["thread_id"]), named.get("checkpoint_ns", ""), named["checkpoint_id"]
 

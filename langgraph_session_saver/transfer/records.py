@@ -18,7 +18,7 @@ import ormsgpack
 from sqlalchemy import Connection, Select, Table, and_, bindparam, func, insert, or_, select
 from sqlalchemy.types import TypeEngine
 
-from langgraph_session_saver.errors import TransferConflictError
+from langgraph_session_saver.errors import TransferConflictError, ValueTooLargeError
 from langgraph_session_saver.schema.column_types import Json, JsonText, UTCDateTime
 from langgraph_session_saver.schema.tables import Tables
 from langgraph_session_saver.sql.dialects.base import Dialect
@@ -217,6 +217,24 @@ class Records:
             f"{self.table.name} has a row ({self.name_of(found)}) with other content than the one "
             "to be written. Nothing of it was changed: delete its thread or session first, or use "
             "an empty database"
+        )
+
+
+def largest_of(values: Values) -> int:
+    """Bytes of the largest value of a row."""
+    return max((len(value) for value in values if isinstance(value, str | bytes)), default=0)
+
+
+def check_fits(size: int, what: str, limit: int | None) -> None:
+    """Check that a database takes a value of this size.
+
+    Raises:
+        ValueTooLargeError: It does not.
+    """
+    if limit is not None and size > limit:
+        raise ValueTooLargeError(
+            f"{what} has a value of {size:,} bytes, and the target takes at most {limit:,}. "
+            "Nothing was written: raise the server's limit (MySQL: max_allowed_packet)"
         )
 
 

@@ -27,6 +27,7 @@ from langgraph_session_saver import SessionSaver
 from langgraph_session_saver.errors import CheckpointNotFoundError
 from tests.support.backends import BackendName, Sql
 from tests.support.compare import comparable, ids
+from tests.support.edits import edited, words
 from tests.support.savers import SaverFactory
 
 EXAMPLES: dict[BackendName, int] = {"sqlite": 16, "postgresql": 5, "mariadb": 5}
@@ -109,53 +110,6 @@ scripts = st.tuples(
 )
 
 
-def edited(value: Any, how: str, seed: int) -> Any:
-    """A value after an edit, large enough to be stored as a delta."""
-    rng = Random(seed)
-    match value:
-        case list():
-            return _edited_list(value, how, rng)
-        case dict():
-            return _edited_dict(value, how, rng)
-        case str() | bytes():
-            return _edited_text(value, how, rng)
-        case _:
-            kind = rng.randrange(4)
-            words = [_words(rng, 8) for _ in range(rng.randrange(40))]
-            return [
-                words,
-                {f"key {i}": word for i, word in enumerate(words)},
-                " ".join(words),
-                rng.randbytes(rng.randrange(2_000)),
-            ][kind]
-
-
-def _words(rng: Random, number: int) -> str:
-    return " ".join("".join(rng.choices("abcdefgh é漢", k=5)) for _ in range(number))
-
-
-def _edited_list(value: list[Any], how: str, rng: Random) -> list[Any]:
-    at = rng.randrange(len(value) + 1)
-    if how == "append" or not value[at : at + 1]:
-        return [*value, _words(rng, 10)]
-    return value[:at] + ([_words(rng, 10)] if how == "edit" else []) + value[at + 1 :]
-
-
-def _edited_dict(value: dict[str, Any], how: str, rng: Random) -> dict[str, Any]:
-    name = rng.choice(sorted(value)) if value and how != "append" else f"key {len(value) + 100}"
-    if how == "remove":
-        return {key: item for key, item in value.items() if key != name}
-    return {**value, name: _words(rng, 10)}
-
-
-def _edited_text(value: Any, how: str, rng: Random) -> Any:
-    new = _words(rng, 10) if isinstance(value, str) else rng.randbytes(60)
-    at = rng.randrange(len(value) + 1)
-    if how == "append":
-        return value + new
-    return value[:at] + (new if how == "edit" else value[:0]) + value[at + 60 :]
-
-
 # -- running them -------------------------------------------------------------------------------
 
 
@@ -218,7 +172,7 @@ class Duel:
             if how == "absent":
                 values.pop(channel, None)
             elif how in {"none", "number", "new"}:
-                values[channel] = {"none": None, "number": number, "new": _words(Random(step), 30)}[
+                values[channel] = {"none": None, "number": number, "new": words(Random(step), 30)}[
                     how
                 ]
             else:

@@ -215,7 +215,7 @@ async def test_the_first_step_of_a_thread_sends_exactly_these_statements(
 
     match make_saver.backend.name:
         case "postgresql":
-            assert statements == [*MADE, "WITH passed"]  # all that follows, as one
+            assert statements == [*MADE, "WITH session_checkpoints"]  # all that follows, as one
         case "sqlite":
             assert statements == [*MADE, *PUT_INPUT]
         case _:

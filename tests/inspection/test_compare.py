@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -22,18 +24,34 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Send
 
+from langgraph_session_saver.inspection import compare as compare_module
 from langgraph_session_saver.inspection.compare import (
+    DEEPEST,
     MOST_CHANGES,
     MOST_MATCHED,
+    Change,
+    Work,
     _hash,
     _is_same,
     compare,
 )
 from langgraph_session_saver.inspection.decode import Decoder, Undecodable, replay
+from langgraph_session_saver.inspection.diff import ChannelDiff, Diff
 from langgraph_session_saver.inspection.text import brief, format_bytes
+from tests.support.limits import limit_memory, limit_time
+from tests.support.zygote import Zygote
 
 SERDE = JsonPlusSerializer()
 DECODER = Decoder(SERDE)
+
+HARD_SECONDS = 30
+"""Of processor time: several times what it takes."""
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Zygote]:
+    with Zygote() as zygote:
+        yield zygote
 
 
 class Colour(Enum):
@@ -332,7 +350,108 @@ def test_only_listed_changes_of_text_have_a_diff() -> None:
 
 @given(JSON, JSON)
 def test_values_that_are_the_same_have_the_same_hash(one: Any, other: Any) -> None:
-    assert _is_same(one, deepcopy(one))
-    assert _hash(one) == _hash(deepcopy(one))
-    if _is_same(one, other):
-        assert _hash(one) == _hash(other)
+    assert _is_same(one, deepcopy(one), Work())
+    assert _hash(one, Work()) == _hash(deepcopy(one), Work())
+    if _is_same(one, other, Work()):
+        assert _hash(one, Work()) == _hash(other, Work())
+
+
+# Two values each, which once took minutes or gigabytes to compare.
+
+
+def colliding(n: int) -> list[float]:
+    """One of many lists of numbers that have the same hash."""
+    return [2.0 ** (61 * (n // 16**digit % 16)) for digit in range(3)]
+
+
+def wide_and_deep(last: int) -> Any:
+    value: Any = [*[0] * 300_000, last]
+    for _ in range(DEEPEST + 9):
+        value = [value]
+    return value
+
+
+def nested_keys(value: int) -> Any:
+    inner: Any = {f"k{n}": n + value for n in range(20_000)}
+    for n in range(8):
+        inner = {f"{n}" * 500_000: inner}
+    return inner
+
+
+HARD: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "equal beginnings of equal hashes": lambda: (
+        [[*[7] * 2_000, *colliding(n)] for n in range(400)],
+        [[*[7] * 2_000, *colliding(n)] for n in range(3_000, 3_399)],
+    ),
+    "wide at the deepest level": lambda: (wide_and_deep(1), wide_and_deep(2)),
+    "many lists to match": lambda: (
+        [[n % 2 for n in range(400)] for _ in range(500)],
+        [[n % 3 % 2 for n in range(399)] for _ in range(500)],
+    ),
+    "many texts to match": lambda: (
+        {n: "".join(f"{k % 100}\n" for k in range(1_990)) for n in range(100)},
+        {n: "".join(f"{k * k % 100}\n" for k in range(1_990)) for n in range(100)},
+    ),
+    "many lines": lambda: ("\n" * 16_000_000 + "x", "\r" * 16_000_000),
+    "one line": lambda: ("x" * 16_000_000, "x" * 15_000_000 + "y" * 1_000_000),
+    "long keys": lambda: (nested_keys(0), nested_keys(1)),
+    "other ids": lambda: (
+        [{"id": n, "n": n} for n in range(200_000)],
+        [{"id": n, "n": n} for n in range(200_000, 0, -1)],
+    ),
+    "exponents": lambda: (
+        [{"$type": "decimal.Decimal", "value": f"1e{n}"} for n in range(99_999)],
+        [{"$type": "decimal.Decimal", "value": f"1e-{n}"} for n in range(99_999)],
+    ),
+}
+
+
+def compare_hard(name: str) -> None:
+    """Compare two values and show the changes, with little memory and processor time."""
+    before, after = HARD[name]()
+    limit_memory(1 << 30)
+    limit_time(math.ceil(time.process_time()) + HARD_SECONDS)
+    changes, more = compare(before, after)
+    shown = str(diff_of(changes, more))
+    print(len(changes), len(shown) < 1_000_000)
+
+
+def diff_of(changes: tuple[Change, ...], more: int) -> Diff:
+    channel = ChannelDiff("x", "changed", None, None, changes=changes, more=more)
+    return Diff("t", "", "a", "b", (channel,), ())
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_values_that_are_hard_to_compare_take_bounded_time_and_memory(
+    name: str, limited: Zygote
+) -> None:
+    child = limited.spawn(f"{__name__}:compare_hard", {"name": name})
+
+    assert child.wait() == 0, child.text
+    assert child.lines[-1].endswith(" True")
+
+
+PARTS = st.sampled_from(
+    [0, 1, True, 0.0, math.nan, 2.0**61, -1, -2, "", "x", "x" * 99, "a\n" * 99, b"x", None]
+)
+VALUES = st.recursive(
+    PARTS,
+    lambda inner: (
+        st.lists(inner, max_size=9) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=5)
+    ),
+    max_leaves=60,
+)
+
+
+@given(VALUES, VALUES, st.integers(0, 60), st.integers(0, 3_000))
+def test_with_little_work_left_values_differ_exactly_if_they_do_with_much(
+    before: Any, after: Any, parts: int, steps: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare_module, "MOST_COMPARED", parts)
+        patch.setattr(compare_module, "MOST_STEPS", steps)
+        few, _ = compare(before, after)
+        none, _ = compare(before, deepcopy(before))
+
+    assert bool(few) == bool(compare(before, after)[0])
+    assert none == ()

@@ -552,6 +552,7 @@ async def test_a_delta_channel_with_a_damaged_write_cannot_be_decoded(
 async def test_a_stored_type_is_named_and_never_imported(
     saver: SessionSaver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sys.modules.pop("somebody_elses", None)
     module = tmp_path / "somebody_elses.py"
     module.write_text(
         "from dataclasses import dataclass\n"

@@ -71,6 +71,20 @@ async def test_a_copied_thread_does_not_record_the_calls_of_the_original_again(
     assert calls(sql) == [(1, 2), (3, 4)]
 
 
+async def test_a_copied_threads_first_checkpoint_put_again_records_no_call(
+    make_saver: SaverFactory, sql: Sql
+) -> None:
+    """Nothing changed in it, though it has no parent to compare it with."""
+    await put(make_saver(), 1, {"messages": [spent("w", 1, 2, id="a")]})
+    await make_saver().acopy_thread("t", "copy")
+    graph = chain(make_saver(), {"note": 1})
+    (first,) = [state async for state in graph.aget_state_history(config("copy"))]
+
+    await graph.aupdate_state(first.config, None, as_node="__copy__")
+
+    assert calls(sql) == [(1, 2)]
+
+
 async def test_each_process_records_the_calls_that_it_adds_to_a_delta_channel(
     make_saver: SaverFactory, sql: Sql
 ) -> None:

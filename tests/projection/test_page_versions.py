@@ -7,7 +7,7 @@ import pytest
 from langgraph_session_saver import PageVersions, SessionSaver
 from tests.projection.samples import pages
 from tests.support.backends import EACH_ONCE, Sql
-from tests.support.rows import chain, config, counts, one, run
+from tests.support.rows import chain, config, counts, one, put, run
 
 BACKENDS_AND_FACES = EACH_ONCE
 
@@ -51,6 +51,20 @@ async def test_a_fork_does_not_reuse_page_numbers(saver: SessionSaver, sql: Sql)
 
     assert [version for version, _, _ in pages(sql)] == [0, 1, 2]
     assert one(sql, "sessions")["current_version"] == 2
+
+
+async def test_an_older_step_of_a_copy_put_again_adds_no_page(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    """The copy's step has no page of its own: the session has the original's."""
+    first = {"html": "<h1>1</h1>"}
+    where = await put(saver, 1, first)
+    await put(saver, 2, {"html": "<h1>2</h1>"}, where)
+    await saver.threads.acopy("t", "copy", session_id="t")
+
+    await put(saver, 1, first, config("copy"))
+
+    assert len(sql("SELECT html FROM versions")) == 2
 
 
 def test_a_page_rule_reads_text_or_a_mapping() -> None:

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage
 
 from langgraph_session_saver import InvalidConfigError, Rates, SessionSaver
 from langgraph_session_saver.projection.usage import UsageRows
+from langgraph_session_saver.redaction import SecretKeys
 from langgraph_session_saver.schema.column_types import utc_now
 
 ONE = {"input": 1_000_000.0, "output": 0.0}
@@ -22,7 +23,7 @@ def priced(pricing: Any, model: str, **usage: Any) -> float:
     """What a message of a model costs."""
     counts: Any = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1, **usage}
     message = AIMessage("hi", usage_metadata=counts, response_metadata={"model_name": model})
-    row, problem = UsageRows(pricing).row(message, "messages", utc_now())
+    row, problem = UsageRows(pricing, SecretKeys()).row(message, "messages", utc_now())
     assert row is not None
     assert problem is None
     return float(row["cost_usd"])
@@ -100,7 +101,7 @@ def test_pricing_that_cannot_be_used_is_refused_by_the_constructor(
 
 def test_changes_of_the_mapping_do_not_change_the_prices() -> None:
     pricing: dict[str, Any] = {"m": dict(ONE)}
-    rows = UsageRows(pricing)
+    rows = UsageRows(pricing, SecretKeys())
     pricing["m"]["input"] = 0.0
     pricing.clear()
     usage: Any = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1}

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import threading
 from typing import Annotated, Any, TypedDict
 
+import pytest
 from langchain_core.messages import AIMessage
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from langgraph_session_saver import Projection, SessionSaver, Step
 from tests.projection.samples import graph_state, pages, spent, talk
 from tests.support.backends import EACH_ONCE, Backend, Sql
-from tests.support.rows import chain, checkpoint_id, config, counts, one, put, run, transcript
+from tests.support.graphs import engine_of
+from tests.support.rows import (
+    chain,
+    checkpoint,
+    checkpoint_id,
+    config,
+    counts,
+    one,
+    put,
+    run,
+    transcript,
+)
 from tests.support.savers import SaverFactory
+from tests.support.statements import hook
 
 BACKENDS_AND_FACES = EACH_ONCE
 
@@ -162,3 +177,63 @@ async def test_rows_show_the_latest_state_when_processes_take_turns(
     assert sorted(transcript(sql)) == [("assistant", "b"), ("user", "a"), ("user", "c")]
     assert transcript(sql, removed=True) == []
     assert one(sql, "sessions")["title"] == "Four"
+
+
+async def test_rows_of_a_thread_that_is_left_without_root_checkpoints_show_no_state(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    values = {"build_status": "building", "note": "x" * 3_000, "messages": talk("a")}
+    await put(saver, 1, values, run_id="root's")
+    await put(saver, 2, {"note": 1}, config(checkpoint_ns="inner"), run_id="another")
+
+    await saver.adelete_for_runs(["root's"])
+
+    session, thread = one(sql, "sessions"), one(sql, "session_threads")
+    assert (session["build_status"], session["checkpoint_id"]) == ("pending", None)
+    assert (thread["checkpoint_id"], thread["status"]) == (None, None)
+    assert (transcript(sql), transcript(sql, removed=True)) == ([], [("user", "a")])
+    assert await saver.state.aload_state("t") is None
+    await put(saver, 3, {"build_status": "success", "messages": talk("b")})
+    assert one(sql, "sessions")["build_status"] == "success"
+    assert transcript(sql) == [("user", "b")]
+
+
+@pytest.mark.parametrize("way", ["thread", "runs"])
+@pytest.mark.parametrize(
+    ("note", "left"), [("x" * 3_000, None), ("x", {"build_status": "building", "note": "x"})]
+)
+async def test_a_state_whose_values_go_with_the_thread_is_cleared_and_columns_set_by_hand_stay(
+    saver: SessionSaver, sql: Sql, way: str, note: str, left: object
+) -> None:
+    await saver.sessions.acreate("t")
+    await put(saver, 1, {"build_status": "building", "note": note}, run_id="run")
+    await saver.state.aupdate_build_status("t", "failed")
+
+    await (saver.adelete_thread("t") if way == "thread" else saver.adelete_for_runs(["run"]))
+
+    assert await saver.state.aload_state("t") == left
+    assert one(sql, "sessions")["build_status"] == "failed"
+
+
+@pytest.mark.parametrize("left", [[], [1]], ids=["none", "one"])
+async def test_rows_show_a_step_that_comes_while_others_are_deleted(
+    make_saver: SaverFactory, backend: Backend, sql: Sql, left: list[int]
+) -> None:
+    saver, another = make_saver(), SessionSaver(backend.engine())
+    await put(saver, 0, {"note": 1}, config(checkpoint_ns="inner"), run_id="subgraph's")
+    for number in [*left, 2]:
+        await put(saver, number, {"build_status": "building"}, run_id=f"run {number}")
+
+    def continue_thread() -> None:
+        made = checkpoint(3, {"build_status": "success", "messages": talk("a")})
+        another.put(config(), made, {}, made["channel_versions"])
+
+    step = threading.Thread(target=continue_thread)
+    with hook(engine_of(saver), "SELECT found.", lambda _conn: step.start()) as seen:
+        await saver.adelete_for_runs(["run 2"])
+    await asyncio.to_thread(step.join)
+
+    assert seen == [1]
+    assert one(sql, "sessions")["build_status"] == "success"
+    assert one(sql, "session_threads")["checkpoint_id"] == checkpoint_id(3)
+    assert transcript(sql) == [("user", "a")]

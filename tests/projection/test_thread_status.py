@@ -103,6 +103,17 @@ async def test_a_late_put_never_clears_what_its_writes_have_set(
     assert one(sql, "session_threads")["status"] == "done"
 
 
+async def test_a_put_that_is_repeated_leaves_the_status_as_it_was(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    """As a retry does when the answer to the COMMIT was lost."""
+    for _ in range(2):
+        await put(saver, 1, {"note": 1})
+
+    row = one(sql, "session_threads")
+    assert (row["status"], row["status_step"]) == ("done", 1)
+
+
 async def test_writes_before_the_first_put_create_the_thread(saver: SessionSaver, sql: Sql) -> None:
     named = config(checkpoint_ns="", checkpoint_id=checkpoint_id(1), session_id="s")
 

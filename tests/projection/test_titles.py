@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from langgraph_session_saver import MessageRows, SessionSaver
 from tests.projection.samples import talk
@@ -126,6 +127,52 @@ async def test_a_deleted_thread_leaves_no_message_as_a_title(saver: SessionSaver
 
     titles = {row["id"]: row["title"] for row in sql("SELECT id, title FROM sessions")}
     assert titles == {"s": "Untitled session", "named": "Bakery"}
+
+
+LONG_URL = "https://img.example/" + "x" * 2_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "image_url", "image_url": {"url": "https://img.example/[1].png"}},
+         {"type": "text", "text": "A page like [this]"}],
+        [{"type": "text", "text": "A page "}, {"type": "image", "url": LONG_URL},
+         {"type": "file", "base64": "AAAA", "mime_type": "application/pdf"},
+         {"type": "text", "text": "for my bakery"}],
+        [{"type": "image", "url": LONG_URL}, {"type": "audio", "url": LONG_URL},
+         {"type": "video"}, "A page"],
+        "[image] of a page",
+    ],
+    ids=["an image", "an image within", "several", "only its text"],
+)  # fmt: skip
+async def test_the_title_of_a_message_with_an_image_goes_with_its_thread(
+    saver: SessionSaver, sql: Sql, content: Any
+) -> None:
+    await saver.sessions.acreate("s")
+    where = config("t", session_id="s")
+    await put(saver, 1, said(HumanMessage(content, id="1")), where)
+    assert title(sql).startswith(("A page", "[image] of a page"))
+
+    await saver.adelete_thread("t")
+
+    assert title(sql) == "Untitled session"
+
+
+async def test_after_the_deletion_the_next_thread_gives_the_title(
+    saver: SessionSaver, sql: Sql
+) -> None:
+    """Also with a step that brings no message, from a process that knows its thread."""
+    first, second = (config(name, session_id="s") for name in ("first", "second"))
+    await put(saver, 1, said(HumanMessage("Bread", id="1")), first)
+    messages = said(HumanMessage("Cake", id="2"))
+    where = await put(saver, 2, messages, second)
+    await saver.adelete_thread("first")
+    assert title(sql) == "Untitled session"
+
+    await put(saver, 3, {**messages, "note": 3}, where)
+
+    assert title(sql) == "Cake"
 
 
 async def test_a_copy_of_a_thread_has_the_title_too(saver: SessionSaver, sql: Sql) -> None:

@@ -3,75 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import anyio
 import pytest
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
 from sqlalchemy import Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from langgraph_session_saver import SessionSaver
+from langgraph_session_saver.sql import cancellation
 from tests.support.backends import Backend, checked_out, run_sql
+from tests.support.calls import fill_thread
+from tests.support.cancellation import (
+    WAYS,
+    Cancel,
+    cancel,
+    drawn,
+    eventually,
+    eventually_no_transaction,
+)
+from tests.support.contents import contents_of
 from tests.support.drivers import engine_of
+from tests.support.forwarding import ForwardingSaver
 from tests.support.rows import config, new_checkpoint
+from tests.support.rows import put as put_step
 
 ATTEMPTS = 20
 SLOW_SECONDS = 10
 SMALL_POOL = {"pool_size": 2, "max_overflow": 0, "pool_timeout": SLOW_SECONDS}
+PATIENCE_SECONDS = 0.2
+CANCELLABLE = frozenset({"asyncpg", "psycopg_async", "asyncmy"})
+"""Drivers whose wait for an answer ends when its task is cancelled; others wait in a thread."""
 ONE_CONNECTION = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2 * SLOW_SECONDS}
-
-OPEN_TRANSACTIONS = {
-    "postgresql": "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() "
-    "AND state LIKE 'idle in transaction%'",
-    "mariadb": "SELECT count(*) AS n FROM information_schema.innodb_trx t "
-    "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
-    "WHERE p.db = database()",
-}
-
-Work = Coroutine[Any, Any, object]
-Cancel = Callable[[Work, float], Awaitable[None]]
-
-
-async def cancel(work: Work, delay: float) -> None:
-    task = asyncio.create_task(work)
-    await asyncio.sleep(delay)
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def cancel_twice(work: Work, delay: float) -> None:
-    task = asyncio.create_task(work)
-    await asyncio.sleep(delay)
-    task.cancel()
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def time_out(work: Work, delay: float) -> None:
-    try:
-        async with asyncio.timeout(delay):
-            await work
-    except TimeoutError:
-        return
-
-
-async def wait_for(work: Work, delay: float) -> None:
-    try:
-        await asyncio.wait_for(work, delay)
-    except TimeoutError:
-        return
-
-
-async def move_on_after(work: Work, delay: float) -> None:
-    with anyio.move_on_after(delay):
-        await work
-
-
-WAYS: tuple[Cancel, ...] = (cancel, cancel_twice, time_out, wait_for, move_on_after)
 
 
 @pytest.fixture
@@ -158,16 +126,113 @@ async def test_a_call_cancelled_in_the_callers_transaction_leaves_that_to_be_rol
     assert await eventually_no_transaction(database)
 
 
-def drawn() -> random.Random:
-    """A source of random delays, whose seed is shown with a failure."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    return random.Random(seed)
+async def test_a_call_cancelled_while_a_lock_holds_it_up_leaves_what_cannot_be_cancelled_to_its_end(
+    database: Backend, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    engine = engine_of(database, driver, **SMALL_POOL)
+    saver = SessionSaver(engine)
+    await put(saver, html="first")
+    with locked_sessions(database):
+        updating = asyncio.create_task(saver.sessions.aupdate("t", title="cancelled"))
+        assert await eventually(lambda: checked_out(engine) == 1, SLOW_SECONDS)
+        await asyncio.sleep(PATIENCE_SECONDS)  # nothing tells that it waits for the lock
+        updating.cancel()
+        began = time.monotonic()
+        await asyncio.wait({updating})
+        assert time.monotonic() - began < 2
+    assert await eventually(lambda: checked_out(engine) == 0, SLOW_SECONDS)
+    assert await eventually_no_transaction(database)
+    assert (await title_of(saver) == "cancelled") == (driver not in CANCELLABLE)
+    await soon(put(saver, html="next"))
+    assert await page_of(saver) == "next"
+
+
+async def test_a_call_cancelled_while_a_lock_holds_it_up_leaves_the_callers_connection_at_rest(
+    database: Backend, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    engine = engine_of(database, driver, **SMALL_POOL)
+    saver = SessionSaver(engine)
+    await put(saver, html="first")
+    conn = await connect(engine)
+    with locked_sessions(database):
+        work = saver.sessions.aupdate("t", title="cancelled", connection=conn)
+        cancelling = asyncio.create_task(cancel(work, PATIENCE_SECONDS))
+        seconds = SLOW_SECONDS if driver in CANCELLABLE else 4 * PATIENCE_SECONDS
+        left, _ = await asyncio.wait({cancelling}, timeout=seconds)
+        assert bool(left) == (driver in CANCELLABLE)
+    await soon(cancelling)
+    await close(conn)  # which rolls back
+    assert checked_out(engine) == 0
+    assert await eventually_no_transaction(database)
+    assert await title_of(saver) != "cancelled"
+
+
+async def test_a_copy_cancelled_at_any_point_is_whole_or_not_there(
+    database: Backend, driver: str
+) -> None:
+    saver = SessionSaver(engine_of(database, driver, **SMALL_POOL))
+    await fill_thread(saver, "t")
+    await saver.threads.acopy("t", "warm")
+    began = time.monotonic()
+    await saver.threads.acopy("t", "whole")
+    duration = time.monotonic() - began
+    draw = drawn()
+    for number in range(ATTEMPTS):
+        way, name = WAYS[number % len(WAYS)], f"<{number}>"
+        await soon(way(saver.threads.acopy("t", name), draw.uniform(0, duration)))
+        found = contents_of(database, [name, "whole"])
+        assert found[name] in ((), found["whole"]), way
+
+
+async def test_an_import_that_is_cancelled_waits_for_the_thread_that_lists_the_other_saver(
+    database: Backend, driver: str
+) -> None:
+    saver = SessionSaver(engine_of(database, driver, **SMALL_POOL))
+    other = StoppedSaver(InMemorySaver())
+    await put_step(other, 1, {"note": 1}, config(checkpoint_ns=""))
+    importing = asyncio.create_task(saver.aimport_from(other))
+    await asyncio.to_thread(other.has_stopped.wait, SLOW_SECONDS)
+
+    importing.cancel()
+    done, _ = await asyncio.wait({importing}, timeout=0.1)
+    assert not done
+    other.may_go_on.set()
+    await soon(asyncio.wait({importing}))
+
+    assert importing.cancelled()
+    assert not other.is_listing
+    assert (await saver.aimport_from(other)).checkpoints == 1
+
+
+class StoppedSaver(ForwardingSaver):
+    """A sync saver whose `list` stops once it has begun, until it may go on."""
+
+    def __init__(self, saver: InMemorySaver) -> None:
+        super().__init__(saver)
+        self.has_stopped, self.may_go_on = threading.Event(), threading.Event()
+        self.is_listing = False
+
+    def list(self, *args: Any, **options: Any) -> Iterator[CheckpointTuple]:
+        self.is_listing = True
+        self.has_stopped.set()
+        assert self.may_go_on.wait(SLOW_SECONDS)
+        yield from self.saver.list(*args, **options)
+        self.is_listing = False
 
 
 async def put(saver: SessionSaver, *, html: str) -> None:
     made = new_checkpoint(saver, {"html": html})
     await saver.aput(config(), made, {"source": "loop", "step": 1}, made["channel_versions"])
+
+
+@contextmanager
+def locked_sessions(database: Backend) -> Iterator[None]:
+    """Lock the rows of sessions, as an application's own transaction does."""
+    with database.engine().begin() as conn:
+        conn.execute(text("UPDATE sessions SET id = id"))
+        yield
 
 
 async def soon(work: Awaitable[object]) -> None:
@@ -197,20 +262,6 @@ async def page_of(saver: SessionSaver) -> Any:
     return None if found is None else found.checkpoint["channel_values"]["html"]
 
 
-async def eventually_no_transaction(database: Backend) -> bool:
-    """Whether no connection of the database is in a transaction; the server may tell that late."""
-    deadline = time.monotonic() + 2
-    while has_transaction(database):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
-
-
-def has_transaction(database: Backend) -> bool:
-    if database.name != "sqlite":
-        return bool(run_sql(database, OPEN_TRANSACTIONS[database.name])[0]["n"])
-    with database.outside.connect() as conn:
-        conn.exec_driver_sql("PRAGMA busy_timeout=0")
-        conn.exec_driver_sql("BEGIN IMMEDIATE")  # fails if another connection writes
-        return False
+async def title_of(saver: SessionSaver) -> str | None:
+    found = await saver.sessions.aget("t")
+    return None if found is None else found.title

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from langgraph_session_saver import DatabaseUnavailableError, SessionSaver, SessionSaverError
-from tests.support.backends import Backend, Sql, checked_out
+from tests.support.backends import Backend, Sql, checked_out, end_connections
 from tests.support.savers import SaverFactory
 from tests.support.statements import hook, is_waiting, sync_engine_of
 from tests.support.workloads import answered, asked, finish, on
@@ -25,13 +25,6 @@ from tests.support.zygote import Zygote
 WORKLOADS = "tests.support.workloads"
 SERVERS = pytest.mark.parametrize("backend_name", ["postgresql", "mariadb"], indirect=True)
 SQLITE = pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
-
-ANYBODY = {
-    "postgresql": "SELECT pid AS id FROM pg_stat_activity WHERE datname = current_database() "
-    "AND pid <> pg_backend_pid()",
-    "mariadb": "SELECT id FROM information_schema.processlist WHERE db = database() "
-    "AND id <> connection_id()",
-}
 
 
 def checkpoint_of(saver: SessionSaver, **values: Any) -> tuple[Checkpoint, dict[str, Any]]:
@@ -64,17 +57,6 @@ def own_engine(make_saver: SaverFactory, **options: Any) -> Engine | AsyncEngine
     return make_saver.backend.engine(**options)
 
 
-def end_connections(backend: Backend, sql: Sql) -> int:
-    """End every connection to the test's database, from outside."""
-    others = [row["id"] for row in sql(ANYBODY[backend.name])]
-    for number in others:
-        if backend.name == "postgresql":
-            sql("SELECT pg_terminate_backend(:id)", id=number)
-        else:
-            sql(f"KILL {number}")
-    return len(others)
-
-
 def need_control(backend: Backend) -> Any:
     if backend.server is None or not backend.server.controllable:
         pytest.skip("only a server of our own can be stopped")
@@ -85,19 +67,6 @@ def need_control(backend: Backend) -> Any:
 
 
 @SERVERS
-async def test_the_call_after_an_idle_connection_died_succeeds(
-    make_saver: SaverFactory, backend: Backend, sql: Sql
-) -> None:
-    saver = make_saver()
-    await put(saver, "1", html="one")
-    assert end_connections(backend, sql) > 0
-    await put(saver, "1", html="two")
-    assert end_connections(backend, sql) > 0
-    assert await values_of(saver, "1") == {"html": "two"}
-    assert sql("SELECT html FROM versions ORDER BY version") == [{"html": "one"}, {"html": "two"}]
-
-
-@SERVERS
 async def test_a_put_whose_connection_dies_in_the_middle_is_stored_once(
     make_saver: SaverFactory, backend: Backend, sql: Sql
 ) -> None:
@@ -105,7 +74,7 @@ async def test_a_put_whose_connection_dies_in_the_middle_is_stored_once(
     saver = make_saver(engine=engine)
     await put(saver, "1", html="one")
     start = "INSERT INTO session_checkpoints"
-    with hook(engine, start, lambda _conn: end_connections(backend, sql)) as seen:
+    with hook(engine, start, lambda _conn: end_connections(backend)) as seen:
         await put(saver, "1", html="two", messages=[HumanMessage("hello", id="h")])
     assert seen == [2]
     found = await values_of(saver, "1")

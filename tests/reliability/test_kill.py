@@ -1,4 +1,4 @@
-"""Processes killed at any point: rows and checkpoint always agree."""
+"""Processes killed at any point: what was acknowledged is stored, and rows agree with it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Durability
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from langgraph_session_saver import SessionSaver
+from tests.support.acknowledged import lost, saved_by
 from tests.support.backends import Backend, Sql
 from tests.support.savers import SaverFactory
 from tests.support.workloads import (
@@ -29,16 +32,18 @@ from tests.support.workloads import (
 from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.empty_database
-KILLS = 200
+KILLS, HEAVY_KILLS = 180, 500
 THREADS = 10
 WORKERS = 2
 """Children that run, and are killed, side by side."""
-LINES_BEFORE_KILL = 7
-"""A child is killed when it has begun or is in one of its first steps, drawn at random …"""
+LINES_BEFORE_KILL = 14
+"""A child is killed when it has begun, or told of one of its first steps and checkpoints, drawn at
+random …"""
 SECONDS_MORE = 0.012
 """… and up to so long after that: a step takes a good part of it."""
 
 WORKLOADS = "tests.support.workloads"
+DURABILITIES = get_args(Durability)
 
 
 @pytest.fixture
@@ -56,32 +61,59 @@ def reader(backend: Backend) -> Iterator[SessionSaver]:
         yield saver
 
 
-def test_rows_and_checkpoint_agree_after_a_kill_at_any_point_and_a_resume(
+def test_what_was_acknowledged_is_stored_after_a_kill_at_any_point_and_rows_agree(
     backend: Backend, zygote: Zygote, reader: SessionSaver, seed: int
 ) -> None:
-    draw = random.Random(seed)
-    threads = [f"thread {number}" for number in range(THREADS)]
-    faces = [
-        ("build_for_ever", backend.url),
-        ("abuild_for_ever", backend.url),
-        ("abuild_for_ever", backend.async_url),
-    ]
-    plans = {
-        thread_id: [
-            (*faces[number % 3], draw.randint(1, LINES_BEFORE_KILL), draw.uniform(0, SECONDS_MORE))
-            for number in range(KILLS // THREADS)
-        ]
-        for thread_id in threads
+    kill_and_resume(backend, zygote, reader, random.Random(seed), KILLS)
+
+
+@pytest.mark.heavy
+def test_what_was_acknowledged_is_stored_after_500_kills(
+    backend: Backend, zygote: Zygote, reader: SessionSaver, seed: int
+) -> None:
+    for counted in kill_and_resume(backend, zygote, reader, random.Random(seed), HEAVY_KILLS):
+        print(f"| {backend.name} | {counted} | 0 | 0 |")
+
+
+def kill_and_resume(
+    backend: Backend, zygote: Zygote, reader: SessionSaver, draw: random.Random, kills: int
+) -> list[str]:
+    """Kill processes on some threads, check after each kill, and resume every thread at the end.
+
+    Returns:
+        For each way to run a graph, a line with the kills and the acknowledged checkpoints.
+    """
+    faces = {
+        "sync": ("build_for_ever", backend.url),
+        "async, in threads": ("abuild_for_ever", backend.url),
+        "async": ("abuild_for_ever", backend.async_url),
     }
+    ways = list(product(faces, DURABILITIES))
+    threads = [f"thread {number}" for number in range(THREADS)]
+    plans: dict[str, list[Any]] = {thread_id: [] for thread_id in threads}
+    for number in range(kills):
+        lines, seconds = draw.randint(1, LINES_BEFORE_KILL), draw.uniform(0, SECONDS_MORE)
+        # Ten threads and nine ways: each thread meets each way.
+        plans[threads[number % THREADS]].append((ways[number % len(ways)], lines, seconds))
+    counts = {way: [0, 0] for way in ways}
 
     def kill_again_and_again(thread_id: str) -> set[str | None]:
         seen = set()
-        for function, url, lines, seconds in plans[thread_id]:
-            child = zygote.spawn(f"{WORKLOADS}:{function}", {"url": url, "thread_id": thread_id})
-            child.wait_for(f"{lines} ")
+        for (face, durability), lines, seconds in plans[thread_id]:
+            function, url = faces[face]
+            child = zygote.spawn(
+                f"{WORKLOADS}:{function}",
+                {"url": url, "thread_id": thread_id, "durability": durability},
+            )
+            while len(child.lines) < lines:
+                assert child.reads_on(), child.text
             time.sleep(seconds)  # a kill comes at no event
             child.kill()
             assert child.wait() == -signal.SIGKILL, child.text
+            saved = saved_by(child)
+            assert lost(reader, saved) == []
+            counts[face, durability][0] += 1
+            counts[face, durability][1] += len(saved)
             seen.add(_check(backend, reader, thread_id))
         return seen
 
@@ -96,6 +128,10 @@ def test_rows_and_checkpoint_agree_after_a_kill_at_any_point_and_a_resume(
         assert _check(backend, reader, thread_id) == outcome(turns - 1)
         assert _pages(backend, thread_id) == [page(turn) for turn in range(turns)]
     assert caught >= {"pending", "building", "success", "failed"}, "the kills came too early"
+    return [
+        f"{face} | {durability} | {killed} | {saved}"
+        for (face, durability), (killed, saved) in counts.items()
+    ]
 
 
 def test_a_step_that_sets_build_status_is_seen_from_another_process_and_survives_a_kill(

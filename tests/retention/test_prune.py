@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from langgraph_session_saver import InvalidConfigError, SessionSaver
 from tests.support.backends import EACH_ONCE, Sql
 from tests.support.kept import in_tables
-from tests.support.rows import chain, config, counts, fails, listed, put, run
+from tests.support.rows import chain, checkpoint, config, counts, fails, listed, put, run
 from tests.support.savers import SaverFactory
 
 BACKENDS_AND_FACES = EACH_ONCE
@@ -45,6 +46,29 @@ async def test_pruning_a_thread_that_does_not_exist_does_nothing(
     await saver.aprune(["nobody"], strategy="keep_last")
 
     assert counts(sql) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda saver: saver.aprune(["t"]),
+        lambda saver: saver.aprune(["t"], strategy="keep_last", keep_last=1),
+        lambda saver: saver.asweep(older_than=timedelta(days=1)),
+    ],
+    ids=["keep_latest", "keep_last", "sweep"],
+)
+async def test_writes_that_came_before_their_threads_first_checkpoint_stay(
+    make_saver: SaverFactory, call: Any
+) -> None:
+    saver, made = make_saver(), checkpoint(1, {"note": 1})
+    await saver.aput_writes(config(checkpoint_id=made["id"]), [("note", 2)], "task")
+
+    await call(saver)
+
+    await saver.aput(config(), made, {}, made["channel_versions"])
+    found = await saver.aget_tuple(config())
+    assert found is not None
+    assert found.pending_writes == [("task", "note", 2)]
 
 
 @pytest.mark.parametrize("ids", ["t", None, 5], ids=repr)

@@ -25,7 +25,7 @@ from tests.support.graphs import (
     thread,
 )
 from tests.support.kept import in_tables
-from tests.support.rows import fails, listed
+from tests.support.rows import chain, config, fails, listed, run
 from tests.support.savers import SaverFactory
 
 BACKENDS_AND_FACES = EACH_ONCE
@@ -174,6 +174,24 @@ async def test_a_copied_checkpoint_needs_nothing_that_was_pruned(
 
     assert (ended["log"][-1], ended["big"]) == ("after", "x" * 3_000)
     await beside.check()
+
+
+async def test_a_checkpoint_can_be_copied_after_its_pruned_parent_was_looked_for(
+    make_saver: SaverFactory,
+) -> None:
+    await run(chain(make_saver(keep_last=1), {"note": 1}, {"note": 2}), {})
+    saver = make_saver(keep_last=1)  # another process, which did not make the parent
+    graph = chain(saver, {"note": 1}, {"note": 2})
+    found = await saver.aget_tuple(config())
+    assert found is not None
+    assert found.parent_config is not None
+    assert await saver.aget_tuple(found.parent_config) is None
+
+    copy = await graph.aupdate_state(config(), None, as_node="__copy__")
+
+    copied = await saver.aget_tuple(copy)
+    assert copied is not None
+    assert copied.checkpoint["channel_values"] == {"note": 2}
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
-from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_session_saver import (
     AccessDeniedError,
@@ -17,91 +14,12 @@ from langgraph_session_saver import (
     SessionSaver,
     SessionSaverError,
 )
-from langgraph_session_saver.sessions.repository import SessionRepository
-from langgraph_session_saver.sessions.state import SessionState
-from langgraph_session_saver.sessions.threads import ThreadRepository
 from tests.support.backends import EACH_ONCE, Backend, Sql
+from tests.support.calls import CHANGES, READS, Calls, all_of, fill_thread, public_methods
 from tests.support.houses import everything
-from tests.support.rows import chain, checkpoint_id, config, fails, listed, one, put, run
+from tests.support.rows import chain, config, fails, listed, one, put, run
 
 BACKENDS_AND_FACES = EACH_ONCE
-
-Calls = Mapping[str, Callable[[SessionSaver, str], Awaitable[Any]]]
-"""By method, a call of its async twin with the id of a thread and session."""
-
-
-async def _all(items: AsyncIterator[Any]) -> list[Any]:
-    return [item async for item in items]
-
-
-async def _imported(saver: SessionSaver, name: str) -> Any:
-    other = InMemorySaver()
-    await put(other, 1, {"note": 1}, config(name, checkpoint_ns=""))
-    return await saver.aimport_from(other)
-
-
-def _at(name: str) -> Any:
-    return config(name, checkpoint_ns="", checkpoint_id=checkpoint_id(1))
-
-
-READS: Calls = {
-    "saver.get": lambda saver, name: saver.aget(config(name)),
-    "saver.get_tuple": lambda saver, name: saver.aget_tuple(_at(name)),
-    "saver.list": lambda saver, name: _all(saver.alist(config(name))),
-    "saver.get_delta_channel_history": lambda saver, name: saver.aget_delta_channel_history(
-        config=config(name), channels=["note"]
-    ),
-    "saver.history": lambda saver, name: saver.ahistory(name),
-    "saver.diff": lambda saver, name: saver.adiff(name, checkpoint_id(1)),
-    "saver.copy_thread": lambda saver, name: saver.acopy_thread(name, "copy"),
-    "sessions.get": lambda saver, name: saver.sessions.aget(name),
-    "sessions.messages": lambda saver, name: saver.sessions.amessages(name, removed=True),
-    "sessions.versions": lambda saver, name: saver.sessions.aversions(name),
-    "sessions.version": lambda saver, name: saver.sessions.aversion(name),
-    "sessions.token_usage": lambda saver, name: saver.sessions.atoken_usage(name),
-    "sessions.usage_summary": lambda saver, name: saver.sessions.ausage_summary(session_id=name),
-    "sessions.errors": lambda saver, name: saver.sessions.aerrors(name),
-    "threads.get": lambda saver, name: saver.threads.aget(name),
-    "threads.copy": lambda saver, name: saver.threads.acopy(name, "copy"),
-    "state.load_state": lambda saver, name: saver.state.aload_state(name),
-    "state.metadata": lambda saver, name: saver.state.ametadata(name),
-    "state.routing": lambda saver, name: saver.state.arouting(name),
-    "state.model_usage": lambda saver, name: saver.state.amodel_usage(name),
-}
-"""They answer as if there were nothing of this id; a copy reads its source."""
-
-CHANGES: Calls = {
-    "saver.put": lambda saver, name: put(saver, 2, {"note": 2}, config(name)),
-    "saver.put_writes": lambda saver, name: saver.aput_writes(_at(name), [("note", 1)], "task"),
-    "saver.delete_thread": lambda saver, name: saver.adelete_thread(name),
-    "saver.copy_thread": lambda saver, name: saver.acopy_thread("own", name),
-    "saver.prune": lambda saver, name: saver.aprune([name]),
-    "saver.import_from": _imported,
-    "sessions.create": lambda saver, name: saver.sessions.acreate(name),
-    "sessions.update": lambda saver, name: saver.sessions.aupdate(name, title="Mine"),
-    "sessions.delete": lambda saver, name: saver.sessions.adelete(name),
-    "sessions.add_message": lambda saver, name: saver.sessions.aadd_message(name, "user", "Hi"),
-    "sessions.add_version": lambda saver, name: saver.sessions.aadd_version(name, "<p>"),
-    "sessions.rollback": lambda saver, name: saver.sessions.arollback(name, 0),
-    "sessions.pin": lambda saver, name: saver.sessions.apin(name, 0),
-    "sessions.unpin": lambda saver, name: saver.sessions.aunpin(name, 0),
-    "sessions.add_token_usage": lambda saver, name: saver.sessions.aadd_token_usage(
-        name, agent_type="a", model="m", input_tokens=1, output_tokens=1
-    ),
-    "threads.copy": lambda saver, name: saver.threads.acopy("own", name),
-    "threads.delete": lambda saver, name: saver.threads.adelete(name),
-    "state.save_state": lambda saver, name: saver.state.asave_state(name, {"note": 2}),
-    "state.clear_state": lambda saver, name: saver.state.aclear_state(name),
-    "state.update_build_status": lambda saver, name: saver.state.aupdate_build_status(
-        name, "failed"
-    ),
-    "state.update_metadata": lambda saver, name: saver.state.aupdate_metadata(
-        name, graph_state=None
-    ),
-    "state.update_routing": lambda saver, name: saver.state.aupdate_routing(name, None),
-    "state.update_model_usage": lambda saver, name: saver.state.aupdate_model_usage(name, None),
-}
-"""They raise `AccessDeniedError`, and change nothing."""
 
 WHOLE: Calls = {
     "saver.backup": lambda saver, _name: saver.abackup("never.backup"),
@@ -112,7 +30,7 @@ WHOLE: Calls = {
 """They are about the rows of all owners, and are refused."""
 
 OWN: Calls = {
-    "saver.list": lambda saver, _name: _all(saver.alist(None)),
+    "saver.list": lambda saver, _name: all_of(saver.alist(None)),
     "saver.delete_for_runs": lambda saver, name: saver.adelete_for_runs([f"run of {name}"]),
     "saver.sweep": lambda saver, _name: saver.asweep(idle_for=timedelta(microseconds=1)),
     "sessions.list": lambda saver, _name: saver.sessions.alist(deleted=True),
@@ -132,33 +50,8 @@ HARMLESS = {
 
 async def fill(saver: SessionSaver) -> None:
     """A thread and session of bob's, and of nobody's, each with something in every table."""
-    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
-    values = {
-        "note": 1,
-        "html": "<h1>",
-        "build_status": "success",
-        "messages": [AIMessage("Hello", id="1", usage_metadata=usage)],
-    }
-    for name, named in (("bobs", {"owner_id": "bob"}), ("nobodys", {})):
-        where = await put(saver, 1, values, config(name, **named), run_id=f"run of {name}")
-        await saver.aput_writes(where, [("__error__", "ValueError('out of flour')")], "task")
-        await saver.state.aupdate_routing(name, {"product_type": "card"})
-
-
-def public_methods() -> set[str]:
-    """Every public name of a saver and its repositories, without the async twins."""
-    found = set[str]()
-    classes = {
-        "saver": SessionSaver,
-        "sessions": SessionRepository,
-        "threads": ThreadRepository,
-        "state": SessionState,
-    }
-    for part, cls in classes.items():
-        names = {name for name, _ in inspect.getmembers(cls) if not name.startswith("_")}
-        twins = {f"a{name}" for name in names}
-        found |= {f"{part}.{name}" for name in names - twins}
-    return found
+    await fill_thread(saver, "bobs", owner_id="bob")
+    await fill_thread(saver, "nobodys")
 
 
 def test_what_each_public_method_does_with_what_is_anothers_is_tested() -> None:
@@ -233,9 +126,14 @@ async def test_the_owners_own_threads_are_swept_and_their_runs_deleted(
     bobs = saver.for_owner("bob")
 
     await bobs.adelete_for_runs(["run of bobs", "run of nobodys"])
-    await put(bobs, 1, {"note": 1}, config("other"))
-    assert (await bobs.asweep(idle_for=timedelta(microseconds=1))).deleted_threads == 1
+    left = sql(
+        "SELECT thread_id FROM session_checkpoints JOIN session_threads USING (thread_key) "
+        "ORDER BY thread_id"
+    )
+    assert [row["thread_id"] for row in left] == ["bobs", "nobodys", "nobodys"]
 
+    await put(bobs, 1, {"note": 1}, config("other"))
+    assert (await bobs.asweep(idle_for=timedelta(microseconds=1))).deleted_threads == 2
     assert [row["thread_id"] for row in sql("SELECT thread_id FROM session_threads")] == ["nobodys"]
 
 

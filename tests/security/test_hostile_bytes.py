@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import resource
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from sqlalchemy import create_engine, text
 
 from langgraph_session_saver import CorruptBlobError, SessionSaver, SessionSaverError
@@ -31,17 +33,24 @@ from langgraph_session_saver.encoding.chains import (
 from langgraph_session_saver.encoding.delta import Change, diff, pack, unpack, write_number
 from langgraph_session_saver.encoding.framing import (
     ALWAYS_UNPACKED,
+    ZLIB,
     ZSTD,
     frame,
     most_unpacked,
     unframe,
 )
 from langgraph_session_saver.encoding.keys import blob_key, thread_key
+from langgraph_session_saver.encoding.nesting import (
+    HIGHEST_CODE,
+    TooManyPartsError,
+    count_parts,
+)
 from langgraph_session_saver.encoding.serde import load
 from langgraph_session_saver.errors import HistoryLostError
 from langgraph_session_saver.inspection.damage import NAMED
 from tests.support.backends import EACH_ONCE, Backend, Sql
 from tests.support.graphs import thread
+from tests.support.limits import limit_memory, limit_time
 from tests.support.rows import checkpoint_id, config, listed, put
 from tests.support.savers import SaverFactory
 from tests.support.zygote import Zygote
@@ -51,7 +60,21 @@ STEPS = 5
 BOMB = bytes((ZSTD,)) + write_number(1 << 31) + bytes(65_000)
 """A frame of 65 KB that claims to be 2 GB."""
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text()
+    | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)  # fmt: skip
+
 quick = settings(max_examples=300, derandomize=True, deadline=None, database=None)
+
+
+@dataclass
+class Link:
+    """A value in another."""
+
+    within: Any
 
 
 async def save(saver: SessionSaver) -> None:
@@ -231,9 +254,10 @@ def limited() -> Iterator[Zygote]:
 
 
 def read_everything(url: str) -> None:
-    """Read a thread in each way, with little memory, and print what came of it."""
+    """Read a thread in each way, with little memory and time, and print what came of it."""
     logging.disable(logging.CRITICAL)
     limit_memory(1 << 30)
+    limit_time(60)
     with SessionSaver.from_conn_string(url) as saver:
         ids = [checkpoint_id(step) for step in (0, STEPS - 1)]
         ways: dict[str, Callable[[], Any]] = {
@@ -242,6 +266,10 @@ def read_everything(url: str) -> None:
             "filtered": lambda: list(saver.list(config(), filter={"step": 1})),
             "history": lambda: str(saver.history("t")),
             "diff": lambda: str(saver.diff("t", *ids)),
+            "as data": lambda: (saver.history("t").to_dict(), saver.diff("t", *ids).to_dict()),
+            "threads": lambda: saver.threads.list(metadata={"step": 1}),
+            "sessions": saver.sessions.list,
+            "doctor": lambda: find_undecodable(url),
         }
         for name, read in ways.items():
             try:
@@ -252,11 +280,9 @@ def read_everything(url: str) -> None:
     print("end")
 
 
-def limit_memory(size: int) -> None:
-    """Limit the address space to what it is now and so many bytes more."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + size
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+def find_undecodable(url: str) -> None:
+    with Database.from_conn_string(url, auto_setup=False) as database:
+        database.find_undecodable(None)
 
 
 @pytest.mark.parametrize("what", BOMBS)
@@ -278,6 +304,112 @@ async def test_bytes_that_unpack_to_gigabytes_are_refused_before_memory_is_taken
     assert child.lines[-1] == "end"
 
 
+def packed_by_zlib(data: bytes) -> bytes:
+    """A frame of a thousandth of its content, which `unframe` takes."""
+    return bytes((ZLIB,)) + write_number(len(data)) + zlib.compress(data, 9)
+
+
+def within_extensions(data: bytes, levels: int, around: bytes = b"") -> bytes:
+    """A value in extensions of LangGraph's around each other, and lists around each of them."""
+    for level in range(levels):
+        data = around + ormsgpack.packb(ormsgpack.Ext(level % (HIGHEST_CODE + 1), data))
+    return data
+
+
+def in_map(value: bytes) -> bytes:
+    return b"\x81\xa1x" + value
+
+
+MANY = 60_000_000
+"""Parts of a frame of 60 KB."""
+
+MANY_PARTS: list[Callable[[], bytes]] = [
+    lambda: b"\xdd" + MANY.to_bytes(4, "big") + b"\x90" * MANY,
+    lambda: b"\xdd" + (MANY // 3).to_bytes(4, "big") + b"\xd4\x07\xc0" * (MANY // 3),
+    lambda: b"\xdf" + (MANY // 4).to_bytes(4, "big") + b"\xa2xy\xc0" * (MANY // 4),
+    lambda: within_extensions(b"\xc6" + MANY.to_bytes(4, "big") + bytes(MANY), 60),
+]
+"""Lists, extensions, the keys of a map, and copies of what is in extensions."""
+
+
+@pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("face", ["sync"], indirect=True)
+async def test_metadata_of_many_parts_is_refused_before_they_are_made(
+    make_saver: SaverFactory, backend: Backend, sql: Sql, limited: Zygote
+) -> None:
+    await save(make_saver())
+    for step, make in enumerate(MANY_PARTS):
+        bomb = packed_by_zlib(in_map(make()))
+        assert len(bomb) < 200_000
+        newest = checkpoint_id(STEPS - 1 - step)
+        sql(f"{BOMBS['metadata']} WHERE checkpoint_id = :id", bomb=bomb, id=newest)
+
+    child = limited.spawn(f"{__name__}:read_everything", {"url": backend.url})
+
+    assert child.wait() == 0, child.text
+    assert child.lines[0] == "get_tuple CorruptBlobError"
+    assert child.lines[-1] == "end"
+
+
+NESTED = {
+    "3,000 extensions": lambda: within_extensions(b"\xc0", 3_000),
+    "lists and extensions": lambda: within_extensions(b"\xc0", 60, b"\x91" * 1_000),
+    "lists and a few extensions": lambda: within_extensions(b"\xc0", 13, b"\x91" * 1_000),
+    "maps and extensions": lambda: within_extensions(b"\xc0", 500, b"\x81\xc0" * 1_000),
+    "lists behind text": lambda: b"\x92" + ormsgpack.packb("\u05d0" * 9_000)
+    + within_extensions(b"\xc0", 200, b"\x92\xa3x\xc8\x00" + b"\x91" * 900),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nested", NESTED)
+@pytest.mark.parametrize("what", BOMBS)
+@pytest.mark.parametrize("backend_name", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("face", ["sync"], indirect=True)
+async def test_a_value_nested_in_extensions_ends_no_process(
+    make_saver: SaverFactory, backend: Backend, sql: Sql, limited: Zygote, what: str, nested: str
+) -> None:
+    saver = make_saver()
+    await save(saver)
+    where = config(checkpoint_ns="", checkpoint_id=checkpoint_id(STEPS - 1))
+    await saver.aput_writes(where, [("doc", "x")], "task")
+    sql("UPDATE session_blobs SET base_key = NULL")
+    sql(BOMBS[what], bomb=frame(NESTED[nested]()))
+
+    child = limited.spawn(f"{__name__}:read_everything", {"url": backend.url})
+
+    assert child.wait() == 0, child.text
+    assert child.lines[0] in {"get_tuple UnreadableValueError", "get_tuple CorruptBlobError"}
+    assert child.lines[-1] == "end"
+
+
+@pytest.mark.parametrize("make", [list, tuple, deque, Link], ids=["list", "tuple", "deque", "own"])
+def test_all_that_the_serialiser_can_nest_is_read_back(make: Callable[[Any], Any]) -> None:
+    serialiser, value, deepest = JsonPlusSerializer(allowed_msgpack_modules=[Link]), "x", None
+    for _ in range(1_000):
+        value = make([value])
+        try:
+            deepest = serialiser.dumps_typed(value)
+        except (TypeError, RecursionError):
+            break
+
+    assert deepest is not None
+    assert deepest == serialiser.dumps_typed(load(serialiser, deepest, "the value"))
+
+
+@quick
+@given(JSON, st.lists(st.sampled_from([list, tuple, deque, Link]), max_size=9))
+def test_parts_are_counted_as_they_are_decoded(value: Any, around: list[Any]) -> None:
+    for make in around:
+        value = make([value])
+    data = JsonPlusSerializer().dumps_typed([value])[1]
+
+    assert count_parts(data) >= data.count(b"\xc7")
+    with pytest.raises(TooManyPartsError):
+        count_parts(data, count_parts(data) - 1)
+    for end in range(len(data)):
+        assert count_parts(data[:end]) <= count_parts(data)
+
+
 # -- damaged rows ---------------------------------------------------------------------------------
 
 DAMAGE = {
@@ -290,6 +422,7 @@ DAMAGE = {
     "write": "UPDATE session_writes SET data = :bytes",
     "value": "UPDATE session_blobs SET data = :bytes, base_key = NULL WHERE blob_key = :key",
     "raw value": "UPDATE session_blobs SET data = :raw, base_key = NULL WHERE blob_key = :key",
+    "nested lists": "UPDATE session_blobs SET data = :lists, base_key = NULL WHERE blob_key = :key",
 }
 
 
@@ -305,6 +438,7 @@ async def test_one_damaged_row_does_not_hide_the_other_checkpoints(
     values = {
         "id": checkpoint_id(newest), "key": key_of(newest), "bytes": b"\x02\x10damaged",
         "packed": frame(ormsgpack.packb(["x", 1])), "raw": b"\x00\xdd\xff\xff\xff\xff",
+        "lists": frame(b"\x91" * 100_000 + b"\xc0"),
     }  # fmt: skip
     used = {name: value for name, value in values.items() if f":{name}" in DAMAGE[what]}
     sql(DAMAGE[what], **used)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from langgraph_session_saver import DatabaseError, SessionSaver
+from langgraph_session_saver import SessionSaver, StoragePermissionError
 from tests.support.backends import Backend
 from tests.support.readme import file_block
 from tests.support.rows import chain, config, fails, listed, put, run
@@ -100,9 +100,9 @@ async def test_what_the_saver_is_not_told_the_database_keeps_apart(app: SessionS
             assert list(app.sessions.messages("t")) == []
             assert not app.threads.delete("t")
             assert not app.sessions.delete("t")
-            await fails(put(app, 2, {"note": 2}, config("t")), DatabaseError)
+            await fails(put(app, 2, {"note": 2}, config("t")), StoragePermissionError)
             joining = config("own", session_id="t", owner_id=owner or "eve")
-            await fails(put(app, 2, {"note": 2}, joining), DatabaseError)
+            await fails(put(app, 2, {"note": 2}, joining), StoragePermissionError)
     with owned_by("ada"):
         assert len(await listed(app, config("t"))) == 1
 

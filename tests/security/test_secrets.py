@@ -71,6 +71,19 @@ async def test_credentials_of_a_config_are_not_stored(
     assert {name: metadata[name] for name in KEPT} == KEPT
 
 
+async def test_credentials_of_a_config_are_not_logged(
+    saver: SessionSaver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    graph = chain(saver, {"build_status": 7})  # which is logged: it is no status
+    await run(graph, {}, config(**CREDENTIALS))
+    error = await fails(saver.aget_tuple(config("", **CREDENTIALS)), InvalidConfigError)
+
+    assert "build_status" in caplog.text
+    assert SECRET not in caplog.text + str(error)
+
+
 async def test_credentials_in_nested_metadata_are_not_stored(
     saver: SessionSaver, backend: Backend
 ) -> None:
@@ -117,6 +130,30 @@ async def test_an_application_adds_keys(make_saver: SaverFactory, backend: Backe
     await put(saver, 1, {}, config(accountNumber=SECRET, api_key=SECRET))
 
     assert holds(backend, SECRET) == []
+
+
+async def test_the_texts_of_errors_show_no_values_of_an_applications_keys(
+    make_saver: SaverFactory, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    def call(_state: State) -> State:
+        number = "".join(reversed(SECRET))  # the traceback shows the source
+        raise ValueError(f"no such account: account_number={number[::-1]}")
+
+    saver = make_saver(redact=[*SECRET_KEYS, "account number"])
+    bad: State = {"build_status": [f"account_number={SECRET}"]}
+
+    await run(chain(saver, bad), {}, config("bad value"))
+    await fails(run(chain(saver, call), {}, config("error")), ValueError)
+
+    assert "account_number" in caplog.text
+    assert SECRET not in caplog.text
+    shown = sql("SELECT message, stack FROM session_errors")
+    assert len(shown) == 2
+    assert SECRET not in str(shown)
+    found = await saver.aget_tuple(config("error"))
+    assert found is not None
+    [error] = [write[2] for write in found.pending_writes or () if write[1] == "__error__"]
+    assert str(error).startswith("ValueError('no such account: account_number=[redacted]")
 
 
 async def test_an_application_may_store_them(make_saver: SaverFactory) -> None:

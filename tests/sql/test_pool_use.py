@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
+import threading
+import time
 from typing import Annotated, Any, TypedDict
 
+import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from langgraph_session_saver import SessionSaver
+from langgraph_session_saver import PoolExhaustedError, SessionSaver
 from tests.support.backends import Backend
+from tests.support.graphs import thread
 
 ONE_CONNECTION = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
 
@@ -58,3 +63,63 @@ def test_a_listing_leaves_the_only_connection_free_between_its_items(backend: Ba
         with engine.connect() as connection:
             numbers.append(connection.execute(text("SELECT 1")).scalar_one())
     assert numbers == [1] * 3
+
+
+def test_threads_get_the_connections_of_a_pool_in_the_order_of_asking(backend: Backend) -> None:
+    """One that asks again at once comes last, whom SQLAlchemy's pool prefers to those that wait."""
+    engine = backend.engine(**ONE_CONNECTION)
+    saver = SessionSaver(engine)
+    saver.setup()
+    got: list[str] = []
+
+    def read(calls: int) -> None:
+        for _ in range(calls):
+            saver.get_tuple(thread("t"))
+
+    def note(*_given: Any) -> None:
+        got.append(threading.current_thread().name)
+
+    eager = threading.Thread(target=read, args=[3], name="eager")
+    others = [threading.Thread(target=read, args=[1], name=f"other {n}") for n in range(9)]
+    runner: Any = saver._runner
+    with runner._in_line():
+        event.listen(engine, "checkout", note)
+        for number, one in enumerate([eager, *others], 1):
+            one.start()
+            while len(runner._line._line) < number:
+                time.sleep(0.001)
+    for one in (eager, *others):
+        one.join()
+
+    assert got == ["eager", *(one.name for one in others), "eager", "eager"]
+
+
+def test_a_thread_that_waits_too_long_is_told_that_the_pool_is_exhausted(backend: Backend) -> None:
+    saver = SessionSaver(backend.engine(pool_size=1, max_overflow=0, pool_timeout=0.05))
+    saver.setup()
+    with saver._runner._in_line(), pytest.raises(PoolExhaustedError, match="other calls use all"):
+        saver.get_tuple(thread("t"))
+
+    assert saver.get_tuple(thread("t")) is None
+
+
+async def test_tasks_get_the_connections_of_a_pool_in_the_order_of_asking(
+    backend: Backend,
+) -> None:
+    saver = SessionSaver(backend.async_engine(**ONE_CONNECTION))
+    await saver.asetup()
+    ended, overtaken, tasks = 0, list[int](), 30
+
+    async def read(number: int) -> None:
+        nonlocal ended
+        for _ in range(20):
+            for _ in range(number % 7):  # so that they ask at all moments
+                await asyncio.sleep(0)
+            before = ended
+            await saver.aget_tuple(thread("t"))
+            overtaken.append(ended - before)
+            ended += 1
+
+    await asyncio.gather(*(read(number) for number in range(tasks)))
+
+    assert max(overtaken) < tasks

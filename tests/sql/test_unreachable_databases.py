@@ -53,6 +53,15 @@ async def test_all_hosts_of_a_database_that_is_down_are_named(driver: str) -> No
     assert "never-to-be-shown" not in str(caught.value)
 
 
+@pytest.mark.parametrize("backend_name", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg_async", "asyncpg"])
+async def test_a_database_that_does_not_exist_is_named(backend: Backend, driver: str) -> None:
+    url = make_url(backend.url).set(drivername=f"postgresql+{driver}", database="never_made")
+    async with SessionSaver.from_conn_string(url) as saver:
+        with pytest.raises(DatabaseUnavailableError, match='"never_made" does not exist'):
+            await saver.aget_tuple(on("1"))
+
+
 @pytest.mark.parametrize("backend_name", ["mariadb"], indirect=True)
 @pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
 async def test_a_wrong_password_is_not_shown(backend: Backend, driver: str) -> None:

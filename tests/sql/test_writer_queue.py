@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointMetadata
+from sqlalchemy import Connection
 
-from langgraph_session_saver import SessionConflictError, SessionSaver
+from langgraph_session_saver import (
+    AccessDeniedError,
+    NestedCallError,
+    SessionDeletedError,
+    SessionSaver,
+)
 from langgraph_session_saver.sql.writer_queue import GROUP_SIZE, Outcome, WriterQueue
-from tests.support.rows import config, put
+from tests.support.alarms import SoftTimeLimit, alarm
+from tests.support.graphs import engine_of
+from tests.support.rows import checkpoint, config, put
+from tests.support.statements import hook
 
 WAIT = 30
 
 
 class Interrupted(BaseException):
     """What a thread is interrupted with."""
-
-
-class SoftTimeLimit(Exception):  # noqa: N818 - as task queues call it
-    """What a signal's handler raises."""
 
 
 class Writer:
@@ -182,21 +188,10 @@ async def test_a_turn_that_is_given_up_while_it_is_waited_for_is_passed_on() -> 
 
 
 @contextmanager
-def alarm(after: float) -> Iterator[threading.Event]:
-    """Raise `SoftTimeLimit` in the main thread after some seconds, wherever that is then."""
-    is_over = threading.Event()
-
-    def raise_it(*_: object) -> None:
-        is_over.set()
-        raise SoftTimeLimit
-
-    before = signal.signal(signal.SIGALRM, raise_it)
-    signal.setitimer(signal.ITIMER_REAL, after)
-    try:
-        yield is_over
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def turn_of_another_thread(queue: WriterQueue) -> Iterator[None]:
+    with ExitStack() as turn, ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: turn.enter_context(queue.turn())).result()
+        yield
 
 
 def ways(saver: SessionSaver, at: RunnableConfig) -> dict[str, Callable[[str], object]]:
@@ -216,7 +211,7 @@ def test_a_thread_that_a_signal_interrupts_while_it_waits_stops_no_later_write(
         write = ways(saver, at)[way]
         queue = saver._runner._queue
         assert queue is not None
-        with queue.turn():
+        with turn_of_another_thread(queue):
             for number in range(3):
                 with pytest.raises(SoftTimeLimit), alarm(0.02):
                     write(f"interrupted {number}")
@@ -289,16 +284,45 @@ async def test_waiting_steps_of_many_threads_are_stored_in_few_transactions(
 async def test_a_refused_step_does_not_fail_the_others_of_its_group(tmp_path: Path) -> None:
     async with SessionSaver.from_conn_string(tmp_path / "one.db") as saver:
         await put(saver, 1, {"note": 0}, config("adas", owner_id="ada"))
+        deleted = await put(saver, 1, {"note": 0}, config("deleted"))
+        await saver.sessions.adelete("deleted", soft=True)
         assert saver._runner._queue is not None
         with saver._runner._queue.turn():
             steps = [
-                asyncio.create_task(put(saver, 2, {"note": 1}, config(name, owner_id=owner)))
-                for name, owner in (("a", "ada"), ("adas", "bob"), ("b", "bob"), ("c", None))
+                asyncio.create_task(step)
+                for step in (
+                    put(saver, 2, {"note": 1}, config("a", owner_id="ada")),
+                    put(saver, 2, {"note": 1}, config("adas", owner_id="bob")),
+                    put(saver, 2, {"note": 1}, config("b", owner_id="bob")),
+                    put(saver, 2, {"note": 1}, deleted),
+                    saver.aput_writes(deleted, [("note", 1)], "task"),
+                    put(saver, 2, {"note": 1}, config("c")),
+                )
             ]
             await asyncio.sleep(0)
         found = await asyncio.gather(*steps, return_exceptions=True)
 
-        assert [isinstance(one, SessionConflictError) for one in found] == [
-            False, True, False, False,
+        assert [type(one) for one in found if isinstance(one, Exception)] == [
+            AccessDeniedError, SessionDeletedError, SessionDeletedError,
         ]  # fmt: skip
         assert all(saver.get_tuple(config(name)) for name in "abc")
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_a_write_from_within_a_write_is_refused(tmp_path: Path, face: str) -> None:
+    async with SessionSaver.from_conn_string(tmp_path / "one.db") as saver:
+
+        def write_within(_conn: Connection) -> None:
+            saver.delete_thread("another")
+
+        made = checkpoint(1, {"note": 0})
+        given = config(), made, CheckpointMetadata(), made["channel_versions"]
+        with (
+            hook(engine_of(saver), "INSERT", write_within),
+            pytest.raises(NestedCallError, match="call it after that call has returned"),
+        ):
+            saver.put(*given) if face == "sync" else await saver.aput(*given)
+
+        assert await saver.aget_tuple(config()) is None
+        await put(saver, 1, {"note": 0})
+        assert await saver.aget_tuple(config())

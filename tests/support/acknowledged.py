@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from langgraph_session_saver import SessionSaver
-from tests.support.cancelling import digest
+from tests.support.telling import as_saved, digest
 from tests.support.workloads import asked, build_graph, on
+from tests.support.zygote import Child
 
 EngineKind: TypeAlias = Literal["own", "callers", "observed"]
 
@@ -43,13 +45,7 @@ class Acknowledged:
     def add(self, checkpoint: Checkpoint, saved: RunnableConfig) -> None:
         """Note a checkpoint, and wake who waits for it."""
         with self._more:
-            self.saved.append(
-                {
-                    "saved": saved["configurable"]["checkpoint_id"],
-                    "thread": saved["configurable"]["thread_id"],
-                    "digest": digest(checkpoint["channel_values"]),
-                }
-            )
+            self.saved.append(as_saved(checkpoint, saved))
             self._more.notify_all()
 
     def wait_for(self, count: int) -> None:
@@ -169,6 +165,12 @@ async def atake_turns(saver: SessionSaver, thread_id: str, is_over: Callable[[],
         given: Any = {"messages": [HumanMessage(asked(turn))]}
         await graph.ainvoke(given, on(thread_id), durability="async")
         turn += 1
+
+
+def saved_by(child: Child) -> list[dict[str, Any]]:
+    """The checkpoints that a process with a `TellingSaver` has told of, in what was read of it."""
+    told = [json.loads(line) for line in child.lines if line.startswith("{")]  # else of a log
+    return [line for line in told if "saved" in line]
 
 
 def lost(reader: SessionSaver, saved: list[dict[str, Any]]) -> list[dict[str, Any]]:

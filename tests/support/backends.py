@@ -181,6 +181,26 @@ def run_sql(backend: Backend, statement: str, /, **parameters: Any) -> list[dict
         return [dict(row._mapping) for row in result] if result.returns_rows else []
 
 
+OTHERS = {
+    "postgresql": "SELECT pid AS id FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid()",
+    "mariadb": "SELECT id FROM information_schema.processlist WHERE db = database() "
+    "AND id <> connection_id()",
+}
+"""The connections to the same database."""
+
+
+def end_connections(backend: Backend) -> int:
+    """End every connection to a server's database, from outside; how many there were."""
+    others = [row["id"] for row in run_sql(backend, OTHERS[backend.name])]
+    for number in others:
+        if backend.name == "postgresql":
+            run_sql(backend, "SELECT pg_terminate_backend(:id)", id=number)
+        else:
+            run_sql(backend, f"KILL {number}")
+    return len(others)
+
+
 def run_script(backend: Backend, script: str) -> None:
     """Run a script of SQL statements as the database's own client would: all of it at once."""
     if backend.name == "mariadb":

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import hashlib
-import json
 import logging
 import os
 import random
 import sys
 import traceback
 import warnings
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from langgraph_session_saver import SessionSaver
+from tests.support.telling import TellingSaver, tell
 from tests.support.workloads import asked, build_graph, on, turn_of
 
 T = TypeVar("T")
@@ -36,37 +33,6 @@ PLAIN = [f"plain {number}" for number in range(3)]
 CANCELLED = [f"cancelled {number}" for number in range(4)]
 SHORT_DELAY, LONG_DELAY = 0.03, 0.5
 DURABILITIES = ("sync", "async")
-
-
-class TellingSaver(SessionSaver):
-    """Prints each checkpoint that it has saved."""
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        saved = await super().aput(config, checkpoint, metadata, new_versions)
-        tell(
-            saved=saved["configurable"]["checkpoint_id"],
-            thread=saved["configurable"]["thread_id"],
-            digest=digest(checkpoint["channel_values"]),
-        )
-        return saved
-
-
-def digest(values: Mapping[str, Any]) -> str:
-    """A digest of the page, the messages and the status in a checkpoint."""
-    messages = [[message.type, message.content] for message in values.get("messages", [])]
-    seen = [messages, values.get("html"), values.get("build_status")]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
-
-
-def tell(**what: Any) -> None:
-    """Print one line of JSON, by one system call: a kill leaves whole lines."""
-    os.write(1, json.dumps(what).encode() + b"\n")
 
 
 async def run(url: str, *, is_async: bool, is_own: bool, seed: int) -> None:

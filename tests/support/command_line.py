@@ -107,8 +107,8 @@ def run_here(
     else:
         for number, name in enumerate(streams, start=1):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    if environment.get("UNPRIVILEGED") and os.geteuid() == 0:
-        _drop_privileges()
+    if environment.get("UNPRIVILEGED"):
+        drop_privileges()
     os.environ.clear()
     os.environ.update(clean_environment() | environment)
     sys.argv = ["langgraph-session-saver", *arguments]
@@ -117,8 +117,10 @@ def run_here(
     main()
 
 
-def _drop_privileges() -> None:
+def drop_privileges() -> None:
     """Let file modes hold for this process, as they do for one that is not root's."""
+    if os.geteuid() != 0:
+        return
     import ctypes  # noqa: PLC0415
 
     override, search = 1, 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH

@@ -44,9 +44,11 @@ class Python:
             out, err = (path.read_text(encoding="utf-8") for path in streams[1:])
         return CompletedProcess(["python", *arguments], code, out, err)
 
-    def start(self, *arguments: str, cwd: Path, env: Mapping[str, str]) -> Child:
-        """Start a program that says nothing, to be killed."""
-        return self._start(arguments, cwd, env, [Path(os.devnull)] * 3)
+    def start(
+        self, *arguments: str, cwd: Path, env: Mapping[str, str], terminal: str = os.devnull
+    ) -> Child:
+        """Start a program to be killed: it says nothing, or says it in a terminal."""
+        return self._start(arguments, cwd, env, [Path(terminal)] * 3)
 
     def _start(
         self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], streams: Sequence[Path]

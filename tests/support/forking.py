@@ -72,6 +72,7 @@ def _in_fork(use: Callable[[], None]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
         pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler would go on
         signal.alarm(SLOW_SECONDS)
         status = 1
         try:

@@ -182,17 +182,26 @@ def everything_of(saver: BaseCheckpointSaver[Any], thread_id: str) -> list[Check
     return list(saver.list(everywhere))
 
 
-def needed(all_of_it: Sequence[CheckpointTuple], count: int) -> set[tuple[str, str]]:
-    """Namespaces and ids of what `keep_last` keeps of a thread, read from its whole history."""
+def needed(
+    all_of_it: Sequence[CheckpointTuple], count: int, gone: Collection[tuple[str, str]] = ()
+) -> set[tuple[str, str]]:
+    """Namespaces and ids of what `keep_last` keeps of a thread, read from its whole history.
+
+    Args:
+        all_of_it: All checkpoints that the thread ever had.
+        count: How many root checkpoints are kept.
+        gone: Namespaces and ids of those that were deleted, and only tell where others come from.
+    """
     by_key = {ids(found.config)[1:]: found for found in all_of_it}
+    there = by_key.keys() - set(gone)
     parents = {key: found.metadata.get("parents") or {} for key, found in by_key.items()}
-    kept_roots = sorted((name for ns, name in by_key if not ns), reverse=True)[:count]
+    kept_roots = sorted((name for ns, name in there if not ns), reverse=True)[:count]
     oldest = kept_roots[-1] if kept_roots else ""
     bounds = {bound for name in kept_roots for bound in _replayed_before(by_key, name)}
     kept = {("", name) for name in kept_roots}
-    namespaces = {ns for ns, _ in by_key} - {""}
+    namespaces = {ns for ns, _ in there} - {""}
     for ns in sorted(namespaces, key=lambda ns: (":" in ns, ns.count("|"))):
-        newest_first = sorted((name for each, name in by_key if each == ns), reverse=True)
+        newest_first = sorted((name for each, name in there if each == ns), reverse=True)
         rooted = [name for name in newest_first if "" in parents[ns, name]]
         kept |= {(ns, n) for n in [n for n in newest_first if n not in rooted][:count]}
         kept |= {(ns, name) for name in rooted if parents[ns, name][""] >= oldest}

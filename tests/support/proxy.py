@@ -12,13 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
+
+Moment: TypeAlias = Literal["before", "within", "after"]
+"""When a connection is cut: before a request reaches the server, when half of it has, or after
+the server has carried it out, when its answer arrives."""
 
 
 class Proxy:
     """Passes TCP connections on to a server, from an event loop in a thread of its own.
 
-    A round trip is a client's burst of bytes that the server answered: a pipeline is one.
+    A request is a client's burst of bytes that the server answers: a pipeline is one. With its
+    answer it is a round trip.
 
     Args:
         host: The server's host.
@@ -32,6 +37,7 @@ class Proxy:
         self._server_address = (host, port)
         self._links: set[_Link] = set()
         self._past_round_trips = 0
+        self._planned: tuple[int, Moment] | None = None
         # `select` keeps to microseconds, `epoll` rounds up to milliseconds.
         self._loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -67,6 +73,27 @@ class Proxy:
         """Cut every connection, in the middle of whatever it carries; new ones are welcome."""
         asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
 
+    def close_for_good(self) -> None:
+        """Cut every connection, and refuse new ones."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+
+    def cut_at(self, request: int, moment: Moment) -> None:
+        """Cut the connection that carries a request, counted from 1 and from now on."""
+        self._planned = request, moment
+
+    def cancel_cut(self) -> bool:
+        """Take back what `cut_at` planned; False if the connection was cut."""
+        was_planned, self._planned = self._planned is not None, None
+        return was_planned
+
+    def moment_of_request(self) -> Moment | None:
+        """Count a request, and say when to cut its connection, if at all."""
+        if self._planned is None:
+            return None
+        left, moment = self._planned
+        self._planned = None if left == 1 else (left - 1, moment)
+        return moment if left == 1 else None
+
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -78,7 +105,7 @@ class Proxy:
             _reset(writer)
             await _close(writer)
             return
-        link = _Link((reader, writer), upstream, self.delay)
+        link = _Link(self, (reader, writer), upstream)
         self._links.add(link)
         try:
             await link.run()
@@ -108,13 +135,15 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class _Link:
     """One client's connection and the one to the server behind it."""
 
-    def __init__(self, client: _Streams, server: _Streams, delay: float) -> None:
+    def __init__(self, proxy: Proxy, client: _Streams, server: _Streams) -> None:
         self.round_trips = 0
         self.ended = asyncio.Event()
+        self._proxy = proxy
         self._client = client
         self._server = server
-        self._delay = delay
+        self._delay = proxy.delay
         self._awaits_answer = False
+        self._loses_answer = False
 
     async def run(self) -> None:
         """Pass bytes on in both directions until one side closes."""
@@ -158,7 +187,13 @@ class _Link:
         delivery = asyncio.ensure_future(deliver())
         try:
             while data := await reader.read(1 << 16):
-                self._count(is_question=is_question)
+                moment = self._count(is_question=is_question)
+                if moment == "within":
+                    writer.write(data[: len(data) // 2])
+                    await writer.drain()
+                if moment is not None:
+                    _reset(self._client[1])
+                    return
                 waiting.put_nowait((loop.time() + self._delay, data))
             waiting.put_nowait((loop.time() + self._delay, b""))
             await delivery
@@ -167,12 +202,19 @@ class _Link:
         finally:
             delivery.cancel()
 
-    def _count(self, *, is_question: bool) -> None:
-        if is_question:
-            self._awaits_answer = True
-        elif self._awaits_answer:
-            self._awaits_answer = False
-            self.round_trips += 1
+    def _count(self, *, is_question: bool) -> Moment | None:
+        """Count requests and round trips; the moment if the connection is to be cut now."""
+        if not is_question:
+            if self._awaits_answer:
+                self._awaits_answer = False
+                self.round_trips += 1
+            return "after" if self._loses_answer else None
+        if self._awaits_answer:
+            return None
+        self._awaits_answer = True
+        moment = self._proxy.moment_of_request()
+        self._loses_answer = moment == "after"
+        return None if self._loses_answer else moment
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -24,6 +24,9 @@ README = ROOT / "README.md"
 FOLDERS = (".github", "examples", "langgraph_session_saver", "tests")
 """Folders whose Markdown files are documents, beside those at the top level."""
 
+DATA = ROOT / "examples/tech_spec/fixtures"
+"""A folder whose Markdown files are what an example works on."""
+
 _FENCE = re.compile(r"^(?P<mark>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _COMMENT = re.compile(r"^<!--\s*(?P<key>[a-z-]+)(?::\s*(?P<value>.*?))?\s*-->$")
 _HEADING = re.compile(r"^#{1,6} +(?P<title>.*\S)")
@@ -61,7 +64,7 @@ def documents() -> list[Path]:
         *ROOT.glob("*.md"),
         *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md")),
     }
-    return [README, *sorted(found - {README})]
+    return [README, *sorted(found - {README, *DATA.rglob("*.md")})]
 
 
 def blocks(text: str) -> list[Block]:

@@ -47,3 +47,7 @@ def say_a_random_number() -> None:
 
 def count_threads() -> None:
     print(f"threads {threading.active_count()}")
+
+
+def say_what_is_missing(modules: list[str]) -> None:
+    print(f"missing: {[name for name in modules if name not in sys.modules]}")

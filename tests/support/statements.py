@@ -89,7 +89,7 @@ def _described(words: list[str]) -> str:
         and name.upper() != "SELECT"
     ]
     verb = words[0].upper()
-    if verb == "SELECT":  # a column may be a query of its own
+    if verb in {"SELECT", "WITH"}:  # a column, or what comes before, may be a query of its own
         named.sort(key=lambda found: found[0])
     return f"{verb} {named[0][1] if named else '?'}"
 

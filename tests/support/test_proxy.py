@@ -8,35 +8,51 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from queue import SimpleQueue
 
 import pytest
 
-from tests.support.proxy import Proxy, distant
+from tests.support.proxy import Moment, Proxy, distant
 from tests.support.servers import free_port
 
 
 class Answering(socketserver.StreamRequestHandler):
     """Answers each line with itself; `quiet` is not answered."""
 
+    server: Server
+
     def handle(self) -> None:
         with suppress(ConnectionError):
             for line in self.rfile:
+                self.server.received.put(line)
                 if line != b"quiet\n":
                     self.wfile.write(line)
+        self.server.received.put(b"")
 
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.received = SimpleQueue[bytes]()
+        """Each line that came, and an empty one at the end of each connection."""
+
 
 @pytest.fixture
-def server_port() -> Iterator[int]:
-    with Server(("127.0.0.1", 0), Answering) as server:
+def server() -> Iterator[Server]:
+    with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server.server_address[1]
+        yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server_port(server: Server) -> int:
+    port: int = server.server_address[1]
+    return port
 
 
 @pytest.fixture
@@ -124,6 +140,23 @@ def test_a_cut_ends_connections_and_new_ones_are_served(proxy: Proxy) -> None:
             client.ask(b"hello\n")
     with closing(Client(proxy.port)) as client:
         assert client.ask(b"again\n") == b"again\n"
+
+
+@pytest.mark.parametrize(
+    ("moment", "received"), [("before", b""), ("within", b"sec"), ("after", b"second\n")]
+)
+def test_a_cut_at_a_request_lets_the_server_have_none_half_or_all_of_it(
+    server: Server, proxy: Proxy, moment: Moment, received: bytes
+) -> None:
+    with closing(Client(proxy.port)) as client:
+        proxy.cut_at(2, moment)
+        assert client.ask(b"first\n") == b"first\n"
+        with pytest.raises(ConnectionError):
+            client.ask(b"second\n")
+        assert not proxy.cancel_cut()
+    assert b"".join(iter(server.received.get, b"")) == b"first\n" + received
+    with closing(Client(proxy.port)) as client:
+        assert client.ask(b"third\n") == b"third\n"
 
 
 def test_a_stopped_server_resets_the_clients_connection() -> None:

@@ -14,10 +14,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Durability
 from sqlalchemy import NullPool, create_engine, event
 from typing_extensions import TypedDict
 
 from langgraph_session_saver import SessionSaver
+from tests.support.telling import TellingSaver, tell
 
 Says = Callable[[str], None]
 
@@ -109,25 +111,27 @@ def _next_input(state: Any) -> Build | None:
     return {"messages": [HumanMessage(asked(turn))]}
 
 
-def build_for_ever(url: str, thread_id: str) -> NoReturn:
-    """Resume the thread and take turn after turn, saying each step; sync."""
-    tell = _counted()
-    tell("begun")
-    saver = SessionSaver.from_conn_string(url)
-    graph, config = build_graph(saver, tell), on(thread_id)
+def build_for_ever(url: str, thread_id: str, durability: Durability) -> NoReturn:
+    """Resume the thread and take turn after turn, telling each step and checkpoint; sync."""
+    _say("begin")
+    saver = TellingSaver.from_conn_string(url)
+    graph, config = build_graph(saver, _say), on(thread_id)
     while True:
-        graph.invoke(_next_input(graph.get_state(config)), config, durability="sync")
+        graph.invoke(_next_input(graph.get_state(config)), config, durability=durability)
 
 
-async def abuild_for_ever(url: str, thread_id: str) -> NoReturn:
+async def abuild_for_ever(url: str, thread_id: str, durability: Durability) -> NoReturn:
     """As `build_for_ever`, async; the URL's driver decides over which engine."""
-    tell = _counted()
-    tell("begun")
-    saver = SessionSaver.from_conn_string(url)
-    graph, config = build_graph(saver, tell), on(thread_id)
+    _say("begin")
+    saver = TellingSaver.from_conn_string(url)
+    graph, config = build_graph(saver, _say), on(thread_id)
     while True:
         given = _next_input(await graph.aget_state(config))
-        await graph.ainvoke(given, config, durability="sync")
+        await graph.ainvoke(given, config, durability=durability)
+
+
+def _say(step: str) -> None:
+    tell(step=step)
 
 
 def build_and_block(url: str, thread_id: str) -> None:
@@ -168,12 +172,6 @@ def set_up_at(moment: float, url: str, options: dict[str, Any]) -> None:
 def _tell(what: str) -> None:
     # One system call: a kill leaves whole lines.
     os.write(1, f"{what}\n".encode())
-
-
-def _counted() -> Says:
-    """Says things as "1 begun", "2 take", …"""
-    numbers = count(1)
-    return lambda what: _tell(f"{next(numbers)} {what}")
 
 
 def set_up_and_die(url: str, statement: int) -> None:

@@ -85,6 +85,21 @@ class Child:
         if self._status is None:
             os.kill(self.pid, how)  # not reaped yet, so the id is still the child's
 
+    def stop(self) -> None:
+        """Stop the process with SIGSTOP; returns when none of its threads runs.
+
+        Raises:
+            ZygoteError: The process has ended.
+        """
+        self.kill(signal.SIGSTOP)
+        if not self._zygote.request({"wait_for_stop": self.pid})["is_stopped"]:
+            self.wait()
+            raise ZygoteError(f"the child ended before it was stopped; it said:\n{self.text}")
+
+    def go_on(self) -> None:
+        """Let a stopped process run on."""
+        self.kill(signal.SIGCONT)
+
     def wait(self, seconds: float = DEFAULT_SECONDS) -> int:
         """Read the output to its end and return the exit status, negative for a signal."""
         if self._status is None:
@@ -115,6 +130,11 @@ class Child:
         """Read some more output; False at its end."""
         return self._read(time.monotonic() + seconds)
 
+    def read_printed(self) -> None:
+        """Read what the child has printed until now."""
+        while self._has_output(0) and self._read(time.monotonic()):
+            pass
+
     def close(self) -> None:
         """Stop reading the output: only for a child that is not waited for."""
         if self._output >= 0:
@@ -123,9 +143,7 @@ class Child:
 
     def _read(self, deadline: float) -> bool:
         """Read some output; False at its end, which the end of the process brings about."""
-        poll = select.poll()
-        poll.register(self._output, select.POLLIN | select.POLLHUP)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        if not self._has_output(max(0.0, deadline - time.monotonic())):
             raise ZygoteError(f"the child {self.pid} was too slow; it said:\n{self.text}")
         got = os.read(self._output, 1 << 16)
         *whole, self._rest = (self._rest + got).split(b"\n")
@@ -133,6 +151,12 @@ class Child:
             whole, self._rest = [self._rest], b""
         self.lines += [line.decode(errors="replace") for line in whole]
         return bool(got)
+
+    def _has_output(self, seconds: float) -> bool:
+        """Wait until there is output, or its end."""
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(seconds * 1000))
 
 
 class Zygote:
@@ -224,10 +248,8 @@ def _serve(control: socket.socket) -> None:
         if not got:
             break
         request = json.loads(got)
-        if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            children.discard(request["wait"])
-            _send(control, {"status": os.waitstatus_to_exitcode(status)})
+        if "spawn" not in request:
+            _send(control, _wait(request, children))
             continue
         try:
             function = _find(request["spawn"])
@@ -247,6 +269,18 @@ def _serve(control: socket.socket) -> None:
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def _wait(request: Mapping[str, Any], children: set[int]) -> dict[str, Any]:
+    """Wait until a child has ended, or until all of its threads are stopped."""
+    if "wait" in request:
+        _, status = os.waitpid(request["wait"], 0)
+        children.discard(request["wait"])
+        return {"status": os.waitstatus_to_exitcode(status)}
+    # WNOWAIT: a child that has ended is still there to be waited for.
+    events = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+    seen = os.waitid(os.P_PID, request["wait_for_stop"], events)
+    return {"is_stopped": seen is not None and seen.si_code == os.CLD_STOPPED}
 
 
 def _send(control: socket.socket, message: Mapping[str, Any]) -> None:
@@ -273,6 +307,8 @@ def _run_child(function: Any, arguments: dict[str, Any], output: int) -> NoRetur
         os.close(output)
         random.seed()
         gc.enable()
+        # A shell that starts the tests in the background has them ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         result = function(**arguments)
         if inspect.iscoroutine(result):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ from langgraph_session_saver.errors import (
     SchemaError,
     TransferConflictError,
     TransferMismatchError,
+    ValueTooLargeError,
 )
 from langgraph_session_saver.transfer import Progress, copy
 from tests.conftest import MakeBackend
-from tests.support.backends import BACKEND_NAMES, Backend, BackendName
+from tests.support.backends import BACKEND_NAMES, Backend, BackendName, run_sql
 from tests.support.houses import everything
 from tests.support.rows import chain, config
 from tests.support.zygote import Zygote
@@ -67,6 +70,48 @@ def test_a_killed_copy_continues(
 
     assert everything(backend) == everything(house)
     assert done.kept == {name: len(there[name]) for name in done.kept}
+
+
+@pytest.fixture
+def small(make_backend: MakeBackend) -> Iterator[Backend]:
+    """An empty database of a server that takes packets of 1 MB."""
+    backend = make_backend("mariadb")
+    [before] = run_sql(backend, "SELECT @@max_allowed_packet AS n")
+    run_sql(backend, "SET GLOBAL max_allowed_packet = 1048576")
+    yield backend
+    run_sql(backend, f"SET GLOBAL max_allowed_packet = {before['n']}")
+
+
+def filled(make_backend: MakeBackend, sizes: list[int]) -> Backend:
+    """A database with a value of each size, none of which compresses."""
+    source = make_backend("sqlite")
+    with SessionSaver.from_conn_string(source.url) as saver:
+        for n, size in enumerate(sizes):
+            chain(saver, {"note": random.Random(n).randbytes(size)}).invoke({}, config(str(n)))
+    return source
+
+
+def test_values_up_to_the_packet_size_of_the_target_are_copied(
+    make_backend: MakeBackend, small: Backend
+) -> None:
+    source = filled(make_backend, [450_000, 100_000, 450_000, 300_000, 2_000, 450_000])
+
+    copy(source.url, small.url)
+
+    assert everything(small) == everything(source)
+
+
+def test_a_value_over_the_packet_size_of_the_target_is_refused_before_anything_is_written(
+    make_backend: MakeBackend, small: Backend
+) -> None:
+    source = filled(make_backend, [2_000, 500_000])
+
+    with pytest.raises(
+        ValueTooLargeError, match=r"session_blobs \(channel 'note'\) has .* takes at most 458,752"
+    ):
+        copy(source.url, small.url)
+
+    assert not any(everything(small).values())
 
 
 def test_other_rows_of_the_target_stay(house: Backend, make_backend: MakeBackend) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import (
     URL,
@@ -41,6 +42,25 @@ POOL_SIZE = 16
 POOL = {"pool_size": POOL_SIZE, "max_overflow": 0}
 
 
+VacuumKind: TypeAlias = Literal["usual", "full", "incremental"]
+"""How unused space is given back: `full` differs on PostgreSQL, `incremental` on SQLite."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What tables take on disk, as far as the database tells.
+
+    Attributes:
+        bytes: All of it.
+        free: The part of it that holds nothing; None if the database does not tell.
+        dead_rows: Deleted rows that still take space; None where there are none.
+    """
+
+    bytes: int
+    free: int | None = None
+    dead_rows: int | None = None
+
+
 class Dialect:
     """How a database runs transactions and statements."""
 
@@ -51,9 +71,15 @@ class Dialect:
     transient_codes: frozenset[int] = frozenset()
     full_states: frozenset[str] = frozenset()
     full_codes: frozenset[int] = frozenset()
-    wrong_server: str | int | None = None
-    """The state or code of a server that is up, and from which another has taken over."""
+    forbidden_states: frozenset[str] = frozenset()
+    forbidden_codes: frozenset[int] = frozenset()
+    locked_states: frozenset[str] = frozenset()
+    locked_codes: frozenset[int] = frozenset()
+    stale_codes: frozenset[int] = frozenset()
+    """Further errors that a new connection may not meet, such as that of a node without quorum."""
     single_writer = False
+    in_process = False
+    """Whether the database runs in this process: a statement ends by itself, whoever waits."""
     keeps_types = True
     """Whether a column holds only values of its declared type."""
     alters_referenced = True
@@ -76,6 +102,11 @@ class Dialect:
         """The file that a URL names; None for memory databases and servers."""
         del url
         return None
+
+    def raw_errors(self, driver: str) -> tuple[type[Exception], ...]:
+        """A driver's own errors, where SQLAlchemy lets them through as they are."""
+        del driver
+        return ()
 
     def driver_url(self, url: URL) -> URL:
         """A URL without the options that are the saver's own."""
@@ -178,15 +209,32 @@ class Dialect:
             return False
         return sqlstate(exc.orig) in self.full_states or _code(exc.orig) in self.full_codes
 
-    def is_wrong_server(self, exc: DBAPIError) -> bool:
-        """Whether a new connection may lead to a server that takes the statement."""
-        found = (sqlstate(exc.orig), _code(exc.orig))
-        return self.wrong_server is not None and self.wrong_server in found
+    def is_locked(self, exc: BaseException) -> bool:
+        """Whether a lock was waited for as long as `limit_lock_wait` says."""
+        if not isinstance(exc, DBAPIError):
+            return False
+        return sqlstate(exc.orig) in self.locked_states or _code(exc.orig) in self.locked_codes
 
-    def cannot_open(self, exc: BaseException) -> bool:
-        """Whether the database is a file that cannot be opened."""
-        del exc
-        return False
+    def is_forbidden(self, exc: BaseException) -> bool:
+        """Whether the database is read-only, or the user lacks a privilege."""
+        if not isinstance(exc, DBAPIError):
+            return False
+        state, code = sqlstate(exc.orig), _code(exc.orig)
+        return state in self.forbidden_states or code in self.forbidden_codes
+
+    def how_to_permit(self, url: URL) -> str:
+        """What to do where the database is read-only, or the user lacks a privilege."""
+        del url
+        return "let the user read and write the tables, on a server that takes writes"
+
+    def needs_new_connection(self, exc: Exception) -> bool:
+        """Whether a retry needs a new connection, though SQLAlchemy keeps the one that failed.
+
+        Servers, their default settings and the modes of files are looked at while connecting.
+        """
+        if not isinstance(exc, DBAPIError):
+            return False
+        return self.is_forbidden(exc) or _code(exc.orig) in self.stale_codes
 
     def setup_lock(self, conn: Connection) -> AbstractContextManager[None]:
         """Hold the lock that lets one process at a time change this database's tables.
@@ -226,6 +274,18 @@ class Dialect:
         schema = tables[0].schema if tables else None
         rows = conn.execute(text(self.sizes_query), {"schema": schema})
         return self.sizes_are, {name: int(size) for name, size in rows}
+
+    def space(self, conn: Connection, tables: Sequence[Table]) -> Space:
+        """What the tables take on disk."""
+        raise NotImplementedError
+
+    def vacuum(self, conn: Connection, tables: Sequence[Table], how: VacuumKind) -> str | None:
+        """Give unused space back, outside a transaction; returns what there is to say about it."""
+        raise NotImplementedError
+
+    def limit_lock_wait(self, conn: Connection, seconds: float) -> None:
+        """Let the statements of this connection wait for a lock for so long."""
+        raise NotImplementedError
 
     def delete_newest_blobs(self, blobs: Table) -> Executable:
         """Delete up to `most` blobs of a thread but those `staying`, each before its delta base."""

@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Executable,
     Insert,
     LargeBinary,
     Table,
+    TextClause,
     bindparam,
     cast,
     text,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect, sql_transaction
+from langgraph_session_saver.sql.dialects.base import (
+    Dialect,
+    Space,
+    VacuumKind,
+    sql_transaction,
+)
 
 _IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol."""
+
+
+_NAMED: BindParameter[str] = bindparam("names", expanding=True)
+
+_ESTIMATES = text(
+    "SELECT coalesce(sum(data_length + index_length), 0), coalesce(sum(data_free), 0) "
+    "FROM information_schema.tables "
+    "WHERE table_schema = coalesce(:schema, database()) AND table_name IN :names"
+).bindparams(_NAMED)
+
+
+def _files_in(view: str) -> TextClause:
+    """The bytes of all files of tables; one in a shared tablespace has none."""
+    return text(
+        f"SELECT coalesce(sum(file_size), 0) FROM information_schema.{view} "  # noqa: S608
+        "WHERE substring_index(name, '/', 1) = coalesce(:schema, database()) "
+        "AND substring_index(name, '/', -1) IN :names"
+    ).bindparams(_NAMED)
 
 
 class MySQL(Dialect):
@@ -33,9 +60,14 @@ class MySQL(Dialect):
     batches_as = "block"
     alters_referenced = False
     reports_inserts = False
-    transient_codes = frozenset({1020, 1047, 1180, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
+    transient_codes = frozenset(
+        {1020, 1047, 1180, 1205, 1213, 1290, 1836, 2003, 2006, 2013, 2014, 2055, 4031}
+    )
     full_codes = frozenset({1021, 1114})
-    wrong_server = 1047  # a Galera node without a quorum
+    locked_codes = frozenset({1205})
+    # 1290 and 1836 are of a read-only server, such as one that was demoted; 1792 of a transaction.
+    forbidden_codes = frozenset({1044, 1142, 1143, 1290, 1370, 1792, 1836})
+    stale_codes = frozenset({1047})  # a Galera node without a quorum
     sizes_are = "estimates, by information_schema"
     sizes_query = (
         "SELECT table_name, data_length + index_length FROM information_schema.tables "
@@ -95,6 +127,32 @@ class MySQL(Dialect):
         """Half of `max_allowed_packet`: some drivers send bytes as hexadecimal digits."""
         packet = int(conn.execute(text("SELECT @@max_allowed_packet")).scalar_one())
         return packet // 2 - (64 << 10)
+
+    def space(self, conn: Connection, tables: Sequence[Table]) -> Space:
+        """Files where the user may see them (PROCESS), else estimates of information_schema."""
+        given = {"schema": tables[0].schema, "names": [table.name for table in tables]}
+        used, free = conn.execute(_ESTIMATES, given).one()
+        is_mariadb = bool(getattr(conn.dialect, "is_mariadb", False))
+        view = "innodb_sys_tablespaces" if is_mariadb else "innodb_tablespaces"
+        with suppress(DBAPIError):
+            size = conn.execute(_files_in(view), given).scalar_one()
+            return Space(int(size), max(0, int(size - used)))
+        return Space(int(used + free), int(free))
+
+    def vacuum(self, conn: Connection, tables: Sequence[Table], how: VacuumKind) -> str | None:
+        """Write the tables anew, while they are used.
+
+        It is what OPTIMIZE TABLE does on InnoDB, which tells an error only as a row.
+        """
+        del how
+        for name in map(conn.dialect.identifier_preparer.format_table, tables):
+            execute(conn, f"ALTER TABLE {name} FORCE")
+            execute(conn, f"ANALYZE TABLE {name}")
+        return None
+
+    def limit_lock_wait(self, conn: Connection, seconds: float) -> None:
+        """SET lock_wait_timeout, in whole seconds."""
+        execute(conn, f"SET lock_wait_timeout = {max(1, math.ceil(seconds))}")
 
     def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest of their delta chains first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Executable,
     Table,
     any_,
+    bindparam,
     cast,
     delete,
     func,
@@ -26,9 +28,14 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from langgraph_session_saver.errors import InvalidConfigError
-from langgraph_session_saver.sql.compiled import execute
+from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sqlstate
+from langgraph_session_saver.sql.dialects.base import (
+    Dialect,
+    Space,
+    VacuumKind,
+    newest_blobs,
+)
 
 _PGBOUNCER = "pgbouncer"
 """In a URL's query: whether pgbouncer pools the connections in transaction mode."""
@@ -42,6 +49,16 @@ def _is_pooled(url: URL) -> bool:
     return found == "true"
 
 
+def _is_confused(exc: BaseException) -> bool:
+    """Whether asyncpg failed because a lost connection left its protocol in mid-operation.
+
+    SQLAlchemy translates that error from 2.0.50 on.
+    """
+    raw = exc.orig.__cause__ if isinstance(exc, DBAPIError) and exc.orig else exc
+    asyncpg = sys.modules.get("asyncpg")
+    return asyncpg is not None and isinstance(raw, asyncpg.InternalClientError)
+
+
 class PostgreSQL(Dialect):
     """PostgreSQL, and databases that speak its protocol."""
 
@@ -49,7 +66,8 @@ class PostgreSQL(Dialect):
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
     full_states = frozenset({"53100"})
-    wrong_server = "25006"  # read-only: demoted, or a standby
+    locked_states = frozenset({"55P03"})  # lock_not_available
+    forbidden_states = frozenset({"25006", "42501"})  # read-only: set so, demoted, or a standby
     most_bytes = (1 << 29) - (1 << 20)  # half of a field's 1 GiB: a text protocol doubles the size
     # Unlike `version()`, without the compiler's name.
     version_query = "SELECT concat('PostgreSQL ', current_setting('server_version'))"
@@ -64,6 +82,22 @@ class PostgreSQL(Dialect):
     # Each piece scans the dead rows of the pieces before it, and blocks only this thread's writers.
     first_piece_factor = 15
     cascades_thread_deletes = True
+
+    def raw_errors(self, driver: str) -> tuple[type[Exception], ...]:
+        """All of asyncpg's: SQLAlchemy 2.0 translates none of them while it connects."""
+        if driver != "asyncpg":
+            return ()
+        import asyncpg  # type: ignore[import-untyped] # noqa: PLC0415 - need not be installed
+
+        return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Also where asyncpg's protocol was left in mid-operation."""
+        return super().is_transient(exc) or _is_confused(exc)
+
+    def needs_new_connection(self, exc: Exception) -> bool:
+        """Also where asyncpg still takes a lost connection for one that it can use."""
+        return super().needs_new_connection(exc) or _is_confused(exc)
 
     def driver_url(self, url: URL) -> URL:
         """A URL without `pgbouncer=true`."""
@@ -147,7 +181,7 @@ class PostgreSQL(Dialect):
         try:
             conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._setup_lock})
         except DBAPIError as exc:
-            if sqlstate(exc.orig) != "55P03":  # lock_not_available
+            if not self.is_locked(exc):
                 raise
             raise base.setup_locked(
                 f"its pid is in pg_locks, with objid {self._setup_lock}"
@@ -158,6 +192,33 @@ class PostgreSQL(Dialect):
     def day(self, moment: Any) -> ColumnElement[date]:
         """In UTC, whatever the time zone of the connection."""
         return cast(func.timezone("UTC", moment), Date)
+
+    def space(self, conn: Connection, tables: Sequence[Table]) -> Space:
+        """By the sizes of files, and the statistics of dead rows."""
+        schema = tables[0].schema
+        dead = text(
+            "SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_all_tables "
+            "WHERE schemaname = coalesce(:schema, current_schema()) AND relname IN :names"
+        ).bindparams(bindparam("names", expanding=True))
+        names = [table.name for table in tables]
+        _, sizes = self.table_sizes(conn, tables)
+        return Space(
+            sum(sizes.get(name, 0) for name in names),
+            dead_rows=int(conn.execute(dead, {"schema": schema, "names": names}).scalar_one()),
+        )
+
+    def vacuum(self, conn: Connection, tables: Sequence[Table], how: VacuumKind) -> str | None:
+        """Make the space of dead rows free for others; only FULL gives it back."""
+        options = "FULL, ANALYZE" if how == "full" else "ANALYZE"
+        names = ", ".join(map(conn.dialect.identifier_preparer.format_table, tables))
+        warnings: list[str] = []
+        driver_of(conn).add_notice_handler(lambda said: warnings.append(said.message_primary))
+        execute(conn, f"VACUUM ({options}) {names}")
+        return "; ".join(warnings) or None  # such as of a table that the role does not own
+
+    def limit_lock_wait(self, conn: Connection, seconds: float) -> None:
+        """SET lock_timeout."""
+        execute(conn, f"SET lock_timeout = {seconds * 1000:.0f}")
 
     def delete_newest_blobs(self, blobs: Table) -> Executable:
         """The deepest of their delta chains first, by physical location."""

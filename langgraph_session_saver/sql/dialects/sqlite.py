@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,11 +29,32 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from langgraph_session_saver.sql.compiled import driver_of, execute
 from langgraph_session_saver.sql.dialects import base
-from langgraph_session_saver.sql.dialects.base import Dialect, newest_blobs, sql_transaction
+from langgraph_session_saver.sql.dialects.base import (
+    Dialect,
+    Space,
+    VacuumKind,
+    newest_blobs,
+    sql_transaction,
+)
 
 _BUSY, _LOCKED, _FULL = 5, 6, 13
+_FORBIDDEN = frozenset({3, 8, 14})  # SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN
 ENFORCES_REFERENCES = "session_saver_enforces_references"
 """Key in `Connection.info` of connections on which foreign keys are always enforced."""
+
+_INCREMENTAL = 2
+"""The value of `PRAGMA auto_vacuum` with which a file has a map of its pages."""
+
+_PAGES_AT_ONCE = 1_000
+"""Pages that an incremental vacuum cuts off in one transaction, for which writers wait."""
+
+_KEPT_BY_READERS = (
+    "another connection still reads the database as it was: the file becomes smaller at SQLite's "
+    "next checkpoint after that has ended"
+)
+
+LOG_LIMIT = 64 << 20
+"""Bytes to which the write-ahead log is cut when it starts anew, after a reader let it grow."""
 
 BULK_CACHE = 32_000
 """KiB of SQLite's page cache during bulk deletes."""
@@ -43,6 +65,7 @@ class SQLite(Dialect):
 
     insert = staticmethod(sqlite.insert)
     single_writer = True
+    in_process = True
     keeps_types = False
     most_bytes = 1_000_000_000  # the default of SQLITE_MAX_LENGTH
     version_query = "SELECT 'SQLite ' || sqlite_version()"
@@ -72,7 +95,8 @@ class SQLite(Dialect):
     def configure(self, dbapi_connection: Any, record: Any) -> None:
         """As durable as the official saver: WAL, with `synchronous` left at FULL."""
         cursor = dbapi_connection.cursor()
-        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "foreign_keys=ON"):
+        limit = f"journal_size_limit={LOG_LIMIT}"
+        for pragma in ("busy_timeout=10000", "journal_mode=WAL", limit, "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
         # The connection is the saver's alone: its transactions need not check these settings again.
@@ -105,7 +129,7 @@ class SQLite(Dialect):
                 with sql_transaction(conn, "BEGIN IMMEDIATE" if enforced else None):
                     yield
             finally:
-                if was_enforced != enforced:
+                if was_enforced != enforced and not conn.invalidated:
                     execute(conn, f"PRAGMA foreign_keys={was_enforced:d}")
 
     @contextmanager
@@ -134,13 +158,25 @@ class SQLite(Dialect):
         """SQLITE_BUSY and SQLITE_LOCKED: another process writes."""
         return _sqlite_code(exc) in {_BUSY, _LOCKED}
 
+    def is_locked(self, exc: BaseException) -> bool:
+        """As transient errors."""
+        return self.is_transient(exc)
+
     def is_full(self, exc: BaseException) -> bool:
         """SQLITE_FULL: the disk, or the limit of `PRAGMA max_page_count`."""
         return _sqlite_code(exc) == _FULL
 
-    def cannot_open(self, exc: BaseException) -> bool:
-        """SQLITE_CANTOPEN, and SQLITE_READONLY or SQLITE_PERM while opening."""
-        return _sqlite_code(exc) in {3, 8, 14}
+    def is_forbidden(self, exc: BaseException) -> bool:
+        """The file, its log or its directory cannot be opened or written."""
+        return _sqlite_code(exc) in _FORBIDDEN
+
+    def how_to_permit(self, url: URL) -> str:
+        """Names what cannot be written; a log has the mode that the file had when it was made."""
+        file = self.database_file(url)
+        parts = [file.parent, *_with_logs(str(file))] if file else []
+        locked = [str(part) for part in parts if part.exists() and not os.access(part, os.W_OK)]
+        named = ", ".join(locked) or "the file, its -wal and -shm, and its directory"
+        return f"let this process write {named}, or name another file"
 
     def journal_mode(self, conn: Connection) -> str | None:
         """Usually `wal`, the write-ahead log."""
@@ -154,7 +190,7 @@ class SQLite(Dialect):
     def files(self, conn: Connection) -> list[Path]:
         """Those of all attached databases, with their logs and journals."""
         named = [row.file for row in conn.execute(text("PRAGMA database_list")) if row.file]
-        return [Path(name + end) for name in named for end in ("", "-wal", "-shm", "-journal")]
+        return [path for name in named for path in _with_logs(name)]
 
     def table_sizes(self, conn: Connection, tables: Sequence[Table]) -> tuple[str, dict[str, int]]:
         """Pages counted by `dbstat`, or lengths of values if SQLite was built without it."""
@@ -171,6 +207,30 @@ class SQLite(Dialect):
                 "lengths of the values: this SQLite has no dbstat",
                 {table.name: _sum_of_lengths(conn, table) for table in tables},
             )
+
+    def space(self, conn: Connection, tables: Sequence[Table]) -> Space:
+        """Of the whole file: its pages are shared."""
+        del tables
+        page = _pragma(conn, "page_size")
+        return Space(_pragma(conn, "page_count") * page, _pragma(conn, "freelist_count") * page)
+
+    def vacuum(self, conn: Connection, tables: Sequence[Table], how: VacuumKind) -> str | None:
+        """Write the file anew without its free pages, or cut these off in short transactions."""
+        del tables
+        if how == "incremental" and _pragma(conn, "auto_vacuum") == _INCREMENTAL:
+            for _ in range(0, _pragma(conn, "freelist_count"), _PAGES_AT_ONCE):
+                # It frees a page at each step: `execute` would run the first one only.
+                driver_of(conn).executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+        else:
+            if how == "incremental":  # makes the map: only a file that is written anew gets one
+                execute(conn, f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            execute(conn, "VACUUM")
+        is_busy = _pragma(conn, "wal_checkpoint(TRUNCATE)")
+        return _KEPT_BY_READERS if is_busy else None
+
+    def limit_lock_wait(self, conn: Connection, seconds: float) -> None:
+        """PRAGMA busy_timeout."""
+        execute(conn, f"PRAGMA busy_timeout={seconds * 1000:.0f}")
 
     def delete_newest_blobs(self, blobs: Table) -> Executable:
         """In reverse order of insertion: a delta base is older than its deltas.
@@ -210,7 +270,7 @@ def _driver_begins_nothing(conn: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        if level is not None:
+        if level is not None and not conn.invalidated:
             driver.isolation_level = level
 
 
@@ -239,6 +299,15 @@ def _begin_setup(conn: Connection) -> None:
                 return
     finally:
         execute(conn, f"PRAGMA busy_timeout={timeout}")
+
+
+def _pragma(conn: Connection, name: str) -> int:
+    return int(execute(conn, f"PRAGMA {name}")[0][0][0])
+
+
+def _with_logs(file: str) -> list[Path]:
+    """A database file, and what SQLite may have beside it."""
+    return [Path(file + end) for end in ("", "-wal", "-shm", "-journal")]
 
 
 def _sum_of_lengths(conn: Connection, table: Table) -> int:
