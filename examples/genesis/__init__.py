@@ -1,0 +1,1 @@
+"""Genesis: novels that are written in stages, each of them in one or more sessions."""
