@@ -1,0 +1,1 @@
+"""An agent that turns a product's design into a technical requirements document."""
