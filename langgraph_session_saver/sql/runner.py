@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine, Executable
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
-from tenacity import AsyncRetrying, Retrying, stop_after_delay
+from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_delay
 from tenacity.retry import retry_if_exception
 from tenacity.wait import wait_random_exponential
 
@@ -70,6 +70,10 @@ _Write = tuple[Operation[Any], Kind]
 
 RETRY_SECONDS = 30.0
 """How long a transient failure, such as a failover, is retried by default."""
+
+_AFTER_OUTAGE = wait_random_exponential(multiplier=0.02, max=2.0)
+_AFTER_CONFLICT = wait_random_exponential(multiplier=0.02, max=0.2)
+"""The database is there, and whoever pauses for longer loses to those who do not."""
 
 _READS: frozenset[Kind] = frozenset(("read", "probe"))
 _ALONE: frozenset[Kind] = _READS | {"maintenance"}
@@ -377,9 +381,14 @@ class Runner:
         return {
             "retry": retry_if_exception(self._is_transient),
             "stop": stop_after_delay(self.retry_for),
-            "wait": wait_random_exponential(multiplier=0.02, max=2.0),
+            "wait": self._seconds_to_wait,
             "reraise": True,
         }
+
+    def _seconds_to_wait(self, state: RetryCallState) -> float:
+        exc = state.outcome.exception() if state.outcome else None
+        is_conflict = exc is not None and self.dialect.is_conflict(exc)
+        return (_AFTER_CONFLICT if is_conflict else _AFTER_OUTAGE)(state)
 
     def _unreachable(self, exc: Exception) -> SessionSaverError:
         """The error for a connection that could not be made."""

@@ -69,6 +69,9 @@ class Dialect:
     """How a batch is stored: statement by statement, as one statement, or as one block."""
     transient_states: frozenset[str] = frozenset()
     transient_codes: frozenset[int] = frozenset()
+    conflict_states: frozenset[str] = frozenset()
+    conflict_codes: frozenset[int] = frozenset()
+    """Of transient errors, those of a transaction that was undone for another one."""
     full_states: frozenset[str] = frozenset()
     full_codes: frozenset[int] = frozenset()
     forbidden_states: frozenset[str] = frozenset()
@@ -202,6 +205,12 @@ class Dialect:
         if isinstance(exc, SessionSaverError):  # such as a setup that has waited long enough
             return False
         return isinstance(exc, ConnectionError | TimeoutError)
+
+    def is_conflict(self, exc: BaseException) -> bool:
+        """Whether another transaction was in the way, so that a retry may succeed at once."""
+        if not isinstance(exc, DBAPIError):
+            return False
+        return sqlstate(exc.orig) in self.conflict_states or _code(exc.orig) in self.conflict_codes
 
     def is_full(self, exc: BaseException) -> bool:
         """Whether the database has no space left."""

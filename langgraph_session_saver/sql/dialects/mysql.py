@@ -63,6 +63,7 @@ class MySQL(Dialect):
     transient_codes = frozenset(
         {1020, 1047, 1180, 1205, 1213, 1290, 1836, 2003, 2006, 2013, 2014, 2055, 4031}
     )
+    conflict_codes = frozenset({1020, 1180, 1205, 1213})
     full_codes = frozenset({1021, 1114})
     locked_codes = frozenset({1205})
     # 1290 and 1836 are of a read-only server, such as one that was demoted; 1792 of a transaction.

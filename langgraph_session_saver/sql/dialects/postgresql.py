@@ -65,6 +65,7 @@ class PostgreSQL(Dialect):
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
     transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    conflict_states = frozenset({"40001", "40P01"})
     full_states = frozenset({"53100"})
     locked_states = frozenset({"55P03"})  # lock_not_available
     forbidden_states = frozenset({"25006", "42501"})  # read-only: set so, demoted, or a standby
