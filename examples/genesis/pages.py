@@ -4,9 +4,6 @@ They work without scripts; `static/page.js` shows progress as it happens. What a
 is refused is told on the page that the form is on, beside what is the case now.
 """
 
-import json
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -14,8 +11,6 @@ from urllib.parse import urlencode
 import yaml
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
-from fastapi.routing import APIRoute
-from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from examples.genesis.api.schemas import MessageCreate, NovelCreate, SessionCreate
@@ -26,22 +21,14 @@ from examples.genesis.events import last_position
 from examples.genesis.models import GenesisStage
 from examples.genesis.runs import UNFINISHED
 from examples.genesis.story import options, review
-from examples.web import problems
 from examples.web.etags import Condition, etag
+from examples.web.pages import HEADERS, PageRoute, Templates
 from examples.web.schemas import After, Key
 from examples.web.tokens import COOKIE, Tokens
 from langgraph_session_saver import Diff
 
 EMPTY: dict[str, Any] = {"question": None, "config": {}, "parts": [], "total": 0, "marks": []}
 """The state of a session in which nothing has happened."""
-
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 
 _loader = PackageLoader("examples.genesis")
 _environment = Environment(loader=_loader, autoescape=True, undefined=StrictUndefined)
@@ -52,44 +39,16 @@ _environment.filters |= {
     "plain": lambda name: name.replace("_", " ").capitalize(),
     "yaml": partial(yaml.safe_dump, allow_unicode=True, sort_keys=False, width=1000),
 }
-_templates = Jinja2Templates(env=_environment)
+TEMPLATES = Templates(env=_environment)
 
 
-class PageRoute(APIRoute):
-    """A route whose errors are told on a page."""
+class GenesisRoute(PageRoute):
+    """A route whose errors are told on our pages."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the handler."""
-        handle = super().get_route_handler()
-
-        async def told(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except problems.EXPECTED as exc:
-                problem = await problems.answer_to(request, exc)
-            if request.method == "POST" and hasattr(request.state, "page"):
-                page: NovelsPage | NovelPage = request.state.page
-                with suppress(*problems.EXPECTED):
-                    return await page.show(problem)
-            return _render(request, "problem.html", problem)
-
-        return told
+    templates = TEMPLATES
 
 
-def _render(
-    request: Request, template: str, problem: JSONResponse | None, **context: Any
-) -> Response:
-    """Make a page; with a problem, it has the problem's status and headers."""
-    context["problem"] = json.loads(bytes(problem.body)) if problem else None
-    page: Response = _templates.TemplateResponse(request, template, context, headers=HEADERS)
-    if problem:
-        page.status_code = problem.status_code
-        of_problem = problem.headers.items()
-        page.headers.update({k: v for k, v in of_problem if not k.startswith("content-")})
-    return page
-
-
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False, route_class=GenesisRoute)
 
 Named = Annotated[str, Query(max_length=255, pattern=r"^[^\x00-\x1f]*$")]
 
@@ -104,7 +63,7 @@ class NovelsPage:
     async def show(self, problem: JSONResponse | None = None) -> Response:
         """Show some of them, and a problem that there was."""
         page = await self.mine.read(lambda services: services.flows.page(20, self._after))
-        return _render(self.request, "novels.html", problem, page=page)
+        return TEMPLATES.render(self.request, "novels.html", problem, page=page)
 
 
 class NovelPage:
@@ -143,7 +102,7 @@ class NovelPage:
         shown = await self.look()
         if binding := shown["binding"]:
             shown |= await self._conversation(binding.session_id)
-        return _render(self.request, "novel.html", problem, **shown)
+        return TEMPLATES.render(self.request, "novel.html", problem, **shown)
 
     async def _conversation(self, session_id: str) -> dict[str, Any]:
         saver = self.mine.saver
@@ -244,7 +203,9 @@ async def show_history(page: OfNovel, before: Named = "") -> Response:
         for entry in history
         if entry.parent_is_listed
     }
-    return _render(page.request, "history.html", None, history=history, diffs=diffs, **shown)
+    return TEMPLATES.render(
+        page.request, "history.html", None, history=history, diffs=diffs, **shown
+    )
 
 
 def _changes(diff: Diff) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Update, and_, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Update, and_, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from examples.genesis.errors import NotFoundError
@@ -14,6 +14,7 @@ from examples.genesis.models import (
     GenesisStageSession,
     StageStatus,
 )
+from examples.web.paging import page_of
 from langgraph_session_saver import Page
 from langgraph_session_saver.models import Message
 
@@ -46,6 +47,8 @@ class Repository(Generic[Row]):
 
     model: ClassVar[Any]
     name: ClassVar[str]
+    order: ClassVar[Sequence[Any]]
+    is_newest_first: ClassVar[bool] = False
 
     def __init__(self, orm: AsyncSession, owner_id: str, *check: Check) -> None:
         self.orm = orm
@@ -55,6 +58,11 @@ class Repository(Generic[Row]):
     def owned(self) -> Select[Any]:
         """Select the owner's rows."""
         return select(self.model).execution_options(populate_existing=True)
+
+    async def page(self, limit: int = 50, after: str | None = None, **of: str) -> Page[Row]:
+        """Read the owner's rows, or those of a parent, a page at a time."""
+        rows, newest_first = self.owned().filter_by(**of), self.is_newest_first
+        return await page_of(self.orm, rows, self.order, limit, after, descending=newest_first)
 
     async def get(self, id_: str, *, locked: bool = False) -> Row:
         """Read a row; if asked for, as it is once its flow is locked.
@@ -75,23 +83,14 @@ class Repository(Generic[Row]):
 
 
 class GenesisFlowRepository(Repository[GenesisFlow]):
-    """Flows, each with its novel."""
+    """Flows, each with its novel, the newest first."""
 
     model, name = GenesisFlow, "flow"
+    order, is_newest_first = (GenesisFlow.created_at, GenesisFlow.id), True
 
     def owned(self) -> Select[Any]:
         """Select the owner's flows."""
         return super().owned().where(GenesisFlow.novel.has(owner_id=self.owner_id))
-
-    async def page(self, limit: int = 50, after: str | None = None) -> Page[GenesisFlow]:
-        """Read the owner's flows, the newest first, a page at a time."""
-        query = self.owned().order_by(GenesisFlow.created_at.desc(), GenesisFlow.id.desc())
-        if after is not None:
-            last = await self.get(after)
-            order = tuple_(GenesisFlow.created_at, GenesisFlow.id)
-            query = query.where(order < (last.created_at, last.id))
-        found = tuple(await self.orm.scalars(query.limit(limit + 1)))
-        return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     async def last(self, flow: GenesisFlow) -> GenesisStageRecord | None:
         """Read the newest record of a flow's current stage, if it has one."""
@@ -102,15 +101,15 @@ class GenesisFlowRepository(Repository[GenesisFlow]):
 
 
 class GenesisStageRepository(Repository[GenesisStageRecord]):
-    """Stage records, each with its flow and novel."""
+    """Stage records, each with its flow and novel, the oldest first."""
 
     model, name = GenesisStageRecord, "stage"
+    order = GenesisStageRecord.started_at, GenesisStageRecord.id
 
     def owned(self) -> Select[Any]:
-        """Select the owner's stage records, the oldest first."""
+        """Select the owner's stage records."""
         is_own = GenesisStageRecord.flow.has(GenesisFlow.novel.has(owner_id=self.owner_id))
-        order = GenesisStageRecord.started_at, GenesisStageRecord.id
-        return super().owned().where(is_own).order_by(*order)
+        return super().owned().where(is_own)
 
     async def of_flow(self, flow_id: str) -> Sequence[GenesisStageRecord]:
         """Read all records of a flow, the oldest first: there is always one.
@@ -118,24 +117,38 @@ class GenesisStageRepository(Repository[GenesisStageRecord]):
         Raises:
             NotFoundError: The flow does not exist, or is another owner's.
         """
-        query = self.owned().where(GenesisStageRecord.flow_id == flow_id)
+        query = self.owned().filter_by(flow_id=flow_id).order_by(*self.order)
         if found := (await self.orm.scalars(query)).all():
             return found
         raise NotFoundError(f"there is no flow {flow_id!r} of yours")
 
 
 class GenesisStageSessionRepository:
-    """What binds sessions to a stage, which was found in the owner's stages before."""
+    """What binds sessions to a stage, which was found in the owner's stages before.
+
+    Each is with its session: the primary one first, then the oldest.
+    """
+
+    order = (
+        GenesisStageSession.is_primary.is_(None),
+        GenesisStageSession.created_at,
+        GenesisStageSession.id,
+    )
 
     def __init__(self, orm: AsyncSession) -> None:
         self.orm = orm
 
+    def _bound(self, stage_id: str) -> Select[Any]:
+        query = select(GenesisStageSession).filter_by(stage_id=stage_id)
+        return query.execution_options(populate_existing=True)
+
+    async def page(self, stage_id: str, limit: int, after: str | None) -> Page[GenesisStageSession]:
+        """Read what is bound, a page at a time."""
+        return await page_of(self.orm, self._bound(stage_id), self.order, limit, after)
+
     async def of_stage(self, stage_id: str) -> Sequence[GenesisStageSession]:
-        """Read what is bound, each with its session: the primary one first, then the oldest."""
-        of = GenesisStageSession
-        query = select(of).where(of.stage_id == stage_id)
-        query = query.order_by(of.is_primary.is_(None), of.created_at, of.id)
-        return (await self.orm.scalars(query.execution_options(populate_existing=True))).all()
+        """Read all that is bound."""
+        return (await self.orm.scalars(self._bound(stage_id).order_by(*self.order))).all()
 
     async def get(self, stage_id: str, session_id: str) -> GenesisStageSession:
         """Read what binds a session to a stage.

@@ -7,10 +7,11 @@ the message is stored: a run that is killed after that is taken up by the next p
 
 import asyncio
 from typing import cast
+from weakref import WeakValueDictionary
 
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -51,6 +52,7 @@ class Runs(BackgroundRuns):
         super().__init__(graph)
         self._engine = engine
         self._saver = cast("SessionSaver", graph.checkpointer)
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def say(
         self, owner_id: str, stage_id: str, session_id: str, text: str, rounds: int | None = None
@@ -66,26 +68,35 @@ class Runs(BackgroundRuns):
                 last, or there is nothing to review.
             ThreadConflictError: Another process has just begun to work on it.
         """
-        async with reading(self._engine) as orm:
-            target, draft = await _look_up(orm, owner_id, stage_id, session_id)
-        running = self._tasks.get(session_id)
+        turn = self._turns.setdefault(session_id, asyncio.Lock())
+        async with turn:  # of two messages at once, the second sees what the first began
+            async with reading(self._engine) as orm:
+                target, draft = await _look_up(orm, owner_id, stage_id, session_id)
+            state = await self._settled(target)
+            said = sum(isinstance(each, HumanMessage) for each in state.values.get("messages", ()))
+            if rounds not in (None, said):
+                raise PreconditionFailedError(
+                    f"this was written after {rounds} rounds of the session, which has {said} by "
+                    "now: read on, and say it again if it still fits"
+                )
+            is_of_stage = (state.metadata or {}).get("stage_id") == target.stage_id
+            before = cast("State", state.values if is_of_stage else {})
+            is_answer = state.interrupts and is_of_stage
+            opened = opening(target.session_kind, text, draft, before)
+            await self._take(Command(resume=text) if is_answer else opened, target.config, WORK)
+
+    async def _settled(self, target: Target) -> StateSnapshot:
+        """The state of a session that is not at work."""
+        running = self._tasks.get(target.session_id)
         state = await self._graph.aget_state(target.config)
         if running and (state.values.get("question") or not state.next):
             await asyncio.wait((running,))  # it is done: whoever has seen that may go on at once
             state = await self._graph.aget_state(target.config)
         if any(not task.error and not task.interrupts for task in state.tasks):
-            raise StateError(f"session {session_id!r} is at work: wait for its next question")
-        said = sum(isinstance(each, HumanMessage) for each in state.values.get("messages", ()))
-        if rounds not in (None, said):
-            raise PreconditionFailedError(
-                f"this was written after {rounds} rounds of the session, which has {said} by now: "
-                "read on, and say it again if it still fits"
+            raise StateError(
+                f"session {target.session_id!r} is at work: wait for its next question"
             )
-        is_of_stage = (state.metadata or {}).get("stage_id") == target.stage_id
-        before = cast("State", state.values if is_of_stage else {})
-        is_answer = state.interrupts and is_of_stage
-        opened = opening(target.session_kind, text, draft, before)
-        await self._take(Command(resume=text) if is_answer else opened, target.config, WORK)
+        return state
 
     async def resume(self) -> int:
         """Take up the runs of processes that were killed; returns how many there are."""

@@ -34,7 +34,7 @@ from examples.genesis.repositories import (
     GenesisStageSessionRepository,
 )
 from examples.web.models import utc_now
-from langgraph_session_saver import SessionSaver
+from langgraph_session_saver import Page, SessionSaver
 from langgraph_session_saver.models import Message
 
 SCOPE = "GENESIS"
@@ -154,6 +154,13 @@ class GenesisStageService(GenesisStageRepository):
         """Read what binds sessions to a stage, the primary one first."""
         await self.get(stage_id)
         return await self._bindings.of_stage(stage_id)
+
+    async def session_page(
+        self, stage_id: str, limit: int, after: str | None
+    ) -> Page[GenesisStageSession]:
+        """Read a page of `sessions`."""
+        await self.get(stage_id)
+        return await self._bindings.page(stage_id, limit, after)
 
     async def rounds(self, stage_id: str) -> list[Round]:
         """Read the rounds of a stage, session after session."""

@@ -1,6 +1,6 @@
 """Novels, each by its flow: where it stands, and what happens to it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -47,10 +47,17 @@ async def advance_flow(flow_id: Key, body: Advance, mine: Mine, if_match: IfMatc
     return mine.tagged(await mine.change(advance, if_match))
 
 
-@router.get("/{flow_id}/stages", response_model=list[StageRead])
-async def list_stages(flow_id: Key, mine: Mine) -> Sequence[GenesisStageRecord]:
+@router.get("/{flow_id}/stages", response_model=PageRead[StageRead])
+async def list_stages(
+    flow_id: Key, mine: Mine, limit: Limit = 50, after: After = None
+) -> Page[GenesisStageRecord]:
     """List a flow's passes through its stages, the oldest first."""
-    return await mine.read(lambda services: services.stages.of_flow(flow_id))
+
+    async def page(services: Services) -> Page[GenesisStageRecord]:
+        await services.flows.get(flow_id)
+        return await services.stages.page(limit, after, flow_id=flow_id)
+
+    return await mine.read(page)
 
 
 async def _position(

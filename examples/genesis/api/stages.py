@@ -1,7 +1,5 @@
 """Stages: the work on them, and the sessions in which it is done."""
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter
 
 from examples.genesis.api.schemas import (
@@ -16,7 +14,8 @@ from examples.genesis.api.workspace import Mine
 from examples.genesis.models import GenesisStageRecord, GenesisStageSession
 from examples.web import problems
 from examples.web.etags import ConditionalRoute, IfMatch
-from examples.web.schemas import Key
+from examples.web.schemas import After, Key, Limit, PageRead
+from langgraph_session_saver import Page
 
 router = APIRouter(prefix="/stages/{stage_id}", tags=["stages"], route_class=ConditionalRoute)
 
@@ -37,10 +36,12 @@ async def complete_stage(stage_id: Key, mine: Mine, if_match: IfMatch) -> Genesi
     )
 
 
-@router.get("/sessions", response_model=list[SessionRead])
-async def list_sessions(stage_id: Key, mine: Mine) -> Sequence[GenesisStageSession]:
+@router.get("/sessions", response_model=PageRead[SessionRead])
+async def list_sessions(
+    stage_id: Key, mine: Mine, limit: Limit = 50, after: After = None
+) -> Page[GenesisStageSession]:
     """List the sessions of a stage, the primary one first."""
-    return await mine.read(lambda services: services.stages.sessions(stage_id))
+    return await mine.read(lambda services: services.stages.session_page(stage_id, limit, after))
 
 
 @router.post("/sessions", status_code=201, response_model=SessionRead, responses=REFUSED)

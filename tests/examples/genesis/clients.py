@@ -50,6 +50,17 @@ class Client:
         assert answer.status_code in {200, 201, 202}, answer.text
         return answer.json()
 
+    async def every(self, path: str, limit: int = 100) -> list[Any]:
+        """The items of all pages of a list."""
+        items, after = [], ""
+        while True:
+            page = await self.get(f"{path}?limit={limit}{after}")
+            assert len(page["items"]) <= limit
+            items += page["items"]
+            if page["next"] is None:
+                return items
+            after = f"&after={page['next']}"
+
     async def begin(self, title: str = "Salt", seed: str = "salt") -> dict[str, Any]:
         """Begin a novel."""
         novel: dict[str, Any] = await self.send(
@@ -60,7 +71,7 @@ class Client:
     async def stage(self, flow_id: str) -> dict[str, Any]:
         """The current stage of a flow."""
         current = (await self.get(f"/api/flows/{flow_id}"))["current_stage"]
-        stages = await self.get(f"/api/flows/{flow_id}/stages")
+        stages = await self.every(f"/api/flows/{flow_id}/stages")
         found: dict[str, Any] = [each for each in stages if each["stage"] == current][-1]
         return found
 

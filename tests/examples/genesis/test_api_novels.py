@@ -45,11 +45,11 @@ async def test_a_novel_is_talked_through_to_its_end(serve: Callable[..., Server]
                 review = await client.open_session(record["id"], "review")
                 await client.say(review)
                 await client.converse(review, sent)
-                bound = await client.get(f"/api/stages/{record['id']}/sessions")
+                bound = await client.every(f"/api/stages/{record['id']}/sessions")
                 assert [each["is_primary"] for each in bound] == [True, False]
                 after = [*GenesisStage][stage.position + 1]
                 flow = await client.advance(flow_id, after)
-        stages = await client.get(f"/api/flows/{flow_id}/stages")
+        stages = await client.every(f"/api/flows/{flow_id}/stages")
 
     assert (flow["current_stage"], flow["status"]) == ("FINISHED", "COMPLETED")
     assert [stage["status"] for stage in stages] == ["COMPLETED"] * len(STAGES)
@@ -96,11 +96,11 @@ async def test_many_flows_at_once_keep_to_the_state_machine(
 
 async def _do_something(client: Client, dice: random.Random, flow_id: str) -> int:
     """A change that may be allowed or not; returns its status."""
-    stages = await client.get(f"/api/flows/{flow_id}/stages")
+    stages = await client.every(f"/api/flows/{flow_id}/stages")
     stage = f"/api/stages/{dice.choice(stages)['id']}"
-    bound = await client.get(f"{stage}/sessions")
+    bound = await client.every(f"{stage}/sessions")
     session = dice.choice(bound)["session_id"] if bound else "none"
-    elsewhere = await client.get(f"/api/stages/{dice.choice(stages)['id']}/sessions")
+    elsewhere = await client.every(f"/api/stages/{dice.choice(stages)['id']}/sessions")
     other = dice.choice(elsewhere)["session_id"] if elsewhere else "none"
     method, path, body = dice.choice(
         [

@@ -96,6 +96,12 @@ REFUSED: dict[str, tuple[str, Any, int, str]] = {
     "a cursor that is none": (
         "GET /api/stages/{stage}/sessions/{primary}/messages?after=none", None, 422, "after",
     ),
+    "another flow's page": (
+        "GET /api/flows/{flow}/stages?after={other_flow}", None, 422, "no page after",
+    ),
+    "another stage's page": (
+        "GET /api/stages/{stage}/sessions?after={flow}", None, 422, "no page after",
+    ),
     "an event of another flow": (
         "GET /api/flows/{flow}/events?last_event_id={other_flow}:1", None, 400, "none to begin",
     ),

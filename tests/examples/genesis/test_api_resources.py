@@ -24,16 +24,36 @@ async def test_a_novel_begins_at_its_first_stage(client: Client) -> None:
 async def test_novels_are_listed_in_pages_the_newest_first(client: Client) -> None:
     begun = [(await client.begin(f"Novel {n}"))["id"] for n in range(5)]
 
-    found, after = [], ""
-    while True:
-        page = await client.get(f"/api/flows?limit=2{after}")
-        assert len(page["items"]) <= 2
-        found += [novel["id"] for novel in page["items"]]
-        if page["next"] is None:
-            break
-        after = f"&after={page['next']}"
+    listed = await client.every("/api/flows", limit=2)
 
-    assert found == begun[::-1]
+    assert [novel["id"] for novel in listed] == begun[::-1]
+
+
+async def test_passes_through_stages_are_listed_in_pages_the_oldest_first(
+    client: Client, app: FastAPI
+) -> None:
+    flow_id = (await client.begin())["id"]
+    for to in ("WORLDVIEW", "INITIAL_PROMPT", "WORLDVIEW"):
+        stage = await client.stage(flow_id)
+        if to == "WORLDVIEW":
+            await client.say(await client.open_session(stage["id"]))
+            await app.state.resources.runs.wait()
+        await client.advance(flow_id, to)
+
+    listed = await client.every(f"/api/flows/{flow_id}/stages", limit=1)
+
+    assert [each["stage"] for each in listed] == ["INITIAL_PROMPT", "WORLDVIEW", "INITIAL_PROMPT"]
+    assert listed == await client.every(f"/api/flows/{flow_id}/stages")
+
+
+async def test_sessions_are_listed_in_pages_the_primary_one_first(client: Client) -> None:
+    stage = await client.stage((await client.begin())["id"])
+    opened = [(await client.open_session(stage["id"])).split("/")[-1] for _ in range(5)]
+    await client.send("PUT", f"/api/stages/{stage['id']}/primary", {"session_id": opened[3]})
+
+    listed = await client.every(f"/api/stages/{stage['id']}/sessions", limit=2)
+
+    assert [each["session_id"] for each in listed] == [opened[n] for n in (3, 0, 1, 2, 4)]
 
 
 async def test_another_owner_sees_none_of_it(client: Client, app: FastAPI) -> None:
@@ -189,7 +209,7 @@ async def test_a_second_session_becomes_the_primary_one(client: Client, app: Fas
     after = await client.send("PUT", f"/api/stages/{stage['id']}/primary", {"session_id": chosen})
 
     assert after["config"] != before["config"]
-    bound = await client.get(f"/api/stages/{stage['id']}/sessions")
+    bound = await client.every(f"/api/stages/{stage['id']}/sessions")
     assert [(each["session_id"] == chosen, each["is_primary"]) for each in bound] == [
         (True, True),
         (False, False),

@@ -34,7 +34,7 @@ from examples.genesis.models import (
 from examples.genesis.repositories import lock, shown_by
 from examples.genesis.services import GenesisFlowService, GenesisStageService
 from examples.web.database import in_transaction, reading, transaction
-from langgraph_session_saver import SessionSaver
+from langgraph_session_saver import InvalidConfigError, SessionSaver
 from tests.examples.genesis.locks import waiting_for_a_lock
 
 STAGES = [*GenesisStage]
@@ -312,7 +312,6 @@ async def test_another_owner_finds_nothing(desk: Desk, saver: SessionSaver) -> N
         flows.ensure_flow(desk.novel.id),
         flows.advance(record.flow_id, GenesisStage.WORLDVIEW),
         flows.set_status(record.flow_id, GenesisStatus.PAUSED),
-        flows.page(after=record.flow_id),
         stages.of_flow(record.flow_id),
         stages.sessions(record.id),
         stages.rounds(record.id),
@@ -324,6 +323,8 @@ async def test_another_owner_finds_nothing(desk: Desk, saver: SessionSaver) -> N
         with pytest.raises(NotFoundError, match="of yours"):
             await refused
     assert (await flows.page()).items == ()
+    with pytest.raises(InvalidConfigError, match="no page after"):
+        await flows.page(after=record.flow_id)
 
 
 async def test_a_session_is_bound_to_a_stage_once_and_to_several_stages(desk: Desk) -> None:
