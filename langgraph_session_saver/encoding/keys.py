@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import Any, NamedTuple
@@ -35,19 +34,16 @@ def hash_key(*parts: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
-@lru_cache(maxsize=4_096)
 def thread_key(thread_id: str) -> bytes:
     """The key of a thread's rows."""
     return hash_key(thread_id)
 
 
-@lru_cache(maxsize=4_096)
 def namespace_key(checkpoint_ns: str) -> bytes:
     """The key of a namespace; empty for the root namespace."""
     return hash_key(checkpoint_ns) if checkpoint_ns else b""
 
 
-@lru_cache(maxsize=8_192, typed=True)
 def blob_key(checkpoint_ns: str, channel: str, version: Any) -> bytes:
     """The key of one channel's value at one version."""
     return hash_key(checkpoint_ns, channel, str(version))

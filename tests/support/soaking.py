@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -33,6 +34,8 @@ from tests.support.workloads import asked, build_graph
 LIVING = 2
 """Lives of each worker whose threads are there, the newest among them."""
 TURNS = 4
+M_ARENA_MAX = -8
+"""Of `malloc.h`."""
 CONNECTIONS = 3
 """Of each saver: each keeps the statements that it has prepared."""
 
@@ -175,6 +178,8 @@ async def run(url: str, async_url: str, lives: int, seconds: float) -> None:
         lives: How many lives each worker lives in a period.
         seconds: How long the periods after the first two take at least.
     """
+    # glibc gives threads arenas of their own, and what is free in one is of no use to the others.
+    assert ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     async with soaking(url, async_url) as soak:
         for _ in range(2):
             print(json.dumps(asdict(await soak.run(lives))))

@@ -134,7 +134,6 @@ async def test_a_stage_is_talked_through_and_bound_to_a_second_session(
     assert desk.hosts == {server.address.removeprefix("http://")}
 
 
-@ON_SQLITE
 async def test_a_novel_is_written_to_its_end(browser: Browser, server: Server) -> None:
     page = await Desk(browser, server).window()
     await page.get_by_label("Title").fill("Salt")
@@ -152,7 +151,6 @@ async def test_a_novel_is_written_to_its_end(browser: Browser, server: Server) -
 # -- as it happens ---------------------------------------------------------------------------
 
 
-@ON_SQLITE
 async def test_work_is_seen_as_it_goes_on_and_after_a_reload(
     browser: Browser, serve: Serve
 ) -> None:
@@ -166,7 +164,6 @@ async def test_work_is_seen_as_it_goes_on_and_after_a_reload(
     await expect(page.get_by_role("log").get_by_role("listitem")).to_have_count(7)
 
 
-@ON_SQLITE
 async def test_a_window_shows_what_another_one_does(browser: Browser, server: Server) -> None:
     desk = Desk(browser, server)
     one, two = await desk.window(), await desk.window()
@@ -185,7 +182,6 @@ async def test_a_window_shows_what_another_one_does(browser: Browser, server: Se
     await expect(two.get_by_role("button", name="Make primary")).to_be_visible()
 
 
-@ON_SQLITE
 async def test_a_window_that_is_out_of_date_says_so_and_shows_what_is(
     browser: Browser, server: Server
 ) -> None:
@@ -203,7 +199,6 @@ async def test_a_window_that_is_out_of_date_says_so_and_shows_what_is(
     await expect(live.get_by_role("log").get_by_role("listitem")).to_have_count(3)
 
 
-@ON_SQLITE
 async def test_a_page_recovers_by_itself_from_a_server_that_is_killed(
     browser: Browser, serve: Serve
 ) -> None:
