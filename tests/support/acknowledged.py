@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeAlias
 
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import Checkpoint
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from langgraph_session_saver import SessionSaver
 from tests.support.telling import as_saved, digest
+from tests.support.watched import WatchedSaver
 from tests.support.workloads import asked, build_graph, on
 from tests.support.zygote import Child
 
@@ -58,34 +59,16 @@ class Acknowledged:
         self.wait_for(len(self.saved) + count)
 
 
-class NotingSaver(SessionSaver):
+class NotingSaver(WatchedSaver):
     """Notes each checkpoint that it has saved."""
 
     acknowledged: Acknowledged
     is_async: bool
     """Whether it is over an `AsyncEngine`."""
 
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        saved = super().put(config, checkpoint, metadata, new_versions)
+    def has_saved(self, checkpoint: Checkpoint, saved: RunnableConfig) -> None:
+        """Note it."""
         self.acknowledged.add(checkpoint, saved)
-        return saved
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        saved = await super().aput(config, checkpoint, metadata, new_versions)
-        self.acknowledged.add(checkpoint, saved)
-        return saved
 
 
 @asynccontextmanager

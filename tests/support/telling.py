@@ -9,35 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import Checkpoint
 
-from langgraph_session_saver import SessionSaver
+from tests.support.watched import WatchedSaver
 
 
-class TellingSaver(SessionSaver):
+class TellingSaver(WatchedSaver):
     """Prints each checkpoint that it has saved, with a digest of its values."""
 
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        saved = super().put(config, checkpoint, metadata, new_versions)
+    def has_saved(self, checkpoint: Checkpoint, saved: RunnableConfig) -> None:
+        """Print it."""
         tell(**as_saved(checkpoint, saved))
-        return saved
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        saved = await super().aput(config, checkpoint, metadata, new_versions)
-        tell(**as_saved(checkpoint, saved))
-        return saved
 
 
 def as_saved(checkpoint: Checkpoint, saved: RunnableConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ from examples.genesis.services import GenesisFlowService, GenesisStageService
 from examples.genesis.writers import Writer, story_writer
 from examples.web.database import in_transaction, make_engine, reading
 from examples.web.models import new_id
-from langgraph_session_saver import Projection, SessionSaver, Step
+from langgraph_session_saver import Projection, SessionSaver
+from tests.examples.stopping import StopAt
 
 BEGINNING = "Let us begin."
 STAGES = [stage for stage in GenesisStage if stage is not GenesisStage.FINISHED]
@@ -154,23 +154,6 @@ def said(values: dict[str, Any]) -> list[str]:
 
 
 # -- in a process of its own ---------------------------------------------------------------------
-
-
-class StopAt(Projection):
-    """Stops the process before it stores a step, to be killed there."""
-
-    def __init__(self, session_id: str, number: int) -> None:
-        self._session_id = session_id
-        self._left = number
-
-    def columns(self, step: Step) -> dict[str, Any]:
-        """Count the steps of the session."""
-        if step.session_id == self._session_id:
-            self._left -= 1
-            if self._left == 0:
-                print("stopped", flush=True)
-                signal.pause()
-        return {}
 
 
 async def work_until_killed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -27,7 +26,8 @@ from examples.tech_spec.projections import PROJECTIONS
 from examples.tech_spec.runs import Runs
 from examples.web.database import reading, transaction
 from examples.web.models import new_id
-from langgraph_session_saver import Projection, SessionSaver, Step
+from langgraph_session_saver import Projection, SessionSaver
+from tests.examples.stopping import StopAt
 
 USER = "ada"
 WHY = "We know it."
@@ -144,23 +144,6 @@ def said(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 # -- in a process of its own ---------------------------------------------------------------------
-
-
-class StopAt(Projection):
-    """Stops the process before it stores a step, to be killed there."""
-
-    def __init__(self, session_id: str, number: int) -> None:
-        self._session_id = session_id
-        self._left = number
-
-    def columns(self, step: Step) -> dict[str, Any]:
-        """Count the steps of the job."""
-        if step.session_id == self._session_id:
-            self._left -= 1
-            if self._left == 0:
-                print("stopped", flush=True)
-                signal.pause()
-        return {}
 
 
 async def work_until_killed(url: str, session_id: str, number: int) -> None:
