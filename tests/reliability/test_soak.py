@@ -31,12 +31,13 @@ def soak(zygote: Zygote, backend: Backend, lives: int, seconds: int = 0) -> list
     child = zygote.spawn("tests.support.soaking:run", arguments)
     assert child.wait(2 * seconds + 120) == 0, child.text
     told = [line for line in child.lines if line.startswith("{")]  # psycopg logs to the terminal
-    return [Figures(**json.loads(line)) for line in told]
+    figures = [Figures(**json.loads(line)) for line in told]
+    print(*figures, sep="\n")  # shown with a failure
+    return figures
 
 
 def assert_flat(warm: Figures, last: Figures) -> None:
     """Check that the rows are as many, and that nothing grows with the lives."""
-    print(warm, last, sep="\n")  # shown with a failure
     assert last.rows == warm.rows
     assert last.connections <= warm.connections
     assert last.open_files <= warm.open_files
