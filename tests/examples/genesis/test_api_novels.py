@@ -27,6 +27,7 @@ from examples.web.database import reading
 from examples.web.models import new_id
 from tests.examples.genesis.authors import BEGINNING, STAGES
 from tests.examples.genesis.clients import Client, Server, client_of
+from tests.support.backends import BACKEND_NAMES
 
 KINDS = ("user_interaction", "agent_autonomous", "agent_autonomous", "review")
 
@@ -59,8 +60,14 @@ async def test_a_novel_is_talked_through_to_its_end(serve: Callable[..., Server]
 
 
 @pytest.mark.parametrize(
-    ("flows", "workers", "deeds"),
-    [(3, 2, 16), pytest.param(50, 8, 800, marks=pytest.mark.heavy)],
+    ("database", "flows", "workers", "deeds"),
+    [
+        ("sqlite", 50, 8, 100),
+        ("postgresql", 3, 2, 16),
+        ("mariadb", 3, 2, 16),
+        *(pytest.param(name, 50, 8, 800, marks=pytest.mark.heavy) for name in BACKEND_NAMES),
+    ],
+    indirect=["database"],
 )
 async def test_many_flows_at_once_keep_to_the_state_machine(
     engine: AsyncEngine, serve: Callable[..., Server], flows: int, workers: int, deeds: int
