@@ -53,6 +53,7 @@ class Runs(BackgroundRuns):
         self._engine = engine
         self._saver = cast("SessionSaver", graph.checkpointer)
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
+        """For each session in which something is being said."""
 
     async def say(
         self, owner_id: str, stage_id: str, session_id: str, text: str, rounds: int | None = None
