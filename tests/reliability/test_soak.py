@@ -14,7 +14,7 @@ from tests.support.backends import Backend
 from tests.support.soaking import Figures
 from tests.support.zygote import Zygote
 
-LIVES, HEAVY_LIVES = 7, 50
+LIVES, HEAVY_LIVES = 10, 50
 """Lives of each worker in a period, at the end of which all workers stop to be measured."""
 HEAVY_SECONDS = 1_800
 
