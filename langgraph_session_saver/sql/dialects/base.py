@@ -61,24 +61,23 @@ class Space:
     dead_rows: int | None = None
 
 
+Errors = frozenset[str | int]
+"""Errors of a database: their SQLSTATEs, or the numbers of MySQL's."""
+
+
 class Dialect:
     """How a database runs transactions and statements."""
 
     insert: Callable[[Table], sqlite.Insert | postgresql.Insert]
     batches_as: Literal["turns", "statement", "block"] = "turns"
     """How a batch is stored: statement by statement, as one statement, or as one block."""
-    transient_states: frozenset[str] = frozenset()
-    transient_codes: frozenset[int] = frozenset()
-    conflict_states: frozenset[str] = frozenset()
-    conflict_codes: frozenset[int] = frozenset()
+    transient_errors: Errors = frozenset()
+    conflict_errors: Errors = frozenset()
     """Of transient errors, those of a transaction that was undone for another one."""
-    full_states: frozenset[str] = frozenset()
-    full_codes: frozenset[int] = frozenset()
-    forbidden_states: frozenset[str] = frozenset()
-    forbidden_codes: frozenset[int] = frozenset()
-    locked_states: frozenset[str] = frozenset()
-    locked_codes: frozenset[int] = frozenset()
-    stale_codes: frozenset[int] = frozenset()
+    full_errors: Errors = frozenset()
+    forbidden_errors: Errors = frozenset()
+    locked_errors: Errors = frozenset()
+    stale_errors: Errors = frozenset()
     """Further errors that a new connection may not meet, such as that of a node without quorum."""
     single_writer = False
     in_process = False
@@ -195,41 +194,27 @@ class Dialect:
     def is_transient(self, exc: BaseException) -> bool:
         """Whether a retry on a fresh connection may succeed."""
         if isinstance(exc, DBAPIError):
-            state, code = sqlstate(exc.orig), _code(exc.orig)
-            return (
-                exc.connection_invalidated
-                or state in self.transient_states
-                or (state or "").startswith("08")
-                or code in self.transient_codes
-            )
+            is_lost = exc.connection_invalidated or (sqlstate(exc.orig) or "").startswith("08")
+            return is_lost or _is_one_of(exc, self.transient_errors)
         if isinstance(exc, SessionSaverError):  # such as a setup that has waited long enough
             return False
         return isinstance(exc, ConnectionError | TimeoutError)
 
     def is_conflict(self, exc: BaseException) -> bool:
         """Whether another transaction was in the way, so that a retry may succeed at once."""
-        if not isinstance(exc, DBAPIError):
-            return False
-        return sqlstate(exc.orig) in self.conflict_states or _code(exc.orig) in self.conflict_codes
+        return _is_one_of(exc, self.conflict_errors)
 
     def is_full(self, exc: BaseException) -> bool:
         """Whether the database has no space left."""
-        if not isinstance(exc, DBAPIError):
-            return False
-        return sqlstate(exc.orig) in self.full_states or _code(exc.orig) in self.full_codes
+        return _is_one_of(exc, self.full_errors)
 
     def is_locked(self, exc: BaseException) -> bool:
         """Whether a lock was waited for as long as `limit_lock_wait` says."""
-        if not isinstance(exc, DBAPIError):
-            return False
-        return sqlstate(exc.orig) in self.locked_states or _code(exc.orig) in self.locked_codes
+        return _is_one_of(exc, self.locked_errors)
 
     def is_forbidden(self, exc: BaseException) -> bool:
         """Whether the database is read-only, or the user lacks a privilege."""
-        if not isinstance(exc, DBAPIError):
-            return False
-        state, code = sqlstate(exc.orig), _code(exc.orig)
-        return state in self.forbidden_states or code in self.forbidden_codes
+        return _is_one_of(exc, self.forbidden_errors)
 
     def how_to_permit(self, url: URL) -> str:
         """What to do where the database is read-only, or the user lacks a privilege."""
@@ -243,7 +228,7 @@ class Dialect:
         """
         if not isinstance(exc, DBAPIError):
             return False
-        return self.is_forbidden(exc) or _code(exc.orig) in self.stale_codes
+        return self.is_forbidden(exc) or _is_one_of(exc, self.stale_errors)
 
     def setup_lock(self, conn: Connection) -> AbstractContextManager[None]:
         """Hold the lock that lets one process at a time change this database's tables.
@@ -334,9 +319,13 @@ def sqlstate(orig: Any) -> str | None:
     return getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
 
 
-def _code(orig: Any) -> int | None:
-    code = orig.args[0] if getattr(orig, "args", None) else None
-    return code if isinstance(code, int) else None
+def _is_one_of(exc: BaseException, errors: Errors) -> bool:
+    """Whether SQLAlchemy's error is of one of the database's."""
+    if not isinstance(exc, DBAPIError):
+        return False
+    first, *_ = getattr(exc.orig, "args", None) or (None,)
+    number = first if isinstance(first, int) else None
+    return sqlstate(exc.orig) in errors or number in errors
 
 
 def newest_blobs(blobs: Table, row_id: str, order: str) -> Select[Any]:

@@ -60,15 +60,15 @@ class MySQL(Dialect):
     batches_as = "block"
     alters_referenced = False
     reports_inserts = False
-    transient_codes = frozenset(
+    transient_errors = frozenset(
         {1020, 1047, 1180, 1205, 1213, 1290, 1836, 2003, 2006, 2013, 2014, 2055, 4031}
     )
-    conflict_codes = frozenset({1020, 1180, 1205, 1213})
-    full_codes = frozenset({1021, 1114})
-    locked_codes = frozenset({1205})
+    conflict_errors = frozenset({1020, 1180, 1205, 1213})
+    full_errors = frozenset({1021, 1114})
+    locked_errors = frozenset({1205})
     # 1290 and 1836 are of a read-only server, such as one that was demoted; 1792 of a transaction.
-    forbidden_codes = frozenset({1044, 1142, 1143, 1290, 1370, 1792, 1836})
-    stale_codes = frozenset({1047})  # a Galera node without a quorum
+    forbidden_errors = frozenset({1044, 1142, 1143, 1290, 1370, 1792, 1836})
+    stale_errors = frozenset({1047})  # a Galera node without a quorum
     sizes_are = "estimates, by information_schema"
     sizes_query = (
         "SELECT table_name, data_length + index_length FROM information_schema.tables "

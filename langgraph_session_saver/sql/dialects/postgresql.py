@@ -64,11 +64,11 @@ class PostgreSQL(Dialect):
 
     insert = staticmethod(postgresql.insert)
     batches_as = "statement"
-    transient_states = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
-    conflict_states = frozenset({"40001", "40P01"})
-    full_states = frozenset({"53100"})
-    locked_states = frozenset({"55P03"})  # lock_not_available
-    forbidden_states = frozenset({"25006", "42501"})  # read-only: set so, demoted, or a standby
+    transient_errors = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "25006"})
+    conflict_errors = frozenset({"40001", "40P01"})
+    full_errors = frozenset({"53100"})
+    locked_errors = frozenset({"55P03"})  # lock_not_available
+    forbidden_errors = frozenset({"25006", "42501"})  # read-only: set so, demoted, or a standby
     most_bytes = (1 << 29) - (1 << 20)  # half of a field's 1 GiB: a text protocol doubles the size
     # Unlike `version()`, without the compiler's name.
     version_query = "SELECT concat('PostgreSQL ', current_setting('server_version'))"
