@@ -29,7 +29,7 @@ from langgraph_session_saver.sql.scripts import write_script
 from tests.support.faces import SyncFaceAdapter
 from tests.support.graphs import DELTA, ScriptRunner, nested, thread
 from tests.support.houses import LONG_AGO, TABLES
-from tests.support.rows import SEED
+from tests.support.rows import SEED, counts
 from tests.support.workloads import asked, build_graph
 
 LIVING = 2
@@ -142,10 +142,7 @@ class Soak:
             if conn.dialect.name == "postgresql":  # autovacuum comes once a minute
                 conn.execute(text("VACUUM"))
             space = dialect_for(conn.dialect).space(conn, list(TABLES))
-            rows = {
-                table: conn.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
-                for table in (*SEED, "session_threads")
-            }
+            found = counts(lambda sql: [dict(row) for row in conn.execute(text(sql)).mappings()])
         log = Path(f"{self._outside.url.database}-wal")  # of SQLite
         caches._reset_in_child()  # what they hold is bounded, and grows until it is
         gc.collect()
@@ -159,7 +156,7 @@ class Soak:
             connections=sum(pool.checkedin() + pool.checkedout() for pool in self._pools),
             database_size=space.bytes,
             log_size=log.stat().st_size if log.exists() else 0,
-            rows=rows,
+            rows={table: found[table] for table in (*SEED, "session_threads")},
         )
 
 

@@ -57,6 +57,16 @@ class SlowWriter:
         return await story_writer(brief, section)
 
 
+async def at_work(engine: AsyncEngine) -> tuple[Author, SlowWriter, str, str]:
+    """An agent that is about to write: author, writer, and the ids of the stage and session."""
+    writer = SlowWriter()
+    author = await Author.of_new_novel(engine, writer)
+    session_id, stage_id = await author.open_session(AGENT), (await author.record()).id
+    await author.runs.say(author.owner_id, stage_id, session_id, BEGINNING)
+    await writer.began.wait()
+    return author, writer, stage_id, session_id
+
+
 class BrokenWriter:
     """Fails the first time."""
 
@@ -244,11 +254,7 @@ async def test_a_session_that_becomes_primary_brings_its_config_and_result(autho
 async def test_a_late_step_of_a_session_that_was_primary_leaves_the_record_as_it_is(
     engine: AsyncEngine,
 ) -> None:
-    writer = SlowWriter()
-    author = await Author.of_new_novel(engine, writer)
-    session_id, stage_id = await author.open_session(AGENT), (await author.record()).id
-    await author.runs.say(author.owner_id, stage_id, session_id, BEGINNING)
-    await writer.began.wait()
+    author, writer, _, session_id = await at_work(engine)
     await author.make_primary(await author.open_session())
     before = await author.record()
 
@@ -261,11 +267,7 @@ async def test_a_late_step_of_a_session_that_was_primary_leaves_the_record_as_it
 
 
 async def test_a_late_step_leaves_a_completed_stage_as_it_is(engine: AsyncEngine) -> None:
-    writer = SlowWriter()
-    author = await Author.of_new_novel(engine, writer)
-    session_id, stage_id = await author.open_session(AGENT), (await author.record()).id
-    await author.runs.say(author.owner_id, stage_id, session_id, BEGINNING)
-    await writer.began.wait()
+    author, writer, stage_id, session_id = await at_work(engine)
     await author.advance()
     before = await author.record(stage_id)
     assert before.status is StageStatus.COMPLETED
@@ -310,12 +312,8 @@ async def test_a_question_can_be_answered_as_soon_as_it_is_seen(author: Author) 
 
 
 async def test_a_session_at_work_takes_no_message(engine: AsyncEngine) -> None:
-    writer = SlowWriter()
-    author = await Author.of_new_novel(engine, writer)
+    author, _, stage_id, session_id = await at_work(engine)
     runs, elsewhere = author.runs, Author(engine, author.owner_id, author.flow_id).runs
-    session_id, stage_id = await author.open_session(AGENT), (await author.record()).id
-    await author.runs.say(author.owner_id, stage_id, session_id, BEGINNING)
-    await writer.began.wait()
 
     for other in (runs, elsewhere):
         with pytest.raises(StateError, match="wait for its next question"):
@@ -433,11 +431,7 @@ async def test_a_session_of_two_stages_works_on_each_by_itself(author: Author) -
 
 
 async def test_a_run_that_a_shutdown_cancelled_is_taken_up_again(engine: AsyncEngine) -> None:
-    writer = SlowWriter()
-    author = await Author.of_new_novel(engine, writer)
-    session_id, stage_id = await author.open_session(AGENT), (await author.record()).id
-    await author.runs.say(author.owner_id, stage_id, session_id, BEGINNING)
-    await writer.began.wait()
+    author, _, _, session_id = await at_work(engine)
     await author.runs.aclose()
     assert (await author.state(session_id)).next == ("write",)
 
@@ -451,11 +445,7 @@ async def test_a_run_that_a_shutdown_cancelled_is_taken_up_again(engine: AsyncEn
 
 async def test_a_run_that_two_processes_have_taken_up_is_stored_once(engine: AsyncEngine) -> None:
     """A server that starts takes up what others are at work on: one of the two goes on."""
-    writer = SlowWriter()
-    slow = await Author.of_new_novel(engine, writer)
-    session_id, stage_id = await slow.open_session(AGENT), (await slow.record()).id
-    await slow.runs.say(slow.owner_id, stage_id, session_id, BEGINNING)
-    await writer.began.wait()
+    slow, writer, _, session_id = await at_work(engine)
 
     other = Author(engine, slow.owner_id, slow.flow_id)
     await other.runs.resume()
