@@ -90,7 +90,7 @@ class Runs(BackgroundRuns):
         """The state of a session that is not at work."""
         running = self._tasks.get(target.session_id)
         state = await self._graph.aget_state(target.config)
-        if running and (state.values.get("question") or not state.next):
+        if running and (state.values.get("question") or not state.tasks):
             await asyncio.wait((running,))  # it is done: whoever has seen that may go on at once
             state = await self._graph.aget_state(target.config)
         if any(not task.error and not task.interrupts for task in state.tasks):
